@@ -1,0 +1,1 @@
+"""Finding intracranial aneurysms in head angiography: what all scripts share."""

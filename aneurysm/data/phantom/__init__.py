@@ -1,0 +1,1 @@
+"""Synthetic heads with aneurysms, written in the layout of the competition."""
