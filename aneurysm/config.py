@@ -1,0 +1,32 @@
+"""One frozen dataclass per script: default < `--config preset.yaml` < flag, and a complete `--help`."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from jsonargparse import ArgumentParser, set_parsing_settings
+
+Config = TypeVar("Config")
+
+
+def parse_config(config_class: type[Config], script_doc: str, args: list[str] | None = None) -> Config:
+    """The script's configuration from the command line; a misspelt or ill-typed name ends the program with exit code 2.
+
+    Every field of `config_class` is a flag of the same name, and the string literal below it is its help.
+    `script_doc` is the script's docstring, shown above the flags; `args` replaces sys.argv[1:].
+    """
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(description=script_doc, formatter_class=_formatter())
+    parser.add_argument("--config", action="config", help="a YAML preset; flags given after it win")
+    parser.add_class_arguments(config_class, as_group=False)
+    settings = parser.parse_args(args)
+    return config_class(**{k: v for k, v in vars(settings).items() if k != "config"})
+
+
+def _formatter() -> type:
+    """Help that keeps the script's docstring as it is written."""
+    from argparse import RawDescriptionHelpFormatter
+
+    from jsonargparse import DefaultHelpFormatter
+
+    return type("Formatter", (RawDescriptionHelpFormatter, DefaultHelpFormatter), {})
