@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aneurysm.data.geometry import Geometry
-
 SIZE = 512  # rows and columns of a cached slice
 
 
@@ -28,6 +26,14 @@ class Crop:
     width: int
 
 
+def square_crop(slices: tuple, rows: tuple, cols: tuple, spacing: tuple[float, float, float]) -> Crop:
+    """The smallest square in millimetres around rows[0]:rows[1] and cols[0]:cols[1], for slices[0]:slices[1]."""
+    side_mm = max((rows[1] - rows[0]) * spacing[1], (cols[1] - cols[0]) * spacing[2])
+    height, width = (max(1, round(side_mm / mm)) for mm in spacing[1:])
+    top, left = round((rows[0] + rows[1] - height) / 2), round((cols[0] + cols[1] - width) / 2)
+    return Crop(int(slices[0]), int(slices[1] - slices[0]), top, height, left, width)
+
+
 @dataclass(frozen=True)
 class Mapping:
     """Original image (x = column, y = row, SOP Instance UID, frame) <-> cache (x, y, slice).
@@ -44,11 +50,6 @@ class Mapping:
     twins: tuple[tuple[str, int, int], ...] = ()
 
     @classmethod
-    def of(cls, geometry: Geometry, crop: Crop, images: list, twins: list) -> Mapping:
-        """The mapping of a stack; `twins` holds (SOP UID, frame, index of the image that stands for it)."""
-        return cls(geometry.shape, geometry.order, geometry.flip, crop, tuple(images), tuple(twins))
-
-    @classmethod
     def from_dict(cls, saved: dict) -> Mapping:
         """The mapping that `dataclasses.asdict` and JSON made a dict of."""
         images, twins = ([tuple(row) for row in saved[key]] for key in ("images", "twins"))
@@ -61,7 +62,7 @@ class Mapping:
         Raises ValueError saying why a point cannot be placed: image missing, frame missing or out of range, outside
         the image, outside the part of the head that is cached.
         """
-        source = self._source_index(sop_uid, frame)
+        source = self.source_index(sop_uid, frame)
         _, n_rows, n_cols = self.shape
         if not (-0.5 <= x <= n_cols - 0.5 and -0.5 <= y <= n_rows - 0.5):
             raise ValueError(f"({x}, {y}) lies outside the image of {n_cols} columns and {n_rows} rows")
@@ -91,7 +92,8 @@ class Mapping:
             raise ValueError(f"slice {slice_index} of the cache lies outside the {self.shape[0]} original images")
         return (x_original, y_original, *self.images[index])
 
-    def _source_index(self, sop_uid: str, frame: int | None) -> int:
+    def source_index(self, sop_uid: str, frame: int | None = None) -> int:
+        """Index, in slice order, of an original image; ValueError as to_cache."""
         frames = {f: i for i, (uid, f) in enumerate(self.images) if uid == sop_uid}
         frames |= {f: i for uid, f, i in self.twins if uid == sop_uid}
         if not frames:
