@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
 from aneurysm.data.cache import SLICE_BYTES
 from aneurysm.data.head import find_head
@@ -44,7 +43,6 @@ class Outcome:
 def preprocess_series(data_dir: Path, series_uid: str, settings: CacheSettings, slices: bool) -> Outcome:
     """Brings one series into the cache, unless it is there already. Never raises: an error is an Outcome."""
     cv2.setNumThreads(1)
-    torch.set_num_threads(1)
     paths = DataPaths(data_dir)
     try:
         fingerprint = fingerprint_of(paths.series / series_uid, settings)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
-import torch
 
 from aneurysm.data.intensity import Window
 from aneurysm.data.mapping import SIZE, Crop
@@ -20,14 +19,13 @@ def cached_slices(series: Series, window: Window, indices: Iterable[int], thread
     """
     slope, intercept = series.scale
     gain, offset = slope / (window.high - window.low), (intercept - window.low) / (window.high - window.low)
-    numbers, halves = np.empty((SIZE, SIZE), np.float32), np.empty((SIZE, SIZE), np.float16)
-    as_float, as_half = torch.from_numpy(numbers), torch.from_numpy(halves)
+    numbers, halves = np.empty((SIZE, SIZE), np.float32), np.empty((SIZE, SIZE), np.int16)
     for image in series.images((series.crop.first + i for i in indices), threads):
-        resized = _resized(_cropped(image, series.crop, blank=-offset / gain))
-        as_float.copy_(torch.from_numpy(resized))
-        as_float.mul_(gain).add_(offset).clamp_(0, 1)
-        as_half.copy_(as_float)  # numpy's own cast takes 25 times longer
-        yield halves
+        np.multiply(_resized(_cropped(image, series.crop, blank=-offset / gain)), np.float32(gain), out=numbers)
+        np.add(numbers, np.float32(offset), out=numbers)
+        np.clip(numbers, 0, 1, out=numbers)
+        # OpenCV's cast rounds like numpy's and takes a fortieth of its time; it hands the bits out as int16.
+        yield cv2.convertFp16(numbers, halves).view(np.float16)
 
 
 def _cropped(image: np.ndarray, crop: Crop, blank: float) -> np.ndarray:
