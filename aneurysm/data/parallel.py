@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import joblib
@@ -24,22 +23,25 @@ def run_all(
 
     `dask` is the address of a Dask scheduler that runs the same function on its workers instead.
     """
+    return _run_on_dask(function, items, died, dask) if dask else _run_here(function, items, workers, died)
+
+
+def _run_here(function: Callable, items: Sequence, workers: int, died: Callable) -> Iterator[tuple[int, Result]]:
     left = dict(enumerate(items))
-    with _backend(dask):
-        while left:
-            try:
-                for index, result in _run(function, left, workers):
-                    del left[index]
-                    yield index, result
-            except TerminatedWorkerError:
-                # One of the items in flight killed a worker: only these run again, each in a pool of its own.
-                for index in list(left)[: 3 * workers]:
-                    yield index, _run_alone(function, left.pop(index), died)
+    while left:
+        try:
+            for index, result in _run_pool(function, dict(left), workers):
+                del left[index]
+                yield index, result
+        except TerminatedWorkerError:
+            # One of the items in flight killed a worker: only these run again, each in a pool of its own.
+            for index in list(left)[: 3 * workers]:
+                yield index, _run_alone(function, left.pop(index), died)
 
 
-def _run(function: Callable, items: dict[int, Item], workers: int) -> Iterator[tuple[int, Result]]:
+def _run_pool(function: Callable, items: dict[int, Item], workers: int) -> Iterator[tuple[int, Result]]:
     parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
-    yield from parallel(joblib.delayed(_numbered)(function, index, item) for index, item in list(items.items()))
+    yield from parallel(joblib.delayed(_numbered)(function, index, item) for index, item in items.items())
 
 
 def _numbered(function: Callable, index: int, item: Item) -> tuple[int, Result]:
@@ -53,10 +55,13 @@ def _run_alone(function: Callable, item: Item, died: Callable[[Item], Result]) -
         return died(item)
 
 
-def _backend(dask: str) -> AbstractContextManager:
-    if not dask:
-        return nullcontext()
-    from dask.distributed import Client  # an extra: pip install aneurysm[dask]
+def _run_on_dask(function: Callable, items: Sequence, died: Callable, address: str) -> Iterator[tuple[int, Result]]:
+    """Dask's own futures: joblib's backend for Dask waits for ever when a worker is killed too often."""
+    from dask.distributed import Client, KilledWorker, as_completed  # an extra: pip install aneurysm[dask]
 
-    Client(dask)
-    return joblib.parallel_config(backend="dask")
+    with Client(address) as client:
+        index_of = {future: i for i, future in enumerate(client.map(function, items, pure=False))}
+        for future in as_completed(index_of):
+            index = index_of.pop(future)
+            killed = future.status == "error" and isinstance(future.exception(), KilledWorker)
+            yield index, died(items[index]) if killed else future.result()
