@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
 from pydicom.uid import UID
 
@@ -35,6 +36,10 @@ class Storage:
     @property
     def frame_bytes(self) -> int:
         return self.rows * self.cols * self.bits_allocated // 8
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(f"{'i' if self.signed else 'u'}{self.bits_allocated // 8}")
 
 
 @dataclass(frozen=True, slots=True)
