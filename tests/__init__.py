@@ -1,1 +1,1 @@
-"""Tests; synthetic data only, but for real DICOM files that lie beside the project and are skipped where absent."""
+"""Tests: synthetic data, no network; expected values by hand or from an independent library."""

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
-from pydicom.uid import UID
+from pydicom.encaps import generate_fragments, parse_basic_offsets
+from pydicom.uid import UID, CTImageStorage, MRImageStorage, RLELossless
 
 from aneurysm.data.header import FUNCTIONAL_GROUPS, Header
 
 MAX_PIXELS = 8192 * 8192  # one frame; more is a damaged header
+ONE_FRAME_CLASSES = (CTImageStorage, MRImageStorage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,10 @@ class Storage:
     @property
     def frame_bytes(self) -> int:
         return self.rows * self.cols * self.bits_allocated // 8
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(f"{'i' if self.signed else 'u'}{self.bits_allocated // 8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +133,7 @@ def _count_frames(header: Header, frame_bytes: int) -> int:
     if header.pixel_bytes is None:
         if header.pixel_offset is None and header.syntax.is_encapsulated:
             raise ValueError(f"{header.path}: no pixel data")
-        n_frames = said or listed or 1
+        n_frames = said or listed or _count_encapsulated(header)
         if n_frames > header.path.stat().st_size // 8:  # an encapsulated frame takes at least an 8-byte item
             raise ValueError(f"{header.path}: {n_frames} frames cannot lie in so small a file")
         return n_frames
@@ -134,6 +141,19 @@ def _count_frames(header: Header, frame_bytes: int) -> int:
     if there == 0:
         raise ValueError(f"{header.path}: expected {frame_bytes} bytes of pixels, found {header.pixel_bytes}")
     return min(said, there) if said else min(listed, there) if listed else there
+
+
+def _count_encapsulated(header: Header) -> int:
+    """Frames of a compressed file that does not say how many: each begins with its codec's mark (DICOM PS3.5 A.4)."""
+    if header.values.get("SOPClassUID") in ONE_FRAME_CLASSES or header.pixel_offset is None:
+        return 1
+    with open(header.path, "rb") as file:
+        file.seek(header.pixel_offset)
+        parse_basic_offsets(file)
+        starts = [fragment[:2] for fragment in generate_fragments(file)]
+    if header.syntax == RLELossless:  # one fragment a frame, without a mark
+        return max(1, len(starts))
+    return max(1, sum(start in (b"\xff\xd8", b"\xff\x4f") for start in starts))  # JPEG and JPEG-LS, JPEG 2000
 
 
 def _functional_groups(header: Header) -> tuple[list, list]:

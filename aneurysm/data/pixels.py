@@ -42,13 +42,13 @@ def _decode(storage: Storage, index: int) -> np.ndarray:
 
 
 def _read_uncompressed(storage: Storage, index: int) -> np.ndarray:
-    dtype = _dtype(storage).newbyteorder("<" if storage.syntax.is_little_endian else ">")
+    dtype = storage.dtype.newbyteorder("<" if storage.syntax.is_little_endian else ">")
     n_pixels = storage.rows * storage.cols
     offset = storage.offset + index * storage.frame_bytes
     values = np.fromfile(storage.path, dtype, n_pixels, offset=offset)
     if values.size < n_pixels:
         raise ValueError(f"expected {n_pixels} pixels, found {values.size}")
-    return _without_spare_bits(values.astype(_dtype(storage), copy=False), storage).reshape(storage.rows, storage.cols)
+    return _without_spare_bits(values.astype(storage.dtype, copy=False), storage).reshape(storage.rows, storage.cols)
 
 
 def _decode_single_rle(storage: Storage) -> np.ndarray:
@@ -57,7 +57,7 @@ def _decode_single_rle(storage: Storage) -> np.ndarray:
         file.seek(storage.offset)
         encoded = next(generate_frames(file, number_of_frames=1))
     data = decode_rle(encoded, storage.rows * storage.cols, storage.bits_allocated, "<")
-    values = np.frombuffer(data, _dtype(storage).newbyteorder("<")).reshape(storage.rows, storage.cols)
+    values = np.frombuffer(data, storage.dtype.newbyteorder("<")).reshape(storage.rows, storage.cols)
     return _without_spare_bits(values, storage)
 
 
@@ -81,10 +81,6 @@ def _decoder_options(storage: Storage) -> dict:
         "number_of_frames": storage.n_frames,
         "pixel_keyword": "PixelData",
     }
-
-
-def _dtype(storage: Storage) -> np.dtype:
-    return np.dtype(f"{'i' if storage.signed else 'u'}{storage.bits_allocated // 8}")
 
 
 def _without_spare_bits(values: np.ndarray, storage: Storage) -> np.ndarray:

@@ -113,9 +113,9 @@ class Series:
     @cached_property
     def _volume(self) -> np.ndarray:
         """(slices, rows, columns) the whole canonical volume, for series that are re-sliced."""
-        volume = None
+        stored = {frame.storage.dtype for frame in self.frames}
+        volume = np.empty(self.geometry.shape, np.result_type(*stored) if self._one_scale else np.float32)
         for i, image in enumerate(self._decode_ahead(range(len(self.frames)), threads=1)):
-            volume = np.empty((len(self.frames), *image.shape), image.dtype) if volume is None else volume
             volume[i] = image
         return self.geometry.turned(volume)
 
@@ -150,7 +150,10 @@ class Series:
             raise ValueError(f"{self.folder}: none of {len(self.frames)} images can be decoded; {reason}")
         slope, intercept = self._header_scales[source] if self._one_scale else (1.0, 0.0)
         darkest = (-2000 - intercept) / slope if self.modality == "CT" else 0
-        return np.full(self.geometry.shape[1:], darkest, np.float32)
+        dtype = self.frames[source].storage.dtype if self._one_scale else np.dtype(np.float32)
+        if dtype.kind != "f":
+            darkest = np.clip(darkest, np.iinfo(dtype).min, np.iinfo(dtype).max)
+        return np.broadcast_to(np.array(darkest, dtype), self.geometry.shape[1:])  # takes no memory
 
 
 def read_series(folder: str | Path, select: Iterable[int] | None = None, threads: int = 1) -> Series:

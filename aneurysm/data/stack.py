@@ -30,7 +30,7 @@ def stack_frames(frames: Sequence[Frame], warnings: list[str]) -> Stack:
     orientation = _orientation(frames, warnings)
     kept, twins = _sorted_by_position(frames, orientation, warnings)
     pixel_spacing = _pixel_spacing(kept, warnings)
-    if kept[0].position is None or len(_distinct(_along(kept, orientation))) < len(kept):
+    if kept[0].position is None or len(set(_places(_along(kept, orientation)))) < len(kept):
         positions, gap_mm = _assumed_positions(kept, orientation, warnings)
     else:
         positions, gap_mm = np.array([frame.position for frame in kept]), _said_gap(kept) or FALLBACK_THICK_MM
@@ -93,10 +93,12 @@ def _along(frames: list[Frame], orientation: np.ndarray) -> np.ndarray:
     return np.array([frame.position for frame in frames]) @ np.cross(orientation[:3], orientation[3:])
 
 
-def _distinct(along: np.ndarray) -> np.ndarray:
-    """Indices, in sorted order, of the first of each run of equal positions."""
+def _places(along: np.ndarray) -> np.ndarray:
+    """(n,) number of the place at which each frame lies, counted upward; equal positions share one."""
     order = np.argsort(along, kind="stable")
-    return order[np.diff(along[order], prepend=-np.inf) > SAME_POSITION_MM]
+    places = np.empty(len(along), int)
+    places[order] = np.cumsum(np.diff(along[order], prepend=along[order[0]]) > SAME_POSITION_MM)
+    return places
 
 
 def _sorted_by_position(
@@ -109,13 +111,12 @@ def _sorted_by_position(
         if len(frames) > 1:
             warnings.append("image positions missing: sorted by instance number, then by name")
         return by_number, []
-    along = _along(frames, orientation)
-    first = _distinct(along)
+    places = _places(_along(frames, orientation))
+    first = np.unique(places, return_index=True)[1]  # frames come first in time, whatever the noise of positions
     if len(first) == 1 and len(frames) > 1:
         warnings.append(f"all {len(frames)} images lie at one position: sorted by instance number, then by name")
         return by_number, []
-    place = np.searchsorted(along[first], along, side="right") - 1  # which kept image each frame shares its place with
-    twins = [(frames[i], int(place[i])) for i in sorted(set(range(len(frames))) - set(first.tolist()))]
+    twins = [(frames[i], int(places[i])) for i in sorted(set(range(len(frames))) - set(first.tolist()))]
     if twins:
         warnings.append(
             f"{len(twins)} images repeat the position of another: the first in time was kept, "
