@@ -9,20 +9,20 @@ from __future__ import annotations
 import io
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pydicom
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataelem import RawDataElement
-from pydicom.filereader import data_element_generator
 from pydicom.multival import MultiValue
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 PIXEL_DATA = 0x7FE00010
 FUNCTIONAL_GROUPS = (0x52009229, 0x52009230)  # shared, per frame
+_END = -1
+_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # their length takes four bytes
 _PLAIN_BYTES = 4096  # a single-frame header of the competition takes 800 to 1,100 bytes
 
 _TEXT = (
@@ -85,23 +85,45 @@ def _read_plain(path: Path, start: bytes) -> Header | None:
     """The header, where it is flat, little endian and ends within the bytes given; else None."""
     if start[128:132] != b"DICM":
         return None
-    stream = io.BytesIO(start)
-    stream.seek(132)
     try:
-        meta = {e.tag: e.value for e in data_element_generator(stream, False, True, lambda tag, vr, n: tag >= 0x30000)}
+        meta = dict(_flat_elements(start, 132, 0x30000, implicit=False))
         syntax = UID(meta[0x00020010].decode().rstrip("\0 "))
         if syntax == DeflatedExplicitVRLittleEndian or not syntax.is_transfer_syntax or not syntax.is_little_endian:
             return None
         header = Header(path, syntax=syntax)
-        implicit = syntax.is_implicit_VR
-        for element in data_element_generator(stream, implicit, True, lambda tag, vr, n: tag >= PIXEL_DATA):
-            if not isinstance(element, RawDataElement) or element.tag in FUNCTIONAL_GROUPS:
+        for tag, value in _flat_elements(start, meta[_END], PIXEL_DATA, syntax.is_implicit_VR):
+            if tag in FUNCTIONAL_GROUPS:
                 return None
-            _take(header, element)
-        _find_pixels(header, stream.read(12), stream.tell(), implicit)
-    except Exception:  # whatever is wrong here, pydicom's own reader has the last word on it
+            if tag != _END:
+                _take(header, tag, value)
+            else:
+                _find_pixels(header, start[value : value + 12], value + 12, syntax.is_implicit_VR)
+    except (ValueError, KeyError, struct.error):  # whatever is wrong here, pydicom's own reader has the last word on it
         return None
     return header if header.pixel_offset else None
+
+
+def _flat_elements(data: bytes, at: int, until: int, implicit: bool) -> Iterator[tuple[int, bytes | int]]:
+    """(tag, value) of little endian elements from byte `at` on, until the tag `until`; last (_END, byte of that tag).
+
+    DICOM PS3.5 section 7.1. Raises ValueError or struct.error where an element has no plain length or is cut off.
+    """
+    while True:
+        group, element, vr, length = struct.unpack_from("<HH2sH", data, at)
+        tag = group << 16 | element
+        if tag >= until:
+            yield _END, at
+            return
+        if implicit or vr in _LONG_VRS:
+            at += 4 if implicit else 8
+            length = struct.unpack_from("<I", data, at)[0]
+            at += 4
+        else:
+            at += 8
+        if at + length > len(data) or not (implicit or vr.isupper()):
+            raise ValueError("not a flat header")
+        yield tag, data[at : at + length]
+        at += length
 
 
 def _read_any(path: Path, file: io.BufferedReader) -> Header:
@@ -114,7 +136,8 @@ def _read_any(path: Path, file: io.BufferedReader) -> Header:
     header = Header(path, syntax=syntax)
     for tag in _WANTED:
         if tag in dataset:
-            _take(header, dataset.get_item(tag))
+            element = dataset.get_item(tag)
+            _take(header, tag, element.value, getattr(element, "is_little_endian", True))
     if any(tag in dataset for tag in FUNCTIONAL_GROUPS):
         header.dataset = dataset
     if syntax != DeflatedExplicitVRLittleEndian:
@@ -148,42 +171,39 @@ def _find_pixels(header: Header, head: bytes, end: int, implicit: bool) -> None:
     header.pixel_bytes = None if length == 0xFFFFFFFF else length
 
 
-def _take(header: Header, element: Any) -> None:
-    """Keeps one element if it is wanted and its value can be read."""
-    if element.tag not in _WANTED or element.value is None:
+def _take(header: Header, tag: int, value: Any, little_endian: bool = True) -> None:
+    """Keeps one element if it is wanted and its value, raw bytes or not, can be read."""
+    if tag not in _WANTED or value is None:
         return
-    name, convert = _WANTED[element.tag]
+    name, convert = _WANTED[tag]
     try:
-        value = convert(element)
+        converted = convert(value, little_endian)
     except (ValueError, struct.error, TypeError):
         return
-    if value:
-        header.values[name] = value
+    if converted:
+        header.values[name] = converted
 
 
-def _text(element: Any) -> str:
-    value = element.value
+def _text(value: Any, _: bool) -> str:
     return value.decode("latin-1").strip("\0 ") if isinstance(value, bytes) else str(value)
 
 
-def _decimals(element: Any) -> tuple[float, ...]:
+def _decimals(value: Any, _: bool) -> tuple[float, ...]:
     """Finite numbers of an element that holds them as text (VR DS or IS, DICOM PS3.5 section 6.2)."""
-    return _finite(element, lambda value: [text for text in value.decode("ascii").strip("\0 ").split("\\") if text])
-
-
-def _shorts(element: Any) -> tuple[float, ...]:
-    """Numbers of an element that holds them as unsigned 16-bit integers (VR US, or SS read as US)."""
-    order = "<" if getattr(element, "is_little_endian", True) else ">"
-    return _finite(element, lambda value: struct.unpack(f"{order}{len(value) // 2}H", value))
-
-
-def _finite(element: Any, unpack: Callable[[bytes], Sequence]) -> tuple[float, ...]:
-    value = element.value
     if isinstance(value, bytes):
-        value = unpack(value)
-    elif not isinstance(value, list | tuple | MultiValue):
-        value = (value,)
-    numbers = tuple(map(float, value))
+        value = [text for text in value.decode("ascii").strip("\0 ").split("\\") if text]
+    return _finite(value)
+
+
+def _shorts(value: Any, little_endian: bool) -> tuple[float, ...]:
+    """Numbers of an element that holds them as unsigned 16-bit integers (VR US, or SS read as US)."""
+    if isinstance(value, bytes):
+        value = struct.unpack(f"{'<' if little_endian else '>'}{len(value) // 2}H", value)
+    return _finite(value)
+
+
+def _finite(value: Any) -> tuple[float, ...]:
+    numbers = tuple(map(float, value if isinstance(value, list | tuple | MultiValue) else (value,)))
     return numbers if all(map(math.isfinite, numbers)) else ()
 
 

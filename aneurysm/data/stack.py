@@ -60,15 +60,16 @@ def _largest_group(frames: Sequence[Frame], warnings: list[str]) -> list[Frame]:
 
 
 def _fits(a: Frame, b: Frame) -> bool:
-    same = a.series_uid == b.series_uid and (a.storage.rows, a.storage.cols) == (b.storage.rows, b.storage.cols)
-    return (
-        same
-        and all(
-            (p is None) == (q is None) and (p is None or np.allclose(p, q, rtol=0.02, atol=0.02))
-            for p, q in ((a.orientation, b.orientation), (a.spacing, b.spacing))
-        )
-        and (a.position is None) == (b.position is None)
-    )
+    if a.series_uid != b.series_uid or (a.storage.rows, a.storage.cols) != (b.storage.rows, b.storage.cols):
+        return False
+    if (a.position is None) != (b.position is None):
+        return False
+    return _alike(a.orientation, b.orientation) and _alike(a.spacing, b.spacing)
+
+
+def _alike(a: tuple[float, ...] | None, b: tuple[float, ...] | None) -> bool:
+    """Whether two vectors agree to 2 %, or are both missing."""
+    return a == b or (a is not None and b is not None and np.allclose(a, b, rtol=0.02, atol=0.02))
 
 
 def _orientation(frames: list[Frame], warnings: list[str]) -> np.ndarray:
