@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 SIZE = 512  # rows and columns of a cached slice
+ROUNDING = 1e-6  # of a pixel: a point on the very edge still counts as inside
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Mapping:
         """
         source = self.source_index(sop_uid, frame)
         _, n_rows, n_cols = self.shape
-        if not (-0.5 <= x <= n_cols - 0.5 and -0.5 <= y <= n_rows - 0.5):
+        if not _inside((x, y), (n_cols, n_rows)):
             raise ValueError(f"({x}, {y}) lies outside the image of {n_cols} columns and {n_rows} rows")
         k, row, column = self._to_canonical((source, y, x))
         crop = self.crop
@@ -73,8 +74,7 @@ class Mapping:
             _resize(row - crop.top, crop.height, SIZE),
             k - crop.first,
         )
-        low, high = (-0.5, -0.5, -0.5), (SIZE - 0.5, SIZE - 0.5, crop.count - 0.5)
-        if any(not a <= p <= b for a, p, b in zip(low, point, high, strict=True)):
+        if not _inside(point, (SIZE, SIZE, crop.count)):
             raise ValueError(f"({x}, {y}) of {sop_uid} lies outside the cached part of the head")
         return point
 
@@ -87,9 +87,9 @@ class Mapping:
         column = _resize(x, SIZE, crop.width) + crop.left
         row = _resize(y, SIZE, crop.height) + crop.top
         source, y_original, x_original = self._to_source((slice_index + crop.first, row, column))
-        index = round(source)
-        if not 0 <= index < self.shape[0]:
-            raise ValueError(f"slice {slice_index} of the cache lies outside the {self.shape[0]} original images")
+        if not _inside((source, y_original, x_original), self.shape):
+            raise ValueError(f"({x}, {y}, {slice_index}) of the cache lies outside the original images")
+        index = min(max(round(source), 0), self.shape[0] - 1)
         return (x_original, y_original, *self.images[index])
 
     def source_index(self, sop_uid: str, frame: int | None = None) -> int:
@@ -116,6 +116,10 @@ class Mapping:
         for value, axis, flip in zip(canonical, self.order, self.flip, strict=True):
             source[axis] = self.shape[axis] - 1 - value if flip else value
         return tuple(source)
+
+
+def _inside(point: tuple, lengths: tuple) -> bool:
+    return all(-0.5 - ROUNDING <= p <= n - 0.5 + ROUNDING for p, n in zip(point, lengths, strict=True))
 
 
 def _resize(index: float, length: int, new_length: int) -> float:

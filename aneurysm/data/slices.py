@@ -47,5 +47,7 @@ def _resized(image: np.ndarray) -> np.ndarray:
     """SIZE x SIZE; averaged where it shrinks, so that no vessel is stepped over. Small numbers keep their fractions."""
     if image.dtype != np.float32 and np.ptp(image[::16, ::16]) < 1000:
         image = image.astype(np.float32)
-    shrinks = image.shape[0] > SIZE or image.shape[1] > SIZE
-    return cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    rows, cols = min(image.shape[0], SIZE), min(image.shape[1], SIZE)
+    if (rows, cols) != image.shape:  # OpenCV averages only where no side grows
+        image = cv2.resize(image, (cols, rows), interpolation=cv2.INTER_AREA)
+    return image if image.shape == (SIZE, SIZE) else cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
