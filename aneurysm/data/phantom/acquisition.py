@@ -34,7 +34,7 @@ _DIRECTIONS = {
 # Slice spacings in mm at 512 pixels, and how often; a matrix of rows (before scaling), and how often.
 _SPACINGS = {
     "CTA": ((0.4, 0.5, 0.625, 0.75, 1.0), (0.1, 0.25, 0.35, 0.1, 0.2)),
-    "MRA": ((0.5, 0.6, 0.7, 0.8, 1.0), (0.15, 0.3, 0.3, 0.15, 0.1)),
+    "MRA": ((0.5, 0.6, 0.7, 0.8, 1.0), (0.1, 0.15, 0.35, 0.25, 0.15)),
     "MRI T1post": ((0.9, 1.0, 1.2, 3.0, 5.0), (0.25, 0.45, 0.1, 0.05, 0.15)),
     "MRI T2": ((0.8, 1.0, 4.0, 5.0, 6.0), (0.04, 0.04, 0.15, 0.62, 0.15)),
 }
@@ -152,7 +152,7 @@ def _extent(rng, modality, plane) -> tuple[float, float]:
     """What the stack covers, in mm along its slices from the person's origin: a slab, a head, or down the neck."""
     slab = modality == "MRA" and rng.random() < 0.85
     neck = rng.random() < {"CTA": 0.5, "MRA": 0.15}.get(modality, 0.0)
-    depth, top = rng.uniform(110, 200), rng.uniform(86, 100)
+    depth, top = rng.uniform(110, 215), rng.uniform(86, 100)
     if slab:
         return 0.0, 0.0  # _fitted widens this to the region and its margins
     if plane == "Coronal":

@@ -51,7 +51,8 @@ def make_plan(n_series: int, seed: int, clean: bool, balanced: bool) -> list[Cas
     counts = np.where(positive, pick(ANEURYSMS_SHARES, even(n_series, strata, rng)), 0)
     locations = deal_locations(counts, [1] * len(LOCATIONS) if balanced else PREVALENCE, modality, rng)
     plane = pick(PLANE_SHARES, even(n_series, strata, rng))
-    enhanced_share = np.array([ENHANCED_SHARES[m] for m in modality])
+    # Only axial series are multi-frame, so that all of the share falls on them.
+    enhanced_share = np.array([ENHANCED_SHARES[m] for m in modality]) * SERIES / PLANE_SHARES["Axial"]
     enhanced = (even(n_series, strata, rng) < enhanced_share) & (plane == "Axial") & (not clean)
     women = even(n_series, strata, rng) < WOMEN_SHARE
     # A hump at 58 years that falls off to both ends, as the competition's ages do.

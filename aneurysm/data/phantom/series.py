@@ -25,11 +25,7 @@ def make_series(case: Case, seed: int, size: int, clean: bool, folder: Path, mas
     Returns `localizers`, rows of (SOPInstanceUID, coordinates, location), and `truth`, a row of truth.csv. Person and
     picture come from random streams of their own, so that no other series and no number of workers changes them.
     """
-    person = draw_person(_stream(seed, 1, case.person), case.locations)
-    rng = _stream(seed, 2, case.number)
-    quirks = draw_quirks(rng, case.modality, case.plane, case.enhanced, clean)
-    limit = ENHANCED_FRAMES[1] if case.enhanced else None
-    acquisition = draw_acquisition(rng, case.modality, case.plane, size, limit)
+    person, quirks, acquisition, rng = set_up(case, seed, size, clean)
     rendered = render(person, acquisition.person_grid, case.modality, rng, masks=case.masked)
     if case.masked:
         write_mask(mask_path, rendered.vessel_mask, acquisition.grid)
@@ -45,6 +41,15 @@ def make_series(case: Case, seed: int, size: int, clean: bool, folder: Path, mas
         ],
         "truth": _truth(case, patient, person, acquisition, quirks, sum(f.stat().st_size for f in folder.iterdir())),
     }
+
+
+def set_up(case: Case, seed: int, size: int, clean: bool) -> tuple[Person, Quirks, Acquisition, np.random.Generator]:
+    """All that is decided before the picture; what follows draws on from the random generator."""
+    person = draw_person(_stream(seed, 1, case.person), case.locations)
+    rng = _stream(seed, 2, case.number)
+    quirks = draw_quirks(rng, case.modality, case.plane, case.enhanced, clean)
+    limit = ENHANCED_FRAMES[1] if case.enhanced else None
+    return person, quirks, draw_acquisition(rng, case.modality, case.plane, size, limit), rng
 
 
 def _stream(seed: int, *key: int) -> np.random.Generator:
