@@ -29,7 +29,7 @@ def make_series(case: Case, seed: int, size: int, clean: bool, folder: Path, mas
     rendered = render(person, acquisition.person_grid, case.modality, rng, masks=case.masked)
     if case.masked:
         write_mask(mask_path, rendered.vessel_mask, acquisition.grid)
-    centres = _sac_indices(person, acquisition)
+    centres = _sac_indices(case, person, acquisition)
     patient = make_uid("person", seed, case.person)
     identity = Identity(case.series_uid, patient, "CT" if case.modality == "CTA" else "MR", acquisition.thickness_mm)
     uids, frames = _write_images(folder, identity, person, acquisition, quirks, rendered.image, rng)
@@ -56,12 +56,14 @@ def _stream(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
-def _sac_indices(person: Person, acquisition: Acquisition) -> np.ndarray:
+def _sac_indices(case: Case, person: Person, acquisition: Acquisition) -> np.ndarray:
     """(sacs, 3) where the sacs' centres lie, as (slice, row, column) with fractions."""
     points = np.array([sac.centre for sac in person.sacs], float).reshape(-1, 3)
+    if {sac.location for sac in person.sacs} != set(case.locations):
+        raise ValueError(f"series {case.number}: expected sacs at {case.locations}, found {person.sacs}")
     indices = acquisition.person_grid.to_index(points)
     if not ((indices >= 0) & (indices <= np.array(acquisition.grid.shape) - 1)).all():
-        raise ValueError(f"a sac lies outside its image: person's frame {points.round(1).tolist()}, index {indices}")
+        raise ValueError(f"series {case.number}: expected sacs inside {acquisition.grid.shape}, found {indices}")
     return indices
 
 
