@@ -5,7 +5,8 @@ import pydicom
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
-from aneurysm.data.phantom.dicom import Identity, frame_order, make_uid, write_enhanced, write_slices
+from aneurysm.data.phantom.dicom import Identity, frame_order, write_enhanced, write_slices
+from aneurysm.data.phantom.encoding import make_uid
 from aneurysm.data.phantom.grid import Grid
 from aneurysm.data.phantom.quirks import Quirks
 from aneurysm.data.phantom.storage import draw_scale, store

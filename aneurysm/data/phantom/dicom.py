@@ -6,23 +6,18 @@ Geometry: DICOM PS3.3 C.7.6.2 (image plane) and C.7.6.16.2 (functional groups).
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydicom import dcmwrite
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.dataset import Dataset
 from pydicom.valuerep import format_number_as_ds
-from rle.rle import encode_frame
 
+from aneurysm.data.phantom.encoding import SeriesWriter, make_uid
 from aneurysm.data.phantom.grid import Grid
 from aneurysm.data.phantom.quirks import Quirks
 from aneurysm.data.phantom.storage import Stored
 
-_SYNTAXES = {"rle": RLELossless, "explicit": ExplicitVRLittleEndian, "implicit": ImplicitVRLittleEndian}
 CT_IMAGE, MR_IMAGE, ENHANCED_MR = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2", "4", "4.1"))
 
 
@@ -35,12 +30,6 @@ class Identity:
     modality: str
     """CT or MR."""
     thickness_mm: float
-
-
-def make_uid(*parts: object) -> str:
-    """A valid UID of at most 64 characters (PS3.5 B.2 root of pydicom) that depends on `parts` alone."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()
-    return f"1.2.826.0.1.3680043.8.498.{int(digest, 16) % (9 * 10**37) + 10**37}"
 
 
 def write_slices(
@@ -57,15 +46,15 @@ def write_slices(
         base.SpacingBetweenSlices = _spacing_tag(grid, quirks)
     if quirks.missing != "PixelSpacing":
         base.PixelSpacing = _pixel_spacing(grid)
-    n, uids = grid.shape[0], []
-    for index in range(n):
-        uid = make_uid(identity.series_uid, role, index)
-        base.SOPInstanceUID = uid
-        base.InstanceNumber = after + (n - index if quirks.order == "descending" else index + 1)
+    writer = SeriesWriter(folder, base, quirks.syntax, quirks.other_meta_uid)
+    n, uids = grid.shape[0], [make_uid(identity.series_uid, role, index) for index in range(grid.shape[0])]
+    for index, uid in enumerate(uids):
+        own = Dataset()
+        own.SOPInstanceUID = uid
+        own.InstanceNumber = after + (n - index if quirks.order == "descending" else index + 1)
         if quirks.missing != "position":
-            base.ImagePositionPatient = _numbers(grid.to_mm((index, 0, 0)))
-        _write(folder, base, stored.pixels[index : index + 1], quirks)
-        uids.append(uid)
+            own.ImagePositionPatient = _numbers(grid.to_mm((index, 0, 0)))
+        writer.write(own, stored.pixels[index : index + 1])
     return uids
 
 
@@ -75,8 +64,7 @@ def write_enhanced(
     """One file of all slices; returns its SOP Instance UID, and at [k] the frame (from 0) that holds slice k."""
     order = frame_order(grid.shape[0], quirks.order)  # order[frame] = slice
     base = _base(stored, quirks, identity)
-    base.SOPClassUID, base.SOPInstanceUID = ENHANCED_MR, make_uid(identity.series_uid, "enhanced")
-    base.InstanceNumber = 1
+    base.SOPClassUID, base.InstanceNumber = ENHANCED_MR, 1
     if not quirks.uncounted:
         base.NumberOfFrames = len(order)
     if quirks.enhanced == "groups":
@@ -88,8 +76,10 @@ def write_enhanced(
         dz = float(np.linalg.norm(grid.step))
         identical = _measures(grid, identity) | _plane_orientation([1, 0, 0, 0, 1, 0])
         base.PerFrameFunctionalGroupsSequence = [_group(identical | _plane_position((0, 0, k * dz))) for k in order]
-    _write(folder, base, stored.pixels[order], quirks)
-    return base.SOPInstanceUID, np.argsort(order)
+    own = Dataset()
+    own.SOPInstanceUID = make_uid(identity.series_uid, "enhanced")
+    SeriesWriter(folder, base, quirks.syntax, quirks.other_meta_uid).write(own, stored.pixels[order])
+    return own.SOPInstanceUID, np.argsort(order)
 
 
 def frame_order(n: int, order: str) -> np.ndarray:
@@ -112,27 +102,6 @@ def _base(stored: Stored, quirks: Quirks, identity: Identity) -> Dataset:
     if quirks.clean:
         base.SeriesInstanceUID = identity.series_uid
     return base
-
-
-def _write(folder: Path, base: Dataset, frames: np.ndarray, quirks: Quirks) -> None:
-    """<SOPInstanceUID>.dcm of frames (n, rows, columns)."""
-    if quirks.syntax == "rle":
-        rows, cols = frames.shape[1:]
-        base.PixelData = encapsulate([encode_frame(f.tobytes(), rows, cols, 1, 16, "<") for f in frames], has_bot=False)
-    else:
-        base.PixelData = frames.tobytes()
-    base["PixelData"].VR = "OW"
-    meta = FileMetaDataset()
-    meta.FileMetaInformationGroupLength = 0  # the writer fills it in
-    meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID = base.SOPClassUID
-    uid = base.SOPInstanceUID
-    meta.MediaStorageSOPInstanceUID = make_uid(uid, "before anonymisation") if quirks.other_meta_uid else uid
-    meta.TransferSyntaxUID = _SYNTAXES[quirks.syntax]
-    meta.ImplementationClassUID = make_uid("phantom")
-    base.file_meta, base.preamble = meta, bytes(128)
-    # enforce_file_format would overwrite the file meta's SOP Instance UID.
-    dcmwrite(folder / f"{uid}.dcm", base, enforce_file_format=False)
 
 
 def _numbers(values) -> list[str]:

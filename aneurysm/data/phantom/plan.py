@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aneurysm.data.phantom.acquisition import PLANE_SHARES
-from aneurysm.data.phantom.dicom import make_uid
+from aneurysm.data.phantom.encoding import make_uid
 from aneurysm.data.phantom.quirks import ENHANCED_SHARES
 from aneurysm.labels import LOCATIONS, MODALITIES
 

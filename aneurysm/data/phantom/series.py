@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from aneurysm.data.phantom.acquisition import SAC_REGION, Acquisition, draw_acquisition, scout
-from aneurysm.data.phantom.dicom import Identity, make_uid, write_enhanced, write_slices
+from aneurysm.data.phantom.dicom import Identity, write_enhanced, write_slices
+from aneurysm.data.phantom.encoding import make_uid
 from aneurysm.data.phantom.nifti import write_mask
 from aneurysm.data.phantom.person import Person, draw_person
 from aneurysm.data.phantom.plan import Case
