@@ -1,0 +1,91 @@
+"""Every tissue border of one head as a field: signed distances in mm, positive inside, at any points of the head.
+
+They are smooth, so a lattice of 2 mm is enough; between its points they are interpolated and only then cut sharply.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aneurysm.data.phantom import bones, brain, soft
+from aneurysm.data.phantom.distance import Place, all_of, any_of, ellipsoid
+from aneurysm.data.phantom.shape import HeadShape
+from aneurysm.data.phantom.waves import Waves
+
+NAMES = (
+    "skin", "fat", "bone", "shell_depth", "dense", "cavity", "brain", "sulci", "white", "fluid", "dura", "air",
+    "eye", "cord", "marrow", "texture",
+)  # fmt: skip
+DEEPEST_SULCUS_MM = 16.0
+
+
+class HeadFields:
+    """The fields of one head; its folds and textures follow from the seed of its shape."""
+
+    def __init__(self, shape: HeadShape):
+        rng = np.random.default_rng(shape.seed)
+        self.shape = shape
+        self.gyri = Waves(rng, 20, 28, 9)
+        self.folia = Waves(rng, 7, 9, 5)
+        self.planes = Waves(rng, 24, 40, 6)
+        self.cells = Waves(rng, 6, 9, 6)
+        self.cloud = Waves(rng, 12, 40, 6)
+
+    def at(self, points: np.ndarray) -> dict[str, np.ndarray]:
+        """float32 (n,) of each of NAMES at (n, 3) float32 points in the person's frame."""
+        standard = self.shape.to_standard(points.astype(np.float32))
+        signed = tuple(np.ascontiguousarray(standard[:, axis]) for axis in range(3))
+        place = (np.abs(signed[0]), signed[1], signed[2])
+        return {**self.outside(place, signed), **self.inside(place, signed)}
+
+    def outside(self, place: Place, signed: Place) -> dict[str, np.ndarray]:
+        """Skin, fat, bone and air."""
+        shape, (x, y, z) = self.shape, place
+        space = brain.cavity(place)
+        rock = bones.petrous(place)
+        noise = self.planes.at(signed) * np.float32(self.planes.mm_per_unit)
+        high = np.maximum(np.maximum((z - 5) / 30, (y - 45) / 25), (-50 - y) / 10)
+        thick = 3 + (shape.bone_mm - 3) * np.clip(high, 0, 1) + 0.15 * noise
+        thick = thick * np.clip((z + 56) / 6, 0, 1)
+        shell = all_of(-space, thick + space)
+        extra = any_of(bones.skull_base(place), bones.face_bones(place), bones.spine(place))
+        skin = soft.skin(place, space, shape.bone_mm + shape.scalp_mm)
+        cells = all_of(bones.mastoid_cells(place), 1.6 * self.cells.at(signed) + 1.5 * shape.air - 0.3)
+        return {
+            "skin": skin,
+            "fat": soft.fat(place, skin, shape.scalp_mm, noise),
+            "bone": any_of(shell, all_of(extra, -space), rock),
+            "shell_depth": shell,
+            "dense": any_of(rock, bones.teeth(place)),
+            "cavity": all_of(space, -rock),
+            "air": any_of(bones.sinuses(place, shape.air), bones.airway(place), cells),
+            "eye": soft.eye(place),
+            "cord": soft.eye_muscles(place),
+            "marrow": 0.5 * noise,
+        }
+
+    def inside(self, place: Place, signed: Place) -> dict[str, np.ndarray]:
+        """Brain, fluid and dura."""
+        shape, space = self.shape, brain.cavity(place)
+        gap = 1.0 + 2.0 * shape.atrophy
+        stem = brain.brainstem(place)
+        depth = all_of(space - gap, -brain.fissures(place, gap), -brain.cisterns(place))
+        folds = self.gyri.at(signed) * np.float32(self.gyri.mm_per_unit)
+        below = brain.tentorium(place)
+        cerebellum = all_of(-below, place[1] - 28)
+        leaves = self.folia.at(signed) * np.float32(self.folia.mm_per_unit)
+        furrow = np.where(cerebellum > 0, np.abs(leaves) + 0.35, np.abs(folds))
+        bottom = np.where(cerebellum > 0, 5.0, DEEPEST_SULCUS_MM).astype(np.float32)
+        # Furrows fade out with depth, and there are none in the brainstem or round the deep nuclei.
+        core = ellipsoid(place, (0, 16, 12), (32, 34, 22))
+        furrow = furrow - (0.25 + 0.75 * shape.atrophy) + 0.6 * np.maximum(0, space - gap - bottom)
+        furrow = np.maximum(furrow, 0.5 * (core + 4))
+        mass = any_of(depth, stem)
+        return {
+            "brain": mass,
+            "sulci": np.maximum(furrow, stem + 2),
+            "white": all_of(any_of(depth, stem + 4) - 3.2, -brain.deep_grey(place)),
+            "fluid": brain.ventricles(place, shape.atrophy),
+            "dura": brain.dura(place, space),
+            "texture": self.cloud.at(signed),
+        }

@@ -1,0 +1,75 @@
+"""The size and shape of one head: a smooth map between a standard head and this person's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# The inside of the standard skull above its base: centre and half axes in millimetres.
+VAULT_CENTRE, VAULT_HALF = np.array([0.0, 17.0, 18.0]), np.array([67.0, 83.0, 66.0])
+BRAIN_HALF = VAULT_HALF - 3.0
+
+
+@dataclass(frozen=True)
+class HeadShape:
+    """How a head differs from the standard one.
+
+    scale      (3,) factors along x, y, z
+    waves      (w, 3) wave vectors in 1/mm, phases (w, 3), swing (w, 3) mm: a smooth unevenness, left unlike right
+    atrophy    0 (young) to 1 (wide sulci and ventricles)
+    bone_mm    thickness of the calvaria
+    scalp_mm   thickness of skin and fat over it
+    air        0 to 1, how far sinuses and mastoids are filled with air
+    seed       of the folds and textures that are drawn from it
+    """
+
+    scale: np.ndarray
+    waves: np.ndarray
+    phases: np.ndarray
+    swing: np.ndarray
+    atrophy: float
+    bone_mm: float
+    scalp_mm: float
+    air: float
+    seed: int
+
+    def uneven(self, points: np.ndarray) -> np.ndarray:
+        """(..., 3) shift in mm at (..., 3) points."""
+        angle = points @ self.waves.T.astype(points.dtype)
+        shift = np.zeros_like(points)
+        for wave in range(len(self.waves)):
+            phase, swing = self.phases[wave].astype(points.dtype), self.swing[wave].astype(points.dtype)
+            shift += swing * np.sin(angle[..., wave, None] + phase)
+        return shift
+
+    def to_standard(self, points: np.ndarray) -> np.ndarray:
+        """(..., 3) places in the standard head of (..., 3) points in this head."""
+        return points / self.scale.astype(points.dtype) + self.uneven(points)
+
+    def from_standard(self, points: np.ndarray) -> np.ndarray:
+        """(..., 3) points in this head of (..., 3) places in the standard head; within a tenth of a millimetre."""
+        places = np.asarray(points, float)
+        found = places * self.scale
+        for _ in range(3):
+            found = (places - self.uneven(found)) * self.scale
+        return found
+
+
+def draw_shape(rng: np.random.Generator) -> HeadShape:
+    """A head between the 1st and 99th percentile of adults, about +- 10 % in each direction."""
+    size = rng.normal(1.0, 0.03)
+    lengths = rng.uniform(60, 140, 5)
+    directions = rng.standard_normal((5, 3))
+    waves = 2 * np.pi / lengths[:, None] * directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    return HeadShape(
+        scale=size * np.exp(rng.normal(0, [0.03, 0.03, 0.025])),
+        waves=waves,
+        phases=rng.uniform(0, 2 * np.pi, (5, 3)),
+        swing=rng.normal(0, 0.7, (5, 3)),
+        atrophy=float(rng.beta(2, 2.5)),
+        bone_mm=float(rng.uniform(5.0, 8.5)),
+        scalp_mm=float(rng.uniform(4.5, 8.0)),
+        air=float(rng.beta(4, 2)),
+        seed=int(rng.integers(2**32)),
+    )
