@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from aneurysm.data.phantom.distance import Place, all_of, any_of, capsule, ellipsoid, rods
+from aneurysm.data.phantom.distance import FAR, Place, all_of, any_of, capsule, ellipsoid, rods
 
 BODY_PERIOD_MM, BODY_HEIGHT_MM, SECOND_DISC_MM = 18.5, 15.0, -84.0
-ORBIT = (30, -49, -13), (17, 25, 17)
+ORBIT = (30, -49, -17), (17, 25, 15.5)
 
 
 def petrous(place: Place) -> np.ndarray:
     """The dense wedge of the temporal bone."""
     x, y, z = place
     wedge = capsule(place, (15, 9, -20), (52, 26, -21), (5.5, 9.5))
+    if wedge is FAR:
+        return FAR
     ridge = 9 - 0.75 * np.abs(y - (9 + 0.46 * (x - 15))) - (z + 20)
     return all_of(wedge, 0.8 * ridge)
 
@@ -36,9 +38,11 @@ def skull_base(place: Place) -> np.ndarray:
 
 def face_bones(place: Place) -> np.ndarray:
     """Walls of orbits and sinuses, palate, cheeks, and the jaw without its teeth."""
+    if not place.near((0, -95, -106), (66, 10, 4)):
+        return FAR
     x, y, z = place
     orbit = ellipsoid(place, *ORBIT)
-    rim = 3.0 - np.hypot(orbit, y + 66)
+    rim = 2.4 - np.hypot(orbit, y + 65)
     antrum = maxillary(place)
     angle_ring = ring(place, 26, 34)
     body = all_of(5.0 - np.hypot(angle_ring, 0.5 * (z + 90)), -20 - y)
@@ -65,6 +69,8 @@ def ring(place: Place, half_x, half_y) -> np.ndarray:
 
 def teeth(place: Place) -> np.ndarray:
     """Two rows of crowns on the arch."""
+    if not place.near((0, -82, -87), (30, -34, -66)):
+        return FAR
     x, y, z = place
     angle = np.arctan2(x, -(y + 46))
     gap = 0.9 * np.abs(np.cos(angle * 10.5)) - 0.35
@@ -74,6 +80,8 @@ def teeth(place: Place) -> np.ndarray:
 
 def spine(place: Place) -> np.ndarray:
     """Dens, atlas, vertebral bodies 15 mm high, their arches and processes."""
+    if not place.near((0, -10, -300), (35, 90, -45)):
+        return FAR
     x, y, z = place
     axis_y = np.interp(z, [-240, -160, -110, -60], [34, 21, 15, 17]).astype(np.float32)
     phase = (z - SECOND_DISC_MM) / BODY_PERIOD_MM
@@ -96,6 +104,8 @@ def maxillary(place: Place) -> np.ndarray:
 
 def sinuses(place: Place, air: float) -> np.ndarray:
     """Sphenoid, ethmoid, maxillary and frontal sinuses and the nasal cavity."""
+    if not place.near((0, -90, -60), (42, 0, 25)):
+        return FAR
     x, y, z = place
     size = 0.6 + 0.4 * air
     septa = np.abs(np.sin(y * 0.42 + 0.5 * np.sin(z * 0.3)) * np.cos(z * 0.2)) * 5 - 0.6
@@ -115,7 +125,7 @@ def airway(place: Place) -> np.ndarray:
     """Nasopharynx to trachea, mouth, ear canals."""
     x, y, z = place
     throat = [(0, -22, -44), (0, -14, -58), (0, -8, -75), (0, -6, -100), (0, -8, -125), (0, -6, -160), (0, 8, -240)]
-    flat = (x * 0.6, y, z)
+    flat = Place(x * np.float32(0.6), y, z)
     return any_of(
         rods(flat, throat, (6, 5, 4.5, 5.5, 5, 7, 8)),
         capsule(place, (38, 14, -25), (84, 18, -26), (2.2, 3.4)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aneurysm.data.phantom.distance import Place, all_of, any_of, capsule, ellipsoid, rods
+from aneurysm.data.phantom.distance import Place, all_of, any_of, capsule, carve, ellipsoid, rods
 from aneurysm.data.phantom.shape import VAULT_CENTRE, VAULT_HALF
 
 CANAL = [(0, 27, -30), (0, 30, -62), (0, 31, -110), (0, 36, -160), (0, 48, -240)]
@@ -14,13 +14,16 @@ def cavity(place: Place) -> np.ndarray:
     """The three cranial fossae and the spinal canal, before bone reaches into them."""
     x, y, z = place
     vault = ellipsoid(place, VAULT_CENTRE, VAULT_HALF)
-    roofs = 7 * np.exp(-(((x - 28) / 13) ** 2) - ((y + 42) / 22) ** 2)  # the orbits bulge into the anterior fossa
-    floor = z + 3.5 - roofs + np.minimum(0, 0.25 * (y + 40)) * 0.3
+    roofs = 5 * np.exp(-(((x - 28) / 13) ** 2) - ((y + 42) / 22) ** 2)  # the orbits bulge into the anterior fossa
+    lateral = ellipsoid(place, (0, 15, 2), (65, 82, 48))
+    wing = 0.8 * (y + 33 - 0.018 * (x - 34) ** 2 + 0.25 * (z + 10))
+    floor = z + 24.5 - 0.012 * (x - 38) ** 2
+    middle = carve(carve(lateral, wing, 10), carve(floor, 0.9 * (x - 14.5), 10), 10)
     return any_of(
-        all_of(vault, floor),
+        all_of(vault, z + 3.5 - roofs),
         ellipsoid(place, (0, 0, -3), (15, 10, 5)),
-        ellipsoid(place, (37, -2, -5), (24, 29, 20)),
-        ellipsoid(place, (0, 52, -15), (53, 41, 33)),
+        carve(middle, 26 - y, 12),
+        ellipsoid(place, (0, 52, -15), (54, 41, 34)),
         rods(place, CANAL, (11, 9.5, 8, 8, 8)),
     )
 
@@ -41,7 +44,7 @@ def cisterns(place: Place) -> np.ndarray:
         ellipsoid(place, (0, 4, -1), (14, 13, 7)),
         ellipsoid(place, (0, 13, -14), (15, 5, 16)),
         capsule(place, (12, 0, 1), (30, -5, 2), (4, 2.5)),
-        all_of(2.5 - np.abs(midbrain + 1.5), place[2] + 6),
+        all_of(1.4 - np.abs(midbrain + 1.2), place[2] + 6, 5 - place[2] + 0.4 * (place[1] - 25)),
         ellipsoid(place, (0, 41, 8), (9, 6, 8)),
         ellipsoid(place, (24, 24, -24), (9, 7, 7)),
         ellipsoid(place, (0, 56, -43), (14, 13, 7)),
@@ -69,17 +72,20 @@ def tentorium(place: Place) -> np.ndarray:
     return 0.85 * (z - (17 - 0.0065 * x * x - 0.5 * np.maximum(0, y - 46) - 0.35 * np.maximum(0, 46 - y)))
 
 
-def fissures(place: Place, gap_mm: float) -> np.ndarray:
-    """Clefts between the hemispheres, at the Sylvian fissure and about the insula, and over the cerebellum."""
+def fissures(place: Place, gap_mm: float, sway: np.ndarray) -> np.ndarray:
+    """Clefts between the hemispheres, at the Sylvian fissure and about the insula, and over the cerebellum.
+
+    `sway` in mm bends them as the gyri beside them bend.
+    """
     x, y, z = place
+    thin = 0.35 + 0.25 * gap_mm
     core = ellipsoid(place, (0, 20, 8), (30, 42, 24))
-    between = all_of(0.5 + 0.3 * gap_mm - x, -core)
-    lean = z - 0.42 * (y + 4) - 2
-    sylvian = all_of(0.6 + 0.4 * gap_mm - 0.9 * np.abs(lean), x - 26, y + 22, 40 - y)
-    insula = all_of(
-        0.6 + 0.4 * gap_mm - np.abs(x - 39.5 + 0.03 * (z - 10) ** 1), ellipsoid(place, (39, 9, 11), (9, 22, 17))
-    )
-    tent = all_of(0.4 + 0.3 * gap_mm - np.abs(tentorium(place)), y - 20, x - 16 + 1.5 * np.maximum(0, y - 40))
+    above = tentorium(place)
+    between = all_of(thin - x, -core, np.maximum(above, 15 - y))
+    lean = 0.85 * (z - 0.55 * (y + 6) - 2 + 1.1 * sway)
+    sylvian = all_of(thin + 0.4 - np.abs(lean), x - 28, y + 20, 36 - y)
+    insula = all_of(thin - np.abs(x - 39.5 + 0.8 * sway), ellipsoid(place, (39, 8, 10), (12, 19, 13)))
+    tent = all_of(thin - 0.2 - np.abs(above), y - 20, x - 16 + 1.5 * np.maximum(0, y - 40))
     return any_of(between, sylvian, insula, tent)
 
 

@@ -2,64 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from aneurysm.data.phantom.contrast import Contrast
 from aneurysm.data.phantom.distance import step
 
 
-def over(image: np.ndarray, share: np.ndarray, value) -> np.ndarray:
-    """The image with a tissue laid over it where its share (0 to 1) is."""
-    image += share * (value - image)
+class Layers:
+    """The tissue borders of one slice, enlarged to its pixels when they are first asked for."""
+
+    def __init__(self, coarse: dict[str, np.ndarray], enlarge: Callable[[np.ndarray], np.ndarray], width_mm: float):
+        self.coarse, self.enlarge, self.width_mm = coarse, enlarge, width_mm
+        self.fine: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.fine:
+            self.fine[name] = self.enlarge(self.coarse[name])
+        return self.fine[name]
+
+    def inside(self, name: str, margin_mm: float = 0.0, width_mm: float | None = None) -> np.ndarray | None:
+        """How far each pixel lies within a tissue widened by a margin, 0 to 1; None where the slice misses it."""
+        width_mm = width_mm or self.width_mm
+        if self.coarse[name].max() + margin_mm < -width_mm:
+            return None
+        return step(self[name] + np.float32(margin_mm), width_mm)
+
+
+def over(image: np.ndarray, share: np.ndarray | None, value) -> np.ndarray:
+    """The image with a tissue laid over it where its share (0 to 1) is; unchanged for None."""
+    if share is not None:
+        image += share * (value - image)
     return image
 
 
-def compose(fields: dict[str, np.ndarray], contrast: Contrast, width_mm: float) -> np.ndarray:
-    """float32 (rows, cols) of one slice; borders are `width_mm` wide."""
+def both(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
+    return None if first is None or second is None else first * second
 
-    def inside(name: str, inset_mm: float = 0.0) -> np.ndarray:
-        return step(fields[name] - np.float32(inset_mm), width_mm)
 
-    image = np.full(fields["skin"].shape, contrast.air, np.float32)
-    soft = np.full_like(image, contrast.muscle) + np.float32(2.0 * contrast.texture) * fields["texture"]
+def compose(layers: Layers, contrast: Contrast) -> np.ndarray:
+    """float32 (rows, cols) of one slice without blood."""
+    skin, inside = layers["skin"], layers.inside
+    soft = np.float32(2.0 * contrast.texture) * layers["texture"] + np.float32(contrast.muscle)
     over(soft, inside("fat"), contrast.fat)
-    over(soft, step(1.8 - fields["skin"], width_mm), contrast.skin)
+    over(soft, step(1.8 - skin, layers.width_mm), contrast.skin)
     over(soft, inside("cord"), contrast.muscle)
     over(soft, inside("eye"), contrast.eye)
-    bone = bone_value(fields, contrast)
+    bone = bone_value(layers, contrast)
     over(soft, inside("bone"), bone)
-    over(soft, inside("cavity"), brain_value(fields, contrast, inside))
-    over(soft, inside("dura") * step(fields["cavity"] + 1.0, 2.0), contrast.dura)
-    over(image, inside("skin"), soft)
-    air = fields["air"]
-    over(
-        image,
-        step(air + 1.2, width_mm) * inside("skin"),
-        contrast.mucosa * step(1.5 - fields["bone"], 3) + bone * step(fields["bone"] - 1.5, 3),
-    )
-    over(image, inside("air"), contrast.air)
-    canal = fields["canal"]
-    over(image, step(canal + 2.2, width_mm) * step(air + 1, 2), contrast.bone * 0.6)
-    over(image, step(canal + 0.7, width_mm), contrast.muscle)
-    # Arteries of the brain's base run in fluid, also where the brain or the bone of another head would be.
-    over(image, step(fields["cistern"], 1.5 * width_mm) * step(fields["cavity"] + 3, 4), contrast.fluid)
-    return image
+    cavity = inside("cavity")
+    if cavity is not None:
+        over(soft, cavity, brain_value(layers, contrast))
+        over(soft, both(inside("dura"), inside("cavity", 1.0, 2.0)), contrast.dura)
+    body = inside("skin")
+    air = both(inside("air", 1.2), body)
+    if air is not None:
+        wall = inside("bone", -1.5, 3)
+        over(soft, air, contrast.mucosa if wall is None else contrast.mucosa + wall * (bone - contrast.mucosa))
+        over(soft, inside("air"), contrast.air)
+    image = np.full_like(skin, contrast.air)
+    over(image, body, soft)
+    if inside("canal", 2.2) is not None:
+        over(image, inside("canal", 2.2) * step(layers["air"] + 1, 2), 0.6 * contrast.bone)
+        over(image, inside("canal", 0.7), contrast.muscle)
+    # Arteries at the base of the brain run in fluid, also where brain or bone would be.
+    return over(image, both(inside("cistern", 0.0, 1.5 * layers.width_mm), inside("cavity", 3.0, 4.0)), contrast.fluid)
 
 
-def bone_value(fields: dict[str, np.ndarray], contrast: Contrast) -> np.ndarray:
+def bone_value(layers: Layers, contrast: Contrast) -> np.ndarray:
     """Compact bone outside, marrow in the middle of thick bones, dense rock and teeth."""
-    depth = np.maximum(fields["bone"], fields["shell_depth"])
-    marrow = step(depth - 2.0 + 0.5 * fields["marrow"], 1.6)
-    value = contrast.bone + marrow * (contrast.marrow - contrast.bone)
-    return over(value, step(fields["dense"] + 1, 2.5), contrast.petrous)
+    depth = np.maximum(layers["bone"], layers["shell_depth"]) + 0.5 * layers["marrow"]
+    value = contrast.bone + step(depth - 2.0, 1.6) * np.float32(contrast.marrow - contrast.bone)
+    return over(value, layers.inside("dense", 1.0, 2.5), contrast.petrous)
 
 
-def brain_value(fields: dict[str, np.ndarray], contrast: Contrast, inside) -> np.ndarray:
+def brain_value(layers: Layers, contrast: Contrast) -> np.ndarray:
     """Fluid, cortex, white matter, ventricles."""
-    value = np.full_like(fields["skin"], contrast.fluid)
-    tissue = np.full_like(value, contrast.grey)
-    white = np.minimum(fields["white"], fields["sulci"] - 3.0)
-    over(tissue, step(white, 1.2), contrast.white)
-    tissue += contrast.texture * fields["texture"]
-    over(value, inside("brain") * inside("sulci"), tissue)
-    return over(value, inside("fluid"), contrast.fluid)
+    value = np.full_like(layers["skin"], contrast.fluid)
+    tissue = np.float32(contrast.texture) * layers["texture"] + np.float32(contrast.grey)
+    white = step(np.minimum(layers["white"], layers["sulci"] - 3.0), 1.2)
+    tissue += white * np.float32(contrast.white - contrast.grey)
+    over(value, both(layers.inside("brain"), layers.inside("sulci")), tissue)
+    return over(value, layers.inside("fluid"), contrast.fluid)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from aneurysm.data.phantom import bones, brain, soft
-from aneurysm.data.phantom.distance import Place, all_of, any_of, ellipsoid
+from aneurysm.data.phantom.distance import FAR, Place, all_of, any_of, ellipsoid
 from aneurysm.data.phantom.shape import HeadShape
 from aneurysm.data.phantom.waves import Waves
 
@@ -25,9 +25,9 @@ class HeadFields:
     def __init__(self, shape: HeadShape):
         rng = np.random.default_rng(shape.seed)
         self.shape = shape
-        self.gyri = Waves(rng, 20, 28, 9)
+        self.gyri = Waves(rng, 18, 25, 9)
         self.folia = Waves(rng, 7, 9, 5)
-        self.planes = Waves(rng, 24, 40, 6)
+        self.planes = Waves(rng, 16, 30, 6)
         self.cells = Waves(rng, 6, 9, 6)
         self.cloud = Waves(rng, 12, 40, 6)
 
@@ -35,13 +35,13 @@ class HeadFields:
         """float32 (n,) of each of NAMES at (n, 3) float32 points in the person's frame."""
         standard = self.shape.to_standard(points.astype(np.float32))
         signed = tuple(np.ascontiguousarray(standard[:, axis]) for axis in range(3))
-        place = (np.abs(signed[0]), signed[1], signed[2])
-        return {**self.outside(place, signed), **self.inside(place, signed)}
-
-    def outside(self, place: Place, signed: Place) -> dict[str, np.ndarray]:
-        """Skin, fat, bone and air."""
-        shape, (x, y, z) = self.shape, place
+        place = Place(np.abs(signed[0]), signed[1], signed[2])
         space = brain.cavity(place)
+        return {**self.outside(place, signed, space), **self.inside(place, signed, space)}
+
+    def outside(self, place: Place, signed, space: np.ndarray) -> dict[str, np.ndarray]:
+        """Skin, fat, bone and air."""
+        shape, (_, y, z) = self.shape, place
         rock = bones.petrous(place)
         noise = self.planes.at(signed) * np.float32(self.planes.mm_per_unit)
         high = np.maximum(np.maximum((z - 5) / 30, (y - 45) / 25), (-50 - y) / 10)
@@ -50,7 +50,9 @@ class HeadFields:
         shell = all_of(-space, thick + space)
         extra = any_of(bones.skull_base(place), bones.face_bones(place), bones.spine(place))
         skin = soft.skin(place, space, shape.bone_mm + shape.scalp_mm)
-        cells = all_of(bones.mastoid_cells(place), 1.6 * self.cells.at(signed) + 1.5 * shape.air - 0.3)
+        cells = bones.mastoid_cells(place)
+        if cells is not FAR:
+            cells = all_of(cells, 1.6 * self.cells.at(signed) + 1.5 * shape.air - 0.3)
         return {
             "skin": skin,
             "fat": soft.fat(place, skin, shape.scalp_mm, noise),
@@ -61,31 +63,33 @@ class HeadFields:
             "air": any_of(bones.sinuses(place, shape.air), bones.airway(place), cells),
             "eye": soft.eye(place),
             "cord": soft.eye_muscles(place),
-            "marrow": 0.5 * noise,
+            "marrow": 0.25 * noise,
         }
 
-    def inside(self, place: Place, signed: Place) -> dict[str, np.ndarray]:
+    def inside(self, place: Place, signed, space: np.ndarray) -> dict[str, np.ndarray]:
         """Brain, fluid and dura."""
-        shape, space = self.shape, brain.cavity(place)
+        shape = self.shape
         gap = 1.0 + 2.0 * shape.atrophy
         stem = brain.brainstem(place)
-        depth = all_of(space - gap, -brain.fissures(place, gap), -brain.cisterns(place))
         folds = self.gyri.at(signed) * np.float32(self.gyri.mm_per_unit)
-        below = brain.tentorium(place)
-        cerebellum = all_of(-below, place[1] - 28)
-        leaves = self.folia.at(signed) * np.float32(self.folia.mm_per_unit)
-        furrow = np.where(cerebellum > 0, np.abs(leaves) + 0.35, np.abs(folds))
-        bottom = np.where(cerebellum > 0, 5.0, DEEPEST_SULCUS_MM).astype(np.float32)
-        # Furrows fade out with depth, and there are none in the brainstem or round the deep nuclei.
-        core = ellipsoid(place, (0, 16, 12), (32, 34, 22))
-        furrow = furrow - (0.25 + 0.75 * shape.atrophy) + 0.6 * np.maximum(0, space - gap - bottom)
-        furrow = np.maximum(furrow, 0.5 * (core + 4))
-        mass = any_of(depth, stem)
+        depth = all_of(space - gap, -brain.fissures(place, gap, folds), -brain.cisterns(place))
         return {
-            "brain": mass,
-            "sulci": np.maximum(furrow, stem + 2),
+            "brain": any_of(depth, stem),
+            "sulci": np.maximum(self.furrows(place, signed, folds, space - gap), stem + 2),
             "white": all_of(any_of(depth, stem + 4) - 3.2, -brain.deep_grey(place)),
             "fluid": brain.ventricles(place, shape.atrophy),
             "dura": brain.dura(place, space),
             "texture": self.cloud.at(signed),
         }
+
+    def furrows(self, place: Place, signed, folds: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        """Distance from the nearest sulcus of the cerebrum or fissure of the cerebellum; `depth` below the surface."""
+        cerebellum = all_of(-brain.tentorium(place), place[1] - 28) > 0
+        gap, deepest = np.abs(folds), np.float32(DEEPEST_SULCUS_MM)
+        if cerebellum.any():
+            leaves = self.folia.at(signed) * np.float32(self.folia.mm_per_unit)
+            gap = np.where(cerebellum, np.abs(leaves) + 0.3, gap)
+            deepest = np.where(cerebellum, np.float32(9), deepest)
+        # Furrows fade out with depth, and there are none round the deep nuclei.
+        gap = gap - np.float32(0.25 + 0.75 * self.shape.atrophy) + 0.6 * np.maximum(0, depth - deepest)
+        return np.maximum(gap, 0.5 * (ellipsoid(place, (0, 16, 12), (32, 34, 22)) + 4))

@@ -9,7 +9,7 @@ import numpy as np
 
 from aneurysm.data.phantom import soft
 from aneurysm.data.phantom.blood import blood_value, mask_of, paint_blood, paint_surroundings
-from aneurysm.data.phantom.compose import compose, over
+from aneurysm.data.phantom.compose import Layers, compose, over
 from aneurysm.data.phantom.contrast import Contrast, draw_contrast
 from aneurysm.data.phantom.distance import step
 from aneurysm.data.phantom.fields import NAMES, HeadFields
@@ -79,14 +79,14 @@ class Scene:
         if self.rest is not None:
             made.append(soft.rest(points[:, 0], points[:, 1], points[:, 2], self.rest))
         made.append(points[:, 2])
-        return np.stack([field.reshape(shape) for field in made])
+        return np.stack([np.broadcast_to(field, len(points)).reshape(shape) for field in made])
 
     def slice(self, index: int) -> np.ndarray:
         """float32 (rows, cols) of a thin slice."""
         coarse = self.lattice.slice_at(index, self.coarse)
         names = (*NAMES, "cistern", "canal", *(["rest"] if self.rest is not None else []), "z")
-        fields = {name: self.lattice.enlarge(coarse[number]) for number, name in enumerate(names)}
-        image = compose(fields, self.contrast, self.width_mm)
+        fields = Layers(dict(zip(names, coarse, strict=True)), self.lattice.enlarge, self.width_mm)
+        image = compose(fields, self.contrast)
         if self.rest is not None:
             shell = step(fields["rest"], self.width_mm)
             over(image, shell * step(-fields["skin"], self.width_mm), -850 + 700 * step(fields["rest"] - 1.2, 0.8))

@@ -16,7 +16,7 @@ class HeadShape:
     """How a head differs from the standard one.
 
     scale      (3,) factors along x, y, z
-    waves      (w, 3) wave vectors in 1/mm, phases (w, 3), swing (w, 3) mm: a smooth unevenness, left unlike right
+    waves      (w, 3) wave vectors in 1/mm, phases (w,), swing (w, 3) mm: a smooth unevenness, left unlike right
     atrophy    0 (young) to 1 (wide sulci and ventricles)
     bone_mm    thickness of the calvaria
     scalp_mm   thickness of skin and fat over it
@@ -36,12 +36,15 @@ class HeadShape:
 
     def uneven(self, points: np.ndarray) -> np.ndarray:
         """(..., 3) shift in mm at (..., 3) points."""
-        angle = points @ self.waves.T.astype(points.dtype)
-        shift = np.zeros_like(points)
-        for wave in range(len(self.waves)):
-            phase, swing = self.phases[wave].astype(points.dtype), self.swing[wave].astype(points.dtype)
-            shift += swing * np.sin(angle[..., wave, None] + phase)
-        return shift
+        kind = points.dtype
+        flat = np.ascontiguousarray(points.reshape(-1, 3).T)
+        shift = np.zeros_like(flat)
+        for vector, phase, swing in zip(self.waves, self.phases, self.swing, strict=True):
+            angle = vector.astype(kind) @ flat + kind.type(phase)
+            wave = np.sin(angle)
+            for axis in range(3):
+                shift[axis] += kind.type(swing[axis]) * wave
+        return shift.T.reshape(points.shape)
 
     def to_standard(self, points: np.ndarray) -> np.ndarray:
         """(..., 3) places in the standard head of (..., 3) points in this head."""
@@ -59,14 +62,14 @@ class HeadShape:
 def draw_shape(rng: np.random.Generator) -> HeadShape:
     """A head between the 1st and 99th percentile of adults, about +- 10 % in each direction."""
     size = rng.normal(1.0, 0.03)
-    lengths = rng.uniform(60, 140, 5)
-    directions = rng.standard_normal((5, 3))
+    lengths = rng.uniform(60, 140, 9)
+    directions = rng.standard_normal((9, 3))
     waves = 2 * np.pi / lengths[:, None] * directions / np.linalg.norm(directions, axis=1, keepdims=True)
     return HeadShape(
         scale=size * np.exp(rng.normal(0, [0.03, 0.03, 0.025])),
         waves=waves,
-        phases=rng.uniform(0, 2 * np.pi, (5, 3)),
-        swing=rng.normal(0, 0.7, (5, 3)),
+        phases=rng.uniform(0, 2 * np.pi, 9),
+        swing=rng.normal(0, 0.6, (9, 3)),
         atrophy=float(rng.beta(2, 2.5)),
         bone_mm=float(rng.uniform(5.0, 8.5)),
         scalp_mm=float(rng.uniform(4.5, 8.0)),

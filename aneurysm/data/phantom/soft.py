@@ -12,15 +12,18 @@ def skin(place: Place, inside: np.ndarray, cover_mm: float) -> np.ndarray:
     """The body's outline; `inside` is the cranial cavity, `cover_mm` the thickness of bone and scalp."""
     x, y, z = place
     head = all_of(inside + cover_mm, z + 62)
-    face = any_of(ellipsoid(place, (0, -36, -40), (60, 50, 56)), ellipsoid(place, (0, -50, -72), (40, 38, 40)))
-    temple = ellipsoid(place, (56, -14, -10), (20, 36, 40))
+    face = any_of(
+        ellipsoid(place, (0, -36, -40), (60, 50, 56), ever=True),
+        ellipsoid(place, (0, -50, -72), (40, 38, 40), ever=True),
+    )
+    temple = ellipsoid(place, (56, -14, -10), (20, 36, 40), ever=True)
     nose = rods(place, [(0, -80, -14), (0, -98, -40), (6, -90, -46)], (5, 8, 7))
     neck_y = np.interp(z, [-240, -120, -50], [40, 24, 26]).astype(np.float32)
     ring = np.sqrt((x / 57) ** 2 + ((y - neck_y) / 56) ** 2)
     neck = all_of((1 - ring) * 56, -44 - z)
-    shoulders = ellipsoid(place, (0, 42, -262), (215, 82, 100))
+    shoulders = ellipsoid(place, (0, 42, -262), (215, 82, 100), ever=True)
     outline = melt(melt(melt(head, face, 14), temple, 10), neck, 24)
-    ear = all_of(ellipsoid(place, (76, 24, -20), (7, 15, 26)), 3.5 - np.abs(x - 76 - 0.3 * (y - 24)))
+    ear = all_of(ellipsoid(place, (75, 24, -20), (8, 14, 25)), 2.6 - np.abs(x - 74 - 0.4 * (y - 20)))
     return any_of(melt(outline, nose, 8), ear, melt(outline, shoulders, 40))
 
 
@@ -28,13 +31,13 @@ def fat(place: Place, depth: np.ndarray, scalp_mm: float, noise: np.ndarray) -> 
     """Under the skin, in the orbits, and in planes between muscles (where `noise` in mm is near zero)."""
     under = scalp_mm - 0.5 + 4 * np.clip((-40 - place[2]) / 30, 0, 1)
     layer = all_of(depth - 1.8, under - depth + 0.3 * noise)
-    planes = all_of(1.1 - np.abs(noise), depth - 4)
+    planes = all_of(0.8 - np.abs(noise), depth - 4)
     cheek = ellipsoid(place, (44, -44, -58), (9, 12, 14))
     return any_of(layer, planes, ellipsoid(place, *ORBIT), cheek)
 
 
 def eye(place: Place) -> np.ndarray:
-    return ellipsoid(place, (31, -59, -13), (12, 12, 12))
+    return ellipsoid(place, (31, -59, -17), (12, 12, 12))
 
 
 def eye_muscles(place: Place) -> np.ndarray:
