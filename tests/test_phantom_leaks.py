@@ -73,7 +73,7 @@ def set_ups(n_series: int) -> tuple[pd.DataFrame, np.ndarray]:
     plan = make_plan(n_series, seed=2, clean=False, balanced=True)
     rows = []
     for case in plan:
-        _, quirks, acquisition, _ = set_up(case, 2, 256, False)
+        quirks, acquisition, _ = set_up(case, 2, 256, False)
         shape = dict(zip(("slices", "rows", "columns"), acquisition.grid.shape, strict=True))
         matrix = dict(enumerate(acquisition.grid.matrix.ravel()))
         centre = dict(zip("xyz", acquisition.grid.origin, strict=True))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import Delaunay
 
 from aneurysm.data.phantom.grid import Grid
 
@@ -17,12 +18,13 @@ PLANE_SHARES = {"Axial": 4197, "Coronal": 87, "Sagittal": 64}
 SAC_REGION = np.array(
     [(x, y, z) for side in (-1, 1) for x, y, z in [
         (side * 48, -22, -12), (side * 48, 18, -8), (side * 48, -14, 24), (side * 48, 22, 24),
-        (side * 10, -45, 14), (side * 10, -38, 46), (side * 10, 0, 46), (side * 10, -28, -12),
-        (side * 27, -24, -26), (side * 27, 14, -32), (side * 24, 12, -50), (side * 24, 36, -50),
+        (side * 10, -46, 14), (side * 10, -44, 40), (side * 10, -20, 48), (side * 10, 0, 46), (side * 10, -28, -12),
+        (side * 27, -24, -26), (side * 27, 14, -32), (side * 27, 8, -54), (side * 24, 34, -55),
         (side * 34, 46, -12), (side * 34, 46, 20),
     ]], float,
 )  # fmt: skip
 MARGIN_MM = 5.0
+_REGION = Delaunay(SAC_REGION)
 HEAD_CENTRE = np.array([0.0, 16.0, 18.0])
 
 # Unit vectors per plane: towards the next slice, the next row, the next column.
@@ -34,7 +36,7 @@ _DIRECTIONS = {
 # Slice spacings in mm at 512 pixels, and how often; a matrix of rows (before scaling), and how often.
 _SPACINGS = {
     "CTA": ((0.4, 0.5, 0.625, 0.75, 1.0), (0.1, 0.25, 0.35, 0.1, 0.2)),
-    "MRA": ((0.5, 0.6, 0.7, 0.8, 1.0), (0.1, 0.15, 0.35, 0.25, 0.15)),
+    "MRA": ((0.5, 0.6, 0.7, 0.8, 1.0), (0.05, 0.1, 0.3, 0.35, 0.2)),
     "MRI T1post": ((0.9, 1.0, 1.2, 3.0, 5.0), (0.25, 0.45, 0.1, 0.05, 0.15)),
     "MRI T2": ((0.8, 1.0, 4.0, 5.0, 6.0), (0.04, 0.04, 0.15, 0.62, 0.15)),
 }
@@ -65,6 +67,11 @@ class Acquisition:
     def to_scanner(self, point: np.ndarray) -> np.ndarray:
         """(..., 3) scanner millimetres of (..., 3) points in the person's frame."""
         return (np.asarray(point, float) - self.shift) @ self.rotation
+
+
+def covered(points: np.ndarray) -> bool:
+    """Whether all of the (n, 3) points of the person's frame lie in the region that every acquisition covers."""
+    return bool((_REGION.find_simplex(np.reshape(points, (-1, 3))) >= 0).all())
 
 
 def draw_acquisition(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aneurysm.data.phantom.acquisition import SAC_REGION, Acquisition, draw_acquisition, scout
+from aneurysm.data.phantom.acquisition import SAC_REGION, Acquisition, covered, draw_acquisition, scout
 from aneurysm.data.phantom.dicom import Identity, write_enhanced, write_slices
 from aneurysm.data.phantom.encoding import make_uid
 from aneurysm.data.phantom.nifti import write_mask
@@ -26,7 +26,7 @@ def make_series(case: Case, seed: int, size: int, clean: bool, folder: Path, mas
     Returns `localizers`, rows of (SOPInstanceUID, coordinates, location), and `truth`, a row of truth.csv. Person and
     picture come from random streams of their own, so that no other series and no number of workers changes them.
     """
-    person, quirks, acquisition, rng = set_up(case, seed, size, clean)
+    person, (quirks, acquisition, rng) = draw_case_person(case, seed), set_up(case, seed, size, clean)
     rendered = render(person, acquisition.person_grid, case.modality, rng, masks=case.masked)
     if case.masked:
         write_mask(mask_path, rendered.vessel_mask, acquisition.grid)
@@ -44,13 +44,21 @@ def make_series(case: Case, seed: int, size: int, clean: bool, folder: Path, mas
     }
 
 
-def set_up(case: Case, seed: int, size: int, clean: bool) -> tuple[Person, Quirks, Acquisition, np.random.Generator]:
-    """All that is decided before the picture; what follows draws on from the random generator."""
-    person = draw_person(_stream(seed, 1, case.person), case.locations)
+def set_up(case: Case, seed: int, size: int, clean: bool) -> tuple[Quirks, Acquisition, np.random.Generator]:
+    """All that is decided before the picture but for the person; the picture draws on from the random generator."""
     rng = _stream(seed, 2, case.number)
     quirks = draw_quirks(rng, case.modality, case.plane, case.enhanced, clean)
     limit = ENHANCED_FRAMES[1] if case.enhanced else None
-    return person, quirks, draw_acquisition(rng, case.modality, case.plane, size, limit), rng
+    return quirks, draw_acquisition(rng, case.modality, case.plane, size, limit), rng
+
+
+def draw_case_person(case: Case, seed: int) -> Person:
+    """The person of a case; about one in 1,000 with a sac beyond the covered region is drawn again."""
+    for attempt in range(20):
+        person = draw_person(_stream(seed, 1, case.person, attempt), case.locations)
+        if covered(np.array([sac.centre for sac in person.sacs])):
+            return person
+    raise ValueError(f"series {case.number}: expected sacs in the covered region, found {person.sacs}")
 
 
 def _stream(seed: int, *key: int) -> np.random.Generator:
