@@ -56,10 +56,13 @@ def store(image: np.ndarray, scale: Scale, quirks: Quirks) -> Stored:
     """The integers to write; values that do not fit are clipped, as scanners do."""
     signed = quirks.bits == 16
     low, high = (-32768, 32767) if signed else (0, 4095)
-    values = np.round(image * np.float32(scale.gain) + np.float32(scale.offset))
-    if scale.padding is not None:
-        values[:, _outside_circle(*image.shape[1:])] = scale.padding
-    pixels = np.clip(values, low, high).astype("<i2" if signed else "<u2")
+    pixels = np.empty(image.shape, "<i2" if signed else "<u2")
+    outside = _outside_circle(*image.shape[1:]) if scale.padding is not None else None
+    for number, plane in enumerate(image):  # slice by slice: a whole CTA as floats would take gigabytes
+        values = np.round(plane * np.float32(scale.gain) + np.float32(scale.offset))
+        if outside is not None:
+            values[outside] = scale.padding
+        pixels[number] = np.clip(values, low, high)
     if quirks.inverted:
         pixels = int(pixels.max()) - pixels
     tags = {
