@@ -13,9 +13,9 @@ CANAL = [(0, 27, -30), (0, 30, -62), (0, 31, -110), (0, 36, -160), (0, 48, -240)
 def cavity(place: Place) -> np.ndarray:
     """The three cranial fossae and the spinal canal, before bone reaches into them."""
     x, y, z = place
-    vault = ellipsoid(place, VAULT_CENTRE, VAULT_HALF)
+    vault = ellipsoid(place, VAULT_CENTRE, VAULT_HALF, ever=True)
     roofs = 5 * np.exp(-(((x - 29) / 12) ** 2) - ((y + 48) / 16) ** 2)  # the orbits bulge into the anterior fossa
-    lateral = ellipsoid(place, (0, 15, 2), (65, 82, 48))
+    lateral = ellipsoid(place, (0, 15, 2), (65, 82, 48), ever=True)
     wing = 0.8 * (y + 33 - 0.018 * (x - 34) ** 2 + 0.25 * (z + 10))
     floor = z + 24.5 - 0.012 * (x - 38) ** 2
     middle = carve(carve(lateral, wing, 10), carve(floor, 0.9 * (x - 14.5), 10), 10)
@@ -23,7 +23,7 @@ def cavity(place: Place) -> np.ndarray:
         all_of(vault, z + 3.5 - roofs),
         ellipsoid(place, (0, 0, -3), (15, 10, 5)),
         carve(middle, 26 - y, 12),
-        ellipsoid(place, (0, 52, -15), (54, 41, 34)),
+        ellipsoid(place, (0, 52, -15), (54, 41, 34), ever=True),
         rods(place, CANAL, (11, 9.5, 8, 8, 8)),
     )
 

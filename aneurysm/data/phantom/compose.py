@@ -71,7 +71,7 @@ def compose_body(layers: Layers, contrast: Contrast, cleft_mm: float) -> np.ndar
         over(soft, cavity, brain_value(layers, contrast, cleft_mm))
         over(soft, step(dura_depth(layers), layers.width_mm) * inside("cavity", 1.0, 2.0), contrast.dura)
     body = inside("skin")
-    air = both(inside("air", 1.2), body)
+    air = both(inside("air", 0.8), body)
     if air is not None:
         wall = inside("bone", -1.5, 3)
         over(soft, air, contrast.mucosa if wall is None else contrast.mucosa + wall * (bone - contrast.mucosa))
@@ -95,7 +95,7 @@ def bone_value(layers: Layers, contrast: Contrast) -> np.ndarray:
 def dura_depth(layers: Layers) -> np.ndarray:
     """Distance into the lining of the skull, the falx or the tentorium."""
     falx = np.minimum(0.6 - np.abs(layers["midline"]), layers["falx_zone"])
-    tent = np.minimum(0.6 - np.abs(layers["tent"]), layers["tent_zone"])
+    tent = np.minimum(0.3 - np.abs(layers["tent"]), layers["tent_zone"])
     return any_of(0.7 - np.abs(layers["cavity"]), falx, tent)
 
 
