@@ -8,9 +8,11 @@ from aneurysm.data.phantom.contrast import Contrast
 from aneurysm.data.phantom.grid import Grid
 from aneurysm.data.phantom.person import Person
 from aneurysm.data.phantom.raster import code_of, paint, pieces_of, share_of
+from aneurysm.data.phantom.sacs import Sac
 
 # Codes in the painted volume; of two that fill a voxel alike the larger stays.
 VEIN, ARTERY, FIRST_MASK, CHALK = 0, 1, 2, 15  # FIRST_MASK - 1 + v is an artery under mask number v (1..13)
+LARGE_SAC_MM = 7.0
 
 
 def paint_blood(person: Person, grid: Grid, soft_mm: float) -> np.ndarray:
@@ -57,9 +59,25 @@ CISTERN_PARTS = {
 CANAL_PARTS = {"ICA": (11, 75)}
 
 
-def blood_value(codes: np.ndarray, artery: float, contrast: Contrast) -> np.ndarray:
-    """float32 value of what fills each voxel of one slice, whose arteries measure `artery`."""
-    table = np.full(16, artery, np.float32)
+def arterial_value(points: np.ndarray, sacs: list[Sac], contrast: Contrast, span: tuple[float, float]) -> np.ndarray:
+    """float32 (n,) value of arterial blood at (n, 3) points of a slab that spans two heights z in mm.
+
+    Blood saturates on its way up the slab of a TOF scan, and swirls in the middle of large sacs.
+    """
+    height = np.clip((points[:, 2] - span[0]) / max(1.0, span[1] - span[0]), 0, 1)
+    value = contrast.artery + height * (contrast.artery_low - contrast.artery)
+    for sac in sacs:
+        if contrast.sac_mixing and sac.diameter_mm > LARGE_SAC_MM:
+            away = points - sac.centre
+            core = np.clip(1.3 - 2 * np.linalg.norm(away, axis=1) / sac.diameter_mm, 0, 1)
+            swirl = 0.6 + 0.4 * np.sin(away @ np.array([2.1, 1.3, 1.7]) * np.pi / sac.diameter_mm)
+            value *= 1 - contrast.sac_mixing * core * swirl
+    return value.astype(np.float32)
+
+
+def blood_value(codes: np.ndarray, contrast: Contrast) -> np.ndarray:
+    """float32 (n,) value of veins and plaques by their codes, 0 for arteries."""
+    table = np.zeros(16, np.float32)
     table[VEIN], table[CHALK] = contrast.vein, contrast.chalk
     return table[codes]
 

@@ -33,6 +33,7 @@ def skull_base(place: Place) -> np.ndarray:
         ellipsoid(place, (17, 22, -49), (6, 11, 7)),
         capsule(place, (12, -12, -34), (13, -10, -56), (2.0, 1.2)),
         capsule(place, (24, 4, -26), (40, 8, -26), 5),
+        ellipsoid(place, (0, -67, 6), (26, 7, 20)),
     )
 
 
@@ -55,7 +56,7 @@ def face_bones(place: Place) -> np.ndarray:
         all_of(4.5 - np.abs(angle_ring) * 0.9, 8 - np.abs(z + 64), -30 - y),
         body,
         rods(place, [(40, -28, -86), (47, -14, -70), (49, -1, -45), (48, 4, -29)], (5, 3.8, 3.2, 4.5)),
-        capsule(place, (0, -79, -2), (0, -88, -16), (3.5, 2)),
+        capsule(place, (0, -75, -6), (0, -84, -20), (3.5, 2)),
         all_of(1.0 - x, ellipsoid(place, (0, -48, -36), (30, 30, 24))),
     )
 
@@ -87,12 +88,14 @@ def spine(place: Place) -> np.ndarray:
     phase = (z - SECOND_DISC_MM) / BODY_PERIOD_MM
     level = np.abs(phase - np.round(phase)) * BODY_PERIOD_MM  # distance from the disc
     middle = BODY_PERIOD_MM / 2 - level  # distance from the body's middle
+    lower = (z - SECOND_DISC_MM + 0.35 * (y - axis_y - 29)) / BODY_PERIOD_MM  # the processes point down
+    tilted = BODY_PERIOD_MM / 2 - np.abs(lower - np.round(lower)) * BODY_PERIOD_MM
     below = -66 - z
     outline = (1 - np.sqrt((x / 12.5) ** 2 + ((y - axis_y) / 8.5) ** 2)) * 10
     bodies = all_of(outline, level - (BODY_PERIOD_MM - BODY_HEIGHT_MM) / 2, below)
     arch = all_of(2.6 - np.abs(np.hypot(x, y - axis_y - 17) - 14), 6.5 - middle, y - axis_y - 6, below)
     transverse = all_of(4.0 - np.hypot(np.abs(y - axis_y - 4), 0.8 * middle), 26 - x, x - 10, below)
-    process = all_of(3.0 - np.hypot(x, 0.6 * middle), y - axis_y - 29, axis_y + 58 - y, below)
+    process = all_of(2.8 - np.hypot(x, 0.8 * tilted), y - axis_y - 29, axis_y + 48 - y, below)
     atlas = all_of(3.6 - np.hypot(np.hypot(x, 0.95 * (y - 27)) - 21, 0.7 * (z + 60)), 30 - x)
     masses = ellipsoid(place, (19, 22, -60), (8, 9, 7))
     return any_of(bodies, arch, transverse, process, atlas, masses, rods(place, [(0, 15, -50), (0, 16, -74)], (4.5, 7)))
@@ -117,7 +120,7 @@ def sinuses(place: Place, air: float) -> np.ndarray:
         ethmoid,
         nasal,
         maxillary(place),
-        all_of(ellipsoid(place, (10, -73, 7), (13 * air, 3.5, 14 * air)), x - 0.7),
+        all_of(ellipsoid(place, (10, -67, 6), (14 * air, 3.2, 14 * air)), x - 0.7),
     )
 
 
@@ -137,3 +140,8 @@ def airway(place: Place) -> np.ndarray:
 def mastoid_cells(place: Place) -> np.ndarray:
     """Where air cells may lie in the mastoid."""
     return any_of(ellipsoid(place, (53, 33, -33), (8, 12, 15)), capsule(place, (40, 20, -18), (52, 28, -22), 4)) - 1
+
+
+def inner_canal(place: Place) -> np.ndarray:
+    """The inner ear's canal and labyrinth, filled with fluid."""
+    return any_of(capsule(place, (14, 18, -18), (25, 21, -19), (2.8, 2.0)), ellipsoid(place, (30, 18, -20), (5, 3, 3)))

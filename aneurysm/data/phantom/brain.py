@@ -13,9 +13,9 @@ CANAL = [(0, 27, -30), (0, 30, -62), (0, 31, -110), (0, 36, -160), (0, 48, -240)
 def cavity(place: Place) -> np.ndarray:
     """The three cranial fossae and the spinal canal, before bone reaches into them."""
     x, y, z = place
-    vault = ellipsoid(place, VAULT_CENTRE, VAULT_HALF)
-    roofs = 5 * np.exp(-(((x - 28) / 13) ** 2) - ((y + 42) / 22) ** 2)  # the orbits bulge into the anterior fossa
-    lateral = ellipsoid(place, (0, 15, 2), (65, 82, 48))
+    vault = ellipsoid(place, VAULT_CENTRE, VAULT_HALF, ever=True)
+    roofs = 5 * np.exp(-(((x - 29) / 12) ** 2) - ((y + 48) / 16) ** 2)  # the orbits bulge into the anterior fossa
+    lateral = ellipsoid(place, (0, 15, 2), (65, 82, 48), ever=True)
     wing = 0.8 * (y + 33 - 0.018 * (x - 34) ** 2 + 0.25 * (z + 10))
     floor = z + 24.5 - 0.012 * (x - 38) ** 2
     middle = carve(carve(lateral, wing, 10), carve(floor, 0.9 * (x - 14.5), 10), 10)
@@ -23,7 +23,7 @@ def cavity(place: Place) -> np.ndarray:
         all_of(vault, z + 3.5 - roofs),
         ellipsoid(place, (0, 0, -3), (15, 10, 5)),
         carve(middle, 26 - y, 12),
-        ellipsoid(place, (0, 52, -15), (54, 41, 34)),
+        ellipsoid(place, (0, 52, -15), (54, 41, 34), ever=True),
         rods(place, CANAL, (11, 9.5, 8, 8, 8)),
     )
 
@@ -73,30 +73,22 @@ def tentorium(place: Place) -> np.ndarray:
 
 
 def fissures(place: Place, gap_mm: float, sway: np.ndarray) -> np.ndarray:
-    """Clefts between the hemispheres, at the Sylvian fissure and about the insula, and over the cerebellum.
-
-    `sway` in mm bends them as the gyri beside them bend.
-    """
+    """The Sylvian fissure and the cleft over the insula; `sway` in mm bends them as the gyri beside them bend."""
     x, y, z = place
-    thin = 0.35 + 0.25 * gap_mm
-    core = ellipsoid(place, (0, 20, 8), (30, 42, 24))
-    above = tentorium(place)
-    between = all_of(thin - x, -core, np.maximum(above, 15 - y))
-    lean = 0.85 * (z - 0.55 * (y + 6) - 2 + 1.1 * sway)
-    sylvian = all_of(thin + 0.4 - np.abs(lean), x - 28, y + 20, 36 - y)
-    insula = all_of(thin - np.abs(x - 39.5 + 0.8 * sway), ellipsoid(place, (39, 8, 10), (12, 19, 13)))
-    tent = all_of(thin - 0.2 - np.abs(above), y - 20, x - 16 + 1.5 * np.maximum(0, y - 40))
-    return any_of(between, sylvian, insula, tent)
+    half = 0.7 + 0.25 * gap_mm
+    sylvian = all_of(half - 0.85 * np.abs(z - 0.55 * (y + 6) - 2 + 1.1 * sway), x - 28, y + 20, 36 - y)
+    insula = all_of(half - np.abs(x - 39.5 + 0.8 * sway), ellipsoid(place, (39, 8, 10), (12, 19, 13)))
+    return any_of(sylvian, insula)
 
 
-def dura(place: Place, inside: np.ndarray) -> np.ndarray:
-    """Falx, tentorium and the lining of the skull."""
+def sheet_zones(place: Place, above: np.ndarray) -> dict[str, np.ndarray]:
+    """Where the hemispheres part at the midline, where the falx hangs there, and where the tentorium spans."""
     x, y, z = place
-    falx = all_of(
-        0.6 - x, ellipsoid(place, (0, 20, 12), (200, 200, 200)), -ellipsoid(place, (0, 20, 4), (30, 50, 44)), z - 5
-    )
-    tent = all_of(0.6 - np.abs(tentorium(place)), y - 20, x - 17 + 1.5 * np.maximum(0, y - 42), inside + 1)
-    return any_of(0.7 - np.abs(inside), all_of(falx, inside), tent)
+    return {
+        "cleft_zone": all_of(-ellipsoid(place, (0, 20, 8), (30, 42, 24)), np.maximum(above, 15 - y)),
+        "falx_zone": all_of(-ellipsoid(place, (0, 20, 4), (30, 50, 44)), z - 5),
+        "tent_zone": all_of(y - 20, x - 16 + 1.5 * np.maximum(0, y - 40)),
+    }
 
 
 def deep_grey(place: Place) -> np.ndarray:

@@ -42,7 +42,8 @@ def grow(
 def fan(
     rng: np.random.Generator, tree: dict[str, Vessel], shape: HeadShape, parent: Vessel, goals, first_mm, last_mm, side
 ) -> None:
-    """Branches of a parent to goals on the surface, leaving it one after another, each with two or three twigs."""
+    """Branches of a parent to goals on the surface, leaving it one after another, each with two or three twigs;
+    all of them in the standard head."""
     leave = np.sort(rng.uniform(first_mm, last_mm, len(goals)))
     for number, (goal, station) in enumerate(zip(goals, leave, strict=True)):
         goal = (np.array(goal, float) + rng.normal(0, [2 if goal[0] < 10 else 5, 6, 6])) * [side, 1, 1]
@@ -59,15 +60,13 @@ def fan(
             heading = 0.8 * branch.direction_at(spot) + rng.normal(0, 0.3, 3)
             small = (0.8 * branch.radius_at(spot), 0.22)
             twigs = grow(rng, f"{branch.name} {twig}", branch.at(spot), heading, end, small, 1.3)
-            twigs.points = shape.from_standard(twigs.points)
-            twigs.points[0] = shape.from_standard(branch.at(spot))
             tree[twigs.name] = twigs
-        branch.points = shape.from_standard(branch.points)
         tree[branch.name] = branch
 
 
 def draw_branches(rng: np.random.Generator, tree: dict[str, Vessel], shape: HeadShape) -> None:
     """Add the second MCA trunk and all small arteries of both sides to the tree."""
+    branches: dict[str, Vessel] = {}
     for side in (LEFT, RIGHT):
         name = SIDES[side]
         lower = draw_lower_trunk(rng, tree, side)
@@ -79,8 +78,10 @@ def draw_branches(rng: np.random.Generator, tree: dict[str, Vessel], shape: Head
             (tree[f"{name} PCA"], PCA_OUTER, 22, 62),
             *((tree[f"{name} {key}"], goals, 20, 40) for key, goals in CEREBELLAR.items()),
         ):
-            fan(rng, tree, shape, parent, goals, first, last, side)
+            fan(rng, branches, shape, parent, goals, first, last, side)
         draw_perforators(rng, tree, side)
+    shape.carry(branches)
+    tree.update(branches)
 
 
 def draw_lower_trunk(rng: np.random.Generator, tree: dict[str, Vessel], side: int) -> Vessel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aneurysm.data.phantom.curves import smooth_walk, spline
+from aneurysm.data.phantom.shape import HeadShape
 from aneurysm.data.phantom.vessels import LEFT, RIGHT, SIDES, Vessel, location_of, tortuous, vessel_through
 
 # station, x, y, z, radius, deviations of x, y, z; x is away from the midline
@@ -131,7 +132,7 @@ def label_carotids(tree: dict[str, Vessel]) -> None:
         tree[f"{name} ACA"].label(location_of("Anterior Cerebral Artery", side), 0, 50)
 
 
-def draw_neck(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
+def draw_neck(rng: np.random.Generator, tree: dict[str, Vessel], shape: HeadShape) -> None:
     """Add the common and external carotid arteries of both sides to the tree."""
     for side in (LEFT, RIGHT):
         name, ica = SIDES[side], tree[f"{SIDES[side]} ICA"]
@@ -139,17 +140,17 @@ def draw_neck(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
         down = np.array([[0, 0, 0], [-0.5, 1, -14], [-1, 3, -45], [-2, 6, -80], [-3, 9, -150]]) * mirror
         tree[f"{name} CCA"] = vessel_through(rng, f"{name} CCA", fork + down, (3.4, 3, 3, 3.1, 3.2), 2.0, cistern=False)
         up = np.array(
-            [[24, 4, -92], [31, -2, -72], [38, 3, -48], [50, 6, -32], [66, 10, -14], [69, 6, 10], [68, -8, 32]]
+            [[24, 4, -92], [31, -2, -72], [38, 3, -48], [50, 6, -32], [71, 10, -14], [74, 6, 10], [71, -8, 32]]
         )
-        knots = np.vstack([fork, up * mirror + rng.normal(0, 1.5, 3)])
+        knots = np.vstack([fork, shape.from_standard((up + rng.normal(0, [0.3, 1.5, 1.5])) * mirror)])
         eca = vessel_through(rng, f"{name} ECA", knots, (2.3, 1.8, 1.5, 1.3, 1.1, 0.9, 0.7, 0.4), 1.5, cistern=False)
-        tree[eca.name] = tortuous(rng, eca, 0.8)
+        tree[eca.name] = tortuous(rng, eca, 0.5)
         for branch, start, targets in (
             ("maxillary", 3, [[34, -8, -38], [26, -22, -36], [22, -32, -40]]),
             ("facial", 1, [[40, -20, -84], [46, -40, -80], [40, -62, -62], [26, -72, -45]]),
-            ("occipital", 2, [[44, 24, -44], [40, 62, -32], [30, 98, -10], [24, 102, 15]]),
+            ("occipital", 2, [[44, 24, -44], [40, 64, -36], [30, 95, -14], [24, 100, 12]]),
         ):
             first = eca.at(np.linspace(0, eca.station_mm[-1], len(knots))[start])
-            path = np.vstack([first, np.array(targets, float) * mirror])
+            path = np.vstack([first, shape.from_standard(np.array(targets, float) * mirror)])
             key = f"{name} {branch}"
-            tree[key] = tortuous(rng, vessel_through(rng, key, path, (1.0, 0.4), 2.0, cistern=False), 1.2)
+            tree[key] = tortuous(rng, vessel_through(rng, key, path, (1.0, 0.4), 1.5, cistern=False), 0.8)

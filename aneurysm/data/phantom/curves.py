@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.interpolate import CubicSpline, PchipInterpolator
 
 
 def smooth_walk(
@@ -19,16 +18,26 @@ def smooth_walk(
     return walk
 
 
+def through(station: np.ndarray, points: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """(m, 3) places at the wanted stations on the cubic Hermite curve through (n, 3) points, as Catmull and Rom."""
+    slope = np.gradient(points, station, axis=0)
+    index = np.clip(np.searchsorted(station, wanted, side="right") - 1, 0, len(station) - 2)
+    gap = (station[index + 1] - station[index])[:, None]
+    share = (wanted - station[index])[:, None] / gap
+    left, right = 1 - share, share
+    ends = left**2 * (1 + 2 * share) * points[index] + right**2 * (1 + 2 * left) * points[index + 1]
+    return ends + gap * left * right * (left * slope[index] - right * slope[index + 1])
+
+
 def spline(
     station_mm: np.ndarray, points: np.ndarray, radius_mm: np.ndarray, step_mm: float = 0.7
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Stations (n,), points (n, 3) and radii (n,) about `step_mm` apart on a smooth curve through the given knots."""
     station = np.asarray(station_mm, float)
-    curve = CubicSpline(station, points)
     fine = np.linspace(station[0], station[-1], 8 * len(station))
-    path = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(curve(fine), axis=0), axis=1))])
+    path = chord_stations(through(station, points, fine))
     even = np.interp(np.linspace(0, path[-1], max(4, int(path[-1] / step_mm) + 1)), path, fine)
-    return even, curve(even), PchipInterpolator(station, radius_mm)(even)
+    return even, through(station, points, even), np.interp(even, station, radius_mm)
 
 
 def chord_stations(points: np.ndarray) -> np.ndarray:

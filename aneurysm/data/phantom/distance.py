@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-FAR = np.float32(-20)
+FAR = np.float32(-12)
 
 
 class Place(tuple):

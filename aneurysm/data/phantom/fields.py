@@ -1,6 +1,8 @@
 """Every tissue border of one head as a field: signed distances in mm, positive inside, at any points of the head.
 
-They are smooth, so a lattice of 2 mm is enough; between its points they are interpolated and only then cut sharply.
+They are smooth, so a coarse lattice is enough; between its points they are interpolated and only then cut sharply.
+Thin sheets (falx, tentorium, sulci) would slip between the points: for them the signed distance from the sheet's
+middle is kept (midline, tent, folds), and where it counts (the zones).
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ from aneurysm.data.phantom.shape import HeadShape
 from aneurysm.data.phantom.waves import Waves
 
 NAMES = (
-    "skin", "fat", "bone", "shell_depth", "dense", "cavity", "brain", "sulci", "white", "fluid", "dura", "air",
-    "eye", "cord", "marrow", "texture",
+    "skin", "fat", "bone", "shell_depth", "dense", "cavity", "air", "eye", "cord", "marrow", "texture",
+    "brain", "white", "fluid", "midline", "tent", "cleft_zone", "falx_zone", "tent_zone", "folds", "fade", "smooth",
 )  # fmt: skip
-DEEPEST_SULCUS_MM = 16.0
+DEEPEST_SULCUS_MM, DEEPEST_FOLIUM_MM = 16.0, 9.0
 
 
 class HeadFields:
@@ -34,6 +36,17 @@ class HeadFields:
     def at(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """float32 (n,) of each of NAMES at (n, 3) float32 points in the person's frame."""
         standard = self.shape.to_standard(points.astype(np.float32))
+        x, y, z = standard.T
+        # Nothing of a head lies outside this oval; below it are the shoulders.
+        head = ((x / 90) ** 2 + ((y - 4) / 116) ** 2 < 1) & (z < 112) | (z < -105)
+        found = {name: np.full(len(points), FAR) for name in NAMES}
+        if head.any():
+            for name, field in self.near(standard[head]).items():
+                found[name][head] = field
+        return found
+
+    def near(self, standard: np.ndarray) -> dict[str, np.ndarray]:
+        """The fields at (n, 3) places in the standard head."""
         signed = tuple(np.ascontiguousarray(standard[:, axis]) for axis in range(3))
         place = Place(np.abs(signed[0]), signed[1], signed[2])
         space = brain.cavity(place)
@@ -45,7 +58,7 @@ class HeadFields:
         rock = bones.petrous(place)
         noise = self.planes.at(signed) * np.float32(self.planes.mm_per_unit)
         high = np.maximum(np.maximum((z - 5) / 30, (y - 45) / 25), (-50 - y) / 10)
-        thick = 3 + (shape.bone_mm - 3) * np.clip(high, 0, 1) + 0.15 * noise
+        thick = 2.6 + (shape.bone_mm - 2.6) * np.clip(high, 0, 1) + 0.15 * noise
         thick = thick * np.clip((z + 56) / 6, 0, 1)
         shell = all_of(-space, thick + space)
         extra = any_of(bones.skull_base(place), bones.face_bones(place), bones.spine(place))
@@ -59,7 +72,7 @@ class HeadFields:
             "bone": any_of(shell, all_of(extra, -space), rock),
             "shell_depth": shell,
             "dense": any_of(rock, bones.teeth(place)),
-            "cavity": all_of(space, -rock),
+            "cavity": any_of(all_of(space, -rock), bones.inner_canal(place)),
             "air": any_of(bones.sinuses(place, shape.air), bones.airway(place), cells),
             "eye": soft.eye(place),
             "cord": soft.eye_muscles(place),
@@ -67,29 +80,33 @@ class HeadFields:
         }
 
     def inside(self, place: Place, signed, space: np.ndarray) -> dict[str, np.ndarray]:
-        """Brain, fluid and dura."""
-        shape = self.shape
-        gap = 1.0 + 2.0 * shape.atrophy
-        stem = brain.brainstem(place)
+        """Brain and fluid, and the sheets in between."""
+        gap = 1.0 + 2.0 * self.shape.atrophy
+        stem, above = brain.brainstem(place), brain.tentorium(place)
         folds = self.gyri.at(signed) * np.float32(self.gyri.mm_per_unit)
         depth = all_of(space - gap, -brain.fissures(place, gap, folds), -brain.cisterns(place))
+        folds, fade = self.furrows(signed, folds, space - gap, all_of(-above, place[1] - 28) > 0)
         return {
             "brain": any_of(depth, stem),
-            "sulci": np.maximum(self.furrows(place, signed, folds, space - gap), stem + 2),
             "white": all_of(any_of(depth, stem + 4) - 3.2, -brain.deep_grey(place)),
-            "fluid": brain.ventricles(place, shape.atrophy),
-            "dura": brain.dura(place, space),
+            "fluid": brain.ventricles(place, self.shape.atrophy),
             "texture": self.cloud.at(signed),
+            "midline": signed[0],
+            "tent": above,
+            **brain.sheet_zones(place, above),
+            "folds": folds,
+            "fade": fade,
+            # No furrows in the brainstem nor round the deep nuclei.
+            "smooth": np.maximum(0.5 * (ellipsoid(place, (0, 16, 12), (32, 34, 22)) + 4), stem + 2),
         }
 
-    def furrows(self, place: Place, signed, folds: np.ndarray, depth: np.ndarray) -> np.ndarray:
-        """Distance from the nearest sulcus of the cerebrum or fissure of the cerebellum; `depth` below the surface."""
-        cerebellum = all_of(-brain.tentorium(place), place[1] - 28) > 0
-        gap, deepest = np.abs(folds), np.float32(DEEPEST_SULCUS_MM)
+    def furrows(self, signed, folds: np.ndarray, depth: np.ndarray, cerebellum: np.ndarray):
+        """Signed distance from the middle of the nearest sulcus or folium, and what to add to it for its half width."""
+        deepest = np.float32(DEEPEST_SULCUS_MM)
+        width = np.float32(0.3 + 0.75 * self.shape.atrophy)
         if cerebellum.any():
             leaves = self.folia.at(signed) * np.float32(self.folia.mm_per_unit)
-            gap = np.where(cerebellum, np.abs(leaves) + 0.3, gap)
-            deepest = np.where(cerebellum, np.float32(9), deepest)
-        # Furrows fade out with depth, and there are none round the deep nuclei.
-        gap = gap - np.float32(0.25 + 0.75 * self.shape.atrophy) + 0.6 * np.maximum(0, depth - deepest)
-        return np.maximum(gap, 0.5 * (ellipsoid(place, (0, 16, 12), (32, 34, 22)) + 4))
+            folds = np.where(cerebellum, leaves, folds)
+            deepest = np.where(cerebellum, np.float32(DEEPEST_FOLIUM_MM), deepest)
+            width = np.where(cerebellum, 0.5 * width, width)
+        return folds, 0.6 * np.maximum(0, depth - deepest) - width

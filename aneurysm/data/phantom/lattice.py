@@ -11,17 +11,17 @@ from aneurysm.data.phantom.grid import Grid
 
 
 class Lattice:
-    """Every k-th point of a grid, with one more on each side, about `pitch_mm` apart.
+    """Every k-th row and column of a grid, one more on each side, and slices, about `pitch_mm` apart.
 
     cv2.resize sets its samples at the middle of the cells they stand for; the lattice is laid accordingly.
     """
 
-    def __init__(self, grid: Grid, pitch_mm: float = 2.0):
+    def __init__(self, grid: Grid, pitch_mm: float = 2.4):
         self.grid = grid
         pitches = [np.linalg.norm(step) for step in (grid.step, grid.row_step, grid.col_step)]
-        self.strides = [max(1, int(round(pitch_mm / pitch))) for pitch in pitches]
+        self.strides = [max(1.0, pitch_mm / pitches[0]), *(max(1, int(round(pitch_mm / p))) for p in pitches[1:])]
         rows, cols = (-(-n // k) + 2 for n, k in zip(grid.shape[1:], self.strides[1:], strict=True))
-        slices = (grid.shape[0] - 1) // self.strides[0] + 2
+        slices = int((grid.shape[0] - 1) / self.strides[0]) + 2
         offset = [0, *((k - 1) / 2 - k for k in self.strides[1:])]
         step, row_step, col_step = (k * v for k, v in zip(self.strides, grid.matrix, strict=True))
         self.coarse = Grid(grid.to_mm(np.array(offset)), step, row_step, col_step, (slices, rows, cols))

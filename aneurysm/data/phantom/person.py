@@ -49,7 +49,7 @@ def draw_person(rng: np.random.Generator, locations: Sequence[str]) -> Person:
     tree = draw_carotids(rest)
     draw_loops(rest, tree)
     draw_posterior(rest, tree)
-    draw_neck(rest, tree)
+    draw_neck(rest, tree, shape)
     draw_branches(rest, tree, shape)
     draw_veins(rest, tree, shape)
     cones, chalk = draw_mimics(rest, tree, shape.atrophy)

@@ -8,7 +8,15 @@ import cv2
 import numpy as np
 
 from aneurysm.data.phantom import soft
-from aneurysm.data.phantom.blood import blood_value, mask_of, paint_blood, paint_surroundings
+from aneurysm.data.phantom.blood import (
+    CHALK,
+    VEIN,
+    arterial_value,
+    blood_value,
+    mask_of,
+    paint_blood,
+    paint_surroundings,
+)
 from aneurysm.data.phantom.compose import Layers, compose, over
 from aneurysm.data.phantom.contrast import Contrast, draw_contrast
 from aneurysm.data.phantom.distance import step
@@ -70,7 +78,7 @@ class Scene:
         self.z_low, self.z_high = min(top, bottom), max(top, bottom)
 
     def coarse(self, number: int) -> np.ndarray:
-        """(fields, rows, cols) of one slice of the lattice, in the order of NAMES, then fluid, canal, x, y, z."""
+        """(fields, rows, cols) of one slice of the lattice, in the order of NAMES, then cistern, canal, rest."""
         points = self.lattice.points(number)
         values = self.fields.at(points)
         shape = self.lattice.coarse.shape[1:]
@@ -78,24 +86,27 @@ class Scene:
         made += [around[number].ravel() for around in self.around]
         if self.rest is not None:
             made.append(soft.rest(points[:, 0], points[:, 1], points[:, 2], self.rest))
-        made.append(points[:, 2])
         return np.stack([np.broadcast_to(field, len(points)).reshape(shape) for field in made])
 
     def slice(self, index: int) -> np.ndarray:
         """float32 (rows, cols) of a thin slice."""
         coarse = self.lattice.slice_at(index, self.coarse)
-        names = (*NAMES, "cistern", "canal", *(["rest"] if self.rest is not None else []), "z")
+        names = (*NAMES, "cistern", "canal", *(["rest"] if self.rest is not None else []))
         fields = Layers(dict(zip(names, coarse, strict=True)), self.lattice.enlarge, self.width_mm)
-        image = compose(fields, self.contrast)
+        image = compose(fields, self.contrast, self.person.shape.cleft_mm)
         if self.rest is not None:
-            shell = step(fields["rest"], self.width_mm)
-            over(image, shell * step(-fields["skin"], self.width_mm), -850 + 700 * step(fields["rest"] - 1.2, 0.8))
-        blood = self.blood[index]
-        where = np.nonzero(blood)
-        height = np.clip((fields["z"][where] - self.z_low) / max(1.0, self.z_high - self.z_low), 0, 1)
-        artery = self.contrast.artery + (self.contrast.artery_low - self.contrast.artery) * height
+            rest = self.lattice.enlarge(fields.coarse["rest"])
+            outside = step(-self.lattice.enlarge(fields.coarse["skin"]), self.width_mm)
+            over(image, step(rest, self.width_mm) * outside, -850 + 700 * step(rest - 1.2, 0.8))
+        self.bleed(image.reshape(-1), self.blood[index].reshape(-1), index)
+        return image
+
+    def bleed(self, image: np.ndarray, blood: np.ndarray, index: int) -> None:
+        """Lay blood over the flat pixels of a slice."""
+        where = np.flatnonzero(blood)
         filled = blood[where]
         codes = code_of(filled)
-        value = np.where((codes > 0) & (codes < 15), artery, blood_value(codes, 0.0, self.contrast))
+        points = self.grid.to_mm(np.stack([np.full(len(where), index), *np.divmod(where, self.grid.shape[2])], 1))
+        artery = arterial_value(points, self.person.sacs, self.contrast, (self.z_low, self.z_high))
+        value = np.where((codes > VEIN) & (codes < CHALK), artery, blood_value(codes, self.contrast))
         image[where] += share_of(filled) * (value - image[where])
-        return image

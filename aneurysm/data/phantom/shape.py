@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aneurysm.data.phantom.vessels import Vessel
+
 # The inside of the standard skull above its base: centre and half axes in millimetres.
 VAULT_CENTRE, VAULT_HALF = np.array([0.0, 17.0, 18.0]), np.array([67.0, 83.0, 66.0])
 BRAIN_HALF = VAULT_HALF - 3.0
@@ -34,6 +36,11 @@ class HeadShape:
     air: float
     seed: int
 
+    @property
+    def cleft_mm(self) -> float:
+        """Half the width of the cleft between the hemispheres."""
+        return 0.5 + 0.5 * self.atrophy
+
     def uneven(self, points: np.ndarray) -> np.ndarray:
         """(..., 3) shift in mm at (..., 3) points."""
         kind = points.dtype
@@ -57,6 +64,13 @@ class HeadShape:
         for _ in range(3):
             found = (places - self.uneven(found)) * self.scale
         return found
+
+    def carry(self, vessels: dict[str, Vessel]) -> None:
+        """Move vessels from the standard head to this one."""
+        ends = np.cumsum([len(vessel.points) for vessel in vessels.values()])
+        points = self.from_standard(np.vstack([vessel.points for vessel in vessels.values()]))
+        for vessel, moved in zip(vessels.values(), np.split(points, ends[:-1]), strict=True):
+            vessel.points = moved
 
 
 def draw_shape(rng: np.random.Generator) -> HeadShape:

@@ -22,7 +22,7 @@ def skin(place: Place, inside: np.ndarray, cover_mm: float) -> np.ndarray:
     ring = np.sqrt((x / 57) ** 2 + ((y - neck_y) / 56) ** 2)
     neck = all_of((1 - ring) * 56, -44 - z)
     shoulders = ellipsoid(place, (0, 42, -262), (215, 82, 100), ever=True)
-    outline = melt(melt(melt(head, face, 14), temple, 10), neck, 24)
+    outline = melt(melt(melt(head, face, 14), temple, 10), neck, 38)
     ear = all_of(ellipsoid(place, (75, 24, -20), (8, 14, 25)), 2.6 - np.abs(x - 74 - 0.4 * (y - 20)))
     return any_of(melt(outline, nose, 8), ear, melt(outline, shoulders, 40))
 
@@ -31,7 +31,7 @@ def fat(place: Place, depth: np.ndarray, scalp_mm: float, noise: np.ndarray) -> 
     """Under the skin, in the orbits, and in planes between muscles (where `noise` in mm is near zero)."""
     under = scalp_mm - 0.5 + 4 * np.clip((-40 - place[2]) / 30, 0, 1)
     layer = all_of(depth - 1.8, under - depth + 0.3 * noise)
-    planes = all_of(0.8 - np.abs(noise), depth - 4)
+    planes = all_of(0.6 - np.abs(noise), depth - 4)
     cheek = ellipsoid(place, (44, -44, -58), (9, 12, 14))
     return any_of(layer, planes, ellipsoid(place, *ORBIT), cheek)
 

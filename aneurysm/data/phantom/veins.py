@@ -24,9 +24,9 @@ def draw_veins(rng: np.random.Generator, tree: dict[str, Vessel], shape: HeadSha
     for side in (LEFT, RIGHT):
         flow = 1.0 if dominant in (0, side) else rng.uniform(0.35, 0.8)
         veins += [*draw_lateral(rng, side, flow), *draw_deep(rng, side)]
-    for vein in veins:
-        vein.points = shape.from_standard(vein.points)
-        tree[vein.name] = vein
+    made = {vein.name: vein for vein in veins}
+    shape.carry(made)
+    tree.update(made)
 
 
 def draw_midline(rng: np.random.Generator) -> list[Vessel]:
