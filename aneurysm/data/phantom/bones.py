@@ -56,7 +56,7 @@ def face_bones(place: Place) -> np.ndarray:
         all_of(4.5 - np.abs(angle_ring) * 0.9, 8 - np.abs(z + 64), -30 - y),
         body,
         rods(place, [(40, -28, -86), (47, -14, -70), (49, -1, -45), (48, 4, -29)], (5, 3.8, 3.2, 4.5)),
-        capsule(place, (0, -75, -6), (0, -84, -20), (3.5, 2)),
+        capsule(place, (0, -72, -4), (0, -83, -19), (4.0, 1.5)),
         all_of(1.0 - x, ellipsoid(place, (0, -48, -36), (30, 30, 24))),
     )
 

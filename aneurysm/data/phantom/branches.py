@@ -50,7 +50,7 @@ def fan(
         goal[0] = side * max(2.0, side * goal[0])
         start, thick = parent.at(station), min(0.75, 0.85 * parent.radius_at(station))
         heading = 0.6 * parent.direction_at(station) + rng.normal(0, 0.3, 3)
-        branch = grow(rng, f"{parent.name} {number}", shape.to_standard(start), heading, goal, (thick, 0.32), 1.3)
+        branch = grow(rng, f"{parent.name} {number}", shape.to_standard(start), heading, goal, (thick, 0.32), 1.7)
         for twig in range(rng.integers(2, 5)):
             spot = branch.station_mm[-1] * rng.uniform(0.3, 0.9)
             end = goal + rng.normal(0, [3 if abs(goal[0]) < 10 else 8, 13, 13])
@@ -59,7 +59,7 @@ def fan(
             end = VAULT_CENTRE + (end - VAULT_CENTRE) * min(1.0, 0.98 / depth)
             heading = 0.8 * branch.direction_at(spot) + rng.normal(0, 0.3, 3)
             small = (0.8 * branch.radius_at(spot), 0.22)
-            twigs = grow(rng, f"{branch.name} {twig}", branch.at(spot), heading, end, small, 1.3)
+            twigs = grow(rng, f"{branch.name} {twig}", branch.at(spot), heading, end, small, 1.5)
             tree[twigs.name] = twigs
         tree[branch.name] = branch
 
