@@ -62,9 +62,10 @@ CANAL_PARTS = {"ICA": (11, 75)}
 def arterial_value(points: np.ndarray, sacs: list[Sac], contrast: Contrast, span: tuple[float, float]) -> np.ndarray:
     """float32 (n,) value of arterial blood at (n, 3) points of a slab that spans two heights z in mm.
 
-    Blood saturates on its way up the slab of a TOF scan, and swirls in the middle of large sacs.
+    Blood saturates on its way up each slab of a TOF scan, and swirls in the middle of large sacs.
     """
     height = np.clip((points[:, 2] - span[0]) / max(1.0, span[1] - span[0]), 0, 1)
+    height = height * contrast.slabs - np.minimum(np.floor(height * contrast.slabs), contrast.slabs - 1)
     value = contrast.artery + height * (contrast.artery_low - contrast.artery)
     for sac in sacs:
         if contrast.sac_mixing and sac.diameter_mm > LARGE_SAC_MM:

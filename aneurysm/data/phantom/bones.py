@@ -56,8 +56,7 @@ def face_bones(place: Place) -> np.ndarray:
         all_of(4.5 - np.abs(angle_ring) * 0.9, 8 - np.abs(z + 64), -30 - y),
         body,
         rods(place, [(40, -28, -86), (47, -14, -70), (49, -1, -45), (48, 4, -29)], (5, 3.8, 3.2, 4.5)),
-        capsule(place, (0, -75, -6), (0, -84, -20), (3.5, 2)),
-        all_of(1.0 - x, ellipsoid(place, (0, -48, -36), (30, 30, 24))),
+        capsule(place, (0, -72, -4), (0, -83, -19), (4.0, 1.5)),
     )
 
 
@@ -112,7 +111,7 @@ def sinuses(place: Place, air: float) -> np.ndarray:
     x, y, z = place
     size = 0.6 + 0.4 * air
     septa = np.abs(np.sin(y * 0.42 + 0.5 * np.sin(z * 0.3)) * np.cos(z * 0.2)) * 5 - 0.6
-    ethmoid = all_of(ellipsoid(place, (6.5, -48, -17), (6.5, 24, 11)), x - 0.8, septa + 1)
+    ethmoid = all_of(ellipsoid(place, (6.5, -47, -20), (6.5, 23, 11)), x - 0.8, septa + 1)
     turbinates = np.hypot(x - 7, (np.mod(z, 11) - 5.5)) - 2.6
     nasal = all_of(ellipsoid(place, (5, -52, -40), (9, 32, 17)), x - 1.3, turbinates)
     return any_of(

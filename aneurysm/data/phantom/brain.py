@@ -14,13 +14,13 @@ def cavity(place: Place) -> np.ndarray:
     """The three cranial fossae and the spinal canal, before bone reaches into them."""
     x, y, z = place
     vault = ellipsoid(place, VAULT_CENTRE, VAULT_HALF, ever=True)
-    roofs = 5 * np.exp(-(((x - 29) / 12) ** 2) - ((y + 48) / 16) ** 2)  # the orbits bulge into the anterior fossa
+    roofs = 9 * np.exp(-(((x - 29) / 12) ** 2) - ((y + 48) / 16) ** 2)  # the orbits bulge into the anterior fossa
     lateral = ellipsoid(place, (0, 15, 2), (65, 82, 48), ever=True)
     wing = 0.8 * (y + 33 - 0.018 * (x - 34) ** 2 + 0.25 * (z + 10))
     floor = z + 24.5 - 0.012 * (x - 38) ** 2
     middle = carve(carve(lateral, wing, 10), carve(floor, 0.9 * (x - 14.5), 10), 10)
     return any_of(
-        all_of(vault, z + 3.5 - roofs),
+        all_of(vault, z + 2.0 - 0.15 * np.minimum(0, y + 12) - roofs),
         ellipsoid(place, (0, 0, -3), (15, 10, 5)),
         carve(middle, 26 - y, 12),
         ellipsoid(place, (0, 52, -15), (54, 41, 34), ever=True),

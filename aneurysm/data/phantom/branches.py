@@ -36,7 +36,15 @@ def grow(
     wanted = depth[0] + (depth[-1] - depth[0]) * along**0.8
     blend = np.minimum(1, 1.5 * along)  # the first part leaves its parent freely
     path = VAULT_CENTRE + (path - VAULT_CENTRE) * (1 + blend * (wanted / depth - 1))
-    return tortuous(rng, vessel_through(rng, name, path, radii, 1.5), swing_mm)
+    vessel = tortuous(rng, vessel_through(rng, name, path, radii, 1.5), swing_mm)
+    vessel.points = within_brain(vessel.points)
+    return vessel
+
+
+def within_brain(points: np.ndarray) -> np.ndarray:
+    """(..., 3) points in the standard head, drawn in to the brain's surface where they lie outside it."""
+    depth = np.linalg.norm((points - VAULT_CENTRE) / BRAIN_HALF, axis=-1, keepdims=True)
+    return VAULT_CENTRE + (points - VAULT_CENTRE) * np.minimum(1, 0.985 / depth)
 
 
 def fan(
@@ -48,18 +56,18 @@ def fan(
     for number, (goal, station) in enumerate(zip(goals, leave, strict=True)):
         goal = (np.array(goal, float) + rng.normal(0, [2 if goal[0] < 10 else 5, 6, 6])) * [side, 1, 1]
         goal[0] = side * max(2.0, side * goal[0])
+        goal = within_brain(goal)
         start, thick = parent.at(station), min(0.75, 0.85 * parent.radius_at(station))
         heading = 0.6 * parent.direction_at(station) + rng.normal(0, 0.3, 3)
-        branch = grow(rng, f"{parent.name} {number}", shape.to_standard(start), heading, goal, (thick, 0.32), 1.3)
+        branch = grow(rng, f"{parent.name} {number}", shape.to_standard(start), heading, goal, (thick, 0.32), 1.7)
         for twig in range(rng.integers(2, 5)):
             spot = branch.station_mm[-1] * rng.uniform(0.3, 0.9)
             end = goal + rng.normal(0, [3 if abs(goal[0]) < 10 else 8, 13, 13])
             end[0] = side * max(2.0, side * end[0])
-            depth = np.linalg.norm((end - VAULT_CENTRE) / BRAIN_HALF)
-            end = VAULT_CENTRE + (end - VAULT_CENTRE) * min(1.0, 0.98 / depth)
+            end = within_brain(end)
             heading = 0.8 * branch.direction_at(spot) + rng.normal(0, 0.3, 3)
             small = (0.8 * branch.radius_at(spot), 0.22)
-            twigs = grow(rng, f"{branch.name} {twig}", branch.at(spot), heading, end, small, 1.3)
+            twigs = grow(rng, f"{branch.name} {twig}", branch.at(spot), heading, end, small, 1.5)
             tree[twigs.name] = twigs
         tree[branch.name] = branch
 

@@ -14,6 +14,7 @@ class Contrast:
     """Values of the tissues of one scan.
 
     artery_low is the artery's value where its blood arrives last: at the top of a TOF slab, or far out.
+    slabs is how many TOF slabs lie on one another; blood saturates anew in each.
     sac_mixing is how much of the contrast a large sac loses to slow flow; noise is an SD in image units.
     """
 
@@ -39,6 +40,7 @@ class Contrast:
     blur_mm: float
     bias: float
     texture: float
+    slabs: int = 1
 
 
 TYPICAL = {
@@ -85,5 +87,8 @@ def draw_contrast(rng: np.random.Generator, modality: str) -> Contrast:
         )
     }  # fmt: skip
     low = values["artery"] * (rng.uniform(0.7, 0.95) if modality == "MRA" else typical.artery_low / typical.artery)
+    slabs = int(rng.integers(1, 5)) if modality == "MRA" else 1
     noise, blur = typical.noise * rng.uniform(0.6, 1.6), rng.uniform(0.25, 0.5)
-    return replace(typical, **values, artery_low=low, noise=noise, blur_mm=blur, bias=rng.uniform(0.05, 0.2))
+    return replace(
+        typical, **values, artery_low=low, noise=noise, blur_mm=blur, bias=rng.uniform(0.05, 0.2), slabs=slabs
+    )

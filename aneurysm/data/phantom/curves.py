@@ -20,7 +20,8 @@ def smooth_walk(
 
 def through(station: np.ndarray, points: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """(m, 3) places at the wanted stations on the cubic Hermite curve through (n, 3) points, as Catmull and Rom."""
-    slope = np.gradient(points, station, axis=0)
+    secant = np.diff(points, axis=0) / np.diff(station)[:, None]
+    slope = np.vstack([secant[:1], (secant[1:] + secant[:-1]) / 2, secant[-1:]])
     index = np.clip(np.searchsorted(station, wanted, side="right") - 1, 0, len(station) - 2)
     gap = (station[index + 1] - station[index])[:, None]
     share = (wanted - station[index])[:, None] / gap

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-FAR = np.float32(-12)
+FAR, MARGIN_MM = np.float32(-40), 12.0
 
 
 class Place(tuple):
@@ -20,8 +20,9 @@ class Place(tuple):
         return place
 
     def near(self, low, high) -> bool:
-        """Whether any point can lie within -FAR of the box between two corners."""
-        return all(a - b < -FAR and c - d < -FAR for a, b, c, d in zip(self.low, high, low, self.high, strict=True))
+        """Whether any point can lie within MARGIN_MM of the box between two corners."""
+        sides = zip(self.low, high, low, self.high, strict=True)
+        return all(a - b < MARGIN_MM and c - d < MARGIN_MM for a, b, c, d in sides)
 
 
 def ellipsoid(place: Place, centre, half, ever: bool = False) -> np.ndarray:

@@ -9,6 +9,13 @@ from aneurysm.data.phantom.contrast import Contrast
 from aneurysm.data.phantom.grid import Grid
 
 
+def moved_while_scanned(image: np.ndarray, columns: float) -> np.ndarray:
+    """The mean of the slice and of itself shifted by a fraction of columns."""
+    shift = np.array([[1, 0, columns], [0, 1, 0]], np.float32)
+    moved = cv2.warpAffine(image, shift, image.shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return 0.5 * (image + moved)
+
+
 class Noise:
     """The imperfections of one scan.
 
@@ -21,6 +28,7 @@ class Noise:
         self.pixel_mm = float(np.sqrt(np.linalg.norm(grid.row_step) * np.linalg.norm(grid.col_step)))
         self.rest = float(rng.uniform(118, 130)) if self.ct and rng.random() < 0.5 else None
         self.grain_mm = rng.uniform(0.3, 0.55)
+        self.motion_mm = rng.uniform(0.4, 1.2) if rng.random() < 0.15 else 0.0
         self.ghost = rng.uniform(0.01, 0.05) if rng.random() < 0.3 else 0.0
         self.ghost_shift = int(rng.integers(20, 120))
         self.bias_waves = rng.uniform(-1, 1, (4, 3)), rng.uniform(0, 2 * np.pi, 4), rng.standard_normal(4)
@@ -30,6 +38,8 @@ class Noise:
         rng = np.random.default_rng([self.seed, number])
         sigma = contrast.blur_mm / self.pixel_mm
         image = cv2.GaussianBlur(image, (0, 0), sigma) if sigma > 0.3 else image
+        if self.motion_mm:
+            image = moved_while_scanned(image, self.motion_mm / self.pixel_mm)
         if self.ct:
             return image + contrast.noise * self.grain(rng, image.shape)
         image = image * self.gain(number, image.shape, contrast.bias)
