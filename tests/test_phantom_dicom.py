@@ -4,9 +4,10 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from rle.rle import encode_frame
 
 from aneurysm.data.phantom.dicom import Identity, frame_order, write_enhanced, write_slices
-from aneurysm.data.phantom.encoding import make_uid
+from aneurysm.data.phantom.encoding import make_uid, run_lengths
 from aneurysm.data.phantom.grid import Grid
 from aneurysm.data.phantom.quirks import Quirks
 from aneurysm.data.phantom.storage import draw_scale, store
@@ -130,6 +131,13 @@ def test_an_enhanced_file_may_have_rewritten_positions_or_none(tmp_path):
 
 def test_interleaved_frames_hold_every_second_slice_first():
     assert frame_order(5, "interleaved").tolist() == [0, 2, 4, 1, 3]
+
+
+@pytest.mark.parametrize("columns", [10, 128, 131, 300])
+def test_run_lengths_are_those_of_pylibjpeg(columns):
+    frame = np.random.default_rng(0).integers(-5, 5, (40, columns)).astype("<i2")
+    frame[5:20, 3:9] = 1000
+    assert run_lengths(frame) == bytes(encode_frame(frame.tobytes(), 40, columns, 1, 16, "<"))
 
 
 def test_uids_are_valid_and_depend_on_their_parts_alone():
