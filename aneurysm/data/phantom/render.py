@@ -1,0 +1,112 @@
+"""One scan of a person: the image that a scanner of a modality would make on a grid, and the mask of its vessels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from aneurysm.data.phantom import soft
+from aneurysm.data.phantom.blood import (
+    CHALK,
+    VEIN,
+    arterial_value,
+    blood_value,
+    mask_of,
+    paint_blood,
+    paint_surroundings,
+)
+from aneurysm.data.phantom.compose import Layers, compose, over
+from aneurysm.data.phantom.contrast import Contrast, draw_contrast
+from aneurysm.data.phantom.distance import step
+from aneurysm.data.phantom.fields import NAMES, HeadFields
+from aneurysm.data.phantom.grid import Grid
+from aneurysm.data.phantom.lattice import Lattice
+from aneurysm.data.phantom.noise import Noise
+from aneurysm.data.phantom.person import Person
+from aneurysm.data.phantom.raster import code_of, share_of
+
+THICKEST_MM = 2.0  # thicker slices are the mean of several thin ones
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """image: float32 (slices, rows, cols), HU or MR signal >= 0; vessel_mask: uint8, VESSEL_MASK's numbers, or None."""
+
+    image: np.ndarray
+    vessel_mask: np.ndarray | None
+
+
+def render(person: Person, grid: Grid, modality: str, rng: np.random.Generator, masks: bool = False) -> Rendered:
+    """The scan of a person on a grid in the person's frame; modality is one of MODALITIES."""
+    cv2.setNumThreads(1)  # whoever renders many heads runs a process per core
+    contrast, noise = draw_contrast(rng, modality), Noise(rng, modality, grid)
+    thick_mm = abs(np.linalg.det(grid.matrix)) / np.linalg.norm(np.cross(grid.row_step, grid.col_step))
+    layers = max(1, int(np.ceil(thick_mm / THICKEST_MM - 0.01)))
+    scene = Scene(person, thinner(grid, layers), contrast, rest=noise.rest)
+    image = np.empty(grid.shape, np.float32)
+    mask = np.zeros(grid.shape, np.uint8) if masks else None
+    for number in range(grid.shape[0]):
+        parts = [scene.slice(layers * number + layer) for layer in range(layers)]
+        image[number] = noise.apply(np.mean(parts, axis=0) if layers > 1 else parts[0], number, contrast)
+        if masks:
+            mask[number] = mask_of(scene.blood[layers * number + layers // 2])
+    return Rendered(image, mask)
+
+
+def thinner(grid: Grid, layers: int) -> Grid:
+    """The grid with each slice parted into as many layers."""
+    step_mm = grid.step / layers
+    origin = grid.origin - step_mm * (layers - 1) / 2
+    return Grid(origin, step_mm, grid.row_step, grid.col_step, (grid.shape[0] * layers, *grid.shape[1:]))
+
+
+class Scene:
+    """A person on a grid of thin slices: slices without noise, one after the other."""
+
+    def __init__(self, person: Person, grid: Grid, contrast: Contrast, rest: float | None):
+        self.person, self.grid, self.contrast, self.rest = person, grid, contrast, rest
+        self.lattice, self.fields = Lattice(grid), HeadFields(person.shape)
+        pixel = np.sqrt(np.linalg.norm(grid.row_step) * np.linalg.norm(grid.col_step))
+        self.width_mm = float(max(0.7, pixel))
+        self.blood = paint_blood(person, grid, soft_mm=self.width_mm)
+        self.around = paint_surroundings(person, self.lattice.coarse)
+        top, bottom = grid.to_mm(
+            [[grid.shape[0] - 1, *np.array(grid.shape[1:]) / 2], [0, *np.array(grid.shape[1:]) / 2]]
+        )[:, 2]
+        self.z_low, self.z_high = min(top, bottom), max(top, bottom)
+
+    def coarse(self, number: int) -> np.ndarray:
+        """(fields, rows, cols) of one slice of the lattice, in the order of NAMES, then cistern, canal, rest."""
+        points = self.lattice.points(number)
+        values = self.fields.at(points)
+        shape = self.lattice.coarse.shape[1:]
+        made = [values[name] for name in NAMES]
+        made += [around[number].ravel() for around in self.around]
+        if self.rest is not None:
+            made.append(soft.rest(points[:, 0], points[:, 1], points[:, 2], self.rest))
+        return np.stack([np.broadcast_to(field, len(points)).reshape(shape) for field in made])
+
+    def slice(self, index: int) -> np.ndarray:
+        """float32 (rows, cols) of a thin slice."""
+        coarse = self.lattice.slice_at(index, self.coarse)
+        names = (*NAMES, "cistern", "canal", *(["rest"] if self.rest is not None else []))
+        fields = Layers(dict(zip(names, coarse, strict=True)), self.lattice.enlarge, self.width_mm)
+        image = compose(fields, self.contrast, self.person.shape.cleft_mm)
+        if self.rest is not None:
+            rest = self.lattice.enlarge(fields.coarse["rest"])
+            outside = step(-self.lattice.enlarge(fields.coarse["skin"]), self.width_mm)
+            over(image, step(rest, self.width_mm) * outside, -850 + 700 * step(rest - 1.2, 0.8))
+        self.bleed(image.reshape(-1), self.blood[index].reshape(-1), index)
+        return image
+
+    def bleed(self, image: np.ndarray, blood: np.ndarray, index: int) -> None:
+        """Lay blood over the flat pixels of a slice."""
+        where = np.flatnonzero(blood)
+        filled = blood[where]
+        codes = code_of(filled)
+        points = self.grid.to_mm(np.stack([np.full(len(where), index), *np.divmod(where, self.grid.shape[2])], 1))
+        artery = arterial_value(points, self.person.sacs, self.contrast, (self.z_low, self.z_high))
+        value = np.where((codes > VEIN) & (codes < CHALK), artery, blood_value(codes, self.contrast))
+        image[where] += share_of(filled) * (value - image[where])

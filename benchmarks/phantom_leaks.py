@@ -1,0 +1,37 @@
+"""How much tags, sizes, ages and the picture as a whole tell about Aneurysm Present: 0.5 is nothing.
+
+    python make_phantoms.py --out leaks --n_series 200 --size 48 --clean true --balanced true --workers 2
+    python benchmarks/phantom_leaks.py --data leaks
+
+Reads  <data>/series/, <data>/train.csv
+Writes nothing
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from aneurysm.data.phantom.leaks import MODELS, describe_series, leak_auc
+from aneurysm.labels import PRESENT
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of series/ and train.csv")
+    data = parser.parse_args().data
+    train = pd.read_csv(data / "train.csv")
+    rows = [describe_series(data / "series" / uid) for uid in tqdm(train.SeriesInstanceUID, desc="series")]
+    features = pd.concat([pd.DataFrame(rows), train[["PatientAge", "PatientSex", "Modality"]]], axis=1)
+    features["row"] = range(len(train))
+    for model in MODELS:
+        found = leak_auc(features, train[PRESENT].to_numpy(), model)
+        control = leak_auc(
+            features.assign(files=features.files * (1 + train[PRESENT])), train[PRESENT].to_numpy(), model
+        )
+        print(f"{model:9} AUC {found:.3f} of {len(train)} series; where the number of files leaks: {control:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""Step 0 without a Kaggle account: a synthetic data set in the competition's own layout.
+
+    python make_phantoms.py --out data --n_series 96 --seed 0 --workers 2
+
+Reads  nothing
+Writes <out>/series/<SeriesInstanceUID>/<SOPInstanceUID>.dcm, train.csv, train_localizers.csv,
+       segmentations/<SeriesInstanceUID>/<SeriesInstanceUID>_cowseg.nii, and truth.csv: planes, quirks, sacs in mm
+"""
+
+from aneurysm.config import parse_config
+from aneurysm.data.phantom.dataset import PhantomConfig, make_dataset
+from aneurysm.data.phantom.summary import summarise
+
+
+def main() -> None:
+    config = parse_config(PhantomConfig, __doc__)
+    print(summarise(make_dataset(config)))
+
+
+if __name__ == "__main__":
+    main()
