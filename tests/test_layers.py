@@ -1,6 +1,7 @@
 """The layers of the house, read from the imports: each part uses only parts below it, and the reader no torch."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ ONLY_ABOVE_DATA = {"torch", "torchvision", "timm", "albumentations"}
 
 
 def modules() -> list[Path]:
-    folders = ("aneurysm", "volume3d")
+    folders = ("aneurysm", "volume3d", "scripts", "benchmarks")
     return sorted([*ROOT.glob("*.py"), *(f for folder in folders for f in (ROOT / folder).rglob("*.py"))])
 
 
@@ -72,6 +73,12 @@ def test_the_data_layer_and_all_below_it_need_no_torch():
     for path in low:
         heavy = {module.split(".")[0] for module in imports(path)} & ONLY_ABOVE_DATA
         assert not heavy, f"{path} imports {heavy}"
+
+
+def test_no_module_imports_itself_by_a_detour():
+    names = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in modules()}
+    graph = {name: imports(path) & set(names.values()) for path, name in names.items()}
+    assert set(TopologicalSorter(graph).static_order()) == set(names.values())  # raises CycleError
 
 
 def test_every_module_begins_with_a_docstring():
