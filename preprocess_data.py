@@ -22,7 +22,7 @@ from aneurysm.config import parse_config
 from aneurysm.data.disk import estimate_bytes, require_disk
 from aneurysm.data.parallel import run_all
 from aneurysm.data.preprocess import CacheSettings, died, preprocess_series
-from aneurysm.data.tables import series_to_do, write_tables
+from aneurysm.data.tables import series_to_do, unlisted_series, write_tables
 from aneurysm.paths import DataPaths, remove_leftovers
 
 
@@ -49,6 +49,11 @@ def main(config: PreprocessConfig) -> None:
     series_uids = series_to_do(paths)
     needed = estimate_bytes(paths, series_uids, config.head_mm, copies=2 if config.slices else 1)
     print(f"{len(series_uids)} series, about {needed / 1e9:.1f} GB of cache")
+    unlisted = unlisted_series(paths, series_uids)
+    if unlisted:
+        print(
+            f"{len(unlisted)} folders in {paths.series} are not in train.csv and are left out, the first: {unlisted[0]}"
+        )
     require_disk(paths, needed)
 
     settings = CacheSettings(config.head_mm, config.window_low_hu, config.window_high_hu)

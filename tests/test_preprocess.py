@@ -77,6 +77,7 @@ def done(data_dir) -> Path:
     """The same after an undisturbed run."""
     result = run(data_dir, "--head_mm", "0")
     assert result.returncode == 0, result.stderr
+    assert "1 folders in" in result.stdout and "extra" in result.stdout  # the folder that train.csv does not name
     return data_dir
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ def require_disk(paths: DataPaths, needed: int) -> None:
     What lies in the cache already counts as room.
     """
     free = shutil.disk_usage(paths.root).free
+    if needed <= free:
+        return
     held = sum(f.stat().st_size for folder in (paths.npy_sequence, paths.npy_slice) for f in folder.rglob("*.npy"))
     if needed > free + held:
         raise ValueError(
@@ -43,7 +46,7 @@ def require_disk(paths: DataPaths, needed: int) -> None:
 
 
 def _count_files(folder: Path) -> int:
-    return sum(1 for f in folder.rglob("*") if f.is_file())
+    return sum(len(files) for _, _, files in os.walk(folder))
 
 
 def _expected_slices(folder: Path, head_mm: float) -> int:

@@ -41,6 +41,12 @@ def series_to_do(paths: DataPaths) -> list[str]:
     return train.SeriesInstanceUID.tolist()
 
 
+def unlisted_series(paths: DataPaths, series_uids: Sequence[str]) -> list[str]:
+    """Folders in series/ that train.csv does not name."""
+    folders = {folder.name for folder in paths.series.iterdir()} if paths.series.is_dir() else set()
+    return sorted(folders - set(series_uids))
+
+
 def write_tables(paths: DataPaths, outcomes: Sequence[Outcome]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Writes train_meta.csv, slices.parquet and preprocess_errors.csv; returns the first and the last.
 
