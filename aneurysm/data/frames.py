@@ -33,7 +33,7 @@ class Storage:
     bits_stored: int
     signed: bool
     padding: tuple[int, int] | None  # stored values from..to that mark pixels outside the image
-    inverted: bool  # MONOCHROME1
+    inverted: bool  # high values are dark: MONOCHROME1, but for CT, where the rescale gives Hounsfield units anyway
 
     @property
     def frame_bytes(self) -> int:
@@ -109,17 +109,17 @@ def _storage(header: Header) -> Storage:
         bits_allocated=bits,
         bits_stored=stored,
         signed=signed,
-        padding=_padding(header, bits, signed),
-        inverted=photometric == "MONOCHROME1",
+        padding=_padding(header, signed),
+        inverted=photometric == "MONOCHROME1" and header.values.get("Modality") != "CT",
     )
 
 
-def _padding(header: Header, bits: int, signed: bool) -> tuple[int, int] | None:
+def _padding(header: Header, signed: bool) -> tuple[int, int] | None:
     value = header.number("PixelPaddingValue")
     if value is None:
         return None
     limit = header.number("PixelPaddingRangeLimit", value)
-    ends = [int(v) - (1 << bits) if signed and v >= 1 << (bits - 1) else int(v) for v in (value, limit)]
+    ends = [int(v) - 65536 if signed and v >= 32768 else int(v) for v in (value, limit)]  # both have 16 bits
     return min(ends), max(ends)
 
 

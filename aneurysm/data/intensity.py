@@ -23,15 +23,11 @@ class Window:
     high: float
 
 
-def header_rescale(frame: Frame, modality: str) -> tuple[float, float]:
-    """Slope and intercept by the header; 1 and 0 where it has none that can be used.
-
-    In MR a MONOCHROME1 image is an inverted one and is turned back (negative slope); in CT the rescale gives
-    Hounsfield units whatever the photometric interpretation.
-    """
+def header_rescale(frame: Frame) -> tuple[float, float]:
+    """Slope and intercept by the header, negated for inverted images; 1 and 0 where it has none that can be used."""
     slope = frame.slope if frame.slope not in (None, 0.0) and abs(frame.slope) < 1e6 else 1.0
     intercept = frame.intercept if frame.intercept is not None and abs(frame.intercept) < 1e6 else 0.0
-    return (-slope, -intercept) if frame.storage.inverted and modality != "CT" else (slope, intercept)
+    return (-slope, -intercept) if frame.storage.inverted else (slope, intercept)
 
 
 def hounsfield_shift(values: np.ndarray, intercept: float) -> float:

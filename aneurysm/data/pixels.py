@@ -14,7 +14,7 @@ from aneurysm.data.frames import Frame, Storage
 def decode_frame(frame: Frame) -> np.ndarray:
     """Stored values (rows, cols), int8 to int32 or unsigned, without rescale.
 
-    Pixels in the padding range are set to the smallest value outside it.
+    Pixels in the padding range are set to the darkest value outside it.
     Raises ValueError naming the file where the pixels are cut short or cannot be decoded.
     """
     storage = frame.storage
@@ -25,7 +25,7 @@ def decode_frame(frame: Frame) -> np.ndarray:
         raise ValueError(f"{storage.path}: frame {frame.index} cannot be decoded ({reason})") from error
     if values.shape != (storage.rows, storage.cols):
         raise ValueError(f"{storage.path}: expected {storage.rows} x {storage.cols} pixels, found {values.shape}")
-    return _without_padding(values, storage.padding)
+    return _without_padding(values, storage)
 
 
 def _decode(storage: Storage, index: int) -> np.ndarray:
@@ -89,10 +89,11 @@ def _without_spare_bits(values: np.ndarray, storage: Storage) -> np.ndarray:
     return (values << spare) >> spare if spare else values
 
 
-def _without_padding(values: np.ndarray, padding: tuple[int, int] | None) -> np.ndarray:
-    if padding is None:
+def _without_padding(values: np.ndarray, storage: Storage) -> np.ndarray:
+    if storage.padding is None:
         return values
-    outside = (values >= padding[0]) & (values <= padding[1])
+    outside = (values >= storage.padding[0]) & (values <= storage.padding[1])
     if not outside.any() or outside.all():
         return values
-    return np.where(outside, values[~outside].min(), values)
+    inside = values[~outside]
+    return np.where(outside, inside.max() if storage.inverted else inside.min(), values)

@@ -104,7 +104,7 @@ class Series:
 
     @cached_property
     def _header_scales(self) -> list[tuple[float, float]]:
-        return [header_rescale(frame, self.modality) for frame in self.frames]
+        return [header_rescale(frame) for frame in self.frames]
 
     @cached_property
     def _one_scale(self) -> bool:
