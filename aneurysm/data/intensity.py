@@ -35,7 +35,8 @@ def hounsfield_shift(values: np.ndarray, intercept: float) -> float:
 
     A head has air around it and soft tissue inside. The shift that puts many pixels into both ranges is the true
     one; the header is overruled only where it fails that test clearly and so much soft tissue is found that it
-    cannot be bone. The smallest value, often padding, is left out. `intercept` is the header's: the known wrong ones are off by a difference of two entries of HU_SHIFTS.
+    cannot be bone. The smallest value, often padding, is left out. `intercept` is the header's: the known wrong ones
+    are off by a difference of two entries of HU_SHIFTS.
     """
     values = values[values > values.min()]
     if values.size == 0:
