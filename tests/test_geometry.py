@@ -158,7 +158,7 @@ def test_slice_positions_are_those_of_the_canonical_slices(stack):
 def crops(series: Series) -> list[Crop]:
     """The whole image, a part of it, and a square that reaches beyond it on all sides."""
     slices, rows, cols = series.geometry.canonical_shape
-    part = Crop(slices // 4, slices // 2, rows // 5, rows // 2, cols // 6, cols // 3)
+    part = Crop(slices // 8, slices * 3 // 4, rows // 6, rows * 2 // 3, cols // 8, cols * 3 // 4)
     return [series.crop, part, Crop(0, slices, -13, rows + 31, -7, cols + 9)]
 
 

@@ -12,7 +12,7 @@ import pydicom
 from pydicom.encaps import generate_fragments, parse_basic_offsets
 from pydicom.uid import UID, CTImageStorage, MRImageStorage, RLELossless
 
-from aneurysm.data.header import FUNCTIONAL_GROUPS, Header
+from aneurysm.data.header import FUNCTIONAL_GROUPS, Header, usable
 
 MAX_PIXELS = 8192 * 8192  # one frame; more is a damaged header
 ONE_FRAME_CLASSES = (CTImageStorage, MRImageStorage)
@@ -33,7 +33,7 @@ class Storage:
     bits_stored: int
     signed: bool
     padding: tuple[int, int] | None  # stored values from..to that mark pixels outside the image
-    inverted: bool  # MONOCHROME1
+    inverted: bool  # high values are dark: MONOCHROME1, but for CT, where the rescale gives Hounsfield units anyway
 
     @property
     def frame_bytes(self) -> int:
@@ -109,17 +109,17 @@ def _storage(header: Header) -> Storage:
         bits_allocated=bits,
         bits_stored=stored,
         signed=signed,
-        padding=_padding(header, bits, signed),
-        inverted=photometric == "MONOCHROME1",
+        padding=_padding(header, signed),
+        inverted=photometric == "MONOCHROME1" and header.values.get("Modality") != "CT",
     )
 
 
-def _padding(header: Header, bits: int, signed: bool) -> tuple[int, int] | None:
+def _padding(header: Header, signed: bool) -> tuple[int, int] | None:
     value = header.number("PixelPaddingValue")
     if value is None:
         return None
     limit = header.number("PixelPaddingRangeLimit", value)
-    ends = [int(v) - (1 << bits) if signed and v >= 1 << (bits - 1) else int(v) for v in (value, limit)]
+    ends = [int(v) - 65536 if signed and v >= 32768 else int(v) for v in (value, limit)]  # both have 16 bits
     return min(ends), max(ends)
 
 
@@ -128,7 +128,7 @@ def _count_frames(header: Header, frame_bytes: int) -> int:
 
     Raises ValueError where an uncompressed file is too short for even one.
     """
-    said = int(header.number("NumberOfFrames", 0))
+    said = max(0, int(header.number("NumberOfFrames", 0)))
     listed = len(_sequence(header.dataset, FUNCTIONAL_GROUPS[1]))
     if header.pixel_bytes is None:
         if header.pixel_offset is None and header.syntax.is_encapsulated:
@@ -162,9 +162,7 @@ def _functional_groups(header: Header) -> tuple[list, list]:
 
 
 def _sequence(dataset: pydicom.Dataset | None, tag: int) -> list:
-    if dataset is None or tag not in dataset:
-        return []
-    value = dataset[tag].value
+    value = None if dataset is None else _value(dataset, tag)
     return list(value) if isinstance(value, pydicom.Sequence) else []
 
 
@@ -220,14 +218,23 @@ def _group_values(items: list[pydicom.Dataset]) -> Iterator[tuple[str, tuple[flo
 
 
 def _item(dataset: pydicom.Dataset, name: str) -> pydicom.Dataset:
-    sequence = dataset.get(name)
+    sequence = _value(dataset, name)
     return sequence[0] if isinstance(sequence, pydicom.Sequence) and len(sequence) else pydicom.Dataset()
 
 
 def _floats(dataset: pydicom.Dataset, name: str) -> tuple[float, ...]:
     """The numbers of an element; an element that holds none counts as absent."""
+    value = _value(dataset, name)
     try:
-        value: Any = dataset.get(name)
-        return tuple(map(float, value if isinstance(value, pydicom.multival.MultiValue | list) else [value]))
+        numbers = tuple(map(float, value if isinstance(value, pydicom.multival.MultiValue | list) else [value]))
     except (TypeError, ValueError):
         return ()
+    return numbers if all(map(usable, numbers)) else ()
+
+
+def _value(dataset: pydicom.Dataset, name: str | int) -> Any:
+    """The value of an element; one that pydicom cannot read counts as absent."""
+    try:
+        return dataset[name].value if name in dataset else None
+    except Exception:  # pydicom has an error of its own for each kind of damage
+        return None

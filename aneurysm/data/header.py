@@ -76,7 +76,7 @@ def read_header(path: Path) -> Header:
         if header is None:
             file.seek(0)
             header = _read_any(path, file)
-    if not header.values.get("Rows") or not header.values.get("Columns"):
+    if header.number("Rows", 0) < 1 or header.number("Columns", 0) < 1:
         raise ValueError(f"{path}: not an image ({header.values.get('Modality', 'no modality')}: no rows and columns)")
     return header
 
@@ -204,7 +204,12 @@ def _shorts(value: Any, little_endian: bool) -> tuple[float, ...]:
 
 def _finite(value: Any) -> tuple[float, ...]:
     numbers = tuple(map(float, value if isinstance(value, list | tuple | MultiValue) else (value,)))
-    return numbers if all(map(math.isfinite, numbers)) else ()
+    return numbers if all(map(usable, numbers)) else ()
+
+
+def usable(number: float) -> bool:
+    """Whether a number of a header can mean something: finite, and not so large that sums of it overflow."""
+    return math.isfinite(number) and abs(number) < 1e12
 
 
 _WANTED = {

@@ -11,6 +11,7 @@ from aneurysm.data.frames import Frame
 # What stored values of CT are known to be shifted by: Hounsfield units, + 1024, + 8192.
 HU_SHIFTS = (0, 1024, 8192)
 AIR_HU, SOFT_HU = (-1150, -880), (-60, 140)
+LEAST_SOFT = 0.05  # share of soft tissue in any head; bone of one density fills less
 MR_PERCENTILES = (0.5, 99.9)
 
 
@@ -22,31 +23,30 @@ class Window:
     high: float
 
 
-def header_rescale(frame: Frame, modality: str) -> tuple[float, float]:
-    """Slope and intercept by the header; 1 and 0 where it has none that can be used.
-
-    In MR a MONOCHROME1 image is an inverted one and is turned back (negative slope); in CT the rescale gives
-    Hounsfield units whatever the photometric interpretation.
-    """
+def header_rescale(frame: Frame) -> tuple[float, float]:
+    """Slope and intercept by the header, negated for inverted images; 1 and 0 where it has none that can be used."""
     slope = frame.slope if frame.slope not in (None, 0.0) and abs(frame.slope) < 1e6 else 1.0
     intercept = frame.intercept if frame.intercept is not None and abs(frame.intercept) < 1e6 else 0.0
-    return (-slope, -intercept) if frame.storage.inverted and modality != "CT" else (slope, intercept)
+    return (-slope, -intercept) if frame.storage.inverted else (slope, intercept)
 
 
 def hounsfield_shift(values: np.ndarray, intercept: float) -> float:
     """What has to be added to `values`, Hounsfield units by the header, to make them so; 0 where the header is right.
 
     A head has air around it and soft tissue inside. The shift that puts many pixels into both ranges is the true
-    one; the header is overruled only where it fails that test clearly. The smallest value, often padding, is left
-    out. `intercept` is the header's: the known wrong ones are off by a difference of two entries of HU_SHIFTS.
+    one; the header is overruled only where it fails that test clearly and so much soft tissue is found that it
+    cannot be bone. The smallest value, often padding, is left out. `intercept` is the header's: the known wrong ones
+    are off by a difference of two entries of HU_SHIFTS.
     """
     values = values[values > values.min()]
     if values.size == 0:
         return 0.0
     shifts = sorted({-known - intercept for known in HU_SHIFTS} | {0.0}, key=abs)
-    scores = [_share(values + shift, AIR_HU) * _share(values + shift, SOFT_HU) for shift in shifts]
+    soft = [_share(values + shift, SOFT_HU) for shift in shifts]
+    scores = [_share(values + shift, AIR_HU) * share for shift, share in zip(shifts, soft, strict=True)]
     best = int(np.argmax(scores))
-    return float(shifts[best]) if scores[best] > 1e-3 and scores[0] < 0.1 * scores[best] else 0.0
+    clear = soft[best] > LEAST_SOFT and scores[best] > 1e-3 and scores[0] < 0.1 * scores[best]
+    return float(shifts[best]) if clear else 0.0
 
 
 def _share(values: np.ndarray, span: tuple[float, float]) -> float:

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import numpy as np
-from pydicom.encaps import generate_frames
+from pydicom.encaps import get_frame
 from pydicom.pixels import get_decoder
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
-from rle.utils import decode_frame as decode_rle
 
+from aneurysm.data.codestream import check_codestream
 from aneurysm.data.frames import Frame, Storage
+
+try:
+    from rle.utils import decode_frame as decode_rle
+except ImportError:  # pydicom decodes RLE as well, if slowly
+    decode_rle = None
 
 
 def decode_frame(frame: Frame) -> np.ndarray:
     """Stored values (rows, cols), int8 to int32 or unsigned, without rescale.
 
-    Pixels in the padding range are set to the smallest value outside it.
+    Pixels in the padding range are set to the darkest value outside it.
     Raises ValueError naming the file where the pixels are cut short or cannot be decoded.
     """
     storage = frame.storage
     try:
         values = _decode(storage, frame.index)
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic in the RLE plugin, written in Rust, is no Exception
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         raise ValueError(f"{storage.path}: frame {frame.index} cannot be decoded ({reason})") from error
     if values.shape != (storage.rows, storage.cols):
         raise ValueError(f"{storage.path}: expected {storage.rows} x {storage.cols} pixels, found {values.shape}")
-    return _without_padding(values, storage.padding)
+    return _without_padding(values, storage)
 
 
 def _decode(storage: Storage, index: int) -> np.ndarray:
@@ -33,9 +40,13 @@ def _decode(storage: Storage, index: int) -> np.ndarray:
         return _decode_by_pydicom(storage, index)
     if not storage.syntax.is_encapsulated:
         return _read_uncompressed(storage, index)
-    if storage.syntax == RLELossless and storage.n_frames == 1:
-        return _decode_single_rle(storage)
     with open(storage.path, "rb") as file:
+        file.seek(storage.offset)
+        encoded = get_frame(file, index, number_of_frames=storage.n_frames)
+        if storage.syntax == RLELossless and decode_rle is not None:
+            return _decode_rle(storage, encoded)
+        if storage.syntax != RLELossless:
+            check_codestream(encoded, storage.rows, storage.cols)
         file.seek(storage.offset)
         array, _ = get_decoder(storage.syntax).as_array(file, index=index, raw=True, **_decoder_options(storage))
     return array
@@ -51,11 +62,8 @@ def _read_uncompressed(storage: Storage, index: int) -> np.ndarray:
     return _without_spare_bits(values.astype(storage.dtype, copy=False), storage).reshape(storage.rows, storage.cols)
 
 
-def _decode_single_rle(storage: Storage) -> np.ndarray:
+def _decode_rle(storage: Storage, encoded: bytes) -> np.ndarray:
     """The plugin called without pydicom's checks around it, which cost a third of the time."""
-    with open(storage.path, "rb") as file:
-        file.seek(storage.offset)
-        encoded = next(generate_frames(file, number_of_frames=1))
     data = decode_rle(encoded, storage.rows * storage.cols, storage.bits_allocated, "<")
     values = np.frombuffer(data, storage.dtype.newbyteorder("<")).reshape(storage.rows, storage.cols)
     return _without_spare_bits(values, storage)
@@ -89,10 +97,11 @@ def _without_spare_bits(values: np.ndarray, storage: Storage) -> np.ndarray:
     return (values << spare) >> spare if spare else values
 
 
-def _without_padding(values: np.ndarray, padding: tuple[int, int] | None) -> np.ndarray:
-    if padding is None:
+def _without_padding(values: np.ndarray, storage: Storage) -> np.ndarray:
+    if storage.padding is None:
         return values
-    outside = (values >= padding[0]) & (values <= padding[1])
+    outside = (values >= storage.padding[0]) & (values <= storage.padding[1])
     if not outside.any() or outside.all():
         return values
-    return np.where(outside, values[~outside].min(), values)
+    inside = values[~outside]
+    return np.where(outside, inside.max() if storage.inverted else inside.min(), values)

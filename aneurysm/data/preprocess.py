@@ -113,7 +113,7 @@ def _write_slices(series: Series, window: Window, whole: Path, folder: Path | No
 def describe(series: Series, series_uid: str, window: Window) -> dict:
     """What the cache knows of a series besides its pixels: the row of train_meta.csv, slice positions, mapping."""
     geometry, crop = series.geometry, series.crop
-    slice_mm, row_mm, col_mm = geometry.canonical_spacing
+    slice_mm, row_mm, col_mm = (round(mm, 6) for mm in geometry.canonical_spacing)
     meta = {
         "SeriesInstanceUID": series_uid,
         "patient_id": series.patient_id,

@@ -104,7 +104,7 @@ class Series:
 
     @cached_property
     def _header_scales(self) -> list[tuple[float, float]]:
-        return [header_rescale(frame, self.modality) for frame in self.frames]
+        return [header_rescale(frame) for frame in self.frames]
 
     @cached_property
     def _one_scale(self) -> bool:
@@ -218,8 +218,14 @@ def _find_frames(path: Path) -> tuple[list[Frame], list[str]]:
 
 
 def _whole_header(path: Path) -> pydicom.Dataset:
-    """Every element of a header, or an empty one where a damaged element stops pydicom."""
+    """Every element of a header that can be read; the pixels' own have been read with care, here are descriptions."""
     try:
-        return pydicom.dcmread(path, stop_before_pixels=True, force=True)
-    except Exception:  # the header has been read once with care; here only descriptions are at stake
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+    except Exception:  # pydicom has an error of its own for each kind of damage
         return pydicom.Dataset()
+    for tag in list(dataset.keys()):
+        try:
+            dataset[tag]
+        except Exception:
+            del dataset[tag]
+    return dataset
