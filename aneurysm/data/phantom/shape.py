@@ -88,7 +88,7 @@ def draw_shape(rng: np.random.Generator) -> HeadShape:
         scale=size * np.exp(rng.normal(0, [0.03, 0.03, 0.025])),
         waves=waves,
         phases=rng.uniform(0, 2 * np.pi, 9),
-        swing=rng.normal(0, 0.6, (9, 3)),
+        swing=rng.normal(0, 0.5, (9, 3)),
         atrophy=float(rng.beta(2, 2.5)),
         bone_mm=float(rng.uniform(5.0, 8.5)),
         scalp_mm=float(rng.uniform(4.5, 8.0)),
