@@ -7,6 +7,8 @@ import numpy as np
 from aneurysm.data.phantom.curves import unit
 from aneurysm.data.phantom.vessels import LEFT, RIGHT, SIDES, Vessel
 
+STUMP_MM = 0.2  # a vessel as thin as this counts as missing
+
 
 def draw_loops(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
     """Kink some of the carotids and MCAs; to be done before branches are set on them."""
@@ -21,13 +23,12 @@ def draw_mimics(rng: np.random.Generator, tree: dict[str, Vessel], atrophy: floa
     cones, chalk = [], []
     for side in (LEFT, RIGHT):
         name = SIDES[side]
-        if rng.random() < 0.12:
+        if rng.random() < 0.12 and tree[f"{name} PCom"].radius_mm[0] > STUMP_MM:
             cones.append(infundibulum(rng, tree[f"{name} PCom"], tree[f"{name} ICA"]))
         if rng.random() < 0.06:
             cones.append(infundibulum(rng, tree[f"{name} choroidal"], tree[f"{name} ICA"]))
-        fork = tree[f"{name} MCA fork"].station_mm[0]
         if rng.random() < 0.25:  # a fork wider than its vessels, without a dome
-            swell(tree[f"{name} MCA"], fork, 2.0, rng.uniform(0.15, 0.35))
+            swell(tree[f"{name} MCA"], tree[f"{name} MCA"].fork_mm, 2.0, rng.uniform(0.15, 0.35))
         chalk += calcify(rng, tree[f"{name} ICA"], 12, 45, atrophy)
         chalk += calcify(rng, tree[f"{name} vertebral"], 6, 30, 0.5 * atrophy)
         chalk += calcify(rng, tree[f"{name} CCA"], 0, 12, 1.2 * atrophy)
