@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,8 +150,11 @@ def _count_encapsulated(header: Header) -> int:
         return 1
     with open(header.path, "rb") as file:
         file.seek(header.pixel_offset)
-        parse_basic_offsets(file)
-        starts = [fragment[:2] for fragment in generate_fragments(file)]
+        try:
+            parse_basic_offsets(file)
+            starts = [fragment[:2] for fragment in generate_fragments(file)]
+        except (ValueError, struct.error) as error:
+            raise ValueError(f"{header.path}: damaged compressed pixels ({error})") from error
     if header.syntax == RLELossless:  # one fragment a frame, without a mark
         return max(1, len(starts))
     return max(1, sum(start in (b"\xff\xd8", b"\xff\x4f") for start in starts))  # JPEG and JPEG-LS, JPEG 2000

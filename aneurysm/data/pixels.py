@@ -8,6 +8,7 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from aneurysm.data.codestream import check_codestream
+from aneurysm.data.decoder_process import decode_apart
 from aneurysm.data.frames import Frame, Storage
 
 try:
@@ -43,13 +44,22 @@ def _decode(storage: Storage, index: int) -> np.ndarray:
     with open(storage.path, "rb") as file:
         file.seek(storage.offset)
         encoded = get_frame(file, index, number_of_frames=storage.n_frames)
-        if storage.syntax == RLELossless and decode_rle is not None:
-            return _decode_rle(storage, encoded)
-        if storage.syntax != RLELossless:
-            check_codestream(encoded, storage.rows, storage.cols)
+    if storage.syntax == RLELossless and decode_rle is not None:
+        return _decode_rle(storage, encoded)
+    if storage.syntax != RLELossless:
+        check_codestream(encoded, storage.rows, storage.cols)
+    return _decode_by_plugin(storage, index)
+
+
+def _decode_by_plugin(storage: Storage, index: int) -> np.ndarray:
+    """By a plugin of pydicom: in this process where it takes damaged files without a crash, else in one of its own."""
+    decoder, options = get_decoder(storage.syntax), _decoder_options(storage)
+    plugin = next((name for name in ("pylibjpeg", "pydicom") if name in decoder.available_plugins), None)
+    if plugin is None:
+        return decode_apart(storage.path, storage.offset, storage.syntax, index, options)
+    with open(storage.path, "rb") as file:
         file.seek(storage.offset)
-        array, _ = get_decoder(storage.syntax).as_array(file, index=index, raw=True, **_decoder_options(storage))
-    return array
+        return decoder.as_array(file, index=index, raw=True, decoding_plugin=plugin, **options)[0]
 
 
 def _read_uncompressed(storage: Storage, index: int) -> np.ndarray:

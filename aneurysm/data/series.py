@@ -168,8 +168,11 @@ def read_series(folder: str | Path, select: Iterable[int] | None = None, threads
     indices = list(range(series.n_slices) if select is None else select)
     if indices:
         slope, intercept = series.scale
-        images = [image.astype(np.float32) for image in series.images(indices, threads)]
-        series.pixels = np.stack(images) * np.float32(slope) + np.float32(intercept)
+        images = list(series.images(indices, threads))  # in stored values, half as large
+        series.pixels = np.empty((len(images), *images[0].shape), np.float32)
+        for i, image in enumerate(images):
+            np.multiply(image, np.float32(slope), out=series.pixels[i], casting="unsafe", dtype=np.float32)
+        series.pixels += np.float32(intercept)
         series.correct_hounsfield(series.pixels[:, ::4, ::4])
         series.pixels += np.float32(series.shift_hu)
     return series
