@@ -19,6 +19,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from aneurysm.data import decoder_process, pixels
 from aneurysm.data import series as series_module
 from aneurysm.data.intensity import Window
 from aneurysm.data.series import read_series
@@ -434,6 +435,47 @@ def test_threads_decode_at_the_same_time_and_give_the_same_pixels(tmp_path, monk
     monkeypatch.setattr(series_module, "decode_frame", slow)
     np.testing.assert_array_equal(read_series(tmp_path, threads=4).pixels, volume)
     assert 1 < max(most) <= 4
+
+
+@pytest.mark.parametrize("spacing", [[0, 0], [-1, -1], [0.05, 20], [1e-30, 1e30]])
+def test_a_pixel_spacing_that_cannot_be_is_replaced_with_a_warning(tmp_path, spacing):
+    write_stack(tmp_path, ramp((3, 6, 8)), PixelSpacing=spacing)
+    series = read_series(tmp_path)
+    assert series.geometry.spacing[1:] == (0.5, 0.5)
+    assert said(series, "pixel spacing")
+
+
+def test_rle_is_read_without_its_fast_plugin(tmp_path, monkeypatch):
+    volume = ramp((3, 40, 50), start=-500)
+    write_stack(tmp_path, volume, syntax=RLELossless, Modality="MR")
+    monkeypatch.setattr(pixels, "decode_rle", None)
+    np.testing.assert_array_equal(read_series(tmp_path).pixels, volume)
+
+
+def test_a_decoder_that_crashed_is_started_again(tmp_path):
+    volume = ramp((3, 40, 50))
+    write_stack(tmp_path, volume, Modality="MR")
+    for path in tmp_path.iterdir():
+        transcode(path, gdcm.TransferSyntax.JPEGLosslessProcess14_1)
+    np.testing.assert_array_equal(read_series(tmp_path).pixels, volume)
+    helper = decoder_process._running()
+    helper.kill()
+    helper.wait()
+    np.testing.assert_array_equal(read_series(tmp_path, threads=3).pixels, volume)
+
+
+def test_a_file_that_crashes_its_decoder_costs_one_slice_only(tmp_path):
+    volume = ramp((3, 40, 50))
+    write_stack(tmp_path, volume, Modality="MR")
+    for path in tmp_path.iterdir():
+        transcode(path, gdcm.TransferSyntax.JPEGLosslessProcess14_1)
+    crashing = tmp_path / "899.dcm"  # slice 1: GDCM ends its process over this
+    dataset = pydicom.dcmread(crashing)
+    dataset.BitsAllocated = 32
+    dataset.save_as(crashing)
+    series = read_series(tmp_path)
+    np.testing.assert_array_equal(series.pixels[[0, 2]], volume[[0, 2]])
+    assert said(series, "899.dcm") and said(series, "the decoder crashed")
 
 
 def test_an_uncompressed_slice_that_is_cut_short_is_left_out_and_named(tmp_path):
