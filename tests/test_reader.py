@@ -418,9 +418,11 @@ def test_select_counts_canonical_slices(tmp_path):
     np.testing.assert_array_equal(series.pixels, volume[[5, 1], ::-1])
 
 
-def test_threads_decode_at_the_same_time_and_give_the_same_pixels(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("orientation", "gap_mm"), [(AXIAL, 5), (CORONAL, 1)])  # the second is re-sliced
+def test_threads_decode_at_the_same_time_and_give_the_same_pixels(tmp_path, monkeypatch, orientation, gap_mm):
     volume, running, most, lock = ramp((12, 6, 8)), [], [], threading.Lock()
-    write_stack(tmp_path, volume)
+    write_stack(tmp_path, volume, orientation, (gap_mm, 1, 1))
+    expected = read_series(tmp_path).pixels
     original = series_module.decode_frame
 
     def slow(frame):
@@ -433,7 +435,7 @@ def test_threads_decode_at_the_same_time_and_give_the_same_pixels(tmp_path, monk
         return original(frame)
 
     monkeypatch.setattr(series_module, "decode_frame", slow)
-    np.testing.assert_array_equal(read_series(tmp_path, threads=4).pixels, volume)
+    np.testing.assert_array_equal(read_series(tmp_path, threads=4).pixels, expected)
     assert 1 < max(most) <= 4
 
 
