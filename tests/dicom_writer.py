@@ -13,6 +13,8 @@ import numpy as np
 from pydicom import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
+from aneurysm.data.series import Series
+
 AXIAL = (1, 0, 0, 0, 1, 0)
 CORONAL = (1, 0, 0, 0, 0, -1)
 SAGITTAL = (0, 1, 0, 0, 0, -1)
@@ -177,3 +179,13 @@ def transcode(path: Path, syntax: int) -> None:
     writer.SetImage(change.GetOutput())
     if not writer.Write():
         raise ValueError(f"{path}: GDCM cannot write it")
+
+
+def ramp(shape: tuple[int, int, int], dtype: type = np.int16, start: int = 0) -> np.ndarray:
+    """Different values in every pixel of every slice."""
+    return (np.arange(np.prod(shape)).reshape(shape) + start).astype(dtype)
+
+
+def said(series: Series, text: str) -> bool:
+    """Whether one of the warnings of a series holds this text."""
+    return any(text in warning for warning in series.warnings)

@@ -25,7 +25,7 @@ class Window:
 
 def header_rescale(frame: Frame) -> tuple[float, float]:
     """Slope and intercept by the header, negated for inverted images; 1 and 0 where it has none that can be used."""
-    slope = frame.slope if frame.slope not in (None, 0.0) and abs(frame.slope) < 1e6 else 1.0
+    slope = frame.slope if frame.slope is not None and 1e-9 < abs(frame.slope) < 1e6 else 1.0
     intercept = frame.intercept if frame.intercept is not None and abs(frame.intercept) < 1e6 else 0.0
     return (-slope, -intercept) if frame.storage.inverted else (slope, intercept)
 

@@ -48,6 +48,7 @@ class Series:
     shift_hu: float = 0.0
     _kept: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
     _unreadable: set[int] = field(default_factory=set, repr=False)
+    _volume: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def n_slices(self) -> int:
@@ -93,7 +94,8 @@ class Series:
         `keep`, images stay in memory until they are asked for once more.
         """
         if self.geometry.resliced:
-            yield from (self._volume[i] for i in indices)
+            volume = self._canonical_volume(threads)
+            yield from (volume[i] for i in indices)
             return
         n_source, flip = self.geometry.shape[0], self.geometry.flip[0]
         sources = [n_source - 1 - i if flip else i for i in indices]
@@ -110,14 +112,16 @@ class Series:
     def _one_scale(self) -> bool:
         return len(set(self._header_scales)) == 1
 
-    @cached_property
-    def _volume(self) -> np.ndarray:
-        """(slices, rows, columns) the whole canonical volume, for series that are re-sliced."""
+    def _canonical_volume(self, threads: int) -> np.ndarray:
+        """(slices, rows, columns) the whole canonical volume, for series that are re-sliced; decoded once."""
+        if self._volume is not None:
+            return self._volume
         stored = {frame.storage.dtype for frame in self.frames}
         volume = np.empty(self.geometry.shape, np.result_type(*stored) if self._one_scale else np.float32)
-        for i, image in enumerate(self._decode_ahead(range(len(self.frames)), threads=1)):
+        for i, image in enumerate(self._decode_ahead(range(len(self.frames)), threads)):
             volume[i] = image
-        return self.geometry.turned(volume)
+        self._volume = self.geometry.turned(volume)
+        return self._volume
 
     def _decode_ahead(self, sources: Iterable[int], threads: int) -> Iterator[np.ndarray]:
         if threads <= 1:

@@ -128,7 +128,7 @@ def _sorted_by_position(
 
 def _pixel_spacing(frames: list[Frame], warnings: list[str]) -> tuple[float, float]:
     said = frames[0].spacing
-    if said is not None and all(0.05 <= mm <= 20 for mm in said):
+    if said is not None and min(said) >= 0.05 and max(said) <= min(20, 20 * min(said)):
         return float(said[0]), float(said[1])
     state = "missing" if said is None else f"unusable ({said})"
     warnings.append(f"pixel spacing {state}: taken as {FALLBACK_PIXEL_MM} mm")
