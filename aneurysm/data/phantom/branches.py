@@ -78,9 +78,8 @@ def draw_branches(rng: np.random.Generator, tree: dict[str, Vessel], shape: Head
     for side in (LEFT, RIGHT):
         name = SIDES[side]
         lower = draw_lower_trunk(rng, tree, side)
-        fork = tree[f"{name} MCA fork"].station_mm[0]
         for parent, goals, first, last in (
-            (tree[f"{name} MCA"], MCA_UPPER, fork + 8, 70),
+            (tree[f"{name} MCA"], MCA_UPPER, tree[f"{name} MCA"].fork_mm + 8, 70),
             (lower, MCA_LOWER, 4, 34),
             (tree[f"{name} ACA"], ACA_OUTER, 22, 100),
             (tree[f"{name} PCA"], PCA_OUTER, 22, 62),
@@ -96,15 +95,13 @@ def draw_lower_trunk(rng: np.random.Generator, tree: dict[str, Vessel], side: in
     """The second trunk of the MCA, from the bifurcation 12 to 22 mm along it."""
     name, mca, mirror = SIDES[side], tree[f"{SIDES[side]} MCA"], np.array([side, 1, 1])
     fork = float(np.clip(rng.normal(17, 2.5), 12, 22))
-    start = mca.at(fork)
+    start, mca.fork_mm = mca.at(fork), fork
     course = np.array([[4, 0, -3.5], [9, 4, -4], [12, 13, -1], [14, 27, 6], [13, 42, 12]], float)
     course += rng.normal(0, [1, 1.5, 1.5], course.shape)
     course[:, 0] = np.minimum(course[:, 0], 43 - abs(start[0]))
     thick = mca.radius_at(fork) * rng.uniform(0.75, 1.0)
     lower = vessel_through(rng, f"{name} M2", np.vstack([start, start + course * mirror]), (thick, 0.6), 1.2)
     tree[lower.name] = tortuous(rng, lower, 0.8).label(location_of("Middle Cerebral Artery", side), 0, 30)
-    mark = Vessel(f"{name} MCA fork", np.array([fork]), start[None], np.array([mca.radius_at(fork)]))
-    tree[mark.name] = mark
     return lower
 
 

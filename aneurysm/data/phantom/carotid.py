@@ -138,12 +138,12 @@ def draw_neck(rng: np.random.Generator, tree: dict[str, Vessel], shape: HeadShap
         name, ica = SIDES[side], tree[f"{SIDES[side]} ICA"]
         fork, mirror = ica.points[-1], np.array([side, 1, 1])
         down = np.array([[0, 0, 0], [-0.5, 1, -14], [-1, 3, -45], [-2, 6, -80], [-3, 9, -150]]) * mirror
-        tree[f"{name} CCA"] = vessel_through(rng, f"{name} CCA", fork + down, (3.4, 3, 3, 3.1, 3.2), 2.0, cistern=False)
+        tree[f"{name} CCA"] = vessel_through(rng, f"{name} CCA", fork + down, (3.4, 3, 3, 3.1, 3.2), 2.0)
         up = np.array(
             [[24, 4, -92], [31, -2, -72], [38, 3, -48], [50, 6, -32], [71, 10, -14], [74, 6, 10], [71, -8, 32]]
         )
         knots = np.vstack([fork, shape.from_standard((up + rng.normal(0, [0.3, 1.5, 1.5])) * mirror)])
-        eca = vessel_through(rng, f"{name} ECA", knots, (2.3, 1.8, 1.5, 1.3, 1.1, 0.9, 0.7, 0.4), 1.5, cistern=False)
+        eca = vessel_through(rng, f"{name} ECA", knots, (2.3, 1.8, 1.5, 1.3, 1.1, 0.9, 0.7, 0.4), 1.5)
         tree[eca.name] = tortuous(rng, eca, 0.5)
         for branch, start, targets in (
             ("maxillary", 3, [[34, -8, -38], [26, -22, -36], [22, -32, -40]]),
@@ -153,4 +153,4 @@ def draw_neck(rng: np.random.Generator, tree: dict[str, Vessel], shape: HeadShap
             first = eca.at(np.linspace(0, eca.station_mm[-1], len(knots))[start])
             path = np.vstack([first, shape.from_standard(np.array(targets, float) * mirror)])
             key = f"{name} {branch}"
-            tree[key] = tortuous(rng, vessel_through(rng, key, path, (1.0, 0.4), 1.5, cistern=False), 0.8)
+            tree[key] = tortuous(rng, vessel_through(rng, key, path, (1.0, 0.4), 1.5), 0.8)

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from aneurysm.data.phantom.contrast import Contrast
 from aneurysm.data.phantom.distance import all_of, any_of, step
+from aneurysm.data.phantom.lattice import Lattice, Window
 
 
 class Layers:
-    """The tissue borders of one slice, enlarged to its pixels when they are first asked for.
+    """The tissue borders of one slice, enlarged to its pixels when they are first asked for, within a window."""
 
-    window is the box of rows and columns that holds the body, None where the slice misses it.
-    """
-
-    def __init__(self, coarse: dict[str, np.ndarray], enlarge: Callable[[np.ndarray], np.ndarray], width_mm: float):
-        self.coarse, self.enlarge, self.width_mm = coarse, enlarge, width_mm
-        body = np.asarray(enlarge(coarse["skin"]) > -width_mm)
-        rows, cols = np.flatnonzero(body.any(1)), np.flatnonzero(body.any(0))
-        self.shape = body.shape
-        self.window = (slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)) if len(rows) else None
+    def __init__(self, coarse: dict[str, np.ndarray], lattice: Lattice, window: Window, width_mm: float):
+        self.coarse, self.lattice, self.window, self.width_mm = coarse, lattice, window, width_mm
         self.fine: dict[str, np.ndarray] = {}
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self.fine:
-            self.fine[name] = np.ascontiguousarray(self.enlarge(self.coarse[name])[self.window])
+            self.fine[name] = self.lattice.enlarge(self.coarse[name], self.window)
         return self.fine[name]
 
     def inside(self, name: str, margin_mm: float = 0.0, width_mm: float | None = None) -> np.ndarray | None:
@@ -49,15 +41,10 @@ def both(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | No
 
 
 def compose(layers: Layers, contrast: Contrast, cleft_mm: float) -> np.ndarray:
-    """float32 (rows, cols) of one slice without blood; `cleft_mm` is half the cleft between the hemispheres."""
-    image = np.full(layers.shape, contrast.air, np.float32)
-    if layers.window is not None:
-        image[layers.window] = compose_body(layers, contrast, cleft_mm)
-    return image
+    """float32 image of the layers' window without blood, as if the body filled it.
 
-
-def compose_body(layers: Layers, contrast: Contrast, cleft_mm: float) -> np.ndarray:
-    """float32 image of the window that holds the body."""
+    `cleft_mm` is half the width of the cleft between the hemispheres.
+    """
     skin, inside = layers["skin"], layers.inside
     soft = np.float32(2.0 * contrast.texture) * layers["texture"] + np.float32(contrast.muscle)
     over(soft, inside("fat"), contrast.fat)
@@ -70,19 +57,16 @@ def compose_body(layers: Layers, contrast: Contrast, cleft_mm: float) -> np.ndar
     if cavity is not None:
         over(soft, cavity, brain_value(layers, contrast, cleft_mm))
         over(soft, step(dura_depth(layers), layers.width_mm) * inside("cavity", 1.0, 2.0), contrast.dura)
-    body = inside("skin")
-    air = both(inside("air", 0.8), body)
+    air = inside("air", 0.8)
     if air is not None:
         wall = inside("bone", -1.5, 3)
         over(soft, air, contrast.mucosa if wall is None else contrast.mucosa + wall * (bone - contrast.mucosa))
         over(soft, inside("air"), contrast.air)
-    image = np.full_like(skin, contrast.air)
-    over(image, body, soft)
     if inside("canal", 2.2) is not None:
-        over(image, inside("canal", 2.2) * step(layers["air"] + 1, 2), 0.6 * contrast.bone)
-        over(image, inside("canal", 0.7), contrast.muscle)
+        over(soft, inside("canal", 2.2) * step(layers["air"] + 1, 2), 0.6 * contrast.bone)
+        over(soft, inside("canal", 0.7), contrast.muscle)
     # Arteries at the base of the brain run in fluid, also where brain or bone would be.
-    return over(image, both(inside("cistern", 0.0, 1.5 * layers.width_mm), inside("cavity", 3.0, 4.0)), contrast.fluid)
+    return over(soft, both(inside("cistern", 0.0, 1.5 * layers.width_mm), inside("cavity", 3.0, 4.0)), contrast.fluid)
 
 
 def bone_value(layers: Layers, contrast: Contrast) -> np.ndarray:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from aneurysm.data.phantom.grid import Grid
+
+AT_ONCE = 3  # slices computed in one go: fewer are slower for the calls, more for the bodies near any of them
+
+
+@dataclass(frozen=True)
+class Window:
+    """A box of a slice, as rows and columns of the lattice and of the grid."""
+
+    cells: tuple[slice, slice]
+    pixels: tuple[slice, slice]
 
 
 class Lattice:
@@ -27,29 +38,47 @@ class Lattice:
         self.coarse = Grid(grid.to_mm(np.array(offset)), step, row_step, col_step, (slices, rows, cols))
         self._kept: dict[int, np.ndarray] = {}
 
-    def points(self, slice_index: int) -> np.ndarray:
-        """float32 (rows * cols, 3) points in mm of one slice of the lattice."""
-        rows, cols = np.indices(self.coarse.shape[1:]).reshape(2, -1)
-        return self.coarse.to_mm(np.stack([np.full(len(rows), slice_index), rows, cols], 1)).astype(np.float32)
+    def points(self, first: int, count: int) -> np.ndarray:
+        """float32 (count * rows * cols, 3) points in mm of some slices of the lattice."""
+        rows, cols = self.coarse.shape[1:]
+        index = np.indices((count, rows, cols)).reshape(3, -1).T
+        return self.coarse.to_mm(index + [first, 0, 0]).astype(np.float32)
 
-    def slice_at(self, index: int, compute: Callable[[int], np.ndarray]) -> np.ndarray:
+    def slice_at(self, index: int, compute: Callable[[int, int], np.ndarray]) -> np.ndarray:
         """(fields, rows, cols) of the lattice interpolated to the height of slice `index` of the grid.
 
-        `compute` makes (fields, rows, cols) of one slice of the lattice; two of them are kept.
+        `compute` makes (fields, count, rows, cols) of some slices of the lattice from a first one on.
         """
         below, share = divmod(index / self.strides[0], 1)
         wanted = [int(below)] if share == 0 else [int(below), int(below) + 1]
-        self._kept = {number: self._kept[number] for number in wanted if number in self._kept}
+        self._kept = {number: self._kept[number] for number in self._kept if number >= wanted[0]}
         for number in wanted:
             if number not in self._kept:
-                self._kept[number] = compute(number)
+                made = compute(number, min(AT_ONCE, self.coarse.shape[0] - number))
+                self._kept.update({number + offset: made[:, offset] for offset in range(made.shape[1])})
         if share == 0:
             return self._kept[wanted[0]]
         return self._kept[wanted[0]] * np.float32(1 - share) + self._kept[wanted[1]] * np.float32(share)
 
-    def enlarge(self, field: np.ndarray) -> np.ndarray:
-        """float32 (grid rows, grid cols) of one field (rows, cols) of a slice."""
-        rows, cols = self.coarse.shape[1:]
+    def window(self, field: np.ndarray, least: float) -> Window | None:
+        """The box of a slice that holds all points where a field (rows, cols) reaches `least`; None if none does."""
+        high = field >= least
+        boxes, pixels = [], []
+        for axis in (0, 1):
+            found, stride, size = np.flatnonzero(high.any(1 - axis)), self.strides[1 + axis], self.grid.shape[1 + axis]
+            if not len(found):
+                return None
+            first, last = max(0, found[0] - 2), min(high.shape[axis], found[-1] + 3)
+            boxes.append(slice(first, last))
+            pixels.append(slice(max(0, (first - 1) * stride), min(size, (last - 1) * stride)))
+        return Window(tuple(boxes), tuple(pixels))
+
+    def enlarge(self, field: np.ndarray, window: Window) -> np.ndarray:
+        """float32 pixels of a window of one field (rows, cols) of the lattice."""
+        small = np.ascontiguousarray(field[window.cells])
         k_row, k_col = self.strides[1:]
-        large = cv2.resize(np.ascontiguousarray(field), (cols * k_col, rows * k_row), interpolation=cv2.INTER_LINEAR)
-        return large[k_row : k_row + self.grid.shape[1], k_col : k_col + self.grid.shape[2]]
+        large = cv2.resize(small, (small.shape[1] * k_col, small.shape[0] * k_row), interpolation=cv2.INTER_LINEAR)
+        top = window.pixels[0].start - (window.cells[0].start - 1) * k_row
+        left = window.pixels[1].start - (window.cells[1].start - 1) * k_col
+        rows, cols = (span.stop - span.start for span in window.pixels)
+        return large[top : top + rows, left : left + cols]

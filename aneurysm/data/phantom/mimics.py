@@ -25,9 +25,8 @@ def draw_mimics(rng: np.random.Generator, tree: dict[str, Vessel], atrophy: floa
             cones.append(infundibulum(rng, tree[f"{name} PCom"], tree[f"{name} ICA"]))
         if rng.random() < 0.06:
             cones.append(infundibulum(rng, tree[f"{name} choroidal"], tree[f"{name} ICA"]))
-        fork = tree[f"{name} MCA fork"].station_mm[0]
         if rng.random() < 0.25:  # a fork wider than its vessels, without a dome
-            swell(tree[f"{name} MCA"], fork, 2.0, rng.uniform(0.15, 0.35))
+            swell(tree[f"{name} MCA"], tree[f"{name} MCA"].fork_mm, 2.0, rng.uniform(0.15, 0.35))
         chalk += calcify(rng, tree[f"{name} ICA"], 12, 45, atrophy)
         chalk += calcify(rng, tree[f"{name} vertebral"], 6, 30, 0.5 * atrophy)
         chalk += calcify(rng, tree[f"{name} CCA"], 0, 12, 1.2 * atrophy)

@@ -8,6 +8,8 @@ import numpy as np
 from aneurysm.data.phantom.contrast import Contrast
 from aneurysm.data.phantom.grid import Grid
 
+BANK_MARGIN = 509  # a slice is cut from this many rows and columns more
+
 
 def moved_while_scanned(image: np.ndarray, columns: float) -> np.ndarray:
     """The mean of the slice and of itself shifted by a fraction of columns."""
@@ -32,6 +34,7 @@ class Noise:
         self.ghost = rng.uniform(0.01, 0.05) if rng.random() < 0.3 else 0.0
         self.ghost_shift = int(rng.integers(20, 120))
         self.bias_waves = rng.uniform(-1, 1, (4, 3)), rng.uniform(0, 2 * np.pi, 4), rng.standard_normal(4)
+        self.grains = self.bank(rng)
 
     def apply(self, image: np.ndarray, number: int, contrast: Contrast) -> np.ndarray:
         """The slice as scanned; float32 (rows, cols)."""
@@ -41,21 +44,30 @@ class Noise:
         if self.motion_mm:
             image = moved_while_scanned(image, self.motion_mm / self.pixel_mm)
         if self.ct:
-            return image + contrast.noise * self.grain(rng, image.shape)
+            return image + np.float32(contrast.noise) * self.piece(rng)
         image = image * self.gain(number, image.shape, contrast.bias)
         if self.ghost:
             image = image + self.ghost * np.roll(image, self.ghost_shift, axis=0)
-        real = image + contrast.noise * rng.standard_normal(image.shape, dtype=np.float32)
-        other = contrast.noise * rng.standard_normal(image.shape, dtype=np.float32)
+        real = image + np.float32(contrast.noise) * self.piece(rng)
+        other = np.float32(contrast.noise) * self.piece(rng)
         return np.sqrt(real * real + other * other)
 
-    def grain(self, rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-        """Noise of SD 1 with the grain of a reconstruction kernel."""
-        white = rng.standard_normal(shape, dtype=np.float32)
+    def bank(self, rng: np.random.Generator) -> np.ndarray:
+        """Noise of SD 1, larger than a slice, in CT with the grain of a reconstruction kernel."""
+        white = rng.standard_normal([BANK_MARGIN + max(self.grid.shape[1:])] * 2, dtype=np.float32)
         sigma = self.grain_mm / self.pixel_mm
-        if sigma < 0.3:
-            return white
-        return cv2.GaussianBlur(white, (0, 0), sigma) * np.float32(max(1.0, 2 * np.sqrt(np.pi) * sigma))
+        if self.ct and sigma > 0.3:
+            white = cv2.GaussianBlur(white, (0, 0), sigma)
+        return white / white.std()
+
+    def piece(self, rng: np.random.Generator) -> np.ndarray:
+        """(rows, cols) cut from the bank at random, turned over or not: far cheaper than new numbers for each slice."""
+        rows, cols = self.grid.shape[1:]
+        row, col = rng.integers(BANK_MARGIN, size=2)
+        turned, mirrored, negative = rng.random(3) < 0.5
+        piece = (self.grains.T if turned else self.grains)[row : row + rows, col : col + cols]
+        piece = piece[:, ::-1] if mirrored else piece
+        return -piece if negative else piece
 
     def gain(self, number: int, shape: tuple[int, int], share: float) -> np.ndarray:
         """A smooth field of mean 1, within about +- `share`."""

@@ -28,6 +28,7 @@ from aneurysm.data.phantom.person import Person
 from aneurysm.data.phantom.raster import code_of, share_of
 
 THICKEST_MM = 2.0  # thicker slices are the mean of several thin ones
+BLUR_REACH_MM = 3.0  # how far outside the skin a slice is still composed
 
 
 @dataclass(frozen=True)
@@ -72,41 +73,48 @@ class Scene:
         self.width_mm = float(max(0.7, pixel))
         self.blood = paint_blood(person, grid, soft_mm=self.width_mm)
         self.around = paint_surroundings(person, self.lattice.coarse)
-        top, bottom = grid.to_mm(
-            [[grid.shape[0] - 1, *np.array(grid.shape[1:]) / 2], [0, *np.array(grid.shape[1:]) / 2]]
-        )[:, 2]
-        self.z_low, self.z_high = min(top, bottom), max(top, bottom)
+        corners = np.indices((2, 2, 2)).reshape(3, 8).T * (np.array(grid.shape) - 1)
+        heights = grid.to_mm(corners)[:, 2]
+        self.span_mm = float(heights.min()), float(heights.max())
 
-    def coarse(self, number: int) -> np.ndarray:
-        """(fields, rows, cols) of one slice of the lattice, in the order of NAMES, then cistern, canal, rest."""
-        points = self.lattice.points(number)
+    def coarse(self, first: int, count: int) -> np.ndarray:
+        """(fields, count, rows, cols) of slices of the lattice, in the order of NAMES, then cistern, canal, rest."""
+        points = self.lattice.points(first, count)
         values = self.fields.at(points)
-        shape = self.lattice.coarse.shape[1:]
         made = [values[name] for name in NAMES]
-        made += [around[number].ravel() for around in self.around]
+        made += [around[first : first + count].ravel() for around in self.around]
         if self.rest is not None:
             made.append(soft.rest(points[:, 0], points[:, 1], points[:, 2], self.rest))
-        return np.stack([np.broadcast_to(field, len(points)).reshape(shape) for field in made])
+        return np.stack(made).reshape(len(made), count, *self.lattice.coarse.shape[1:])
 
     def slice(self, index: int) -> np.ndarray:
         """float32 (rows, cols) of a thin slice."""
-        coarse = self.lattice.slice_at(index, self.coarse)
+        values = self.lattice.slice_at(index, self.coarse)
         names = (*NAMES, "cistern", "canal", *(["rest"] if self.rest is not None else []))
-        fields = Layers(dict(zip(names, coarse, strict=True)), self.lattice.enlarge, self.width_mm)
-        image = compose(fields, self.contrast, self.person.shape.cleft_mm)
-        if self.rest is not None:
-            rest = self.lattice.enlarge(fields.coarse["rest"])
-            outside = step(-self.lattice.enlarge(fields.coarse["skin"]), self.width_mm)
-            over(image, step(rest, self.width_mm) * outside, -850 + 700 * step(rest - 1.2, 0.8))
+        coarse = dict(zip(names, values, strict=True))
+        image = np.full(self.grid.shape[1:], self.contrast.air, np.float32)
+        self.add_rest(image, coarse)
+        window = self.lattice.window(coarse["skin"], -BLUR_REACH_MM)
+        if window is not None:
+            layers = Layers(coarse, self.lattice, window, self.width_mm)
+            body = compose(layers, self.contrast, self.person.shape.cleft_mm)
+            over(image[window.pixels], layers.inside("skin"), body)
         self.bleed(image.reshape(-1), self.blood[index].reshape(-1), index)
         return image
 
+    def add_rest(self, image: np.ndarray, coarse: dict[str, np.ndarray]) -> None:
+        """Lay the head rest over the air: a thin shell about a light core."""
+        window = self.lattice.window(coarse["rest"], -2.0) if self.rest is not None else None
+        if window is not None:
+            depth = self.lattice.enlarge(coarse["rest"], window)
+            over(image[window.pixels], step(depth, self.width_mm), -250 - 600 * step(depth - 1.0, 0.8))
+
     def bleed(self, image: np.ndarray, blood: np.ndarray, index: int) -> None:
         """Lay blood over the flat pixels of a slice."""
-        where = np.flatnonzero(blood)
+        where = np.flatnonzero(blood != 0)
         filled = blood[where]
         codes = code_of(filled)
         points = self.grid.to_mm(np.stack([np.full(len(where), index), *np.divmod(where, self.grid.shape[2])], 1))
-        artery = arterial_value(points, self.person.sacs, self.contrast, (self.z_low, self.z_high))
+        artery = arterial_value(points, self.person.sacs, self.contrast, self.span_mm)
         value = np.where((codes > VEIN) & (codes < CHALK), artery, blood_value(codes, self.contrast))
         image[where] += share_of(filled) * (value - image[where])

@@ -104,8 +104,8 @@ def supraclinoid_sites(rng, tree, side):
 
 
 def mca_sites(rng, tree, side):
-    mca, lower, fork = (tree[f"{SIDES[side]} {part}"] for part in ("MCA", "M2", "MCA fork"))
-    station = fork.station_mm[0]
+    mca, lower = (tree[f"{SIDES[side]} {part}"] for part in ("MCA", "M2"))
+    station = mca.fork_mm
     onward = mca.direction_at(station) + 0.4 * lower.direction_at(2)
     return [
         Site(mca.at(station), onward, mca.radius_at(station), 7.0),

@@ -36,8 +36,8 @@ def draw_midline(rng: np.random.Generator) -> list[Vessel]:
     straight = np.array([[0, 40, 19], [0, 46, 22], [0, 60, 14], [0, 78, 2], TORCULA])
     inferior = np.array([[0, -25, 42], [0, 0, 50], [0, 25, 46], [0, 42, 30], [0, 46, 22]])
     return [
-        vessel_through(rng, "sagittal sinus", arch, np.linspace(1.6, 4.2, len(arch)), 0.6, vein=True, cistern=False),
-        vessel_through(rng, "straight sinus", straight, (1.8, 2.0, 2.2, 2.3, 2.6), 0.6, vein=True, cistern=False),
+        vessel_through(rng, "sagittal sinus", arch, np.linspace(1.6, 4.2, len(arch)), 0.6, vein=True),
+        vessel_through(rng, "straight sinus", straight, (1.8, 2.0, 2.2, 2.3, 2.6), 0.6, vein=True),
         vessel_through(rng, "inferior sagittal sinus", inferior, (0.6, 1.1), 0.8, vein=True),
     ]
 
@@ -64,11 +64,9 @@ def draw_lateral(rng: np.random.Generator, side: int, flow: float) -> list[Vesse
     ridge = np.array([[14, 9, -10], [30, 20, -12], [46, 31, -12], [55, 42, -13]]) * mirror
     sphenoid = np.array([[14, -12, -8], [26, -18, -6], [38, -22, 0], [48, -16, 6]]) * mirror
     return [
-        vessel_through(rng, f"{name} transverse sinus", knots, thick, 1.0, vein=True, cistern=False),
-        vessel_through(
-            rng, f"{name} cavernous sinus", cavernous, (2.0, 2.6, 2.4, 1.4, 1.0, 0.9), 0.7, vein=True, cistern=False
-        ),
-        vessel_through(rng, f"{name} petrosal sinus", ridge, (0.9, 0.9), 0.7, vein=True, cistern=False),
+        vessel_through(rng, f"{name} transverse sinus", knots, thick, 1.0, vein=True),
+        vessel_through(rng, f"{name} cavernous sinus", cavernous, (2.0, 2.6, 2.4, 1.4, 1.0, 0.9), 0.7, vein=True),
+        vessel_through(rng, f"{name} petrosal sinus", ridge, (0.9, 0.9), 0.7, vein=True),
         vessel_through(rng, f"{name} sphenoparietal vein", sphenoid, (1.0, 0.8), 1.0, vein=True),
     ]
 

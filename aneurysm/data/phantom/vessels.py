@@ -29,7 +29,7 @@ class Vessel:
     radius_mm  (n,)
     vein       True for veins and sinuses
     mask       (n,) the VESSEL_MASK number of each point, 0 for none
-    cistern    True where the vessel runs in cerebrospinal fluid
+    fork_mm    the station where a main branch leaves it, if that matters
     """
 
     name: str
@@ -38,7 +38,7 @@ class Vessel:
     radius_mm: np.ndarray
     vein: bool = False
     mask: np.ndarray = field(default=None)
-    cistern: bool = True
+    fork_mm: float | None = None
 
     def __post_init__(self):
         if self.mask is None:
