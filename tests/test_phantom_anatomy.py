@@ -152,6 +152,12 @@ def test_an_image_differs_by_the_sac_alone():
     assert len(changed) and np.linalg.norm(changed - sac.centre, axis=1).max() < 2 * sac.diameter_mm + 8
 
 
+def test_the_standard_head_and_a_head_map_onto_each_other():
+    points = np.random.default_rng(0).uniform(-90, 90, (200, 3))
+    for person in people():
+        assert np.abs(person.shape.to_standard(person.shape.from_standard(points)) - points).max() < 0.1
+
+
 def test_an_unknown_location_is_an_error():
     with pytest.raises(ValueError, match="expected one of"):
         draw_person(np.random.default_rng(0), ["Left Something"])

@@ -18,9 +18,10 @@ def cavity(place: Place) -> np.ndarray:
     lateral = ellipsoid(place, (0, 15, 2), (65, 82, 48), ever=True)
     wing = 0.8 * (y + 33 - 0.018 * (x - 34) ** 2 + 0.25 * (z + 10))
     floor = z + 24.5 - 0.012 * (x - 38) ** 2
-    middle = carve(carve(lateral, wing, 10), carve(floor, 0.9 * (x - 14.5), 10), 10)
+    cavernous = 13 + 0.35 * np.maximum(0, -z - 6) + 0.12 * np.minimum(0, y) - 0.5 * np.maximum(0, y)
+    middle = carve(carve(lateral, wing, 10), carve(floor, 0.9 * (x - cavernous), 10), 10)
     return any_of(
-        all_of(vault, z + 2.0 - 0.15 * np.minimum(0, y + 12) - roofs),
+        carve(vault, z + 2.0 - 0.15 * np.minimum(0, y + 12) - roofs, 10),
         ellipsoid(place, (0, 0, -3), (15, 10, 5)),
         carve(middle, 26 - y, 12),
         ellipsoid(place, (0, 52, -15), (54, 41, 34), ever=True),

@@ -91,7 +91,7 @@ def share_midline(left: np.ndarray, right: np.ndarray) -> None:
 
 
 def join_anterior(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
-    """Bring the two ACAs to 1 to 3 mm of each other, join them by the ACom, and draw the variants of A1 and A2."""
+    """Bring the two ACAs to 1 to 3 mm of each other, and join them by the ACom."""
     left, right = tree["left ACA"], tree["right ACA"]
     ends = np.stack([left.at(ACOM_STATION), right.at(ACOM_STATION)])
     gap = rng.uniform(1.0, 3.0) + left.radius_at(ACOM_STATION) + right.radius_at(ACOM_STATION)
@@ -100,25 +100,29 @@ def join_anterior(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
         goal = middle + [sign * gap, *rng.normal(0, 0.3, 2)]
         pull = np.exp(-0.5 * ((vessel.station_mm - ACOM_STATION) / 5) ** 2) * np.minimum(1, vessel.station_mm / 6)
         vessel.points = vessel.points + pull[:, None] * (goal - end)
+    vary_anterior(rng, left, right)
+    bridge = np.linspace(left.at(ACOM_STATION), right.at(ACOM_STATION), 4)
+    thickness = rng.uniform(0.45, 0.85)
+    tree["ACom"] = vessel_through(rng, "ACom", bridge, (thickness, thickness), 0.3)
+
+
+def vary_anterior(rng: np.random.Generator, left: Vessel, right: Vessel) -> None:
+    """Lay both A2 side by side, or as one trunk where they are azygos; make an A1 thin or leave it out in some."""
     azygos = rng.random() < 0.03
     for side, vessel in ((LEFT, left), (RIGHT, right)):
-        # From A2 on the pair lies side by side, or as one trunk where it is azygos.
         beyond = np.clip((vessel.station_mm - 17) / 6, 0, 1) * np.clip((45 - vessel.station_mm) / 6, 0, 1) * azygos
         least = np.where(vessel.station_mm > 12, vessel.radius_mm + 0.2, -np.inf)
         x = np.maximum(side * vessel.points[:, 0], least)
         vessel.points[:, 0] = side * (x * (1 - beyond) + 0.15 * beyond)
-    variant, side = rng.random(), (left, right)[rng.integers(2)]
-    if variant < 0.15:  # a thin A1; the other side then carries both A2
-        other = right if side is left else left
-        side.radius_mm[side.station_mm < 14] *= 0.5
-        other.radius_mm[other.station_mm < 14] *= 1.2
+    variant = rng.random()
+    weak, strong = (left, right) if rng.random() < 0.5 else (right, left)
+    if variant < 0.15:  # the other side then carries both A2
+        weak.radius_mm[weak.station_mm < 14] *= 0.5
+        strong.radius_mm[strong.station_mm < 14] *= 1.2
     elif variant < 0.18:
-        keep = side.station_mm >= 14
-        side.station_mm, side.points = side.station_mm[keep], side.points[keep]
-        side.radius_mm, side.mask = side.radius_mm[keep], side.mask[keep]
-    bridge = np.linspace(left.at(ACOM_STATION), right.at(ACOM_STATION), 4)
-    thickness = rng.uniform(0.45, 0.85)
-    tree["ACom"] = vessel_through(rng, "ACom", bridge, (thickness, thickness), 0.3)
+        keep = weak.station_mm >= 14
+        weak.station_mm, weak.points = weak.station_mm[keep], weak.points[keep]
+        weak.radius_mm, weak.mask = weak.radius_mm[keep], weak.mask[keep]
 
 
 def label_carotids(tree: dict[str, Vessel]) -> None:

@@ -7,6 +7,8 @@ import numpy as np
 from aneurysm.data.phantom.curves import unit
 from aneurysm.data.phantom.vessels import LEFT, RIGHT, SIDES, Vessel
 
+STUMP_MM = 0.2  # a vessel as thin as this counts as missing
+
 
 def draw_loops(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
     """Kink some of the carotids and MCAs; to be done before branches are set on them."""
@@ -21,7 +23,7 @@ def draw_mimics(rng: np.random.Generator, tree: dict[str, Vessel], atrophy: floa
     cones, chalk = [], []
     for side in (LEFT, RIGHT):
         name = SIDES[side]
-        if rng.random() < 0.12:
+        if rng.random() < 0.12 and tree[f"{name} PCom"].radius_mm[0] > STUMP_MM:
             cones.append(infundibulum(rng, tree[f"{name} PCom"], tree[f"{name} ICA"]))
         if rng.random() < 0.06:
             cones.append(infundibulum(rng, tree[f"{name} choroidal"], tree[f"{name} ICA"]))

@@ -11,6 +11,8 @@ from aneurysm.data.phantom.vessels import Vessel
 # The inside of the standard skull above its base: centre and half axes in millimetres.
 VAULT_CENTRE, VAULT_HALF = np.array([0.0, 17.0, 18.0]), np.array([67.0, 83.0, 66.0])
 BRAIN_HALF = VAULT_HALF - 3.0
+# The standard head is this much longer in front of FRONT_MM than a real one: aneurysms lie at 0.39 of a head's length.
+FRONT_MM, FRONT_EXCESS = -8.0, 0.085
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,14 @@ class HeadShape:
 
     def to_standard(self, points: np.ndarray) -> np.ndarray:
         """(..., 3) places in the standard head of (..., 3) points in this head."""
-        return points / self.scale.astype(points.dtype) + self.uneven(points)
+        places = points / self.scale.astype(points.dtype) + self.uneven(points)
+        places[..., 1] += np.minimum(0, places[..., 1] - FRONT_MM) * points.dtype.type(FRONT_EXCESS)
+        return places
 
     def from_standard(self, points: np.ndarray) -> np.ndarray:
         """(..., 3) points in this head of (..., 3) places in the standard head; within a tenth of a millimetre."""
-        places = np.asarray(points, float)
+        places = np.array(points, float)
+        places[..., 1] -= np.minimum(0, places[..., 1] - FRONT_MM) * FRONT_EXCESS / (1 + FRONT_EXCESS)
         found = places * self.scale
         for _ in range(3):
             found = (places - self.uneven(found)) * self.scale
@@ -83,7 +88,7 @@ def draw_shape(rng: np.random.Generator) -> HeadShape:
         scale=size * np.exp(rng.normal(0, [0.03, 0.03, 0.025])),
         waves=waves,
         phases=rng.uniform(0, 2 * np.pi, 9),
-        swing=rng.normal(0, 0.6, (9, 3)),
+        swing=rng.normal(0, 0.5, (9, 3)),
         atrophy=float(rng.beta(2, 2.5)),
         bone_mm=float(rng.uniform(5.0, 8.5)),
         scalp_mm=float(rng.uniform(4.5, 8.0)),
