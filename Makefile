@@ -2,8 +2,11 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
-RUN := OMP_NUM_THREADS=1 $(VENV)/bin/python
+# One thread a process: the work is spread over processes.
+RUN := OMP_NUM_THREADS=1 PYTHONPATH=. $(VENV)/bin/python
+WORKERS ?= $(shell nproc)
 DEMO ?= demo
+DEMO_SERIES ?= 24
 
 .PHONY: install demo test bench clean
 
@@ -14,5 +17,22 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(VENV)/bin/python -m pip install -q -r requirements.txt
 	$(VENV)/bin/python -m pip install -q -e .[test]
 	$(VENV)/bin/python -m pip check
-	$(VENV)/bin/python -c "import cv2, torchvision, albumentations; print('cv2', cv2.__version__)"
+	$(VENV)/bin/python -c "import albumentations, cv2, torchvision; print('cv2', cv2.__version__, 'works')"
 	touch $@
+
+demo: install
+	$(RUN) make_phantoms.py --out $(DEMO) --n_series $(DEMO_SERIES) --seed 0 --workers $(WORKERS)
+	$(RUN) preprocess_data.py --data_dir $(DEMO) --slices false --workers $(WORKERS)
+	$(RUN) scripts/figures.py --data_dir $(DEMO) --out $(DEMO)
+	@echo "Look at $(DEMO)/phantoms.png"
+
+test: install
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(RUN) -m pytest
+
+bench: install
+	$(RUN) benchmarks/preprocess.py --workers $(WORKERS)
+
+clean:
+	rm -rf $(DEMO) .pytest_cache .ruff_cache

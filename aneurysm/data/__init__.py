@@ -1,1 +1,1 @@
-"""From DICOM to cached slices, and synthetic data to try it on. No torch below, but for the float16 cast."""
+"""From DICOM to cached slices, and synthetic data to try it on. No torch below here."""

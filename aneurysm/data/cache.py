@@ -1,0 +1,106 @@
+"""The cache of preprocessed series: (slices, 512, 512) float16 in [0, 1], read a few slices at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from aneurysm.data.mapping import SIZE, Mapping
+from aneurysm.paths import DataPaths
+
+SLICE_BYTES = SIZE * SIZE * 2
+
+
+class Cache:
+    """Reads cached series below one data folder; safe to use from many processes and threads."""
+
+    def __init__(self, data_dir: str | Path):
+        self.paths = DataPaths(Path(data_dir))
+        self._described = lru_cache(maxsize=64)(self._describe)
+        self._laid_out = lru_cache(maxsize=4096)(self._layout)
+
+    def series_uids(self) -> list[str]:
+        """All series in the cache, sorted."""
+        whole = {path.stem for path in self.paths.npy_sequence.glob("*.npy")}
+        single = {path.name for path in self.paths.npy_slice.glob("[!.]*") if path.is_dir()}
+        return sorted(whole | single)
+
+    def n_slices(self, series_uid: str) -> int:
+        """Number of slices of a series; ValueError if it is not in the cache or damaged."""
+        return self._laid_out(series_uid)[0]
+
+    def window(self, series_uid: str, indices: Sequence[int]) -> np.ndarray:
+        """(len(indices), 512, 512) float16 in [0, 1]; neighbouring indices cost one read.
+
+        Raises ValueError naming the file where the series is not in the cache or a file is damaged, IndexError where
+        a slice does not exist.
+        """
+        n_slices, first_byte = self._laid_out(series_uid)
+        indices = np.asarray(indices, int)
+        if indices.size and (indices.min() < 0 or indices.max() >= n_slices):
+            raise IndexError(f"series {series_uid}: slices 0 to {n_slices - 1} expected, {indices.tolist()} asked for")
+        out = np.empty((len(indices), SIZE, SIZE), np.float16)
+        if first_byte is None:
+            for place, index in enumerate(indices):
+                out[place] = np.load(self._slice_path(series_uid, index))
+            return out
+        path = self.paths.npy_sequence / f"{series_uid}.npy"
+        with open(path, "rb", buffering=0) as file:
+            for start, stop in _runs(indices):
+                wanted = memoryview(out[start:stop]).cast("B")
+                if os.preadv(file.fileno(), [wanted], first_byte + int(indices[start]) * SLICE_BYTES) != len(wanted):
+                    raise ValueError(f"{path}: expected {n_slices} slices, the file is too short")
+        return out
+
+    def position_mm(self, series_uid: str) -> np.ndarray:
+        """(slices,) position of each slice along the slice axis, increasing, in patient coordinates."""
+        return np.array(self._described(series_uid)["position_mm"])
+
+    def mapping(self, series_uid: str) -> Mapping:
+        """The way from original images to this cache and back."""
+        return Mapping.from_dict(self._described(series_uid)["mapping"])
+
+    def meta(self, series_uid: str) -> dict:
+        """The row of train_meta.csv."""
+        return self._described(series_uid)["meta"]
+
+    def _describe(self, series_uid: str) -> dict:
+        path = self.paths.npy_sequence / f"{series_uid}.json"
+        if not path.exists():
+            raise ValueError(f"{path}: not there; has preprocess_data.py run for this series?")
+        return json.loads(path.read_text())
+
+    def _layout(self, series_uid: str) -> tuple[int, int | None]:
+        """Number of slices, and the byte in the series file where they begin (None: only slice files exist)."""
+        path = self.paths.npy_sequence / f"{series_uid}.npy"
+        if not path.exists():
+            n_slices = sum(1 for _ in (self.paths.npy_slice / series_uid).glob("*.npy"))
+            if n_slices == 0:
+                raise ValueError(f"{path}: no such series in the cache")
+            return n_slices, None
+        with open(path, "rb") as file:
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            if shape[1:] != (SIZE, SIZE) or dtype != np.float16:
+                raise ValueError(f"{path}: expected (slices, {SIZE}, {SIZE}) float16, found {shape} {dtype}")
+            return shape[0], file.tell()
+
+    def _slice_path(self, series_uid: str, index: int) -> Path:
+        return self.paths.npy_slice / series_uid / f"{index:04d}.npy"
+
+
+def open_cache(data_dir: str | Path) -> Cache:
+    """The cache below `data_dir`, as preprocess_data.py left it."""
+    return Cache(data_dir)
+
+
+def _runs(indices: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Start and stop of each stretch of `indices` that counts up by one."""
+    breaks = np.flatnonzero(np.diff(indices) != 1) + 1
+    edges = [0, *breaks.tolist(), len(indices)]
+    yield from ((a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a)

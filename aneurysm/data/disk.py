@@ -1,0 +1,60 @@
+"""How much disk a cache will need, said before the work begins."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from aneurysm.data.cache import SLICE_BYTES
+from aneurysm.data.series import read_series
+from aneurysm.paths import DataPaths
+
+SAMPLE = 32  # series whose headers are read for the estimate
+
+
+def estimate_bytes(paths: DataPaths, series_uids: Sequence[str], head_mm: float, copies: int) -> int:
+    """Bytes that the cache of these series takes, from the headers of a sample and the number of files of all.
+
+    Counts the top `head_mm` of each axial series (0: all of it). An estimate: the head itself is not looked for.
+    """
+    if not series_uids:
+        return 0
+    sample = [series_uids[i] for i in np.unique(np.linspace(0, len(series_uids) - 1, SAMPLE).astype(int))]
+    n_slices = sum(_expected_slices(paths.series / uid, head_mm) for uid in sample)
+    slices_per_file = n_slices / max(1, sum(_count_files(paths.series / uid) for uid in sample))
+    return int(slices_per_file * sum(_count_files(paths.series / uid) for uid in series_uids)) * SLICE_BYTES * copies
+
+
+def require_disk(paths: DataPaths, needed: int) -> None:
+    """Raises ValueError saying how much is missing where the disk cannot hold `needed` bytes.
+
+    What lies in the cache already counts as room.
+    """
+    free = shutil.disk_usage(paths.root).free
+    if needed <= free:
+        return
+    held = sum(f.stat().st_size for folder in (paths.npy_sequence, paths.npy_slice) for f in folder.rglob("*.npy"))
+    if needed > free + held:
+        raise ValueError(
+            f"{paths.root}: the cache needs about {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free and the "
+            f"cache holds {held / 1e9:.1f} GB; leave the slice files out (--slices false) or keep less (--head_mm)"
+        )
+
+
+def _count_files(folder: Path) -> int:
+    return sum(len(files) for _, _, files in os.walk(folder))
+
+
+def _expected_slices(folder: Path, head_mm: float) -> int:
+    try:
+        geometry = read_series(folder, select=()).geometry
+    except ValueError:
+        return 0
+    n_slices = geometry.canonical_shape[0]
+    if head_mm <= 0 or geometry.plane != "axial":
+        return n_slices
+    return min(n_slices, int(head_mm / geometry.canonical_spacing[0]) + 1)

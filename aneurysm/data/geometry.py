@@ -1,0 +1,139 @@
+"""Where the pixels of a stack of images lie in the patient, and how the stack is turned to one orientation.
+
+Source indices are (slice, row, column) of the images as stored, slices sorted along their normal. Canonical indices
+are those after turning, by flips and transposes only, to the orientation of the plane:
+
+    axial     slices upward, rows to the back, columns to the patient's left
+    coronal   slices to the back, rows downward, columns to the patient's left
+    sagittal  slices to the patient's left, rows downward, columns to the back
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+# Patient axis (0 left, 1 back, 2 up) and sense of the canonical slice, row and column axes.
+CANONICAL = {
+    "axial": ((2, 1), (1, 1), (0, 1)),
+    "coronal": ((1, 1), (2, -1), (0, 1)),
+    "sagittal": ((0, 1), (2, -1), (1, 1)),
+}
+PLANE_OF_AXIS = {2: "axial", 1: "coronal", 0: "sagittal"}
+RESLICE_UP_TO_MM = 2.0  # non-axial stacks with slices at most this far apart become axial
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A sorted stack of parallel images in the patient (LPS, millimetres) and its turn to the canonical orientation.
+
+    shape        (slices, rows, columns) of the source
+    positions    (slices, 3) centre of the first pixel of each image
+    orientation  (6,) unit direction of increasing column index, then of increasing row index
+    spacing      (3,) between source slices (median along the normal), rows and columns
+    plane        of the canonical images: axial, coronal or sagittal
+    order        order[i] is the source axis that canonical axis i runs along
+    flip         flip[i] tells whether canonical axis i runs against it
+    """
+
+    shape: tuple[int, int, int]
+    positions: np.ndarray
+    orientation: np.ndarray
+    spacing: tuple[float, float, float]
+    plane: str
+    order: tuple[int, int, int]
+    flip: tuple[bool, bool, bool]
+
+    @property
+    def resliced(self) -> bool:
+        """Whether canonical slices cut through the source images."""
+        return self.order[0] != 0
+
+    @property
+    def canonical_shape(self) -> tuple[int, int, int]:
+        return tuple(self.shape[axis] for axis in self.order)
+
+    @property
+    def canonical_spacing(self) -> tuple[float, float, float]:
+        return tuple(self.spacing[axis] for axis in self.order)
+
+    @property
+    def normal(self) -> np.ndarray:
+        """(3,) unit normal of the source images; slices are sorted along it."""
+        return np.cross(self.orientation[:3], self.orientation[3:])
+
+    def to_patient(self, source: np.ndarray) -> np.ndarray:
+        """(3,) millimetres (LPS) of one source index (slice, row, column); the slice is a whole number.
+
+        DICOM PS3.3 equation C.7.6.2.1-1, with each image's own position.
+        """
+        image, row, column = source
+        along_row, along_column = self.orientation[:3], self.orientation[3:]
+        return self.positions[int(image)] + column * self.spacing[2] * along_row + row * self.spacing[1] * along_column
+
+    def slice_positions_mm(self) -> np.ndarray:
+        """(canonical slices,) position along the axis of the canonical slices, increasing, in patient coordinates."""
+        if not self.resliced:
+            along = self.positions @ self.normal
+            return -along[::-1] if self.flip[0] else along
+        direction = self.orientation[3:] if self.order[0] == 1 else self.orientation[:3]
+        sense = -1 if self.flip[0] else 1
+        first = self.to_patient([0, 0, 0]) @ direction * sense
+        offsets = np.arange(self.canonical_shape[0]) * self.canonical_spacing[0]
+        return first + offsets - (offsets[-1] if self.flip[0] else 0)
+
+    def turned(self, image: np.ndarray) -> np.ndarray:
+        """A view of one source image (rows, columns), or of the whole source volume, in canonical orientation."""
+        if image.ndim == 2:
+            order, flip = [axis - 1 for axis in self.order[1:]], self.flip[1:]
+        else:
+            order, flip = self.order, self.flip
+        image = image.transpose(order)
+        return image[tuple(slice(None, None, -1) if f else slice(None) for f in flip)]
+
+
+def canonical_axes(orientation: np.ndarray, plane: str | None = None) -> tuple[str, tuple, tuple]:
+    """Plane, order and flip (see Geometry) that turn images of this orientation; `plane` forces a re-slicing to it."""
+    along_row, along_column = np.asarray(orientation[:3], float), np.asarray(orientation[3:], float)
+    source = np.stack([np.cross(along_row, along_column), along_column, along_row])  # direction of each source axis
+    # Each source axis is given the patient axis that it runs along most closely, all three at once.
+    best = max(itertools.permutations(range(3)), key=lambda axes: sum(abs(source[i, a]) for i, a in enumerate(axes)))
+    plane = plane or PLANE_OF_AXIS[best[0]]
+    order = tuple(best.index(axis) for axis, _ in CANONICAL[plane])
+    flip = tuple(bool(source[o, axis] * sense < 0) for o, (axis, sense) in zip(order, CANONICAL[plane], strict=True))
+    return plane, order, flip
+
+
+def make_geometry(
+    shape: tuple[int, int, int], positions: np.ndarray, orientation: np.ndarray, pixel_spacing: tuple, gap_mm: float
+) -> Geometry:
+    """The geometry of a sorted stack; thin and evenly spaced non-axial stacks are re-sliced to axial.
+
+    `gap_mm` is the distance between slices where the positions do not tell it (a single slice).
+    """
+    along = positions @ np.cross(orientation[:3], orientation[3:])
+    gaps = np.diff(along)
+    spacing_mm = float(np.median(gaps)) if len(gaps) else gap_mm
+    plane, order, flip = canonical_axes(orientation)
+    drift_mm = np.abs(shear_mm(positions, orientation)).max()
+    even = len(gaps) > 1 and gaps.max() < 1.5 * spacing_mm and gaps.min() > 0.5 * spacing_mm and drift_mm < spacing_mm
+    if plane != "axial" and even and spacing_mm <= RESLICE_UP_TO_MM:
+        plane, order, flip = canonical_axes(orientation, "axial")
+    return Geometry(shape, positions, orientation, (spacing_mm, *pixel_spacing), plane, order, flip)
+
+
+def shear_mm(positions: np.ndarray, orientation: np.ndarray) -> np.ndarray:
+    """(slices, 2) how far each image is shifted along its rows and columns against the first (gantry tilt), in mm."""
+    offset = positions - positions[0]
+    return np.stack([offset @ orientation[:3], offset @ orientation[3:]], axis=1)
+
+
+def tilt_degrees(positions: np.ndarray, orientation: np.ndarray) -> float:
+    """Angle between the line through the image positions and the normal of the images."""
+    line = positions[-1] - positions[0]
+    length = np.linalg.norm(line)
+    if length == 0:
+        return 0.0
+    return float(np.degrees(np.arccos(np.clip(line @ np.cross(orientation[:3], orientation[3:]) / length, -1, 1))))

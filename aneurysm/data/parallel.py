@@ -1,0 +1,67 @@
+"""One function over many items in worker processes, where a worker that dies costs one item and not the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import joblib
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def run_all(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int,
+    died: Callable[[Item], Result],
+    dask: str = "",
+) -> Iterator[tuple[int, Result]]:
+    """(index, result) of every item, as they are done. `died(item)` answers for an item whose worker was killed.
+
+    `dask` is the address of a Dask scheduler that runs the same function on its workers instead.
+    """
+    return _run_on_dask(function, items, died, dask) if dask else _run_here(function, items, workers, died)
+
+
+def _run_here(function: Callable, items: Sequence, workers: int, died: Callable) -> Iterator[tuple[int, Result]]:
+    left = dict(enumerate(items))
+    while left:
+        try:
+            for index, result in _run_pool(function, dict(left), workers):
+                del left[index]
+                yield index, result
+        except TerminatedWorkerError:
+            # One of the items in flight killed a worker: only these run again, each in a pool of its own.
+            for index in list(left)[: 3 * workers]:
+                yield index, _run_alone(function, left.pop(index), died)
+
+
+def _run_pool(function: Callable, items: dict[int, Item], workers: int) -> Iterator[tuple[int, Result]]:
+    parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
+    yield from parallel(joblib.delayed(_numbered)(function, index, item) for index, item in items.items())
+
+
+def _numbered(function: Callable, index: int, item: Item) -> tuple[int, Result]:
+    return index, function(item)
+
+
+def _run_alone(function: Callable, item: Item, died: Callable[[Item], Result]) -> Result:
+    try:
+        return joblib.Parallel(n_jobs=2)([joblib.delayed(function)(item)])[0]  # n_jobs=1 would run it in this process
+    except TerminatedWorkerError:
+        return died(item)
+
+
+def _run_on_dask(function: Callable, items: Sequence, died: Callable, address: str) -> Iterator[tuple[int, Result]]:
+    """Dask's own futures: joblib's backend for Dask waits for ever when a worker is killed too often."""
+    from dask.distributed import Client, KilledWorker, as_completed  # an extra: pip install aneurysm[dask]
+
+    with Client(address) as client:
+        index_of = {future: i for i, future in enumerate(client.map(function, items, pure=False))}
+        for future in as_completed(index_of):
+            index = index_of.pop(future)
+            killed = future.status == "error" and isinstance(future.exception(), KilledWorker)
+            yield index, died(items[index]) if killed else future.result()

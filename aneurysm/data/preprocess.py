@@ -1,0 +1,140 @@
+"""One series from DICOM into the cache, done once: files by rename, a fingerprint of what they were made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from aneurysm.data.cache import SLICE_BYTES
+from aneurysm.data.head import find_head
+from aneurysm.data.intensity import Window
+from aneurysm.data.mapping import SIZE
+from aneurysm.data.series import Series, read_series
+from aneurysm.data.slices import cached_slices
+from aneurysm.paths import DataPaths, written_whole
+
+FORMAT = 1  # raised when the same DICOM files would give another cache
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """What decides the bytes of the cache."""
+
+    head_mm: float = 180.0
+    window_low_hu: float = 0.0
+    window_high_hu: float = 600.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one series: `kind` is empty when it is in the cache, else what went wrong, with a message."""
+
+    series_uid: str
+    kind: str = ""
+    message: str = ""
+    was_cached: bool = False
+
+
+def preprocess_series(data_dir: Path, series_uid: str, settings: CacheSettings, slices: bool) -> Outcome:
+    """Brings one series into the cache, unless it is there already. Never raises: an error is an Outcome."""
+    cv2.setNumThreads(1)
+    paths = DataPaths(data_dir)
+    try:
+        fingerprint = fingerprint_of(paths.series / series_uid, settings)
+        if _is_cached(paths, series_uid, fingerprint, slices):
+            return Outcome(series_uid, was_cached=True)
+        _write(paths, series_uid, settings, slices, fingerprint)
+        return Outcome(series_uid)
+    except ValueError as error:
+        return Outcome(series_uid, "unreadable series", str(error))
+    except FileNotFoundError as error:
+        return Outcome(series_uid, "missing folder", str(error))
+    except Exception as error:  # whatever one series brings, the others go on, and it is counted
+        return Outcome(series_uid, type(error).__name__, f"{paths.series / series_uid}: {error}")
+
+
+def died(series_uid: str) -> Outcome:
+    """The outcome of a series whose worker process was killed (out of memory, a crash in a decoder)."""
+    return Outcome(series_uid, "worker died", f"series {series_uid}: its worker process was killed twice")
+
+
+def fingerprint_of(folder: Path, settings: CacheSettings) -> str:
+    """Changes when a DICOM file is added, removed or written anew, or a setting changes."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    files = sorted((str(f.relative_to(folder)), f.stat()) for f in folder.rglob("*") if f.is_file())
+    facts = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]
+    return hashlib.sha256(json.dumps([FORMAT, asdict(settings), facts]).encode()).hexdigest()
+
+
+def _is_cached(paths: DataPaths, series_uid: str, fingerprint: str, slices: bool) -> bool:
+    described, whole = (paths.npy_sequence / f"{series_uid}.{ending}" for ending in ("json", "npy"))
+    if not (described.exists() and whole.exists()):
+        return False
+    saved = json.loads(described.read_text())
+    return saved["fingerprint"] == fingerprint and (not slices or (paths.npy_slice / series_uid).is_dir())
+
+
+def _write(paths: DataPaths, series_uid: str, settings: CacheSettings, slices: bool, fingerprint: str) -> None:
+    """Slice files, series file, description: in this order, so that a description vouches for the rest."""
+    described = paths.npy_sequence / f"{series_uid}.json"
+    described.unlink(missing_ok=True)
+    series = read_series(paths.series / series_uid, select=())
+    window = find_head(series, Window(settings.window_low_hu, settings.window_high_hu), settings.head_mm)
+    with written_whole(paths.npy_sequence / f"{series_uid}.npy") as whole:
+        if slices:
+            with written_whole(paths.npy_slice / series_uid) as folder:
+                folder.mkdir()
+                _write_slices(series, window, whole, folder)
+        else:
+            _write_slices(series, window, whole, None)
+    description = {"fingerprint": fingerprint, **describe(series, series_uid, window)}
+    with written_whole(described) as file:
+        file.write_text(json.dumps(description))
+
+
+def _write_slices(series: Series, window: Window, whole: Path, folder: Path | None) -> None:
+    """The series file, slice by slice, so that memory does not grow with the series; slice files where asked for."""
+    with open(whole, "wb", buffering=0) as file:
+        header = {"descr": "<f2", "fortran_order": False, "shape": (series.crop.count, SIZE, SIZE)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for index, image in enumerate(cached_slices(series, window, range(series.crop.count))):
+            if file.write(memoryview(image).cast("B")) != SLICE_BYTES:
+                raise OSError(f"{whole}: the disk is full")
+            if folder is not None:
+                np.save(folder / f"{index:04d}.npy", image)
+
+
+def describe(series: Series, series_uid: str, window: Window) -> dict:
+    """What the cache knows of a series besides its pixels: the row of train_meta.csv, slice positions, mapping."""
+    geometry, crop = series.geometry, series.crop
+    slice_mm, row_mm, col_mm = (round(mm, 6) for mm in geometry.canonical_spacing)
+    meta = {
+        "SeriesInstanceUID": series_uid,
+        "patient_id": series.patient_id,
+        "series_type": series.type,
+        "modality": series.modality,
+        "plane": geometry.plane,
+        "resliced": geometry.resliced,
+        "n_images": geometry.shape[0],
+        "n_slices": crop.count,
+        "rows": geometry.shape[1],
+        "cols": geometry.shape[2],
+        "slice_mm": slice_mm,
+        "row_mm": row_mm,
+        "col_mm": col_mm,
+        "cached_row_mm": row_mm * crop.height / SIZE,
+        "cached_col_mm": col_mm * crop.width / SIZE,
+        **{f"crop_{name}": value for name, value in asdict(crop).items()},
+        "window_low": window.low,
+        "window_high": window.high,
+        "shift_hu": series.shift_hu,
+        "warnings": " | ".join(warning.replace(f"{series.folder}/", "") for warning in series.warnings),
+    }
+    position_mm = geometry.slice_positions_mm()[crop.first : crop.first + crop.count]
+    return {"meta": meta, "position_mm": position_mm.tolist(), "mapping": asdict(series.mapping)}

@@ -1,0 +1,234 @@
+"""`read_series`: a folder of DICOM files -> a stack of images with its geometry, in physical units, and warnings."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pydicom
+
+from aneurysm.data.frames import Frame, read_frames
+from aneurysm.data.geometry import Geometry
+from aneurysm.data.header import read_header
+from aneurysm.data.intensity import header_rescale, hounsfield_shift
+from aneurysm.data.mapping import Crop, Mapping, square_crop
+from aneurysm.data.pixels import decode_frame
+from aneurysm.data.series_type import series_type
+from aneurysm.data.stack import stack_frames
+
+
+@dataclass
+class Series:
+    """One series: canonical images (see geometry), where they lie, and what had to be left out or assumed.
+
+    frames    source images in slice order; each knows its file, SOP Instance UID and frame
+    type      CTA, MRA, MRI T2, MRI T1post, CT, MR or unknown, by the header
+    warnings  plain sentences
+    pixels    (images asked for, rows, columns) float32: Hounsfield units for CT, the scanner's units for MR
+    shift_hu  what the pixels say has to be added to the header's Hounsfield units; 0 but for headers that lie
+    crop      the part of the canonical volume that a cache holds; all of it unless a survey found the head
+    """
+
+    uid: str
+    folder: Path
+    modality: str
+    type: str
+    patient_id: str
+    frames: tuple[Frame, ...]
+    twins: tuple[tuple[Frame, int], ...]
+    geometry: Geometry
+    warnings: list[str]
+    crop: Crop
+    pixels: np.ndarray | None = None
+    shift_hu: float = 0.0
+    _kept: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+    _unreadable: set[int] = field(default_factory=set, repr=False)
+
+    @property
+    def n_slices(self) -> int:
+        """Number of canonical slices."""
+        return self.geometry.canonical_shape[0]
+
+    @property
+    def mapping(self) -> Mapping:
+        """The way of points from the original images to the cache of `crop`, and back."""
+        images = tuple((frame.sop_uid, frame.index) for frame in self.frames)
+        twins = tuple((frame.sop_uid, frame.index, kept) for frame, kept in self.twins)
+        return Mapping(self.geometry.shape, self.geometry.order, self.geometry.flip, self.crop, images, twins)
+
+    def to_cache(self, x: float, y: float, sop_uid: str, frame: int | None = None) -> tuple[float, float, float]:
+        """See Mapping.to_cache."""
+        return self.mapping.to_cache(x, y, sop_uid, frame)
+
+    def to_original(self, x: float, y: float, slice_index: float) -> tuple[float, float, str, int]:
+        """See Mapping.to_original."""
+        return self.mapping.to_original(x, y, slice_index)
+
+    def to_patient(self, x: float, y: float, sop_uid: str, frame: int | None = None) -> np.ndarray:
+        """(3,) millimetres (LPS) of a pixel (column x, row y) of an original image."""
+        return self.geometry.to_patient((self.mapping.source_index(sop_uid, frame), y, x))
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Slope and intercept that turn `images` into physical units."""
+        slope, intercept = self._header_scales[0] if self._one_scale else (1.0, 0.0)
+        return slope, intercept + self.shift_hu
+
+    def correct_hounsfield(self, values: np.ndarray) -> None:
+        """Sets `shift_hu` by what `values` (any shape, Hounsfield units by the header) say; nothing for MR."""
+        if self.modality == "CT":
+            self.shift_hu = hounsfield_shift(values, self.scale[1] - self.shift_hu)
+            if self.shift_hu:
+                self.warnings.append(f"the header's Hounsfield units are off by {-self.shift_hu:g}: corrected")
+
+    def images(self, indices: Iterable[int], threads: int = 1, keep: bool = False) -> Iterator[np.ndarray]:
+        """Canonical images (rows, columns), one by one, in stored values; `scale` makes physical units of them.
+
+        An image that cannot be decoded is blank, and a warning names it. `threads` decode ahead of the caller. With
+        `keep`, images stay in memory until they are asked for once more.
+        """
+        if self.geometry.resliced:
+            yield from (self._volume[i] for i in indices)
+            return
+        n_source, flip = self.geometry.shape[0], self.geometry.flip[0]
+        sources = [n_source - 1 - i if flip else i for i in indices]
+        for source, image in zip(sources, self._decode_ahead(sources, threads), strict=True):
+            if keep:
+                self._kept[source] = image
+            yield self.geometry.turned(image)
+
+    @cached_property
+    def _header_scales(self) -> list[tuple[float, float]]:
+        return [header_rescale(frame) for frame in self.frames]
+
+    @cached_property
+    def _one_scale(self) -> bool:
+        return len(set(self._header_scales)) == 1
+
+    @cached_property
+    def _volume(self) -> np.ndarray:
+        """(slices, rows, columns) the whole canonical volume, for series that are re-sliced."""
+        stored = {frame.storage.dtype for frame in self.frames}
+        volume = np.empty(self.geometry.shape, np.result_type(*stored) if self._one_scale else np.float32)
+        for i, image in enumerate(self._decode_ahead(range(len(self.frames)), threads=1)):
+            volume[i] = image
+        return self.geometry.turned(volume)
+
+    def _decode_ahead(self, sources: Iterable[int], threads: int) -> Iterator[np.ndarray]:
+        if threads <= 1:
+            yield from map(self._decode, sources)
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            waiting = deque()
+            for source in sources:
+                waiting.append(pool.submit(self._decode, source))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            yield from (future.result() for future in waiting)
+
+    def _decode(self, source: int) -> np.ndarray:
+        """One source image in stored values, or in the header's units where the images differ in their scale."""
+        if source in self._kept:
+            return self._kept.pop(source)
+        frame, (slope, intercept) = self.frames[source], self._header_scales[source]
+        try:
+            image = decode_frame(frame)
+        except ValueError as error:
+            return self._blank(source, str(error))
+        return image if self._one_scale else image.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+
+    def _blank(self, source: int, reason: str) -> np.ndarray:
+        """An image below all tissue in place of one that cannot be decoded."""
+        self._unreadable.add(source)
+        self.warnings.append(f"an image is blank: {reason}")
+        if len(self._unreadable) == len(self.frames):
+            raise ValueError(f"{self.folder}: none of {len(self.frames)} images can be decoded; {reason}")
+        slope, intercept = self._header_scales[source] if self._one_scale else (1.0, 0.0)
+        darkest = (-2000 - intercept) / slope if self.modality == "CT" else 0
+        dtype = self.frames[source].storage.dtype if self._one_scale else np.dtype(np.float32)
+        if dtype.kind != "f":
+            darkest = np.clip(darkest, np.iinfo(dtype).min, np.iinfo(dtype).max)
+        return np.broadcast_to(np.array(darkest, dtype), self.geometry.shape[1:])  # takes no memory
+
+
+def read_series(folder: str | Path, select: Iterable[int] | None = None, threads: int = 1) -> Series:
+    """The series in a folder (nested folders included) or in one multi-frame file.
+
+    Headers are read first, then the pixels of the canonical slices in `select` (all by default; none for an empty
+    one) and of no others, by so many `threads`. For CT the pixels read decide whether the header's rescale is right.
+
+    Raises ValueError naming the folder, what was expected and what was found, where nothing in it is a readable image.
+    """
+    series = _read_headers(Path(folder))
+    indices = list(range(series.n_slices) if select is None else select)
+    if indices:
+        slope, intercept = series.scale
+        images = list(series.images(indices, threads))  # in stored values, half as large
+        series.pixels = np.empty((len(images), *images[0].shape), np.float32)
+        for i, image in enumerate(images):
+            np.multiply(image, np.float32(slope), out=series.pixels[i], casting="unsafe", dtype=np.float32)
+        series.pixels += np.float32(intercept)
+        series.correct_hounsfield(series.pixels[:, ::4, ::4])
+        series.pixels += np.float32(series.shift_hu)
+    return series
+
+
+def _read_headers(path: Path) -> Series:
+    frames, warnings = _find_frames(path)
+    stack = stack_frames(frames, warnings)
+    first = _whole_header(stack.frames[0].storage.path)
+    modality = str(first.get("Modality") or "")
+    if modality not in ("CT", "MR"):
+        warnings.append(f"expected modality CT or MR, found {modality or 'none'}: values are taken as they are")
+    shape, spacing = stack.geometry.canonical_shape, stack.geometry.canonical_spacing
+    return Series(
+        uid=stack.frames[0].series_uid or path.stem,
+        folder=path,
+        modality=modality,
+        type=series_type(first),
+        patient_id=str(first.get("PatientID") or ""),
+        frames=stack.frames,
+        twins=stack.twins,
+        geometry=stack.geometry,
+        warnings=warnings,
+        crop=square_crop((0, shape[0]), (0, shape[1]), (0, shape[2]), spacing),
+    )
+
+
+def _find_frames(path: Path) -> tuple[list[Frame], list[str]]:
+    """All frames below a folder, and a warning for each kind of file that is left out.
+
+    Raises ValueError where there is no frame.
+    """
+    if not path.exists():
+        raise ValueError(f"{path}: no such folder or file")
+    frames, refused = [], []
+    for file in [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file()):
+        try:
+            frames += read_frames(read_header(file))
+        except (ValueError, OSError) as error:
+            refused.append(str(error))
+    if not frames:
+        found = f"{len(refused)} files, the first: {refused[0]}" if refused else "no file"
+        raise ValueError(f"{path}: expected DICOM images, found {found}")
+    shown = "; ".join(refused[:5]) + ("; ..." if len(refused) > 5 else "")
+    return frames, [f"{len(refused)} files left out: {shown}"] if refused else []
+
+
+def _whole_header(path: Path) -> pydicom.Dataset:
+    """Every element of a header that can be read; the pixels' own have been read with care, here are descriptions."""
+    try:
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+    except Exception:  # pydicom has an error of its own for each kind of damage
+        return pydicom.Dataset()
+    for tag in list(dataset.keys()):
+        try:
+            dataset[tag]
+        except Exception:
+            del dataset[tag]
+    return dataset

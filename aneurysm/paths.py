@@ -1,0 +1,80 @@
+"""Where files lie below the data folder, and how a file gets there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class DataPaths:
+    """The files of the competition and what the scripts make of them."""
+
+    root: Path
+
+    @property
+    def train_csv(self) -> Path:
+        return self.root / "train.csv"
+
+    @property
+    def localizers_csv(self) -> Path:
+        return self.root / "train_localizers.csv"
+
+    @property
+    def series(self) -> Path:
+        """series/<SeriesInstanceUID>/<SOPInstanceUID>.dcm"""
+        return self.root / "series"
+
+    @property
+    def npy_sequence(self) -> Path:
+        """<uid>.npy (slices, 512, 512) float16 and <uid>.json beside it"""
+        return self.root / "npy_sequence"
+
+    @property
+    def npy_slice(self) -> Path:
+        """<uid>/<iiii>.npy (512, 512) float16"""
+        return self.root / "npy_slice"
+
+    @property
+    def train_meta_csv(self) -> Path:
+        return self.root / "train_meta.csv"
+
+    @property
+    def slices_parquet(self) -> Path:
+        return self.root / "slices.parquet"
+
+    @property
+    def preprocess_errors_csv(self) -> Path:
+        return self.root / "preprocess_errors.csv"
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A place beside `path` to write a file or folder to; it becomes `path` by rename when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.parent / f".{path.name}.{socket.gethostname()}.{os.getpid()}.part"
+    try:
+        yield beside
+        if beside.is_dir() and path.exists():
+            shutil.rmtree(path)
+        os.replace(beside, path)
+    finally:
+        _remove(beside)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what killed runs have left half written in a folder."""
+    for left in folder.glob(".*.part"):
+        _remove(left)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

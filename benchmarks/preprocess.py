@@ -1,0 +1,168 @@
+"""How fast preprocess_data.py is, against what the disk needs for its bytes and a plain reader for its pixels.
+
+    python benchmarks/preprocess.py --workers 2
+
+Makes synthetic 512 x 512 CT series (uncompressed and RLE) in a temporary folder, removed at the end. Prints, for each
+transfer syntax, slices/s, the CPU time a slice, and the ratio of the time taken to that of plain writes of as many
+bytes, both with the data on the disk (sync) at the end; then the peak memory of a worker on one long series.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pydicom
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+
+from aneurysm.config import parse_config
+from aneurysm.data.cache import SLICE_BYTES
+from aneurysm.data.parallel import run_all
+from aneurysm.data.preprocess import CacheSettings, Outcome, died, preprocess_series
+
+SETTINGS = CacheSettings(head_mm=0)
+ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    n_series: int = 6
+    """series of each transfer syntax"""
+    n_slices: int = 200
+    """slices of each"""
+    workers: int = 2
+    """worker processes"""
+    long_series: int = 1400
+    """slices of the series whose peak memory is measured"""
+    folder: Path = Path(tempfile.gettempdir())
+    """where the temporary folder is made: on the disk to be measured"""
+
+
+def main(config: BenchmarkConfig) -> None:
+    with tempfile.TemporaryDirectory(dir=config.folder) as folder:
+        root = Path(folder)
+        for name, syntax in (("uncompressed", ExplicitVRLittleEndian), ("RLE", RLELossless)):
+            data_dir = root / name
+            uids = [f"s{i}" for i in range(config.n_series)]
+            for uid in uids:
+                write_series(data_dir / "series" / uid, config.n_slices, syntax)
+            rounds = [measure(data_dir, uids, config) for _ in range(ROUNDS)]
+            print(f"\n{name}: {config.n_series} series of {config.n_slices} slices, {config.workers} workers")
+            print("  slices/s   CPU ms/slice   plain writes, slices/s   time over plain writes   bare decode, CPU ms")
+            for seconds, cpu_ms, floor_seconds, decode_ms in rounds:
+                n = config.n_series * config.n_slices
+                row = (n / seconds, cpu_ms, n / floor_seconds, seconds / floor_seconds, decode_ms)
+                print("  {:8.0f}   {:12.2f}   {:22.0f}   {:22.2f}   {:20.2f}".format(*row))
+        write_series(root / "long" / "series" / "a", config.long_series, ExplicitVRLittleEndian)
+        print(f"\npeak memory of a worker, {config.long_series} slices: {peak_mb(root / 'long'):.0f} MB")
+
+
+def write_series(folder: Path, n_slices: int, syntax: str) -> None:
+    """CT slices of a skull around noisy tissue, in air that is constant, as scanners write it."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    radius = np.hypot(*(np.mgrid[:512, :512] - 256.0))
+    head = np.select([radius < 190, radius < 205], [40, 1000], -1000)
+    for k in range(n_slices):
+        noise = rng.normal(0, 12, head.shape)
+        pixels = (head + np.where(head > -1000, noise, 0) + 1024).astype(np.int16)
+        dataset = pydicom.Dataset()
+        dataset.file_meta = pydicom.dataset.FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.SOPClassUID, dataset.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", f"1.2.826.0.1.3680043.8.498.{k + 1}"
+        dataset.SeriesInstanceUID, dataset.PatientID = "1.2.826.0.1.3680043.8.498.7", folder.name
+        dataset.Modality, dataset.InstanceNumber = "CT", k + 1
+        dataset.ImagePositionPatient, dataset.ImageOrientationPatient = [0, 0, k * 0.6], [1, 0, 0, 0, 1, 0]
+        dataset.PixelSpacing, dataset.SliceThickness = [0.5, 0.5], 0.6
+        dataset.RescaleSlope, dataset.RescaleIntercept = 1, -1024
+        dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = 512, 512, 1
+        dataset.PhotometricInterpretation = "MONOCHROME2"
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 1
+        dataset.PixelData = pixels.tobytes()
+        if syntax == RLELossless:
+            dataset.compress(RLELossless, encoding_plugin="pylibjpeg")
+        dataset.save_as(folder / f"{k}.dcm", enforce_file_format=True)
+
+
+def measure(data_dir: Path, uids: list[str], config: BenchmarkConfig) -> tuple[float, float, float, float]:
+    """Seconds of preprocessing, its CPU milliseconds a slice, seconds of plain writes, decoding in CPU milliseconds."""
+    for made in (data_dir / "npy_sequence").glob("*"):
+        made.unlink()
+    n_slices = config.n_series * config.n_slices
+    list(run_all(partial(warm, str(data_dir)), range(2 * config.workers), config.workers, died))  # workers are up
+    os.sync()
+    start = time.perf_counter()
+    done = list(run_all(partial(timed, data_dir), uids, config.workers, died))
+    os.sync()
+    seconds = time.perf_counter() - start
+    failed = [outcome for _, (outcome, _) in done if outcome.kind]
+    if failed:
+        sys.exit(f"error: {failed[0].message}")
+    cpu_ms = 1e3 * sum(cpu for _, (_, cpu) in done) / n_slices
+    floor = plain_writes(data_dir, config)
+    return seconds, cpu_ms, floor, bare_decode_ms(data_dir / "series" / uids[0])
+
+
+def timed(data_dir: Path, uid: str) -> tuple[Outcome, float]:
+    start = time.process_time()
+    outcome = preprocess_series(data_dir, uid, SETTINGS, slices=False)
+    return outcome, time.process_time() - start
+
+
+def warm(_: str, seconds: int) -> None:
+    time.sleep(0.2)
+
+
+def plain_writes(data_dir: Path, config: BenchmarkConfig) -> float:
+    """Seconds that as many workers take to write as many bytes, and the disk to hold them."""
+    chunk = np.random.default_rng(0).bytes(SLICE_BYTES)
+    files = [data_dir / f"plain{i}" for i in range(config.n_series)]
+    start = time.perf_counter()
+    joblib.Parallel(n_jobs=config.workers)(joblib.delayed(write)(file, chunk, config.n_slices) for file in files)
+    os.sync()
+    seconds = time.perf_counter() - start
+    for file in files:
+        file.unlink()
+    return seconds
+
+
+def write(path: Path, chunk: bytes, times: int) -> None:
+    with open(path, "wb", buffering=0) as file:
+        for _ in range(times):
+            file.write(chunk)
+
+
+def bare_decode_ms(folder: Path) -> float:
+    """CPU milliseconds that pydicom takes for header and pixels of one file, nothing else done with them."""
+    files = sorted(folder.iterdir())[:60]
+    start = time.process_time()
+    for file in files:
+        _ = pydicom.dcmread(file).pixel_array
+    return 1e3 * (time.process_time() - start) / len(files)
+
+
+def peak_mb(data_dir: Path) -> float:
+    command = [sys.executable, __file__, "--folder", str(data_dir), "--long_series", "-1"]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def print_peak(data_dir: Path) -> None:
+    """In a process of its own: preprocesses one series and prints the most memory it took."""
+    outcome = preprocess_series(data_dir, "a", SETTINGS, slices=False)
+    if outcome.kind:
+        sys.exit(f"error: {outcome.message}")
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+if __name__ == "__main__":
+    chosen = parse_config(BenchmarkConfig, __doc__)
+    print_peak(chosen.folder) if chosen.long_series < 0 else main(chosen)

@@ -1,0 +1,80 @@
+"""Step 1: DICOM series to caches of float16 slices.
+
+    python preprocess_data.py --data_dir data --workers 8 --slices false
+
+Reads  series/<uid>/, train.csv (without one, every folder in series/ is taken)
+Writes npy_sequence/<uid>.npy (slices, 512, 512) float16 in [0, 1] and <uid>.json with geometry and mapping,
+       npy_slice/<uid>/<iiii>.npy (512, 512), train_meta.csv, slices.parquet, preprocess_errors.csv
+Killed and started again, it goes on where it stopped. A series is redone when its files or these settings change.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from aneurysm.config import parse_config
+from aneurysm.data.disk import estimate_bytes, require_disk
+from aneurysm.data.parallel import run_all
+from aneurysm.data.preprocess import CacheSettings, died, preprocess_series
+from aneurysm.data.tables import series_to_do, unlisted_series, write_tables
+from aneurysm.paths import DataPaths, remove_leftovers
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    data_dir: Path = Path("data")
+    """folder that holds series/ and train.csv, and takes the caches"""
+    workers: int = os.cpu_count() or 1
+    """worker processes, one thread each"""
+    slices: bool = True
+    """also write one file per slice, for other people's scripts; doubles the disk needed"""
+    head_mm: float = 180.0
+    """keep the top so many millimetres of the head; 0 keeps every slice"""
+    window_low_hu: float = 0.0
+    """CT: Hounsfield units that become 0"""
+    window_high_hu: float = 600.0
+    """CT: Hounsfield units that become 1"""
+    dask: str = ""
+    """address of a Dask scheduler (tcp://...) whose workers do the work; they must see the same data_dir"""
+
+
+def main(config: PreprocessConfig) -> None:
+    paths = DataPaths(config.data_dir)
+    series_uids = series_to_do(paths)
+    needed = estimate_bytes(paths, series_uids, config.head_mm, copies=2 if config.slices else 1)
+    print(f"{len(series_uids)} series, about {needed / 1e9:.1f} GB of cache")
+    unlisted = unlisted_series(paths, series_uids)
+    if unlisted:
+        print(
+            f"{len(unlisted)} folders in {paths.series} are not in train.csv and are left out, the first: {unlisted[0]}"
+        )
+    require_disk(paths, needed)
+
+    settings = CacheSettings(config.head_mm, config.window_low_hu, config.window_high_hu)
+    job = partial(preprocess_series, config.data_dir.absolute(), settings=settings, slices=config.slices)
+    done = run_all(job, series_uids, config.workers, died, config.dask)
+    outcomes = dict(tqdm(done, total=len(series_uids), unit="series", smoothing=0.1))
+    for folder in (paths.npy_sequence, paths.npy_slice, paths.root):
+        remove_leftovers(folder)
+
+    meta, errors = write_tables(paths, [outcomes[i] for i in range(len(series_uids))])
+    was_cached = sum(outcome.was_cached for outcome in outcomes.values())
+    print(f"{len(meta)} series in {paths.npy_sequence} ({was_cached} were there before), {len(errors)} errors")
+    print(meta.groupby(["series_type", "plane"]).size().unstack(fill_value=0).to_string() if len(meta) else "")
+    for kind, rows in errors.groupby("kind"):
+        print(f"{len(rows)} x {kind}, the first: {rows.message.iloc[0]}")
+    if len(errors):
+        print(f"all errors: {paths.preprocess_errors_csv}")
+
+
+if __name__ == "__main__":
+    try:
+        main(parse_config(PreprocessConfig, __doc__))
+    except ValueError as error:
+        sys.exit(f"error: {error}")

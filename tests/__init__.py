@@ -1,0 +1,1 @@
+"""Tests: synthetic data, no network; expected values by hand or from an independent library."""

@@ -1,0 +1,85 @@
+"""The layers of the house, read from the imports: each part uses only parts below it, and the reader no torch."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# From the bottom up; parts in one set may not import each other. A script is any module at the top of the repository.
+LAYERS = [
+    {"labels", "paths", "config"},
+    {"data", "metrics"},
+    {"training"},
+    {"stage1", "stage2", "volume3d"},
+    {"report", "inference"},
+    {"scripts"},
+]
+ONLY_ABOVE_DATA = {"torch", "torchvision", "timm", "albumentations"}
+
+
+def modules() -> list[Path]:
+    folders = ("aneurysm", "volume3d", "scripts", "benchmarks")
+    return sorted([*ROOT.glob("*.py"), *(f for folder in folders for f in (ROOT / folder).rglob("*.py"))])
+
+
+def part_of(dotted: str) -> str:
+    """The part of the house that a module belongs to: `aneurysm.data.cache` -> `data`, `create_folds` -> `scripts`."""
+    names = dotted.split(".")
+    if names[0] == "aneurysm":
+        return names[1] if len(names) > 1 else "aneurysm"
+    return "volume3d" if names[0] == "volume3d" else "scripts"
+
+
+def level(part: str) -> int:
+    return next(i for i, layer in enumerate(LAYERS) if part in layer)
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, at its top or inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert all(name.name != "*" for name in node.names), f"{path}: import *"
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_from_layers_below_its_own(path):
+    own = part_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    if path.name == "__init__.py":
+        assert not imports(path), "nothing is imported in __init__.py"
+        return
+    scripts = {script.stem for script in ROOT.glob("*.py")}
+    for module in imports(path):
+        if module.split(".")[0] in {"aneurysm", "volume3d", *scripts}:
+            used = part_of(module)
+            allowed = used == own and own != "scripts" or level(used) < level(own)
+            assert allowed, f"{path.name} ({own}) imports {module} ({used})"
+
+
+def test_the_data_layer_and_all_below_it_need_no_torch():
+    low = [
+        path
+        for path in modules()
+        if part_of(".".join(path.relative_to(ROOT).with_suffix("").parts)) in {"labels", "paths", "config", "data"}
+    ]
+    assert len(low) > 10
+    for path in low:
+        heavy = {module.split(".")[0] for module in imports(path)} & ONLY_ABOVE_DATA
+        assert not heavy, f"{path} imports {heavy}"
+
+
+def test_no_module_imports_itself_by_a_detour():
+    names = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in modules()}
+    graph = {name: imports(path) & set(names.values()) for path, name in names.items()}
+    assert set(TopologicalSorter(graph).static_order()) == set(names.values())  # raises CycleError
+
+
+def test_every_module_begins_with_a_docstring():
+    assert all(ast.get_docstring(ast.parse(path.read_text())) for path in modules())

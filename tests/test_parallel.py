@@ -1,0 +1,50 @@
+"""Work in processes: every item is answered once, also when one of them kills its worker."""
+
+import os
+import signal
+
+import dask
+import pytest
+from dask import distributed
+
+from aneurysm.data.parallel import run_all
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def square(item: int) -> int:
+    return item * item
+
+
+def die_on_five(item: int) -> str:
+    if item == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return f"done {item}"
+
+
+def answer(item: int) -> str:
+    return f"died {item}"
+
+
+def test_every_item_is_answered_under_its_own_index():
+    assert dict(run_all(square, range(10, 20), workers=2, died=answer)) == {i: (10 + i) ** 2 for i in range(10)}
+
+
+def test_an_item_that_kills_its_worker_is_reported_and_the_others_are_done():
+    results = dict(run_all(die_on_five, list(range(12)), workers=2, died=answer))
+    assert results == {i: "died 5" if i == 5 else f"done {i}" for i in range(12)}
+
+
+def test_an_address_of_a_dask_scheduler_runs_the_same_function_there():
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        results = dict(run_all(square, range(8), workers=2, died=answer, dask=cluster.scheduler_address))
+    assert results == {i: i * i for i in range(8)}
+
+
+def test_an_item_that_kills_its_dask_worker_every_time_is_reported_too():
+    few_tries = dask.config.set({"distributed.scheduler.allowed-failures": 1})
+    with few_tries, distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
+        results = dict(run_all(die_on_five, list(range(8)), 2, answer, dask=cluster.scheduler_address))
+    assert set(results) == set(range(8)) and results[5] == "died 5"
+    # Dask also blames what waited on the killed worker; that is said, too, and never lost.
+    assert all(results[i] in (f"done {i}", f"died {i}") for i in range(8)) and results[0] == "done 0"
