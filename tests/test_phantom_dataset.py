@@ -8,7 +8,6 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pandas as pd
-import phantom_spheres
 import pydicom
 import pytest
 import SimpleITK
@@ -19,6 +18,7 @@ from aneurysm.data.phantom.plan import make_plan
 from aneurysm.data.phantom.quirks import Quirks
 from aneurysm.data.phantom.summary import summarise
 from aneurysm.labels import LOCATIONS, PRESENT, VESSEL_MASK
+from tests import phantom_spheres
 
 SMALL = dict(n_series=24, seed=3, size=48)
 KEPT = """
