@@ -8,15 +8,17 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pandas as pd
-import phantom_spheres
 import pydicom
 import pytest
 import SimpleITK
 
 from aneurysm.data.phantom import series
 from aneurysm.data.phantom.dataset import PhantomConfig, make_dataset
+from aneurysm.data.phantom.plan import make_plan
+from aneurysm.data.phantom.quirks import Quirks
 from aneurysm.data.phantom.summary import summarise
 from aneurysm.labels import LOCATIONS, PRESENT, VESSEL_MASK
+from tests import phantom_spheres
 
 SMALL = dict(n_series=24, seed=3, size=48)
 KEPT = """
@@ -191,3 +193,17 @@ def test_the_summary_counts_what_was_made(data):
     train = pd.read_csv(data / "train.csv")
     assert lines[0].startswith(f"24 series, {train[PRESENT].sum()} with an aneurysm")
     assert f"CTA {(train.Modality == 'CTA').sum()}" in lines[1]
+
+
+@pytest.mark.parametrize(("quirk", "more_files"), [("gap", -1), ("scout", 1), ("two_times", None)])
+def test_a_folder_may_lack_a_slice_or_hold_more_than_its_stack(tmp_path, monkeypatch, spheres, quirk, more_files):
+    case = next(c for c in make_plan(40, 0, True, True) if c.locations and c.modality == "CTA" and c.plane == "Axial")
+    monkeypatch.setattr(series, "draw_quirks", lambda *_: Quirks(**{quirk: True}))
+    made = series.make_series(case, 0, 64, False, tmp_path, tmp_path / "no mask")
+    n_slices, files = made["truth"]["slices"], [pydicom.dcmread(path) for path in tmp_path.iterdir()]
+    assert len(files) == n_slices + (n_slices if more_files is None else more_files)
+    assert ((tmp_path / f"{made['localizers'][0][0]}.dcm").exists()) == (quirk != "gap")
+    assert made["truth"]["quirks"] == quirk
+    assert len({tuple(file.ImageOrientationPatient) for file in files}) == (2 if quirk == "scout" else 1)
+    assert len({tuple(file.ImagePositionPatient) for file in files}) == n_slices + (more_files or 0)
+    assert len({file.InstanceNumber for file in files}) == len(files)

@@ -56,7 +56,7 @@ def compose(layers: Layers, contrast: Contrast, cleft_mm: float) -> np.ndarray:
     cavity = inside("cavity")
     if cavity is not None:
         over(soft, cavity, brain_value(layers, contrast, cleft_mm))
-        over(soft, step(dura_depth(layers), layers.width_mm) * inside("cavity", 1.0, 2.0), contrast.dura)
+        over(soft, both(step(dura_depth(layers), layers.width_mm), inside("cavity", 1.0, 2.0)), contrast.dura)
     air = inside("air", 0.8)
     if air is not None:
         wall = inside("bone", -1.5, 3)
