@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from aneurysm.data.intensity import Window
 from aneurysm.data.mapping import SIZE
 from aneurysm.data.series import Series, read_series
 from aneurysm.data.slices import cached_slices
-from aneurysm.paths import DataPaths, written_whole
+from aneurysm.paths import DataPaths, files_below, written_whole
 
 FORMAT = 1  # raised when the same DICOM files would give another cache
 
@@ -67,8 +68,8 @@ def fingerprint_of(folder: Path, settings: CacheSettings) -> str:
     """Changes when a DICOM file is added, removed or written anew, or a setting changes."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
-    files = sorted((str(f.relative_to(folder)), f.stat()) for f in folder.rglob("*") if f.is_file())
-    facts = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]
+    stats = ((os.path.relpath(file, folder), os.stat(file)) for file in files_below(folder))
+    facts = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
     return hashlib.sha256(json.dumps([FORMAT, asdict(settings), facts]).encode()).hexdigest()
 
 

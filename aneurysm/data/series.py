@@ -20,6 +20,7 @@ from aneurysm.data.mapping import Crop, Mapping, square_crop
 from aneurysm.data.pixels import decode_frame
 from aneurysm.data.series_type import series_type
 from aneurysm.data.stack import stack_frames
+from aneurysm.paths import files_below
 
 
 @dataclass
@@ -212,7 +213,7 @@ def _find_frames(path: Path) -> tuple[list[Frame], list[str]]:
     if not path.exists():
         raise ValueError(f"{path}: no such folder or file")
     frames, refused = [], []
-    for file in [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file()):
+    for file in [path] if path.is_file() else files_below(path):
         try:
             frames += read_frames(read_header(file))
         except (ValueError, OSError) as error:

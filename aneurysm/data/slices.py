@@ -20,8 +20,9 @@ def cached_slices(series: Series, window: Window, indices: Iterable[int], thread
     slope, intercept = series.scale
     gain, offset = slope / (window.high - window.low), (intercept - window.low) / (window.high - window.low)
     numbers, halves = np.empty((SIZE, SIZE), np.float32), np.empty((SIZE, SIZE), np.int16)
+    resize = Resizer()
     for image in series.images((series.crop.first + i for i in indices), threads):
-        np.multiply(_resized(_cropped(image, series.crop, blank=-offset / gain)), np.float32(gain), out=numbers)
+        np.multiply(resize(_cropped(image, series.crop, blank=-offset / gain)), np.float32(gain), out=numbers)
         np.add(numbers, np.float32(offset), out=numbers)
         np.clip(numbers, 0, 1, out=numbers)
         # OpenCV's cast rounds like numpy's and takes a fortieth of its time; it hands the bits out as int16.
@@ -34,20 +35,31 @@ def _cropped(image: np.ndarray, crop: Crop, blank: float) -> np.ndarray:
     top, left = max(crop.top, 0), max(crop.left, 0)
     bottom, right = min(crop.top + crop.height, n_rows), min(crop.left + crop.width, n_cols)
     part = image[top:bottom, left:right]
-    if part.dtype not in (np.int16, np.uint16, np.float32):  # what OpenCV resizes
-        part = part.astype(np.float32)
     if part.shape == (crop.height, crop.width):
-        return np.ascontiguousarray(part)
-    out = np.full((crop.height, crop.width), blank, part.dtype if part.dtype == np.float32 else np.float32)
+        return part
+    out = np.full((crop.height, crop.width), blank, np.float32)
     out[top - crop.top : bottom - crop.top, left - crop.left : right - crop.left] = part
     return out
 
 
-def _resized(image: np.ndarray) -> np.ndarray:
-    """SIZE x SIZE; averaged where it shrinks, so that no vessel is stepped over. Small numbers keep their fractions."""
-    if image.dtype != np.float32 and np.ptp(image[::16, ::16]) < 1000:
-        image = image.astype(np.float32)
-    rows, cols = min(image.shape[0], SIZE), min(image.shape[1], SIZE)
-    if (rows, cols) != image.shape:  # OpenCV averages only where no side grows
-        image = cv2.resize(image, (cols, rows), interpolation=cv2.INTER_AREA)
-    return image if image.shape == (SIZE, SIZE) else cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
+class Resizer:
+    """Resizes images to SIZE x SIZE, into memory that is used again: fresh memory costs more than the resizing."""
+
+    def __init__(self) -> None:
+        self._out = {np.dtype(kind): np.empty((SIZE, SIZE), kind) for kind in (np.int16, np.uint16, np.float32)}
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """(SIZE, SIZE); averaged where it shrinks, so that no vessel is stepped over.
+
+        Whole numbers stay whole where they are large enough to lose nothing by it.
+        """
+        if image.dtype not in self._out or (image.dtype != np.float32 and np.ptp(image[::16, ::16]) < 1000):
+            image = image.astype(np.float32)
+        if image.strides[1] != image.itemsize or image.strides[0] < 0:  # a turned view
+            image = np.ascontiguousarray(image)
+        rows, cols = min(image.shape[0], SIZE), min(image.shape[1], SIZE)
+        if (rows, cols) != image.shape:  # OpenCV averages only where no side grows
+            image = cv2.resize(image, (cols, rows), interpolation=cv2.INTER_AREA)
+        if image.shape == (SIZE, SIZE):
+            return image
+        return cv2.resize(image, (SIZE, SIZE), dst=self._out[image.dtype], interpolation=cv2.INTER_LINEAR)
