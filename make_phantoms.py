@@ -7,15 +7,14 @@ Writes <out>/series/<SeriesInstanceUID>/<SOPInstanceUID>.dcm, train.csv, train_l
        segmentations/<SeriesInstanceUID>/<SeriesInstanceUID>_cowseg.nii, and truth.csv: planes, quirks, sacs in mm
 """
 
-from aneurysm.config import parse_config
+from aneurysm.config import run_script
 from aneurysm.data.phantom.dataset import PhantomConfig, make_dataset
 from aneurysm.data.phantom.summary import summarise
 
 
-def main() -> None:
-    config = parse_config(PhantomConfig, __doc__)
+def main(config: PhantomConfig) -> None:
     print(summarise(make_dataset(config)))
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, PhantomConfig, __doc__)

@@ -11,14 +11,13 @@ Killed and started again, it goes on where it stopped. A series is redone when i
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from aneurysm.config import parse_config
+from aneurysm.config import run_script
 from aneurysm.data.disk import estimate_bytes, require_disk
 from aneurysm.data.parallel import run_all
 from aneurysm.data.preprocess import CacheSettings, died, preprocess_series
@@ -74,7 +73,4 @@ def main(config: PreprocessConfig) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(parse_config(PreprocessConfig, __doc__))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_script(main, PreprocessConfig, __doc__)

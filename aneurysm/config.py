@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
 Config = TypeVar("Config")
+
+
+def run_script(main: Callable[[Config], None], config_class: type[Config], script_doc: str) -> None:
+    """Calls `main` with the configuration; bad input (ValueError) ends the program with one line and exit code 1."""
+    try:
+        main(parse_config(config_class, script_doc))
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from error
 
 
 def parse_config(config_class: type[Config], script_doc: str, args: list[str] | None = None) -> Config:

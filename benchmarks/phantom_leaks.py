@@ -1,26 +1,31 @@
 """How much tags, sizes, ages and the picture as a whole tell about Aneurysm Present: 0.5 is nothing.
 
     python make_phantoms.py --out leaks --n_series 200 --size 48 --clean true --balanced true --workers 2
-    python benchmarks/phantom_leaks.py --data leaks
+    python benchmarks/phantom_leaks.py --data_dir leaks
 
-Reads  <data>/series/, <data>/train.csv
+Reads  series/ and train.csv of the data folder
 Writes nothing
 """
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
+from aneurysm.config import run_script
 from aneurysm.data.phantom.leaks import MODELS, describe_series, leak_auc
 from aneurysm.labels import PRESENT
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of series/ and train.csv")
-    data = parser.parse_args().data
+@dataclass(frozen=True)
+class LeaksConfig:
+    data_dir: Path = Path("data")
+    """folder of series/ and train.csv"""
+
+
+def main(config: LeaksConfig) -> None:
+    data = config.data_dir
     train = pd.read_csv(data / "train.csv")
     rows = [describe_series(data / "series" / uid) for uid in tqdm(train.SeriesInstanceUID, desc="series")]
     features = pd.concat([pd.DataFrame(rows), train[["PatientAge", "PatientSex", "Modality"]]], axis=1)
@@ -34,4 +39,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main, LeaksConfig, __doc__)

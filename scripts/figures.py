@@ -9,7 +9,7 @@ Writes phantoms.png: a row for each kind of series, slices with the localizer ci
 from dataclasses import dataclass
 from pathlib import Path
 
-from aneurysm.config import parse_config
+from aneurysm.config import run_script
 from aneurysm.report.contact_sheet import contact_sheet
 
 
@@ -27,4 +27,4 @@ def main(config: FiguresConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(parse_config(FiguresConfig, __doc__))
+    run_script(main, FiguresConfig, __doc__)

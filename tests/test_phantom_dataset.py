@@ -156,7 +156,7 @@ def test_every_localizer_lies_in_the_slice_and_pixel_of_its_sac(clean):
 def test_simpleitk_finds_the_sacs_where_the_localizers_say(clean):
     truth = pd.read_csv(clean / "truth.csv")
     localizers = pd.read_csv(clean / "train_localizers.csv").set_index("SeriesInstanceUID")
-    row = truth[(truth.sacs != "[]") & (truth.plane == "Axial")].iloc[0]
+    row = truth[(truth.sacs != "[]") & (truth.plane == "axial")].iloc[0]
     files = by_position(clean / "series" / row.SeriesInstanceUID)
     image = SimpleITK.ReadImage([str(f.filename) for f in files])
     sac = json.loads(row.sacs)[0]
@@ -197,7 +197,7 @@ def test_the_summary_counts_what_was_made(data):
 
 @pytest.mark.parametrize(("quirk", "more_files"), [("gap", -1), ("scout", 1), ("two_times", None)])
 def test_a_folder_may_lack_a_slice_or_hold_more_than_its_stack(tmp_path, monkeypatch, spheres, quirk, more_files):
-    case = next(c for c in make_plan(40, 0, True, True) if c.locations and c.modality == "CTA" and c.plane == "Axial")
+    case = next(c for c in make_plan(40, 0, True, True) if c.locations and c.modality == "CTA" and c.plane == "axial")
     monkeypatch.setattr(series, "draw_quirks", lambda *_: Quirks(**{quirk: True}))
     made = series.make_series(case, 0, 64, False, tmp_path, tmp_path / "no mask")
     n_slices, files = made["truth"]["slices"], [pydicom.dcmread(path) for path in tmp_path.iterdir()]

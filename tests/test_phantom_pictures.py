@@ -39,7 +39,7 @@ def test_sacs_of_every_location_lie_in_the_region_that_acquisitions_cover(seed):
 
 @pytest.mark.parametrize(("modality", "seed"), [("CTA", 4), ("MRI T2", 5)])
 def test_a_picture_with_an_aneurysm_differs_from_the_one_without_near_the_aneurysm_only(modality, seed):
-    acquisition = draw_acquisition(np.random.default_rng(seed), modality, "Axial", 64)
+    acquisition = draw_acquisition(np.random.default_rng(seed), modality, "axial", 64)
     grid, pictures = acquisition.person_grid, []
     for locations in ([], ["Basilar Tip"]):
         person = draw_person(np.random.default_rng(seed), locations)

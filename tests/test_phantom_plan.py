@@ -95,16 +95,16 @@ def test_every_acquisition_covers_the_region_where_sacs_lie(modality, plane):
 
 @pytest.mark.parametrize(("modality", "median"), [("CTA", 331), ("MRA", 164), ("MRI T1post", 165), ("MRI T2", 29)])
 def test_slice_counts_are_near_the_competitions_at_full_size(modality, median):
-    counts = [draw_acquisition(np.random.default_rng(s), modality, "Axial", 512).grid.shape[0] for s in range(150)]
+    counts = [draw_acquisition(np.random.default_rng(s), modality, "axial", 512).grid.shape[0] for s in range(150)]
     assert np.median(counts) == pytest.approx(median, rel=0.15)
 
 
 def test_quirks_come_in_their_shares_and_clean_series_have_none():
     rng = np.random.default_rng(0)
-    drawn = [draw_quirks(rng, "MRI T2", "Axial", i % 6 == 0, False) for i in range(3000)]
+    drawn = [draw_quirks(rng, "MRI T2", "axial", i % 6 == 0, False) for i in range(3000)]
     assert np.mean([q.syntax == "rle" for q in drawn]) == pytest.approx(0.85, abs=0.03)
     assert {q.enhanced for q in drawn} == {"", "groups", "rewritten", "bare"}
     assert all(q.order == "ascending" for q in drawn if q.enhanced == "bare")
     for name, share in (("scout", 0.0125), ("two_times", 0.004), ("wrong_spacing", 0.025), ("inverted", 0.005)):
         assert np.mean([getattr(q, name) for q in drawn]) == pytest.approx(share, abs=0.008)
-    assert draw_quirks(rng, "CTA", "Axial", False, True).names == ""
+    assert draw_quirks(rng, "CTA", "axial", False, True).names == ""

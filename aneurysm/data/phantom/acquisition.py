@@ -12,7 +12,7 @@ from scipy.spatial import Delaunay
 
 from aneurysm.data.phantom.grid import Grid
 
-PLANE_SHARES = {"Axial": 4197, "Coronal": 87, "Sagittal": 64}
+PLANE_SHARES = {"axial": 4197, "coronal": 87, "sagittal": 64}
 
 # Corners of a hull, in the person's frame (mm, LPS), around every place where an aneurysm may be drawn.
 SAC_REGION = np.array(
@@ -29,9 +29,9 @@ HEAD_CENTRE = np.array([0.0, 16.0, 18.0])
 
 # Unit vectors per plane: towards the next slice, the next row, the next column.
 _DIRECTIONS = {
-    "Axial": ((0, 0, 1), (0, 1, 0), (1, 0, 0)),
-    "Coronal": ((0, 1, 0), (0, 0, -1), (1, 0, 0)),
-    "Sagittal": ((-1, 0, 0), (0, 0, -1), (0, 1, 0)),
+    "axial": ((0, 0, 1), (0, 1, 0), (1, 0, 0)),
+    "coronal": ((0, 1, 0), (0, 0, -1), (1, 0, 0)),
+    "sagittal": ((-1, 0, 0), (0, 0, -1), (0, 1, 0)),
 }
 # Slice spacings in mm at 512 pixels, and how often; a matrix of rows (before scaling), and how often.
 _SPACINGS = {
@@ -99,7 +99,7 @@ def draw_acquisition(
 
 def scout(acquisition: Acquisition) -> Grid:
     """One coarse image across the stack, in scanner millimetres: the kind that strays into a series folder."""
-    plane = "Sagittal" if acquisition.plane == "Axial" else "Axial"
+    plane = "sagittal" if acquisition.plane == "axial" else "axial"
     _, row, col = (np.array(v, float) for v in _DIRECTIONS[plane])
     n, pixel_mm = 96, 2.5
     corner = acquisition.to_scanner(HEAD_CENTRE) - (row + col) * pixel_mm * (n - 1) / 2
@@ -125,7 +125,7 @@ def _slice_directions(rng, modality, plane, pitch_degrees) -> tuple[np.ndarray, 
         return directions, 0.0
     if modality != "CTA":
         return directions @ rotation_matrix(np.array(oblique)).T, 0.0
-    if plane != "Axial":
+    if plane != "axial":
         return directions, 0.0
     images = directions[1:] @ rotation_matrix(np.array([degrees, 0, 0])).T
     return np.stack([directions[0], *images]), float(degrees)
@@ -150,7 +150,7 @@ def _spacing(rng, modality, plane, size) -> float:
     """Distance of neighbouring slices in mm."""
     choices, shares = _SPACINGS[modality]
     spacing, fine, coarse = float(rng.choice(choices, p=shares)), rng.random() < 0.6, rng.uniform(3, 5)
-    if plane != "Axial":
+    if plane != "axial":
         return round(min(rng.uniform(0.6, 1.0) * 512 / size, 2.0) if fine else coarse, 3)
     return spacing if spacing >= 3 else max(spacing, min(spacing * 512 / size, 5.0))
 
@@ -162,9 +162,9 @@ def _extent(rng, modality, plane) -> tuple[float, float]:
     depth, top = rng.uniform(110, 215), rng.uniform(86, 100)
     if slab:
         return 0.0, 0.0  # _fitted widens this to the region and its margins
-    if plane == "Coronal":
+    if plane == "coronal":
         return rng.uniform(-80, -60), rng.uniform(75, 105)
-    if plane == "Sagittal":
+    if plane == "sagittal":
         return rng.uniform(-75, -58), rng.uniform(58, 75)
     if modality == "MRI T2":
         return rng.uniform(-60, -54), rng.uniform(82, 94)

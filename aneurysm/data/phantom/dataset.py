@@ -17,6 +17,7 @@ from tqdm import tqdm
 from aneurysm.data.phantom.plan import POSITIVES, Case, make_plan
 from aneurysm.data.phantom.series import make_series
 from aneurysm.labels import LOCATIONS, PRESENT
+from aneurysm.paths import written_whole
 
 LOCALIZERS = 2251  # rows of the competition's train_localizers.csv, one of them a duplicate
 WITHOUT_LOCALIZERS = 2  # positive series of the competition that have none
@@ -81,7 +82,8 @@ def _make_one(config: PhantomConfig, case: Case) -> None:
     if case.masked:
         (partial / "mask").rename(mask_place)
     shutil.rmtree(partial)
-    _write_beside(_record_path(out, case), json.dumps(record))
+    with written_whole(_record_path(out, case)) as beside:
+        beside.write_text(json.dumps(record))
 
 
 def _claim(out: Path, config: PhantomConfig) -> None:
@@ -98,18 +100,12 @@ def _claim(out: Path, config: PhantomConfig) -> None:
         raise ValueError(f"{out}: expected an empty folder, found a data set that this script did not make")
     for folder in (".phantoms", "series", "segmentations"):
         (out / folder).mkdir(parents=True, exist_ok=True)
-    _write_beside(mark, json.dumps(settings))
+    with written_whole(mark) as beside:
+        beside.write_text(json.dumps(settings))
 
 
 def _record_path(out: Path, case: Case) -> Path:
     return out / ".phantoms" / f"{case.series_uid}.json"
-
-
-def _write_beside(path: Path, text: str) -> None:
-    """Writes the file under another name and renames it, so that there is never half a file."""
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(text)
-    beside.replace(path)
 
 
 def _write_tables(out: Path, cases: list[Case], config: PhantomConfig) -> pd.DataFrame:
@@ -123,7 +119,8 @@ def _write_tables(out: Path, cases: list[Case], config: PhantomConfig) -> pd.Dat
         localizers = _spoil(localizers, np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(3,))))
     truth = pd.DataFrame([record["truth"] for record in records])
     for name, table in (("train", _train_table(cases)), ("train_localizers", localizers), ("truth", truth)):
-        _write_beside(out / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+        with written_whole(out / f"{name}.csv") as beside:
+            table.to_csv(beside, index=False, lineterminator="\n")
     return truth
 
 

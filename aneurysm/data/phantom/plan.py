@@ -52,8 +52,8 @@ def make_plan(n_series: int, seed: int, clean: bool, balanced: bool) -> list[Cas
     locations = deal_locations(counts, [1] * len(LOCATIONS) if balanced else PREVALENCE, modality, rng)
     plane = pick(PLANE_SHARES, even(n_series, strata, rng))
     # Only axial series are multi-frame, so that all of the share falls on them.
-    enhanced_share = np.array([ENHANCED_SHARES[m] for m in modality]) * SERIES / PLANE_SHARES["Axial"]
-    enhanced = (even(n_series, strata, rng) < enhanced_share) & (plane == "Axial") & (not clean)
+    enhanced_share = np.array([ENHANCED_SHARES[m] for m in modality]) * SERIES / PLANE_SHARES["axial"]
+    enhanced = (even(n_series, strata, rng) < enhanced_share) & (plane == "axial") & (not clean)
     women = even(n_series, strata, rng) < WOMEN_SHARE
     # A hump at 58 years that falls off to both ends, as the competition's ages do.
     ages = np.quantile(np.clip(np.random.default_rng(1).normal(58, 14, 20000), *AGES), even(n_series, strata, rng))
@@ -114,7 +114,7 @@ def deal_locations(
 
 def _with_masks(cases: list[Case], positive: np.ndarray, rng: np.random.Generator) -> list[Case]:
     """A few axial single-frame series get a vessel mask: their share of all, and at least 2 of 24."""
-    able = [i for i, case in enumerate(cases) if case.plane == "Axial" and not case.enhanced]
+    able = [i for i, case in enumerate(cases) if case.plane == "axial" and not case.enhanced]
     wanted = max(round(MASK_SHARE * len(cases)), 2 if len(cases) >= 24 else 0)
     ranks = even(len(able), [positive[able]], rng)
     for i in np.argsort(ranks)[:wanted]:
