@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aneurysm.data.preprocess import Outcome
+from aneurysm.labels import LABELS
 from aneurysm.paths import DataPaths, written_whole
 
 _SLICE_SCHEMA = pa.schema(
@@ -66,10 +68,32 @@ def write_tables(paths: DataPaths, outcomes: Sequence[Outcome]) -> tuple[pd.Data
             meta["series_type"] = meta.SeriesInstanceUID.map(said.Modality).fillna(meta.series_type)
     failed = [(o.series_uid, o.kind, o.message) for o in outcomes if o.kind]
     errors = pd.DataFrame(failed, columns=["SeriesInstanceUID", "kind", "message"])
-    for table, path in ((meta, paths.train_meta_csv), (errors, paths.preprocess_errors_csv)):
-        with written_whole(path) as beside:
-            table.to_csv(beside, index=False)
+    write_csv(meta, paths.train_meta_csv)
+    write_csv(errors, paths.preprocess_errors_csv)
     return meta, errors
+
+
+def labelled_series(paths: DataPaths) -> pd.DataFrame:
+    """train.csv with the columns of train_meta.csv; empty in these for a series that is not in the cache.
+
+    Raises ValueError naming the file where one is missing or train.csv lacks a label.
+    """
+    for path in (paths.train_csv, paths.train_meta_csv):
+        if not path.exists():
+            raise ValueError(f"{path}: not there; it comes with the data, or from preprocess_data.py")
+    series_to_do(paths)  # checks the UIDs
+    text = {"SeriesInstanceUID": str, "patient_id": str}
+    train, meta = (pd.read_csv(path, dtype=text) for path in (paths.train_csv, paths.train_meta_csv))
+    missing = [label for label in LABELS if label not in train]
+    if missing:
+        raise ValueError(f"{paths.train_csv}: expected a column for each label, found no {', '.join(missing)}")
+    return train.merge(meta, on="SeriesInstanceUID", how="left", validate="one_to_one")
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Writes a table without its index, whole or not at all."""
+    with written_whole(path) as beside:
+        table.to_csv(beside, index=False)
 
 
 def _slice_rows(saved: dict) -> pa.Table:

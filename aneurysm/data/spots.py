@@ -1,0 +1,96 @@
+"""Spots: the places that stage 1 is trained on, around localizers and away from them. Distances are in millimetres."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from aneurysm.labels import PRESENT
+
+REDRAWS = 8  # heights drawn for each spot wanted: some lie too near to a localizer, or outside the series
+COLUMNS = [
+    "SeriesInstanceUID", "fold", "kind", "slice", "position_mm", "x", "y", "location", "modality", "plane",
+]  # fmt: skip
+
+
+def positive_spots(series: pd.DataFrame, placed: pd.DataFrame, position_mm: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """One row per placed localizer: its slice, the slice's position, and x and y in pixels of the cache.
+
+    `series` has SeriesInstanceUID, fold, series_type and plane; `position_mm` gives each series' slice positions.
+    """
+    known = series.set_index("SeriesInstanceUID")
+    rows = []
+    for point in placed.drop_duplicates().itertuples():
+        positions = position_mm[point.SeriesInstanceUID]
+        index = int(np.clip(round(point.slice), 0, len(positions) - 1))
+        own = known.loc[point.SeriesInstanceUID]
+        where = (index, positions[index], point.cache_x, point.cache_y, point.location)
+        rows.append((point.SeriesInstanceUID, own.fold, "positive", *where, own.series_type, own.plane))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def negative_spots(
+    series: pd.DataFrame,
+    positives: pd.DataFrame,
+    unplaced: pd.DataFrame,
+    position_mm: Mapping[str, np.ndarray],
+    per_series: int,
+    safe_mm: float,
+    seed: int,
+) -> pd.DataFrame:
+    """Up to `per_series` slices of each series, at least `safe_mm` from each of its localizers along the slice axis.
+
+    Their heights (millimetres below the uppermost slice) are drawn from those of the positives of the same kind and
+    plane, so that height gives nothing away. A series with a localizer that has no place supplies none, nor does a
+    positive series without any localizer: nobody knows where its aneurysm lies.
+    """
+    barred = set(unplaced.SeriesInstanceUID)
+    barred |= set(series.SeriesInstanceUID[series[PRESENT] == 1]) - set(positives.SeriesInstanceUID)
+    heights = _heights(positives, position_mm)
+    marked = {uid: rows.position_mm.to_numpy() for uid, rows in positives.groupby("SeriesInstanceUID")}
+    rows = []
+    for own in series.itertuples():
+        uid = own.SeriesInstanceUID
+        if uid in barred:
+            continue
+        positions = position_mm[uid]
+        wanted = positions[-1] - _draw(heights, own, REDRAWS * per_series, _stream(seed, uid))
+        for index in _safe_slices(positions, wanted, marked.get(uid, np.empty(0)), safe_mm, per_series):
+            where = (index, positions[index], np.nan, np.nan, None)
+            rows.append((uid, own.fold, "negative", *where, own.series_type, own.plane))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _heights(positives: pd.DataFrame, position_mm: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Kind, plane and millimetres below the uppermost slice of each positive spot."""
+    top = positives.SeriesInstanceUID.map(lambda uid: position_mm[uid][-1])
+    return positives[["modality", "plane"]].assign(below_top_mm=top - positives.position_mm)
+
+
+def _draw(heights: pd.DataFrame, own, n: int, rng: np.random.Generator) -> np.ndarray:
+    """(n,) heights of positives of the same kind and plane; of the same plane, or of any, where those are few."""
+    same_plane = heights.plane == own.plane
+    for alike in (same_plane & (heights.modality == own.series_type), same_plane, same_plane | True):
+        if alike.sum() >= 5:
+            drawn = rng.choice(heights.below_top_mm[alike].to_numpy(), n)
+            return drawn + rng.normal(0, 3, n)  # a few millimetres more or less: no height is drawn twice
+    return rng.uniform(0, 180, n)
+
+
+def _safe_slices(
+    positions: np.ndarray, wanted_mm: np.ndarray, marked_mm: np.ndarray, safe_mm: float, n: int
+) -> list[int]:
+    """Slices nearest to the first `n` wanted positions that are far enough from every localizer; each once."""
+    wanted_mm = wanted_mm[(wanted_mm >= positions[0]) & (wanted_mm <= positions[-1])]
+    nearest = np.abs(positions[None] - wanted_mm[:, None]).argmin(axis=1)
+    distance = np.abs(positions[:, None] - marked_mm[None]).min(axis=1, initial=np.inf)
+    return sorted(set(nearest[distance[nearest] >= safe_mm][:n].tolist()))
+
+
+def _stream(seed: int, series_uid: str) -> np.random.Generator:
+    """Random numbers of a series' own, so that no other series changes them."""
+    own = int.from_bytes(hashlib.sha256(series_uid.encode()).digest()[:8], "little")
+    return np.random.default_rng([seed, own])

@@ -1,0 +1,64 @@
+"""Step 2: folds by patient, and the spots that stage 1 is trained on.
+
+    python create_folds.py --data_dir data --folds 5 --seed 42
+
+Reads  train.csv, train_localizers.csv, train_meta.csv, npy_sequence/<uid>.json
+Writes train_<folds>_folds.csv         train.csv, the columns of train_meta.csv, fold
+       train_stage1_<folds>_folds.csv  one row a spot: series, fold, kind, slice, position_mm, x, y, location
+       localizer_errors.csv            localizers that have no place in the cache, and why
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from aneurysm.config import run_script
+from aneurysm.data.cache import open_cache
+from aneurysm.data.folds import assign_folds, fold_counts
+from aneurysm.data.localizers import place_localizers, read_localizers
+from aneurysm.data.spots import negative_spots, positive_spots
+from aneurysm.data.tables import labelled_series, write_csv
+
+
+@dataclass(frozen=True)
+class FoldsConfig:
+    data_dir: Path = Path("data")
+    """folder that preprocess_data.py has filled"""
+    folds: int = 5
+    """number of folds"""
+    seed: int = 42
+    """seed of the folds and of the negative spots"""
+    negatives: int = 12
+    """negative spots of each series, at most"""
+    safe_mm: float = 20.0
+    """negatives keep this far from every localizer, in millimetres along the slice axis"""
+
+
+def main(config: FoldsConfig) -> None:
+    cache = open_cache(config.data_dir)
+    series = labelled_series(cache.paths)
+    series["fold"] = assign_folds(series, config.folds, config.seed)
+    counts = fold_counts(series, series.fold, config.folds)
+    print(counts.to_string())
+    if not counts.even.all():
+        print(f"not even: {', '.join(counts.index[~counts.even])}")
+
+    placed, unplaced = place_localizers(cache, read_localizers(cache.paths.localizers_csv))
+    cached = series[series.n_slices.notna()]
+    positions = {uid: cache.position_mm(uid) for uid in cached.SeriesInstanceUID}
+    positives = positive_spots(cached, placed, positions)
+    negatives = negative_spots(cached, positives, unplaced, positions, config.negatives, config.safe_mm, config.seed)
+    spots = pd.concat([positives, negatives]).sort_values(["SeriesInstanceUID", "slice"], kind="stable")
+    print(spots.groupby(["fold", "kind"]).size().unstack(fill_value=0).to_string())
+    print(f"{len(unplaced)} localizers without a place, {len(series) - len(cached)} series that are not in the cache")
+
+    write_csv(series, config.data_dir / f"train_{config.folds}_folds.csv")
+    write_csv(spots, config.data_dir / f"train_stage1_{config.folds}_folds.csv")
+    write_csv(unplaced, config.data_dir / "localizer_errors.csv")
+
+
+if __name__ == "__main__":
+    run_script(main, FoldsConfig, __doc__)

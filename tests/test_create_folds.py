@@ -1,0 +1,69 @@
+"""create_folds.py from DICOM files to the three tables."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aneurysm.data.preprocess import CacheSettings, preprocess_series
+from aneurysm.data.tables import write_tables
+from aneurysm.labels import LABELS
+from aneurysm.paths import DataPaths
+from tests.dicom_writer import write_stack
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory) -> Path:
+    """Six series of two patients each, the first three positive; s5 has no files, and s2's localizer no image."""
+    root = tmp_path_factory.mktemp("data")
+    volume = np.full((60, 32, 32), 1000, np.int16)
+    uids = [f"s{i}" for i in range(6)]
+    for i, uid in enumerate(uids[:5]):
+        sop_uids = write_stack(root / "series" / uid, volume, spacing=(3.0, 6.0, 6.0), PatientID=f"p{i // 2}")
+    outcomes = [preprocess_series(root, uid, CacheSettings(head_mm=0), slices=False) for uid in uids]
+    train = pd.DataFrame({"SeriesInstanceUID": uids, "Modality": "MRA", "PatientSex": "Female"})
+    train[list(LABELS)] = 0
+    train.loc[:2, ["Basilar Tip", "Aneurysm Present"]] = 1
+    train.to_csv(root / "train.csv", index=False)
+    write_tables(DataPaths(root), outcomes)
+    marked = {"s0": sop_uids[30], "s1": sop_uids[30], "s2": "1.2"}
+    rows = [(uid, sop_uid, "{'x': 10, 'y': 12}", "Basilar Tip") for uid, sop_uid in marked.items()]
+    table = pd.DataFrame(rows, columns=["SeriesInstanceUID", "SOPInstanceUID", "coordinates", "location"])
+    table.to_csv(root / "train_localizers.csv", index=False)
+    return root
+
+
+def run(data_dir: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "create_folds.py", "--data_dir", str(data_dir), "--folds", "2", "--safe_mm", "15"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_tables_hold_every_series_its_fold_and_its_spots(data_dir):
+    result = run(data_dir)
+    assert result.returncode == 0, result.stderr
+    assert "1 localizers without a place, 1 series that are not in the cache" in result.stdout
+    folds = pd.read_csv(data_dir / "train_2_folds.csv").set_index("SeriesInstanceUID")
+    assert folds.index.tolist() == [f"s{i}" for i in range(6)]
+    assert folds.fold["s0"] == folds.fold["s1"] and folds.fold["s2"] == folds.fold["s3"]
+    spots = pd.read_csv(data_dir / "train_stage1_2_folds.csv")
+    positives = spots[spots.kind == "positive"]
+    assert positives.SeriesInstanceUID.tolist() == ["s0", "s1"] and positives.slice.tolist() == [30, 30]
+    assert (positives.location == "Basilar Tip").all() and (positives.modality == "MRA").all()
+    assert set(spots.SeriesInstanceUID[spots.kind == "negative"]) <= {"s0", "s1", "s3", "s4"}
+    assert (spots.fold == folds.fold[spots.SeriesInstanceUID].to_numpy()).all()
+
+
+def test_a_localizer_without_a_place_is_a_row_that_says_why(data_dir):
+    run(data_dir)
+    errors = pd.read_csv(data_dir / "localizer_errors.csv")
+    assert errors.SeriesInstanceUID.tolist() == ["s2"] and errors.error[0] == "no image 1.2 in the series"
+
+
+def test_a_missing_file_is_named(tmp_path):
+    result = run(tmp_path)
+    assert result.returncode == 1 and "train.csv: not there" in result.stderr and "Traceback" not in result.stderr
