@@ -1,0 +1,103 @@
+"""The competition's score: half the AUC of Aneurysm Present, half the mean AUC of the 13 locations.
+
+A label without a positive or without a negative has no AUC: it is NaN, left out of the mean, and said by name.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from aneurysm.labels import LABELS, PRESENT
+
+QUANTILES = (0.025, 0.975)
+CHUNK = 64  # bootstrap samples at a time
+
+
+def label_aucs(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """(14,) area under the ROC curve of each label; NaN where a label has no positive or no negative.
+
+    truth (series, 14) 0 or 1, predicted (series, 14) any finite scores, both in the order of LABELS.
+    Raises ValueError for another shape, and naming the label where a score is NaN or infinite.
+    """
+    _check(truth, predicted)
+    decidable = _decidable(truth)
+    columns = zip(truth.T, predicted.T, decidable, strict=True)
+    return np.array([roc_auc_score(y, p) if ok else np.nan for y, p, ok in columns])
+
+
+def weighted_score(aucs: np.ndarray) -> float:
+    """Half the AUC of Aneurysm Present plus half the mean of the others that have one; NaN where either is missing.
+
+    aucs (..., 14) in the order of LABELS; the result has the shape of what stands before the 14.
+    """
+    others, present = aucs[..., :-1], aucs[..., -1]
+    known = np.isfinite(others)
+    n_known = known.sum(axis=-1)
+    mean = np.where(known, others, 0).sum(axis=-1) / np.where(n_known, n_known, np.nan)
+    return 0.5 * present + 0.5 * mean
+
+
+def bootstrap_aucs(truth: np.ndarray, predicted: np.ndarray, n_samples: int = 1000, seed: int = 0) -> np.ndarray:
+    """(n_samples, 14) AUCs of series drawn with replacement; NaN where a sample lacks a positive or a negative."""
+    _check(truth, predicted)
+    rng = np.random.default_rng(seed)
+    n_series = len(truth)
+    chunks = []
+    for start in range(0, n_samples, CHUNK):
+        n = min(CHUNK, n_samples - start)
+        drawn = rng.integers(0, n_series, (n, n_series))
+        times = np.stack([np.bincount(row, minlength=n_series) for row in drawn])
+        columns = zip(truth.T, predicted.T, strict=True)
+        chunks.append(np.stack([_weighted_aucs(y, p, times) for y, p in columns], axis=1))
+    return np.concatenate(chunks)
+
+
+def score_table(truth: np.ndarray, predicted: np.ndarray, n_samples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """One row per label and, last, one for the weighted score: positives, series, auc and its 95 % bootstrap interval.
+
+    A label that has no AUC shows NaN; `left_out` names these.
+    """
+    aucs = label_aucs(truth, predicted)
+    samples = bootstrap_aucs(truth, predicted, n_samples, seed)
+    aucs = np.append(aucs, weighted_score(aucs))
+    samples = np.column_stack([samples, weighted_score(samples)])
+    enough = np.isfinite(samples).sum(axis=0) > 0
+    low, high = (np.where(enough, np.nanquantile(np.where(enough, samples, 0), q, axis=0), np.nan) for q in QUANTILES)
+    positives = np.append(truth.sum(axis=0), truth[:, LABELS.index(PRESENT)].sum()).astype(int)
+    return pd.DataFrame(
+        {"positives": positives, "series": len(truth), "auc": aucs, "low": low, "high": high},
+        index=pd.Index([*LABELS, "Weighted score"], name="label"),
+    )
+
+
+def left_out(truth: np.ndarray) -> list[str]:
+    """Labels that have no AUC in this selection of series."""
+    return [label for label, ok in zip(LABELS, _decidable(truth), strict=True) if not ok]
+
+
+def _decidable(truth: np.ndarray) -> np.ndarray:
+    return (truth.min(axis=0) == 0) & (truth.max(axis=0) == 1)
+
+
+def _check(truth: np.ndarray, predicted: np.ndarray) -> None:
+    expected = (len(truth), len(LABELS))
+    if truth.shape != expected or predicted.shape != expected or len(truth) == 0:
+        raise ValueError(f"expected two tables of (series, {len(LABELS)}), found {truth.shape} and {predicted.shape}")
+    bad = ~np.isfinite(predicted).all(axis=0)
+    if bad.any():
+        raise ValueError(f"expected finite predictions, found NaN or infinity for {LABELS[int(np.argmax(bad))]}")
+
+
+def _weighted_aucs(truth: np.ndarray, predicted: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """(samples,) chance that a positive outranks a negative, ties half; series i counts times[sample, i] times."""
+    order = np.argsort(predicted, kind="stable")
+    positive = times[:, order] * truth[order]
+    negative = times[:, order] * (1 - truth[order])
+    starts = np.flatnonzero(np.diff(predicted[order], prepend=np.nan) != 0)  # the first of each run of equal scores
+    positive, negative = (np.add.reduceat(counts, starts, axis=1) for counts in (positive, negative))
+    below = np.cumsum(negative, axis=1) - negative
+    pairs = positive.sum(axis=1) * negative.sum(axis=1)
+    won = (positive * (below + 0.5 * negative)).sum(axis=1)
+    return np.divide(won, pairs, out=np.full(len(times), np.nan), where=pairs > 0)
