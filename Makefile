@@ -23,6 +23,7 @@ $(VENV)/installed: requirements.txt pyproject.toml
 demo: install
 	$(RUN) make_phantoms.py --out $(DEMO) --n_series $(DEMO_SERIES) --seed 0 --workers $(WORKERS)
 	$(RUN) preprocess_data.py --data_dir $(DEMO) --slices false --workers $(WORKERS)
+	$(RUN) create_folds.py --data_dir $(DEMO)
 	$(RUN) scripts/figures.py --data_dir $(DEMO) --out $(DEMO)
 	@echo "Look at $(DEMO)/phantoms.png"
 

@@ -1,0 +1,59 @@
+"""Which samples are seen when: decided by seed and epoch alone, whatever the number of processes and workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from aneurysm.training.distributed import World
+
+Key = tuple[int, int]  # epoch and sample number
+
+
+class EpochBatches(Sampler):
+    """The batches of this process for one epoch, as lists of (epoch, sample).
+
+    A step's `batch_size` samples are the same for any number of processes; each gets its share, in `accumulate`
+    parts. What does not fill a step is left for another epoch.
+    """
+
+    def __init__(self, n_samples: int, batch_size: int, accumulate: int, world: World, seed: int):
+        self.part, rest = divmod(batch_size, accumulate * world.size)
+        if rest or self.part == 0:
+            raise ValueError(f"batch_size {batch_size}: expected a multiple of {world.size} processes x {accumulate}")
+        if n_samples < batch_size:
+            raise ValueError(f"expected at least one batch of {batch_size} samples, found {n_samples}")
+        self.n_samples, self.batch_size, self.accumulate = n_samples, batch_size, accumulate
+        self.world, self.seed, self.epoch = world, seed, 0
+
+    @property
+    def n_steps(self) -> int:
+        """Optimizer steps of an epoch."""
+        return self.n_samples // self.batch_size
+
+    def __len__(self) -> int:
+        return self.n_steps * self.accumulate
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_samples)
+        for step in range(self.n_steps):
+            for turn in range(self.accumulate):
+                first = step * self.batch_size + (turn * self.world.size + self.world.rank) * self.part
+                yield [(self.epoch, int(i)) for i in order[first : first + self.part]]
+
+
+def training_loader(dataset: Dataset, batches: EpochBatches, workers: int) -> DataLoader:
+    """Batches of `dataset`, whose items are asked for by (epoch, sample) and must depend on these two alone."""
+    keep = {"persistent_workers": True, "prefetch_factor": 4} if workers else {}
+    pin = batches.world.device.type == "cuda"
+    return DataLoader(
+        dataset, batch_sampler=batches, num_workers=workers, pin_memory=pin, worker_init_fn=one_thread, **keep
+    )
+
+
+def one_thread(_: int) -> None:
+    """A worker process is one of many: it takes one thread."""
+    torch.set_num_threads(1)

@@ -1,0 +1,56 @@
+"""Checkpoints: weights with everything needed to know and to use them; read back with weights_only."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from aneurysm.labels import LABELS
+from aneurysm.paths import written_whole
+
+
+def save_checkpoint(path: Path, model: nn.Module, config: dict[str, Any], scores: dict[str, float], epoch: int) -> None:
+    """Weights, config, labels, scores, epoch and git commit; whole or not at all."""
+    content = {
+        "weights": model.state_dict(),
+        "config": config,
+        "labels": list(LABELS),
+        "scores": scores,
+        "epoch": epoch,
+        "commit": git_commit(),
+    }
+    save_state(path, content)
+
+
+def save_state(path: Path, content: dict[str, Any]) -> None:
+    """Tensors, numbers, texts, lists and dicts; whole or not at all."""
+    with written_whole(path) as beside:
+        torch.save(content, beside)
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """What save_checkpoint or save_state wrote; nothing but tensors and plain values is unpickled.
+
+    Raises ValueError naming the file where it is missing or made with other labels.
+    """
+    if not path.exists():
+        raise ValueError(f"{path}: no such checkpoint")
+    content = torch.load(path, map_location=device, weights_only=True)
+    if "labels" in content and content["labels"] != list(LABELS):
+        raise ValueError(f"{path}: expected the labels {LABELS}, found {content['labels']}")
+    return content
+
+
+@cache
+def git_commit() -> str:
+    """The commit of the code that runs, or `unknown` outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

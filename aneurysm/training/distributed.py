@@ -1,0 +1,66 @@
+"""One process or several (torchrun): who this process is, and what all of them gather."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all: rank 0 writes files and prints."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model, with gradients averaged over all processes where there are several."""
+        if self.size == 1:
+            return model
+        return DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)
+
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """(rows of all processes, ...) in the order of the ranks; every process gets all of them."""
+        if self.size == 1:
+            return rows
+        parts: list = [None] * self.size
+        distributed.all_gather_object(parts, rows)
+        return np.concatenate(parts)
+
+    def wait(self) -> None:
+        """Returns when every process has come here."""
+        if self.size > 1:
+            distributed.barrier()
+
+
+def join_world(device: str = "auto") -> World:
+    """The world that torchrun describes in the environment, or one process alone.
+
+    `device` is auto, cpu or cuda; with several GPUs each process takes its own.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    size, rank, local = (int(os.environ.get(name, default)) for name, default in
+                         (("WORLD_SIZE", 1), ("RANK", 0), ("LOCAL_RANK", 0)))  # fmt: skip
+    place = torch.device(device, local) if device == "cuda" else torch.device(device)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    if size > 1 and not distributed.is_initialized():
+        distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    return World(rank, size, place)
+
+
+def leave_world() -> None:
+    """Ends the talk between processes; does nothing where there is one."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -1,0 +1,80 @@
+"""A tiny training run for tests, as a script: torchrun and a killer need a process of its own.
+
+python tests/small_training.py FOLDER [--resume] [--epochs N] [--pause SECONDS]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from aneurysm.training.distributed import World, join_world, leave_world
+from aneurysm.training.fit import TrainingConfig, fit
+
+N_TRAIN, N_HELD_OUT = 64, 200
+
+
+class Points(Dataset):
+    """Noisy 6-vectors, labelled by whether the first two numbers have one sign; noise depends on epoch and sample."""
+
+    def __init__(self, n: int, seed: int):
+        rng = np.random.default_rng(seed)
+        self.points = rng.normal(size=(n, 6)).astype(np.float32)
+        self.labels = (self.points[:, 0] * self.points[:, 1] > 0).astype(np.float32)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor]:
+        epoch, i = key
+        noise = np.random.default_rng([epoch, i]).normal(0, 0.1, 6).astype(np.float32)
+        return {"x": torch.from_numpy(self.points[i] + noise), "y": torch.tensor(self.labels[i])}
+
+
+def make_model(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(6, 24), nn.LayerNorm(24), nn.ReLU(), nn.Linear(24, 1))
+
+
+def loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    return functional.binary_cross_entropy_with_logits(model(batch["x"])[:, 0], batch["y"])
+
+
+def train(folder: Path, config: TrainingConfig, world: World, resume: bool = False, pause: float = 0.0) -> dict:
+    held_out = Points(N_HELD_OUT, seed=1)
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        """Each process scores its share; all compute the AUC of all."""
+        own = slice(world.rank, None, world.size)
+        with torch.no_grad():
+            scores = model(torch.from_numpy(held_out.points[own]))[:, 0].numpy()
+        labels = world.gather(held_out.labels[own])
+        time.sleep(pause)
+        return {"score": float(roc_auc_score(labels, world.gather(scores)))}
+
+    return fit(make_model(), Points(N_TRAIN, seed=0), loss, evaluate, config, folder, world, resume=resume)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--pause", type=float, default=0.0)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    config = TrainingConfig(epochs=args.epochs, batch_size=16, lr=0.02, ema_decay=0.9, workers=0, precision="fp32")
+    train(args.folder, config, join_world("cpu"), args.resume, args.pause)
+    leave_world()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""The training loop: it learns, it can be killed, it does the same with two processes as with one."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from aneurysm.training import fit as fit_module
+from aneurysm.training.batches import EpochBatches
+from aneurysm.training.checkpoint import load_checkpoint, save_state
+from aneurysm.training.distributed import World
+from aneurysm.training.fit import TrainingConfig
+from aneurysm.training.precision import choose_precision
+from tests.small_training import train
+
+ROOT = Path(__file__).parents[1]
+ALONE = World(0, 1, torch.device("cpu"))
+CONFIG = TrainingConfig(epochs=6, batch_size=16, lr=0.02, ema_decay=0.9, workers=0, precision="fp32")
+
+
+def script(folder: Path, *args: str, processes: int = 1) -> list[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    return [sys.executable, *launcher, "tests/small_training.py", str(folder), *args]
+
+
+def run(folder: Path, *args: str, processes: int = 1) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = script(folder, *args, processes=processes)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+def weights(folder: Path, name: str = "last.pth") -> dict[str, torch.Tensor]:
+    return load_checkpoint(folder / name)["weights"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run(folder)
+    return folder
+
+
+def test_the_held_out_score_rises_and_the_history_tells_it(tmp_path):
+    scores = train(tmp_path, replace(CONFIG, epochs=30), ALONE)
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert history.epoch.tolist() == list(range(1, 31)) and history.score.iloc[-1] == scores["score"]
+    assert scores["score"] > 0.8 > history.score[0] and history.loss.iloc[-1] < 0.7 * history.loss[0]
+    assert (tmp_path / "history.png").stat().st_size > 5000
+
+
+def test_a_run_killed_and_resumed_ends_with_the_weights_of_an_undisturbed_one(tmp_path, undisturbed):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(script(tmp_path, "--pause", "0.5"), cwd=ROOT, env=environment)
+    while process.poll() is None and not (tmp_path / "resume.pth").exists():
+        time.sleep(0.01)
+    time.sleep(0.6)  # into a later epoch
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    reached = load_checkpoint(tmp_path / "resume.pth")["run"]["epoch"]
+    assert 1 <= reached < 6, "the kill came too late to test anything"
+    run(tmp_path, "--resume")
+    expected, found = weights(undisturbed), weights(tmp_path)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    told = [pd.read_csv(folder / "history.csv")[["epoch", "loss", "score"]] for folder in (undisturbed, tmp_path)]
+    pd.testing.assert_frame_equal(*told)
+
+
+def test_two_processes_train_and_evaluate_like_one(tmp_path, undisturbed):
+    run(tmp_path, processes=2)
+    one, two = (pd.read_csv(folder / "history.csv") for folder in (undisturbed, tmp_path))
+    assert np.abs(one.loss - two.loss).max() < 1e-4 and np.abs(one.score - two.score).max() < 1e-4
+    expected, found = weights(undisturbed), weights(tmp_path)
+    assert all(torch.allclose(expected[name], found[name], atol=1e-4) for name in expected)
+
+
+def test_accumulated_parts_train_like_whole_batches(tmp_path):
+    for parts in (1, 4):
+        train(tmp_path / str(parts), replace(CONFIG, accumulate=parts), ALONE)
+    whole, parts = weights(tmp_path / "1"), weights(tmp_path / "4")
+    assert all(torch.allclose(whole[name], parts[name], atol=1e-4) for name in whole)
+
+
+def test_a_step_holds_the_same_samples_for_any_number_of_processes():
+    def steps(size: int, accumulate: int) -> list[set]:
+        parts = [list(EpochBatches(50, 12, accumulate, World(r, size, torch.device("cpu")), 5)) for r in range(size)]
+        return [{key for own in parts for part in own[i : i + accumulate] for key in part}
+                for i in range(0, len(parts[0]), accumulate)]  # fmt: skip
+
+    assert steps(1, 1) == steps(2, 1) == steps(3, 2) and [len(s) for s in steps(1, 1)] == [12] * 4
+
+
+def test_each_epoch_has_an_order_of_its_own():
+    batches = EpochBatches(50, 10, 1, ALONE, 5)
+    first = [i for batch in batches for _, i in batch]
+    batches.epoch = 1
+    second = [i for batch in batches for _, i in batch]
+    assert sorted(first) == sorted(second) == list(range(50)) and first != second
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(10, 4), (2, 4), (64, 1)])
+def test_a_batch_that_cannot_be_shared_out_is_refused(batch_size, accumulate):
+    with pytest.raises(ValueError, match="expected"):
+        EpochBatches(50, batch_size, accumulate, ALONE, 0)
+
+
+def test_best_is_kept_only_when_better_and_a_nan_score_never_wins(tmp_path, capsys):
+    told = iter([0.6, math.nan, 0.7, 0.65])
+
+    def evaluate(model):
+        return {"score": next(told)}
+
+    from tests.small_training import Points, loss, make_model
+
+    config = replace(CONFIG, epochs=4)
+    scores = fit_module.fit(make_model(), Points(64, 0), loss, evaluate, config, tmp_path, ALONE)
+    best = load_checkpoint(tmp_path / "best.pth")
+    assert best["epoch"] == 3 and best["scores"] == {"score": 0.7} and best["config"]["optimistic"]
+    assert load_checkpoint(tmp_path / "last.pth")["epoch"] == 4 and scores == {"score": 0.65}
+    assert "epoch 2: the score is NaN" in capsys.readouterr().out
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_says_so(tmp_path):
+    from tests.small_training import Points, make_model
+
+    with pytest.raises(ValueError, match="epoch 1: the loss is nan"):
+        fit_module.fit(make_model(), Points(64, 0), lambda model, batch: model(batch["x"]).mean() * math.nan,
+                       lambda model: {}, CONFIG, tmp_path, ALONE)  # fmt: skip
+
+
+def test_the_average_of_a_constant_is_that_constant_and_follows_a_change():
+    update = fit_module._average(0.5)
+    average, current = [torch.tensor([1.0])], [torch.tensor([3.0])]
+    update(average, current, 100)
+    assert average[0].item() == pytest.approx(2.0)  # 0.5 * 1 + 0.5 * 3
+    update(average, current, 0)
+    assert average[0].item() == pytest.approx(0.1 * 2 + 0.9 * 3)  # decay (1 + 0) / (10 + 0) at the first step
+
+
+def test_a_checkpoint_of_other_labels_or_none_is_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match="none.pth: no such checkpoint"):
+        load_checkpoint(tmp_path / "none.pth")
+    save_state(tmp_path / "other.pth", {"labels": ["a", "b"], "weights": {}})
+    with pytest.raises(ValueError, match="other.pth: expected the labels"):
+        load_checkpoint(tmp_path / "other.pth")
+
+
+def test_precision_is_what_was_asked_for_and_a_wrong_name_is_refused():
+    cpu = torch.device("cpu")
+    with choose_precision(cpu, "bf16").autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+    with choose_precision(cpu, "fp32").autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+    assert not choose_precision(cpu, "bf16").scaler().is_enabled()
+    with pytest.raises(ValueError, match="expected one of auto, bf16"):
+        choose_precision(cpu, "fp8")
