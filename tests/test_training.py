@@ -83,6 +83,11 @@ def test_two_processes_train_and_evaluate_like_one(tmp_path, undisturbed):
     assert all(torch.allclose(expected[name], found[name], atol=1e-4) for name in expected)
 
 
+def test_the_learning_rate_rises_to_its_height_in_the_warm_up_and_ends_at_nothing(undisturbed):
+    rates = pd.read_csv(undisturbed / "history.csv").lr
+    assert rates[0] == pytest.approx(0.02) and (rates.diff()[1:] < 0).all() and rates[5] < 0.02 * 0.01
+
+
 def test_accumulated_parts_train_like_whole_batches(tmp_path):
     for parts in (1, 4):
         train(tmp_path / str(parts), replace(CONFIG, accumulate=parts), ALONE)

@@ -158,8 +158,9 @@ def _start(model: nn.Module, config: TrainingConfig, steps_per_epoch: int, world
         model = model.to(memory_format=torch.channels_last)
     optimizer = create_optimizer_v2(model, config.optimizer, config.lr, config.weight_decay)
     scheduler, _ = create_scheduler_v2(
-        optimizer, config.schedule, config.epochs, warmup_epochs=config.warmup_epochs, warmup_lr=config.lr / 100,
-        warmup_prefix=True, step_on_epochs=False, updates_per_epoch=steps_per_epoch,
+        optimizer, config.schedule, max(1, config.epochs - config.warmup_epochs),  # so that the last step is its end
+        warmup_epochs=config.warmup_epochs, warmup_lr=config.lr / 100, warmup_prefix=True,
+        step_on_epochs=False, updates_per_epoch=steps_per_epoch,
     )  # fmt: skip
     ema = AveragedModel(model, multi_avg_fn=_average(config.ema_decay), use_buffers=True) if config.ema_decay else None
     return Run(model, ema, optimizer, scheduler, choose_precision(world.device, config.precision).scaler())

@@ -72,13 +72,13 @@ def plot_history(history: pd.DataFrame, path: Path) -> None:
 
 
 def _tensorboard(folder: Path) -> Any:
-    from torch.utils.tensorboard import SummaryWriter  # pip install tensorboard
+    from torch.utils.tensorboard import SummaryWriter  # an extra: pip install -e .[tracking]
 
     return SummaryWriter(folder / "tensorboard")
 
 
 def _wandb(folder: Path, config: dict[str, Any]) -> Any:
-    import wandb  # pip install wandb; WANDB_MODE=offline works without internet
+    import wandb  # the same extra; WANDB_MODE=offline works without internet
 
     return wandb.init(
         project="aneurysm", dir=folder, config=config, id=folder.as_posix().replace("/", "-"), resume="allow"
