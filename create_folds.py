@@ -57,7 +57,7 @@ def main(config: FoldsConfig) -> None:
 
     write_csv(series, config.data_dir / f"train_{config.folds}_folds.csv")
     write_csv(spots, config.data_dir / f"train_stage1_{config.folds}_folds.csv")
-    write_csv(unplaced, config.data_dir / "localizer_errors.csv")
+    write_csv(unplaced, cache.paths.localizer_errors_csv)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
-
-from jsonargparse import ArgumentParser, set_parsing_settings
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
 
 Config = TypeVar("Config")
 
@@ -24,12 +23,29 @@ def parse_config(config_class: type[Config], script_doc: str, args: list[str] | 
     Every field of `config_class` is a flag of the same name, and the string literal below it is its help.
     `script_doc` is the script's docstring, shown above the flags; `args` replaces sys.argv[1:].
     """
+    from jsonargparse import ArgumentParser, set_parsing_settings
+
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(description=script_doc, formatter_class=_formatter())
     parser.add_argument("--config", action="config", help="a YAML preset; flags given after it win")
     parser.add_class_arguments(config_class, as_group=False)
-    settings = parser.parse_args(args)
+    settings = parser.instantiate_classes(parser.parse_args(args))
     return config_class(**{k: v for k, v in vars(settings).items() if k != "config"})
+
+
+def from_saved(config_class: type[Config], saved: dict[str, Any]) -> Config:
+    """The configuration that `dataclasses.asdict` made a dict of, and a file kept; ValueError for an unknown name."""
+    types = get_type_hints(config_class)
+    unknown = set(saved) - set(types)
+    if unknown:
+        raise ValueError(f"{config_class.__name__}: expected {', '.join(types)}, found {', '.join(sorted(unknown))}")
+    values = {name: from_saved(types[name], v) if is_dataclass(types[name]) else v for name, v in saved.items()}
+    return config_class(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+
+def only(config_class: type[Config], config: Any) -> Config:
+    """The part of a script's configuration that `config_class`, which its own class inherits from, describes."""
+    return config_class(**{field.name: getattr(config, field.name) for field in fields(config_class)})
 
 
 def _formatter() -> type:

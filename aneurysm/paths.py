@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator
@@ -49,8 +50,54 @@ class DataPaths:
         return self.root / "slices.parquet"
 
     @property
+    def localizer_errors_csv(self) -> Path:
+        return self.root / "localizer_errors.csv"
+
+    @property
+    def hard_negatives(self) -> Path:
+        return self.root / "hard_negatives.parquet"
+
+    @property
     def preprocess_errors_csv(self) -> Path:
         return self.root / "preprocess_errors.csv"
+
+
+@dataclass(frozen=True)
+class ModelPaths:
+    """What the training scripts leave below the model folder, for one encoder."""
+
+    root: Path
+    encoder: str
+
+    @property
+    def folder(self) -> Path:
+        """<model_dir>/<encoder>/"""
+        return self.root / re.sub(r"[^\w.-]+", "_", self.encoder)
+
+    def fold(self, fold: int | None) -> Path:
+        """fold-<k>/, whose models have not seen fold k; fold-none/ (None) for models of all series"""
+        return self.folder / f"fold-{'none' if fold is None else fold}"
+
+    def stage1(self, fold: int | None) -> Path:
+        """The weights of stage 1 that later steps use."""
+        return self.fold(fold) / "last.pth"
+
+    @classmethod
+    def only_one(cls, root: Path, encoder: str) -> ModelPaths:
+        """Those of `encoder`, or, where that is empty, of the only one in the folder; ValueError where there is no one.
+
+        The name of the folder stands for that of the encoder.
+        """
+        if encoder:
+            return cls(root, encoder)
+        found = sorted({path.parent.name for path in root.glob("*/fold-*")})
+        if len(found) != 1:
+            raise ValueError(f"{root}: expected one encoder or --encoder, found {', '.join(found) or 'none'}")
+        return cls(root, found[0])
+
+    @property
+    def oof_stage1_csv(self) -> Path:
+        return self.folder / "oof_stage1.csv"
 
 
 def files_below(folder: Path) -> list[Path]:

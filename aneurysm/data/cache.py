@@ -22,7 +22,8 @@ class Cache:
     def __init__(self, data_dir: str | Path):
         self.paths = DataPaths(Path(data_dir))
         self._described = lru_cache(maxsize=64)(self._describe)
-        self._laid_out = lru_cache(maxsize=4096)(self._layout)
+        self._laid_out = lru_cache(maxsize=None)(self._layout)
+        self._positions = lru_cache(maxsize=None)(lambda uid: np.array(self._described(uid)["position_mm"]))
 
     def series_uids(self) -> list[str]:
         """All series in the cache, sorted."""
@@ -59,7 +60,7 @@ class Cache:
 
     def position_mm(self, series_uid: str) -> np.ndarray:
         """(slices,) position of each slice along the slice axis, increasing, in patient coordinates."""
-        return np.array(self._described(series_uid)["position_mm"])
+        return self._positions(series_uid)
 
     def mapping(self, series_uid: str) -> Mapping:
         """The way from original images to this cache and back."""

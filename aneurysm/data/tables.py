@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aneurysm.data.preprocess import Outcome
+from aneurysm.data.spots import COLUMNS as SPOT_COLUMNS
 from aneurysm.labels import LABELS
 from aneurysm.paths import DataPaths, written_whole
 
@@ -90,10 +91,39 @@ def labelled_series(paths: DataPaths) -> pd.DataFrame:
     return train.merge(meta, on="SeriesInstanceUID", how="left", validate="one_to_one")
 
 
+def read_folds(data_dir: Path, folds: int) -> pd.DataFrame:
+    """train_{folds}_folds.csv, one row a series; ValueError naming the file where it is missing or damaged."""
+    return _read_made(data_dir / f"train_{folds}_folds.csv", ["SeriesInstanceUID", "fold", "n_slices", *LABELS], folds)
+
+
+def read_spots(data_dir: Path, folds: int) -> pd.DataFrame:
+    """train_stage1_{folds}_folds.csv, one row a spot; ValueError as read_folds."""
+    return _read_made(data_dir / f"train_stage1_{folds}_folds.csv", SPOT_COLUMNS, folds)
+
+
+def chosen_folds(fold: str, folds: int) -> list[int]:
+    """The folds that a script's `--fold` names: one, or `all`. Raises ValueError for anything else."""
+    if fold == "all":
+        return list(range(folds))
+    if not fold.isdigit() or int(fold) >= folds:
+        raise ValueError(f"fold {fold}: expected a number below {folds}, or all")
+    return [int(fold)]
+
+
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Writes a table without its index, whole or not at all."""
     with written_whole(path) as beside:
         table.to_csv(beside, index=False)
+
+
+def _read_made(path: Path, columns: Sequence[str], folds: int) -> pd.DataFrame:
+    if not path.exists():
+        raise ValueError(f"{path}: not there; has create_folds.py run with --folds {folds}?")
+    table = pd.read_csv(path, dtype={"SeriesInstanceUID": str, "patient_id": str, "location": str})
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise ValueError(f"{path}: expected the columns {', '.join(columns)}, found no {', '.join(missing)}")
+    return table
 
 
 def _slice_rows(saved: dict) -> pa.Table:

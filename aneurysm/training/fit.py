@@ -25,7 +25,7 @@ from aneurysm.training.tracking import Tracker
 
 Batch = dict[str, Tensor]
 Loss = Callable[[nn.Module, Batch], Tensor]  # the mean loss of a batch, forward pass included
-Evaluate = Callable[[nn.Module], dict[str, float]]  # scores of the held-out fold, `score` among them
+Evaluate = Callable[[nn.Module], dict[str, float]]  # scores of the held-out fold, `score` among them; or nothing
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ class TrainingConfig:
     """processes that prepare batches; 0 prepares them in the training process"""
     seed: int = 0
     """of weights, order and augmentation"""
+    evaluate_every: int = 1
+    """epochs from one evaluation to the next; the last epoch is always evaluated"""
     tensorboard: bool = False
     """also write TensorBoard events"""
     wandb: bool = False
@@ -138,7 +140,8 @@ def fit(
         mean_loss = _train_epoch(run, forward, loader, loss, config, world)
         run.epoch += 1
         seconds = time.perf_counter() - started
-        scores = evaluate(run.kept.eval())
+        due = run.epoch % config.evaluate_every == 0 or run.epoch == config.epochs
+        scores = evaluate(run.kept.eval()) if due else {}
         if tracker is not None:
             row = {"epoch": run.epoch, "loss": mean_loss, "lr": run.optimizer.param_groups[0]["lr"]}
             tracker.report(row | {"samples_per_s": len(loader) * batches.part * world.size / seconds} | scores)
@@ -220,7 +223,7 @@ def _to_device(batch: Batch, device: torch.device, channels_last: bool) -> Batch
 def _save(run: Run, folder: Path, about: dict[str, Any], scores: dict[str, float], history: list[dict]) -> None:
     """last.pth, best.pth where this epoch is better than all before (a NaN score never is), and resume.pth last."""
     save_checkpoint(folder / "last.pth", run.kept, about, scores, run.epoch)
-    score = scores.get("score", math.nan)
+    score = scores.get("score", -math.inf)  # not every epoch is evaluated
     if math.isnan(score):
         print(f"epoch {run.epoch}: the score is NaN, best.pth stays as it is")
     if score > run.best:

@@ -63,7 +63,8 @@ def plot_history(history: pd.DataFrame, path: Path) -> None:
     for axis, group, title in zip(figure.subplots(1, 2), (losses, [n for n in names if "score" in n or "auc" in n]),
                                   ("loss", "score"), strict=True):  # fmt: skip
         for name in group:
-            axis.plot(history.epoch, history[name], marker="o", ms=3, label=name)
+            known = history[["epoch", name]].dropna()  # not every epoch is evaluated
+            axis.plot(known.epoch, known[name], marker="o", ms=3, label=name)
         axis.set(xlabel="epoch", title=title)
         if group:
             axis.legend(fontsize=7)

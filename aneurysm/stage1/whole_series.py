@@ -1,0 +1,72 @@
+"""Stage 1 over whole series: every slice asked, one table with what was said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from aneurysm.data.cache import Cache
+from aneurysm.labels import LABELS, LOCATIONS
+from aneurysm.stage1.config import InputConfig, Stage1Config
+from aneurysm.stage1.dataset import PlainWindows
+from aneurysm.stage1.predict import Answers, predict_windows
+from aneurysm.stage1.windows import crop_box
+from aneurysm.training.distributed import World
+
+
+def sampled_slices(position_mm: np.ndarray, every_mm: float) -> np.ndarray:
+    """Indices of slices about `every_mm` apart, each once; every slice where they lie farther apart, or for 0."""
+    if every_mm <= 0:
+        return np.arange(len(position_mm))
+    wanted = np.arange(position_mm[0], position_mm[-1] + every_mm / 2, every_mm)
+    return np.unique(np.abs(position_mm[None] - wanted[:, None]).argmin(axis=1))
+
+
+def slice_places(cache: Cache, series_uids: Sequence[str], every_mm: float) -> pd.DataFrame:
+    """One row a slice: SeriesInstanceUID, slice, position_mm, plane, cached_col_mm and cached_row_mm."""
+    parts = []
+    for uid in series_uids:
+        position_mm, meta = cache.position_mm(uid), cache.meta(uid)
+        index = sampled_slices(position_mm, every_mm)
+        part = pd.DataFrame({"SeriesInstanceUID": uid, "slice": index, "position_mm": position_mm[index]})
+        parts.append(part.assign(**{name: meta[name] for name in ("plane", "cached_col_mm", "cached_row_mm")}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def ask_series(
+    model: nn.Module, cache: Cache, places: pd.DataFrame, config: Stage1Config, world: World, bar: str
+) -> pd.DataFrame:
+    """`places` with the 14 probabilities of each slice, and `heat`, `peak_x`, `peak_y` of each location (cache pixels).
+
+    The columns of the latter are named `<location> heat` and so on; NaN where the model has no heatmaps.
+    """
+    windows = PlainWindows(cache, places, config.input)
+    answers = predict_windows(model, windows, config, world, config.training.batch_size, config.training.workers, bar)
+    xy = peaks_in_cache(answers, places, config.input)
+    columns = {name: answers.probability[:, i] for i, name in enumerate(LABELS)}
+    for i, location in enumerate(LOCATIONS):
+        columns[f"{location} heat"] = answers.heat[:, i]
+        columns[f"{location} peak_x"], columns[f"{location} peak_y"] = xy[:, i, 0], xy[:, i, 1]
+    return places.join(pd.DataFrame(columns, index=places.index).astype(np.float32))
+
+
+def peaks_in_cache(answers: Answers, places: pd.DataFrame, config: InputConfig) -> np.ndarray:
+    """(windows, 13, 2) where the heatmaps peak: x, y in pixels of the cache."""
+    boxes = {plane: crop_box(config, plane) for plane in places.plane.unique()}
+    return np.stack([boxes[plane].to_cache(xy) for plane, xy in zip(places.plane, answers.heat_xy, strict=True)])
+
+
+def heat_candidates(slices: pd.DataFrame) -> pd.DataFrame:
+    """One row for each slice and location of ask_series: probability (the heatmap's highest), x, y, location."""
+    kept = ["SeriesInstanceUID", "position_mm", "cached_col_mm", "cached_row_mm"]
+    parts = [
+        slices[kept].assign(
+            probability=slices[f"{location} heat"], x=slices[f"{location} peak_x"], y=slices[f"{location} peak_y"],
+            location=location,
+        )
+        for location in LOCATIONS
+    ]  # fmt: skip
+    return pd.concat(parts, ignore_index=True)

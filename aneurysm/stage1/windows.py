@@ -1,0 +1,79 @@
+"""A window: a slice and its neighbours in millimetres, cut to the vessel region; and points on the way to it and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from aneurysm.data.cache import Cache
+from aneurysm.data.mapping import SIZE
+from aneurysm.stage1.config import InputConfig
+
+
+@dataclass(frozen=True)
+class Box:
+    """The part of the cached slices that a window shows: whole pixels, spread over image_size rows and columns."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    image_size: int
+
+    def to_input(self, points: np.ndarray) -> np.ndarray:
+        """(n, 2) x, y in pixels of the input from those of the cache; edges meet edges."""
+        corner, size = np.array([self.left, self.top]), np.array([self.width, self.height])
+        return (points - corner + 0.5) * self.image_size / size - 0.5
+
+    def to_cache(self, points: np.ndarray) -> np.ndarray:
+        """(n, 2) x, y in pixels of the cache from those of the input."""
+        corner, size = np.array([self.left, self.top]), np.array([self.width, self.height])
+        return (points + 0.5) * size / self.image_size - 0.5 + corner
+
+    @property
+    def part(self) -> tuple[slice, slice]:
+        """Rows and columns of a cached slice."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+    def resized(self, part: np.ndarray, nearest: bool = False) -> np.ndarray:
+        """The part of a slice spread over (image_size, image_size); averaged where that is smaller."""
+        smaller = self.image_size < min(self.width, self.height)
+        interpolation = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+        size = (self.image_size, self.image_size)
+        return cv2.resize(part, size, interpolation=cv2.INTER_NEAREST if nearest else interpolation)
+
+
+def crop_box(config: InputConfig, plane: str, shift: tuple[float, float] = (0.0, 0.0)) -> Box:
+    """The vessel region of slices in this plane; `shift` moves it right and down, as shares, as far as it stays inside.
+
+    Raises ValueError where the configured crop is empty or leaves the image.
+    """
+    left, right, top, bottom = crop = config.crop if plane == "axial" else config.crop_upright
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise ValueError(f"crop: expected left < right and top < bottom between 0 and 1, found {crop}")
+    width, height = round((right - left) * SIZE), round((bottom - top) * SIZE)
+    x = round(np.clip((left + shift[0]) * SIZE, 0, SIZE - width))
+    y = round(np.clip((top + shift[1]) * SIZE, 0, SIZE - height))
+    return Box(x, y, width, height, config.image_size)
+
+
+def neighbours(position_mm: np.ndarray, index: int, neighbour_mm: float) -> tuple[int, int, int]:
+    """The slices nearest to neighbour_mm below and above, at least one slice away; the slice itself at an end.
+
+    position_mm (slices,) increasing. Returns (below, index, above).
+    """
+    below = int(np.abs(position_mm - (position_mm[index] - neighbour_mm)).argmin())
+    above = int(np.abs(position_mm - (position_mm[index] + neighbour_mm)).argmin())
+    return min(below, max(index - 1, 0)), index, max(above, min(index + 1, len(position_mm) - 1))
+
+
+def read_window(cache: Cache, series_uid: str, index: int, neighbour_mm: float, box: Box) -> np.ndarray:
+    """(image_size, image_size, 3) float32 in [0, 1]: channels below, at and above a slice. Raises as Cache.window."""
+    slices = cache.window(series_uid, neighbours(cache.position_mm(series_uid), index, neighbour_mm))
+    return cv2.merge([box.resized(_to_float32(image[box.part])) for image in slices])
+
+
+def _to_float32(image: np.ndarray) -> np.ndarray:
+    return cv2.convertFp16(np.ascontiguousarray(image).view(np.int16))  # ten times as fast as numpy's cast

