@@ -1,0 +1,74 @@
+"""Left and right exchanged: of a training sample, and of images and outputs at test time.
+
+In axial and coronal images the patient's left-right axis runs along the columns; in sagittal ones it is the slice
+axis, so that the window's three slices change their order and the columns stay. Each function is its own inverse.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+
+from aneurysm.data.geometry import CANONICAL
+from aneurysm.labels import LOCATIONS, MIRROR
+from aneurysm.stage1.sample import Sample
+
+Array = TypeVar("Array")  # numpy array or torch tensor: both are indexed by lists in the same way
+
+LABEL_ORDER = list(MIRROR)
+LOCATION_ORDER = LABEL_ORDER[: len(LOCATIONS)]
+VESSEL_ORDER = np.array([0, *(1 + i for i in LOCATION_ORDER)], np.uint8)
+
+
+def left_right_in_columns(plane: str) -> bool:
+    """Whether the patient's left-right axis runs along the columns of canonical images, not across the slices.
+
+    Raises ValueError where `plane` is none of axial, coronal, sagittal.
+    """
+    if plane not in CANONICAL:
+        raise ValueError(f"plane {plane!r}: expected one of {', '.join(CANONICAL)}")
+    return CANONICAL[plane][2][0] == 0
+
+
+def mirror(sample: Sample, plane: str) -> Sample:
+    """The sample of the same head with left and right exchanged; shapes and value ranges stay."""
+    points, vessels = sample.points.copy(), sample.vessels
+    if left_right_in_columns(plane):
+        image = sample.image[:, ::-1]
+        points[:, 0] = image.shape[1] - 1 - points[:, 0]
+        vessels = None if vessels is None else vessels[:, ::-1]
+    else:
+        image = sample.image[:, :, ::-1]
+    return replace(
+        sample,
+        image=np.ascontiguousarray(image),
+        labels=sample.labels[LABEL_ORDER],
+        points=points,
+        point_locations=np.array(LOCATION_ORDER)[sample.point_locations],
+        vessels=None if vessels is None else VESSEL_ORDER[vessels],
+    )
+
+
+def mirror_images(images: Array, plane: str) -> Array:
+    """(..., 3, rows, columns) windows of the head with left and right exchanged."""
+    return _flip_columns(images) if left_right_in_columns(plane) else images[..., [2, 1, 0], :, :]
+
+
+def mirror_logits(logits: Array) -> Array:
+    """(..., 14) outputs for mirrored windows, as outputs for the windows themselves: left and right are exchanged."""
+    return logits[..., LABEL_ORDER]
+
+
+def mirror_heatmaps(heatmaps: Array, plane: str) -> Array:
+    """(..., 13, rows, columns) heatmaps of mirrored windows, as heatmaps of the windows themselves.
+
+    Pixels meet exactly where the image's columns are a multiple of the heatmap's.
+    """
+    heatmaps = heatmaps[..., LOCATION_ORDER, :, :]
+    return _flip_columns(heatmaps) if left_right_in_columns(plane) else heatmaps
+
+
+def _flip_columns(array: Array) -> Array:
+    return array[..., list(range(array.shape[-1] - 1, -1, -1))]  # torch has no negative steps
