@@ -44,13 +44,11 @@ def negative_spots(
     """Up to `per_series` slices of each series, at least `safe_mm` from each of its localizers along the slice axis.
 
     Their heights (millimetres below the uppermost slice) are drawn from those of the positives of the same kind and
-    plane, so that height gives nothing away. A series with a localizer that has no place supplies none, nor does a
-    positive series without any localizer: nobody knows where its aneurysm lies.
+    plane, so that height gives nothing away. Series in `barred_series` supply none.
     """
-    barred = set(unplaced.SeriesInstanceUID)
-    barred |= set(series.SeriesInstanceUID[series[PRESENT] == 1]) - set(positives.SeriesInstanceUID)
+    barred = barred_series(series, positives, unplaced)
     heights = _heights(positives, position_mm)
-    marked = {uid: rows.position_mm.to_numpy() for uid, rows in positives.groupby("SeriesInstanceUID")}
+    marked = marked_mm(positives)
     rows = []
     for own in series.itertuples():
         uid = own.SeriesInstanceUID
@@ -62,6 +60,26 @@ def negative_spots(
             where = (index, positions[index], np.nan, np.nan, None)
             rows.append((uid, own.fold, "negative", *where, own.series_type, own.plane))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def barred_series(series: pd.DataFrame, positives: pd.DataFrame, unplaced: pd.DataFrame) -> set[str]:
+    """Series that supply no negatives, since nobody knows where all their aneurysms lie.
+
+    They have a localizer without a place, or are positive without any localizer. `series` has SeriesInstanceUID and
+    Aneurysm Present; `positives` are positive spots and `unplaced` localizers without a place, of any series.
+    """
+    positive = set(series.SeriesInstanceUID[series[PRESENT] == 1])
+    return set(unplaced.SeriesInstanceUID) | positive - set(positives.SeriesInstanceUID)
+
+
+def marked_mm(positives: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Series uid -> positions of its localizers along the slice axis."""
+    return {uid: rows.position_mm.to_numpy() for uid, rows in positives.groupby("SeriesInstanceUID")}
+
+
+def distance_mm(positions: np.ndarray, marks: np.ndarray) -> np.ndarray:
+    """(n,) distance of each position to the nearest of the series' localizers; infinite without any."""
+    return np.abs(positions[:, None] - marks[None]).min(axis=1, initial=np.inf)
 
 
 def _heights(positives: pd.DataFrame, position_mm: Mapping[str, np.ndarray]) -> pd.DataFrame:
@@ -80,14 +98,12 @@ def _draw(heights: pd.DataFrame, own, n: int, rng: np.random.Generator) -> np.nd
     return rng.uniform(0, 180, n)
 
 
-def _safe_slices(
-    positions: np.ndarray, wanted_mm: np.ndarray, marked_mm: np.ndarray, safe_mm: float, n: int
-) -> list[int]:
+def _safe_slices(positions: np.ndarray, wanted_mm: np.ndarray, marks: np.ndarray, safe_mm: float, n: int) -> list[int]:
     """Slices nearest to the first `n` wanted positions that are far enough from every localizer; each once."""
     wanted_mm = wanted_mm[(wanted_mm >= positions[0]) & (wanted_mm <= positions[-1])]
     nearest = np.abs(positions[None] - wanted_mm[:, None]).argmin(axis=1)
-    distance = np.abs(positions[:, None] - marked_mm[None]).min(axis=1, initial=np.inf)
-    return sorted(set(nearest[distance[nearest] >= safe_mm][:n].tolist()))
+    far = distance_mm(positions, marks) >= safe_mm
+    return sorted(set(nearest[far[nearest]][:n].tolist()))
 
 
 def _stream(seed: int, series_uid: str) -> np.random.Generator:
