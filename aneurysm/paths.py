@@ -49,6 +49,11 @@ class DataPaths:
         return self.root / "slices.parquet"
 
     @property
+    def hard_negatives(self) -> Path:
+        """one row per slice: SeriesInstanceUID, slice, probability, position_mm, fold"""
+        return self.root / "hard_negatives.parquet"
+
+    @property
     def preprocess_errors_csv(self) -> Path:
         return self.root / "preprocess_errors.csv"
 
