@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from aneurysm.labels import LABELS, PRESENT
 
 QUANTILES = (0.025, 0.975)
-CHUNK = 64  # bootstrap samples at a time
+CHUNK = 16  # bootstrap samples at a time
 
 
 def label_aucs(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -42,6 +42,7 @@ def weighted_score(aucs: np.ndarray) -> float:
 def bootstrap_aucs(truth: np.ndarray, predicted: np.ndarray, n_samples: int = 1000, seed: int = 0) -> np.ndarray:
     """(n_samples, 14) AUCs of series drawn with replacement; NaN where a sample lacks a positive or a negative."""
     _check(truth, predicted)
+    rankings = [_ranking(*columns) for columns in zip(truth.T, predicted.T, strict=True)]
     rng = np.random.default_rng(seed)
     n_series = len(truth)
     chunks = []
@@ -49,8 +50,7 @@ def bootstrap_aucs(truth: np.ndarray, predicted: np.ndarray, n_samples: int = 10
         n = min(CHUNK, n_samples - start)
         drawn = rng.integers(0, n_series, (n, n_series))
         times = np.stack([np.bincount(row, minlength=n_series) for row in drawn])
-        columns = zip(truth.T, predicted.T, strict=True)
-        chunks.append(np.stack([_weighted_aucs(y, p, times) for y, p in columns], axis=1))
+        chunks.append(np.stack([_weighted_aucs(ranking, times) for ranking in rankings], axis=1))
     return np.concatenate(chunks)
 
 
@@ -90,14 +90,21 @@ def _check(truth: np.ndarray, predicted: np.ndarray) -> None:
         raise ValueError(f"expected finite predictions, found NaN or infinity for {LABELS[int(np.argmax(bad))]}")
 
 
-def _weighted_aucs(truth: np.ndarray, predicted: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """(samples,) chance that a positive outranks a negative, ties half; series i counts times[sample, i] times."""
-    order = np.argsort(predicted, kind="stable")
-    positive = times[:, order] * truth[order]
-    negative = times[:, order] * (1 - truth[order])
-    starts = np.flatnonzero(np.diff(predicted[order], prepend=np.nan) != 0)  # the first of each run of equal scores
-    positive, negative = (np.add.reduceat(counts, starts, axis=1) for counts in (positive, negative))
-    below = np.cumsum(negative, axis=1) - negative
-    pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    won = (positive * (below + 0.5 * negative)).sum(axis=1)
+def _ranking(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Rows of the positives, rows of the negatives from the lowest up, and for each positive, how many negatives lie
+    below it and how many not above it."""
+    positives, negatives = np.flatnonzero(truth == 1), np.flatnonzero(truth == 0)
+    negatives = negatives[np.argsort(predicted[negatives])]
+    below, not_above = (np.searchsorted(predicted[negatives], predicted[positives], side) for side in ("left", "right"))
+    return positives, negatives, below, not_above
+
+
+def _weighted_aucs(ranking: tuple[np.ndarray, ...], times: np.ndarray) -> np.ndarray:
+    """(samples,) chance that a positive outranks a negative, ties half; row i counts times[sample, i] times."""
+    positives, negatives, below, not_above = ranking
+    up_to = np.zeros((len(times), len(negatives) + 1), int)  # [:, k]: times that the k lowest negatives were drawn
+    np.cumsum(times.take(negatives, axis=1), axis=1, out=up_to[:, 1:])
+    positive = times.take(positives, axis=1)
+    won = (positive * (up_to.take(below, axis=1) + up_to.take(not_above, axis=1))).sum(axis=1) / 2
+    pairs = positive.sum(axis=1) * up_to[:, -1]
     return np.divide(won, pairs, out=np.full(len(times), np.nan), where=pairs > 0)
