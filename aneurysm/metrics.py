@@ -108,6 +108,9 @@ def _check(truth: np.ndarray, predicted: np.ndarray) -> None:
     expected = (len(truth), len(LABELS))
     if truth.shape != expected or predicted.shape != expected or len(truth) == 0:
         raise ValueError(f"expected two tables of (series, {len(LABELS)}), found {truth.shape} and {predicted.shape}")
+    neither = ~np.isin(truth, (0, 1)).all(axis=0)
+    if neither.any():
+        raise ValueError(f"expected 0 or 1 as truth, found other values for {LABELS[int(np.argmax(neither))]}")
     bad = ~np.isfinite(predicted).all(axis=0)
     if bad.any():
         raise ValueError(f"expected finite predictions, found NaN or infinity for {LABELS[int(np.argmax(bad))]}")

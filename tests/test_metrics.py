@@ -56,6 +56,15 @@ def test_a_prediction_that_is_no_number_is_refused_by_the_label_s_name(bad):
         label_aucs(truth, predicted)
 
 
+@pytest.mark.parametrize("bad", [np.nan, 0.5, 2])
+def test_a_truth_that_is_not_0_or_1_is_refused_by_the_label_s_name(bad):
+    truth, predicted = tables(30)
+    truth = truth.astype(float)
+    truth[4, 6] = bad
+    with pytest.raises(ValueError, match="found other values for Anterior Communicating Artery"):
+        label_aucs(truth, predicted)
+
+
 def test_tables_of_another_shape_are_refused():
     truth, predicted = tables(30)
     with pytest.raises(ValueError, match=r"expected two tables of \(series, 14\)"):
