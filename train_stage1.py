@@ -51,12 +51,11 @@ def main(config: TrainStage1Config) -> None:
     spots = read_spots(config.data_dir, config.folds)
     path = config.hard_negatives or cache.paths.hard_negatives
     hard = read_hard_negatives(path) if config.hard_negatives or path.exists() else {}
+    stage1 = only(Stage1Config, config)
     folds = [None] if config.train_on_all else chosen_folds(config.fold, config.folds)
     for fold in folds:
         folder = model_paths.fold(fold)
-        train_fold(
-            cache, spots, hard, only(Stage1Config, config), fold, config.encoder_weights, folder, world, config.resume
-        )
+        train_fold(cache, spots, hard, stage1, fold, config.encoder_weights, folder, world, config.resume)
         if world.is_main:
             print(f"{folder / 'last.pth'}")
     leave_world()

@@ -55,6 +55,7 @@ class DataPaths:
 
     @property
     def hard_negatives(self) -> Path:
+        """one row per slice: SeriesInstanceUID, slice, probability, position_mm, fold"""
         return self.root / "hard_negatives.parquet"
 
     @property

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"labels", "paths", "config"},
     {"data", "metrics"},
+    {"scores"},
     {"training"},
     {"stage1", "stage2", "volume3d"},
     {"report", "inference"},

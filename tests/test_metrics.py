@@ -56,6 +56,15 @@ def test_a_prediction_that_is_no_number_is_refused_by_the_label_s_name(bad):
         label_aucs(truth, predicted)
 
 
+@pytest.mark.parametrize("bad", [np.nan, 0.5, 2])
+def test_a_truth_that_is_not_0_or_1_is_refused_by_the_label_s_name(bad):
+    truth, predicted = tables(30)
+    truth = truth.astype(float)
+    truth[4, 6] = bad
+    with pytest.raises(ValueError, match="found other values for Anterior Communicating Artery"):
+        label_aucs(truth, predicted)
+
+
 def test_tables_of_another_shape_are_refused():
     truth, predicted = tables(30)
     with pytest.raises(ValueError, match=r"expected two tables of \(series, 14\)"):
@@ -78,3 +87,39 @@ def test_the_interval_holds_the_score_and_narrows_with_more_series():
         assert ((table.low <= table.auc) & (table.auc <= table.high)).all()
         widths.append(table.high["Weighted score"] - table.low["Weighted score"])
     assert widths[1] < 0.4 * widths[0]  # four times narrower by the square root law
+
+
+def test_whole_groups_are_drawn_as_scikit_learn_says_of_the_same_draws():
+    truth, predicted = tables(40)
+    groups = [f"series {i // 3}" for i in range(40)]  # the last has one row only
+    members = [np.flatnonzero(np.array(groups) == f"series {i}") for i in range(14)]
+    samples = bootstrap_aucs(truth, predicted, n_samples=4, seed=3, groups=groups)
+    for sample, drawn in zip(samples, np.random.default_rng(3).integers(0, 14, (4, 14)), strict=True):
+        rows = np.concatenate([members[i] for i in drawn])
+        expected = [roc_auc_score(truth[rows, i], predicted[rows, i]) for i in range(14)]
+        assert sample == pytest.approx(expected)
+
+
+def test_two_groups_of_two_by_hand():
+    truth = np.tile([[1], [0], [1], [0]], 14)
+    predicted = np.tile([[0.2], [0.1], [0.3], [0.4]], 14)
+    # a alone: 0.2 > 0.1, all pairs in order; b alone: 0.3 < 0.4, none; both: two of four.
+    samples = bootstrap_aucs(truth, predicted, n_samples=50, groups=["a", "a", "b", "b"])
+    assert set(samples[:, 0]) == {0.0, 0.5, 1.0}
+    alone = bootstrap_aucs(truth, predicted, n_samples=50)
+    assert np.isnan(alone).any(), "rows drawn alone now and then leave no positive or no negative"
+
+
+def test_repeating_every_row_within_its_group_changes_no_interval():
+    truth, predicted = tables(50)
+    once = score_table(truth, predicted, n_samples=50)
+    groups = np.repeat(np.arange(50), 10)
+    tenfold = score_table(truth.repeat(10, axis=0), predicted.repeat(10, axis=0), n_samples=50, groups=groups)
+    assert np.allclose(once[["auc", "low", "high"]], tenfold[["auc", "low", "high"]])
+    assert (tenfold.n == 500).all() and (tenfold.positives == 10 * once.positives).all()
+
+
+@pytest.mark.parametrize("groups", [["a"] * 29, ["a"] * 29 + [None]])
+def test_a_row_without_a_group_is_refused(groups):
+    with pytest.raises(ValueError, match="expected a group for each of 30 rows, found 29"):
+        bootstrap_aucs(*tables(30), groups=groups)

@@ -35,9 +35,8 @@ def _load(encoder: nn.Module, tensors: dict[str, torch.Tensor], source: str) -> 
     own = encoder.state_dict()
     fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
     if not fitting:
-        raise ValueError(
-            f"{source}: expected tensors like {', '.join(list(own)[:3])}, found {', '.join(list(tensors)[:3])}"
-        )
+        expected, found = (", ".join(list(names)[:3]) for names in (own, tensors))
+        raise ValueError(f"{source}: expected tensors like {expected}, found {found}")
     encoder.load_state_dict(fitting, strict=False)
     missing, unused = [n for n in own if n not in fitting], [n for n in tensors if n not in fitting]
     text = f"encoder: {len(fitting)} of {len(own)} tensors from {source}"
@@ -70,7 +69,5 @@ def _in_order(encoder: nn.Module, tensors: list[torch.Tensor]) -> dict[str, torc
     """The package's tensors under timm's names: other names, same order; its last two are ImageNet's classifier."""
     own = encoder.state_dict()
     if [t.shape for t in own.values()] != [t.shape for t in tensors[: len(own)]]:
-        raise ValueError(
-            f"encoder_weights {LITE0}: these are the weights of tf_efficientnet_lite0, not of this encoder"
-        )
+        raise ValueError(f"encoder_weights {LITE0}: expected tf_efficientnet_lite0, whose weights these are")
     return dict(zip(own, tensors, strict=False))

@@ -28,9 +28,7 @@ class Judged:
 
     table: pd.DataFrame  # one row a window: series, fold, slice, modality, plane, 14 probabilities
     truth: np.ndarray  # (windows, 14)
-    peaks: (
-        pd.DataFrame | None
-    )  # one row a positive spot: where the heatmap of its location peaks; None without that head
+    peaks: pd.DataFrame | None  # one row a positive spot: peak of its location's heatmap; None without that head
 
 
 def trained_folds(model_paths: ModelPaths, folds: Sequence[int]) -> list[int]:
@@ -88,7 +86,8 @@ def series_text(slices: pd.DataFrame, series: pd.DataFrame, spots: pd.DataFrame,
     if slices[f"{LOCATIONS[0]} heat"].isna().all():
         return text
     found = series_froc(slices, spots, len(own), cache)
-    return f"{text}\n\nFROC: peaks of the heatmaps within {HIT_MM:g} mm of a localizer\n{found.round(3).to_string(index=False)}"
+    title = f"FROC: peaks of the heatmaps within {HIT_MM:g} mm of a localizer"
+    return f"{text}\n\n{title}\n{found.round(3).to_string(index=False)}"
 
 
 def series_froc(slices: pd.DataFrame, spots: pd.DataFrame, n_series: int, cache: Cache) -> pd.DataFrame:

@@ -78,9 +78,8 @@ def predict_windows(
 ) -> Answers:
     """The answers to all items of `windows`, in their order; several processes share the work and all get them all."""
     own = range(world.rank, len(windows), world.size)
-    rows = [
-        np.column_stack(part) for part in _batches(model, Subset(windows, own), config, world, batch_size, workers, bar)
-    ]
+    batches = _batches(model, Subset(windows, own), config, world, batch_size, workers, bar)
+    rows = [np.column_stack(columns) for columns in batches]
     n_columns = 1 + 14 + 13 + 26
     table = world.gather(np.concatenate(rows) if rows else np.empty((0, n_columns)))
     table = table[np.argsort(table[:, 0])]

@@ -1,4 +1,4 @@
-"""A window: a slice and its neighbours in millimetres, cut to the vessel region; and points on the way to it and back."""
+"""A window: a slice and its neighbours in millimetres, cut to the vessel region; points on the way to it and back."""
 
 from __future__ import annotations
 

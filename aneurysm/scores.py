@@ -1,0 +1,122 @@
+"""A model's result as a person reads it: the AUCs and the score with their intervals, for all cases and by subgroup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from aneurysm.labels import LOCATIONS, PRESENT
+from aneurysm.metrics import left_out, score_table
+
+UNKNOWN = "unknown"  # a subgroup's name where the modality or plane is empty
+
+
+def score_text(
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    subgroups: pd.DataFrame,
+    n_samples: int = 1000,
+    seed: int = 0,
+    groups: Sequence | None = None,
+) -> str:
+    """What an eval script prints: the table of labels, that of subgroups, the labels left out, and how the intervals
+    were drawn; '-' stands for what too few cases leave open.
+
+    truth, predicted (rows, 14) and `groups` as for score_table: the series of each row where rows are windows.
+    `subgroups` (rows, e.g. modality and plane), one column for each way to divide the rows.
+    """
+    labels = score_table(truth, predicted, n_samples, seed, groups)
+    parts = subgroup_table(truth, predicted, subgroups, n_samples, seed, groups)
+    n_drawn = len(truth) if groups is None else pd.Series(groups).nunique()
+    return "\n\n".join(
+        [
+            _label_text(labels),
+            _subgroup_text(parts),
+            "\n".join(_left_out_lines(truth)),
+            f"95 % intervals: {n_samples} bootstrap samples of {n_drawn} series, seed {seed}",
+        ]
+    )
+
+
+def subgroup_table(
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    subgroups: pd.DataFrame,
+    n_samples: int = 1000,
+    seed: int = 0,
+    groups: Sequence | None = None,
+) -> pd.DataFrame:
+    """One row per subgroup, indexed by column and value: n, positives, and the AUC of Aneurysm Present and the weighted
+    score with their 95 % intervals (auc, auc_low, auc_high, score, score_low, score_high).
+
+    `locations` counts those with an AUC: weighted scores over different ones are not to be compared.
+    """
+    if len(subgroups) != len(truth):
+        raise ValueError(f"expected a row of subgroups for each of {len(truth)} cases, found {len(subgroups)}")
+    groups = None if groups is None else np.asarray(groups)
+    rows = []
+    for by, value, own in each_subgroup(subgroups):
+        table = score_table(truth[own], predicted[own], n_samples, seed, None if groups is None else groups[own])
+        present, weighted = table.loc[PRESENT], table.loc["Weighted score"]
+        rows.append({
+            "by": by, "value": value, "n": int(own.sum()), "positives": int(present.positives),
+            "auc": present.auc, "auc_low": present.low, "auc_high": present.high,
+            "score": weighted.auc, "score_low": weighted.low, "score_high": weighted.high,
+            "locations": int(table.auc[list(LOCATIONS)].notna().sum()),
+        })  # fmt: skip
+    return pd.DataFrame(rows).set_index(["by", "value"])
+
+
+def each_subgroup(subgroups: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Column, value, and which rows (rows,) bool have it, for every value of every column; empty ones are 'unknown'."""
+    for by in subgroups:
+        values = subgroups[by].astype(object).where(subgroups[by].notna(), UNKNOWN).astype(str)
+        for value in sorted(values.unique()):
+            yield by, value, (values == value).to_numpy()
+
+
+def _label_text(table: pd.DataFrame) -> str:
+    shown = pd.DataFrame(
+        {
+            "positives": table.positives.astype(str),
+            "AUC": table.auc.map(_number),
+            "95 % interval": _intervals(table.low, table.high),
+        }
+    ).rename_axis(None)
+    shown.loc["Weighted score", "positives"] = ""
+    return f"{table.n.iloc[0]} cases\n{shown.to_string()}"
+
+
+def _subgroup_text(table: pd.DataFrame) -> str:
+    shown = pd.DataFrame(
+        {
+            "n": table.n,
+            "positives": table.positives,
+            f"AUC {PRESENT}": table.auc.map(_number),
+            "95 % interval": _intervals(table.auc_low, table.auc_high),
+            "weighted score": table.score.map(_number),
+            " 95 % interval": _intervals(table.score_low, table.score_high),
+            "locations": table.locations,
+        }
+    )
+    shown.index = [f"{by} {value}" for by, value in table.index]
+    return shown.to_string()
+
+
+def _left_out_lines(truth: np.ndarray) -> list[str]:
+    labels = left_out(truth)
+    locations = [label for label in labels if label != PRESENT]
+    lines = [f"Left out of the mean, without a positive or a negative: {', '.join(locations) or 'none'}"]
+    if PRESENT in labels:
+        lines.append(f"No weighted score: {PRESENT} has no positive or no negative")
+    return lines
+
+
+def _intervals(low: pd.Series, high: pd.Series) -> list[str]:
+    return [f"{_number(a)} to {_number(b)}" if np.isfinite(a) else "-" for a, b in zip(low, high, strict=True)]
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if np.isfinite(value) else "-"

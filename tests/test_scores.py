@@ -1,0 +1,110 @@
+"""The printed result: numbers by hand or by scikit-learn, '-' for what is not known, labels left out by name."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from aneurysm.labels import LABELS
+from aneurysm.metrics import score_table
+from aneurysm.scores import each_subgroup, score_text, subgroup_table
+
+
+def cases(n: int) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """Truth, scores that know something of it, and two ways to divide the cases."""
+    rng = np.random.default_rng(0)
+    truth = (rng.random((n, 14)) < 0.3).astype(int)
+    subgroups = pd.DataFrame({"modality": rng.choice(["MRA", "CTA"], n), "plane": rng.choice(["axial", "coronal"], n)})
+    return truth, truth * 0.5 + rng.normal(0, 0.6, truth.shape), subgroups
+
+
+def by_hand() -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """Four CTA with 3 of 4 pairs of Aneurysm Present in order, and two positive MRA; one location that says it all.
+
+    Over all six, positives have 0.2, 0.4, 0.9, 0.9 and negatives 0.1, 0.3: 7 of 8 pairs in order.
+    """
+    truth, predicted = np.zeros((6, 14), int), np.zeros((6, 14))
+    truth[:, 13], predicted[:, 13] = [0, 1, 0, 1, 1, 1], [0.1, 0.2, 0.3, 0.4, 0.9, 0.9]
+    truth[:, 11], predicted[:, 11] = [0, 1, 0, 1, 1, 1], [0, 1, 0, 1, 1, 1]
+    return truth, predicted, pd.DataFrame({"modality": ["CTA"] * 4 + ["MRA"] * 2})
+
+
+def line_of(text: str, start: str) -> list[str]:
+    return next(line for line in text.splitlines() if line.startswith(start)).removeprefix(start).split()
+
+
+def test_subgroups_by_hand():
+    table = subgroup_table(*by_hand(), n_samples=20)
+    cta, mra = table.loc[("modality", "CTA")], table.loc[("modality", "MRA")]
+    assert (cta.n, cta.positives, cta.locations) == (4, 2, 1)
+    assert cta.auc == 0.75 and cta.score == pytest.approx(0.5 * 0.75 + 0.5 * 1)
+    assert (mra.n, mra.positives, mra.locations) == (2, 2, 0)
+    assert mra[["auc", "auc_low", "auc_high", "score", "score_low", "score_high"]].isna().all()
+
+
+def test_the_text_by_hand():
+    text = score_text(*by_hand(), n_samples=20)
+    assert line_of(text, "Basilar Tip") == ["4", "1.000", "1.000", "to", "1.000"]
+    assert line_of(text, "Aneurysm Present")[:2] == ["4", "0.875"]
+    assert line_of(text, "Weighted score")[0] == "0.938"  # (0.875 + 1) / 2 = 0.9375
+    assert line_of(text, "Left Middle Cerebral Artery") == ["0", "-", "-"]
+    assert line_of(text, "modality MRA") == ["2", "2", "-", "-", "-", "-", "0"]
+    cta = line_of(text, "modality CTA")
+    assert cta[:3] == ["4", "2", "0.750"] and cta[6] == "0.875"  # (0.75 + 1) / 2
+    assert "nan" not in text
+
+
+def test_the_text_names_the_labels_left_out_of_the_mean():
+    truth, predicted, subgroups = cases(60)
+    assert "Left out of the mean, without a positive or a negative: none" in score_text(truth, predicted, subgroups, 5)
+    truth[:, 2], truth[:, 5] = 0, 1
+    text = score_text(truth, predicted, subgroups, 5)
+    assert f"Left out of the mean, without a positive or a negative: {LABELS[2]}, {LABELS[5]}\n" in text
+    assert "No weighted score" not in text
+    truth[:, 13] = 1
+    text = score_text(truth, predicted, subgroups, 5)
+    assert f": {LABELS[2]}, {LABELS[5]}\nNo weighted score: Aneurysm Present has no" in text
+
+
+def test_each_subgroup_has_the_auc_of_scikit_learn_on_its_own_cases():
+    truth, predicted, subgroups = cases(200)
+    table = subgroup_table(truth, predicted, subgroups, n_samples=100)
+    assert list(table.index) == [
+        ("modality", "CTA"), ("modality", "MRA"), ("plane", "axial"), ("plane", "coronal"),
+    ]  # fmt: skip
+    for (by, value), row in table.iterrows():
+        own = (subgroups[by] == value).to_numpy()
+        aucs = [roc_auc_score(truth[own, i], predicted[own, i]) for i in range(14)]
+        assert row.auc == pytest.approx(aucs[13]) and row.n == own.sum() and row.positives == truth[own, 13].sum()
+        assert row.score == pytest.approx(0.5 * aucs[13] + 0.5 * np.mean(aucs[:13])) and row.locations == 13
+        assert row.auc_low < row.auc < row.auc_high and row.score_low < row.score < row.score_high
+
+
+def test_intervals_of_windows_are_those_of_their_series():
+    truth, predicted, subgroups = cases(60)
+    subgroups.index = range(100, 160)
+    series = pd.Series([f"s{i}" for i in range(60)], index=range(7, 67))
+    windows = [table.repeat(20, axis=0) for table in (truth, predicted)]
+    window_groups = subgroups.loc[subgroups.index.repeat(20)]
+    whole = subgroup_table(truth, predicted, subgroups, 50)
+    drawn = subgroup_table(*windows, window_groups, 50, groups=series.repeat(20))
+    assert np.allclose(drawn.drop(columns=["n", "positives"]), whole.drop(columns=["n", "positives"]))
+    text = score_text(*windows, window_groups, 50, groups=series.repeat(20).tolist())
+    expected = score_table(truth, predicted, 50).loc["Aneurysm Present"]
+    assert line_of(text, "Aneurysm Present")[2:] == [f"{expected.low:.3f}", "to", f"{expected.high:.3f}"]
+    assert text.startswith("1200 cases\n") and "50 bootstrap samples of 60 series, seed 0" in text
+
+
+def test_an_empty_modality_is_unknown_and_no_case_is_lost():
+    table = pd.DataFrame({"modality": ["CTA", None, "CTA", np.nan]})
+    found = [(by, value, own.tolist()) for by, value, own in each_subgroup(table)]
+    assert found == [
+        ("modality", "CTA", [True, False, True, False]),
+        ("modality", "unknown", [False, True, False, True]),
+    ]
+
+
+def test_subgroups_of_another_length_are_refused():
+    truth, predicted, subgroups = cases(30)
+    with pytest.raises(ValueError, match="for each of 30 cases, found 29"):
+        subgroup_table(truth, predicted, subgroups[:29])
