@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
@@ -29,8 +30,20 @@ def parse_config(config_class: type[Config], script_doc: str, args: list[str] | 
     parser = ArgumentParser(description=script_doc, formatter_class=_formatter())
     parser.add_argument("--config", action="config", help="a YAML preset; flags given after it win")
     parser.add_class_arguments(config_class, as_group=False)
-    settings = parser.instantiate_classes(parser.parse_args(args))
+    settings = parser.instantiate_classes(
+        parser.parse_args(_with_true(sys.argv[1:] if args is None else args, config_class))
+    )
     return config_class(**{k: v for k, v in vars(settings).items() if k != "config"})
+
+
+def _with_true(args: list[str], config_class: type) -> list[str]:
+    """The arguments, with `true` after a switch that stands alone: `--resume` means `--resume true`."""
+    switches = {f"--{name}" for name, kind in get_type_hints(config_class).items() if kind is bool}
+    following = [*args[1:], "--"]
+    pairs = zip(args, following, strict=True)
+    return [
+        word for arg, after in pairs for word in ((arg, "true") if arg in switches and after[:2] == "--" else (arg,))
+    ]
 
 
 def from_saved(config_class: type[Config], saved: dict[str, Any]) -> Config:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -57,3 +58,4 @@ def training_loader(dataset: Dataset, batches: EpochBatches, workers: int) -> Da
 def one_thread(_: int) -> None:
     """A worker process is one of many: it takes one thread."""
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
