@@ -83,6 +83,10 @@ class ModelPaths:
         """The weights of stage 1 that later steps use."""
         return self.fold(fold) / "last.pth"
 
+    def features(self, fold: int | None) -> Path:
+        """<uid>.safetensors: what the stage 1 that has not seen `fold` says about the slices of a series."""
+        return self.fold(fold) / "features"
+
     @classmethod
     def only_one(cls, root: Path, encoder: str) -> ModelPaths:
         """Those of `encoder`, or, where that is empty, of the only one in the folder; ValueError where there is no one.

@@ -1,0 +1,81 @@
+"""What stage 1 says about the slices of one series: a safetensors file, written by extract_features.py, read by stage 2."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from aneurysm.paths import written_whole
+
+VIEWS = ("original", "mirror")
+CHANNELS = {"logits": 14, "heat": 13, "peak_x": 13, "peak_y": 13}
+
+
+@dataclass(frozen=True)
+class SeriesFeatures:
+    """The sampled slices of one series, from the lowest up (axial), seen in one or more views.
+
+    slice        (slices,) int32 index in the cache
+    position_mm  (slices,) float32 along the slice axis, increasing
+    depth_mm     (slices,) float32 millimetres from the series' last slice (axial: its uppermost), at least 0
+    features     (views, slices, n_features) float16 pooled features of the encoder
+    logits       (views, slices, 14) float16 in the order of LABELS
+    heat         (views, slices, 13) float16 logit of the highest value of each location's heatmap; NaN without them
+    peak_x       (views, slices, 13) float16 where it lies, as a share of the cached image from its left edge
+    peak_y       (views, slices, 13) float16 the same from the top
+    views        names of the views: original, mirror
+
+    In the view `mirror`, left and right are exchanged: everything is said of the mirrored head, in its own labels.
+    """
+
+    slice: np.ndarray
+    position_mm: np.ndarray
+    depth_mm: np.ndarray
+    features: np.ndarray
+    logits: np.ndarray
+    heat: np.ndarray
+    peak_x: np.ndarray
+    peak_y: np.ndarray
+    views: tuple[str, ...]
+
+    def __post_init__(self):
+        n_views, n_slices = len(self.views), len(self.slice)
+        if not n_views or not n_slices or any(view not in VIEWS for view in self.views):
+            raise ValueError(f"expected slices in views of {', '.join(VIEWS)}, found {n_slices} in {self.views}")
+        shapes = {"position_mm": (n_slices,), "depth_mm": (n_slices,)}
+        shapes |= {name: (n_views, n_slices, n) for name, n in CHANNELS.items()}
+        shapes["features"] = (n_views, n_slices, self.features.shape[-1])
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name}: expected {shape}, found {getattr(self, name).shape}")
+
+
+def write_features(path: Path, features: SeriesFeatures, made_from: str) -> None:
+    """Writes a series' features, whole or not at all; `made_from` is a fingerprint that tells when they are out of date."""
+    arrays = {f.name: np.ascontiguousarray(getattr(features, f.name)) for f in fields(features) if f.name != "views"}
+    with written_whole(path) as beside:
+        save_file(arrays, beside, {"views": json.dumps(features.views), "made_from": made_from})
+
+
+def read_features(path: Path) -> SeriesFeatures:
+    """A series' features; ValueError naming the file where it is missing or damaged."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            views = tuple(json.loads(file.metadata()["views"]))
+            return SeriesFeatures(views=views, **{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: expected the features of a series, from extract_features.py; {error}") from error
+
+
+def made_from(path: Path) -> str | None:
+    """The fingerprint of a features file; None where there is no such file, or none that can be read."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return file.metadata()["made_from"]
+    except (OSError, SafetensorError, TypeError, KeyError):
+        return None
