@@ -56,7 +56,7 @@ class SeriesFeatures:
 
 
 def write_features(path: Path, features: SeriesFeatures, made_from: str) -> None:
-    """Writes a series' features, whole or not at all; `made_from` is a fingerprint that tells when to make them anew."""
+    """Writes them, whole or not at all; `made_from` is a fingerprint that tells when they are out of date."""
     arrays = {f.name: np.ascontiguousarray(getattr(features, f.name)) for f in fields(features) if f.name != "views"}
     with written_whole(path) as beside:
         save_file(arrays, beside, {"views": json.dumps(features.views), "made_from": made_from})
