@@ -66,6 +66,10 @@ class Cache:
         """The way from original images to this cache and back."""
         return Mapping.from_dict(self._described(series_uid)["mapping"])
 
+    def fingerprint(self, series_uid: str) -> str:
+        """Changes when the series' DICOM files or the settings of the cache have changed."""
+        return self._described(series_uid)["fingerprint"]
+
     def meta(self, series_uid: str) -> dict:
         """The row of train_meta.csv."""
         return self._described(series_uid)["meta"]
