@@ -97,12 +97,18 @@ class Geometry:
 def canonical_axes(orientation: np.ndarray, plane: str | None = None) -> tuple[str, tuple, tuple]:
     """Plane, order and flip (see Geometry) that turn images of this orientation; `plane` forces a re-slicing to it."""
     along_row, along_column = np.asarray(orientation[:3], float), np.asarray(orientation[3:], float)
-    source = np.stack([np.cross(along_row, along_column), along_column, along_row])  # direction of each source axis
-    # Each source axis is given the patient axis that it runs along most closely, all three at once.
-    best = max(itertools.permutations(range(3)), key=lambda axes: sum(abs(source[i, a]) for i, a in enumerate(axes)))
+    return turn_axes(np.stack([np.cross(along_row, along_column), along_column, along_row]), plane)
+
+
+def turn_axes(directions: np.ndarray, plane: str | None = None) -> tuple[str, tuple, tuple]:
+    """The same for any array: directions[i] is the unit direction (LPS) of its axis i."""
+    # Each axis is given the patient axis that it runs along most closely, all three at once.
+    along = np.abs(directions)
+    best = max(itertools.permutations(range(3)), key=lambda axes: sum(along[i, a] for i, a in enumerate(axes)))
     plane = plane or PLANE_OF_AXIS[best[0]]
     order = tuple(best.index(axis) for axis, _ in CANONICAL[plane])
-    flip = tuple(bool(source[o, axis] * sense < 0) for o, (axis, sense) in zip(order, CANONICAL[plane], strict=True))
+    senses = zip(order, CANONICAL[plane], strict=True)
+    flip = tuple(bool(directions[o, axis] * sense < 0) for o, (axis, sense) in senses)
     return plane, order, flip
 
 
