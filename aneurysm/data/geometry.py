@@ -73,6 +73,17 @@ class Geometry:
         along_row, along_column = self.orientation[:3], self.orientation[3:]
         return self.positions[int(image)] + column * self.spacing[2] * along_row + row * self.spacing[1] * along_column
 
+    def part_mm(self, axis: int, indices: np.ndarray) -> np.ndarray:
+        """(n, 3) what n indices along one source axis, fractions allowed, add to `to_patient`: its sum over the axes.
+
+        Between two images lies what is between their positions; beyond the first and last image, these.
+        """
+        if axis == 0:
+            numbers = np.arange(self.shape[0])
+            return np.stack([np.interp(indices, numbers, position) for position in self.positions.T], axis=1)
+        direction = self.orientation[3:] if axis == 1 else self.orientation[:3]
+        return np.asarray(indices, float)[:, None] * self.spacing[axis] * direction
+
     def slice_positions_mm(self) -> np.ndarray:
         """(canonical slices,) position along the axis of the canonical slices, increasing, in patient coordinates."""
         if not self.resliced:
