@@ -39,6 +39,8 @@ class HeadsConfig:
     """dropout before the logits"""
     drop_path_rate: float = 0.0
     """stochastic depth in the encoder, where it has it"""
+    freeze_stages: int = 0
+    """first stages of the encoder that keep their pretrained weights: less to compute"""
     grad_checkpointing: bool = False
     """less memory for a second forward pass, where the encoder has it"""
 

@@ -20,7 +20,7 @@ class Stage1Net(nn.Module):
     """Answers windows (batch, 3, image_size, image_size) in [0, 1] with a dict:
 
     features  (batch, n_features) pooled encoder features
-    logits    (batch, 14) in the order of LABELS
+    logits    (batch, 14) in the order of LABELS: from the pooled features and, where there are heatmaps, their peaks
     heat      (batch, 13, n, n) logits of the locations' heatmaps, n = image_size / heat_stride; where it has the head
     vessels   (batch, 14, n, n) logits of background and the locations' vessels; where it has the head
     """
@@ -43,6 +43,15 @@ class Stage1Net(nn.Module):
             nn.init.constant_(self.heat[-1].bias, HEAT_PRIOR)
         n_pooled = self.n_features + (heads.neck_width if self.neck else 0)
         self.logits = nn.Sequential(nn.Dropout(heads.drop_rate), nn.Linear(n_pooled, len(LABELS)))
+        self.trust = nn.Parameter(torch.ones(len(LABELS))) if self.heat else None
+        self.frozen = freeze_stages(self.encoder, heads.freeze_stages)
+
+    def train(self, mode: bool = True) -> Stage1Net:
+        """As any module's, but that frozen stages keep their statistics."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         last, maps = self.encoder.forward_intermediates((images - self.mean) / self.std, output_fmt="NCHW")
@@ -57,6 +66,8 @@ class Stage1Net(nn.Module):
             if self.vessels is not None:
                 answer["vessels"] = self.vessels(fine)
         answer["logits"] = self.logits(torch.cat(pooled, dim=1))
+        if self.heat is not None:
+            answer["logits"] = answer["logits"] + self.trust * _evidence(answer["heat"])
         return answer
 
 
@@ -86,6 +97,25 @@ class Neck(nn.Module):
         if total.shape[-1] != self.n_pixels:  # patches larger than heat_stride
             total = functional.interpolate(total, size=(self.n_pixels,) * 2, mode="bilinear", align_corners=False)
         return self.mix(total)
+
+
+def _evidence(heat: Tensor) -> Tensor:
+    """(batch, 14) how far the highest pixel of each location's map rises above its start, and the highest of these."""
+    highest = heat.amax(dim=(2, 3)) - HEAT_PRIOR
+    return torch.cat([highest, highest.amax(dim=1, keepdim=True)], dim=1)
+
+
+def freeze_stages(encoder: nn.Module, n_stages: int) -> list[nn.Module]:
+    """The modules of the encoder's first stages (those of its feature maps, and all before), made to keep their weights."""
+    if n_stages == 0:
+        return []
+    last = encoder.feature_info[n_stages - 1]["module"]
+    leaves = [(name, module) for name, module in encoder.named_modules() if not list(module.children())]
+    end = max(i for i, (name, _) in enumerate(leaves) if f"{name}.".startswith(f"{last}."))
+    frozen = [module for _, module in leaves[: end + 1]]
+    for module in frozen:
+        module.requires_grad_(False)
+    return frozen
 
 
 def _map_head(width: int, n_maps: int) -> nn.Sequential:
