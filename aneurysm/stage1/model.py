@@ -106,7 +106,7 @@ def _evidence(heat: Tensor) -> Tensor:
 
 
 def freeze_stages(encoder: nn.Module, n_stages: int) -> list[nn.Module]:
-    """The modules of the encoder's first stages (those of its feature maps, and all before), made to keep their weights."""
+    """The modules up to the end of the encoder's first stages (see its feature maps), made to keep their weights."""
     if n_stages == 0:
         return []
     last = encoder.feature_info[n_stages - 1]["module"]
