@@ -65,7 +65,7 @@ class Neck(nn.Module):
 
     def __init__(self, channels: list[int], strides: list[int], heads: HeadsConfig, image_size: int):
         super().__init__()
-        finest = max(heads.heat_stride, min(strides))
+        finest = min(max(heads.heat_stride, min(strides)), max(strides))  # patches may be larger, or smaller
         # of several maps of one stride (a ViT's blocks) the last; the levels from fine to coarse
         self.levels = [i for i, s in enumerate(strides) if s >= finest and s not in strides[i + 1 :]]
         self.n_pixels = image_size // heads.heat_stride
@@ -83,7 +83,7 @@ class Neck(nn.Module):
         for level, lateral in zip(reversed(self.levels), reversed(self.lateral), strict=True):
             own = lateral(maps[level])
             total = own if total is None else own + functional.interpolate(total, size=own.shape[-2:], mode="nearest")
-        if total.shape[-1] != self.n_pixels:  # patches larger than heat_stride
+        if total.shape[-1] != self.n_pixels:  # patches of another size than heat_stride
             total = functional.interpolate(total, size=(self.n_pixels,) * 2, mode="bilinear", align_corners=False)
         return self.mix(total)
 
