@@ -40,7 +40,7 @@ class HeadsConfig:
     drop_path_rate: float = 0.0
     """stochastic depth in the encoder, where it has it"""
     grad_checkpointing: bool = False
-    """less memory for a second forward pass, where the encoder has it"""
+    """less memory for a second forward pass; an error where the encoder cannot"""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Stage1Net(nn.Module):
         super().__init__()
         self.encoder, self.weights_said = create_encoder(encoder, heads.drop_path_rate, weights, image_size)
         if heads.grad_checkpointing:
-            self.encoder.set_grad_checkpointing()
+            _save_memory(self.encoder, encoder)
         config = self.encoder.default_cfg
         self.register_buffer("mean", torch.tensor(config["mean"]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1), persistent=False)
@@ -109,9 +109,16 @@ def create_encoder(name: str, drop_path_rate: float, weights: str, image_size: i
         said = load_encoder_weights(encoder, name, weights)
         if hasattr(encoder, "set_input_size"):  # after the weights: it brings position embeddings to the size
             encoder.set_input_size((image_size, image_size))
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+    except (TypeError, ValueError, AssertionError, RuntimeError, OSError) as error:  # OSError: no way to timm's hub
         raise ValueError(f"encoder {name}: {error}") from error
     return encoder, said
+
+
+def _save_memory(encoder: nn.Module, name: str) -> None:
+    try:
+        encoder.set_grad_checkpointing()
+    except AssertionError as error:
+        raise ValueError(f"encoder {name}, grad_checkpointing: {error}") from error
 
 
 @torch.no_grad()
