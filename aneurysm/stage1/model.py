@@ -6,6 +6,7 @@ from inspect import signature
 
 import timm
 import torch
+from timm.layers import to_2tuple
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -65,6 +66,8 @@ class Neck(nn.Module):
 
     def __init__(self, channels: list[int], strides: list[int], heads: HeadsConfig, image_size: int):
         super().__init__()
+        if image_size % heads.heat_stride:  # else heatmap pixels and targets would not meet
+            raise ValueError(f"image_size {image_size}: expected a multiple of heat_stride, {heads.heat_stride}")
         finest = min(max(heads.heat_stride, min(strides)), max(strides))  # patches may be larger, or smaller
         # of several maps of one stride (a ViT's blocks) the last; the levels from fine to coarse
         self.levels = [i for i, s in enumerate(strides) if s >= finest and s not in strides[i + 1 :]]
@@ -109,6 +112,9 @@ def create_encoder(name: str, drop_path_rate: float, weights: str, image_size: i
         said = load_encoder_weights(encoder, name, weights)
         if hasattr(encoder, "set_input_size"):  # after the weights: it brings position embeddings to the size
             encoder.set_input_size((image_size, image_size))
+        patch, _ = to_2tuple(getattr(getattr(encoder, "patch_embed", None), "patch_size", 1))
+        if image_size % patch:  # timm would leave out the columns and rows that do not fill a patch
+            raise ValueError(f"image_size {image_size}: expected a multiple of its patches of {patch} pixels")
     except (TypeError, ValueError, AssertionError, RuntimeError, OSError) as error:  # OSError: no way to timm's hub
         raise ValueError(f"encoder {name}: {error}") from error
     return encoder, said
