@@ -2,9 +2,10 @@
 
     python preprocess_data.py --data_dir data --workers 8 --slices false
 
-Reads  series/<uid>/, train.csv (without one, every folder in series/ is taken)
+Reads  series/<uid>/, train.csv (without one, every folder in series/ is taken), segmentations/ where there are any
 Writes npy_sequence/<uid>.npy (slices, 512, 512) float16 in [0, 1] and <uid>.json with geometry and mapping,
-       npy_slice/<uid>/<iiii>.npy (512, 512), train_meta.csv, slices.parquet, preprocess_errors.csv
+       npy_slice/<uid>/<iiii>.npy (512, 512), npy_vessels/<uid>.npy (slices, 512, 512) uint8 where there is a mask,
+       train_meta.csv, slices.parquet, preprocess_errors.csv
 Killed and started again, it goes on where it stopped. A series is redone when its files or these settings change.
 """
 
@@ -59,12 +60,13 @@ def main(config: PreprocessConfig) -> None:
     job = partial(preprocess_series, config.data_dir.absolute(), settings=settings, slices=config.slices)
     done = run_all(job, series_uids, config.workers, died, config.dask)
     outcomes = dict(tqdm(done, total=len(series_uids), unit="series", smoothing=0.1))
-    for folder in (paths.npy_sequence, paths.npy_slice, paths.root):
+    for folder in (paths.npy_sequence, paths.npy_slice, paths.npy_vessels, paths.root):
         remove_leftovers(folder)
 
     meta, errors = write_tables(paths, [outcomes[i] for i in range(len(series_uids))])
     was_cached = sum(outcome.was_cached for outcome in outcomes.values())
     print(f"{len(meta)} series in {paths.npy_sequence} ({was_cached} were there before), {len(errors)} errors")
+    print(f"{meta.vessels.sum()} of them with a vessel mask in {paths.npy_vessels}")
     print(meta.groupby(["series_type", "plane"]).size().unstack(fill_value=0).to_string() if len(meta) else "")
     for kind, rows in errors.groupby("kind"):
         print(f"{len(rows)} x {kind}, the first: {rows.message.iloc[0]}")

@@ -32,6 +32,11 @@ class DataPaths:
         return self.root / "series"
 
     @property
+    def segmentations(self) -> Path:
+        """<uid>/<uid>_cowseg.nii, in some copies without the folder <uid>; .nii.gz as well"""
+        return self.root / "segmentations"
+
+    @property
     def npy_sequence(self) -> Path:
         """<uid>.npy (slices, 512, 512) float16 and <uid>.json beside it"""
         return self.root / "npy_sequence"
@@ -40,6 +45,11 @@ class DataPaths:
     def npy_slice(self) -> Path:
         """<uid>/<iiii>.npy (512, 512) float16"""
         return self.root / "npy_slice"
+
+    @property
+    def npy_vessels(self) -> Path:
+        """<uid>.npy (slices, 512, 512) uint8, for series that have a vessel mask: 0, or 1 + index into LOCATIONS"""
+        return self.root / "npy_vessels"
 
     @property
     def train_meta_csv(self) -> Path:

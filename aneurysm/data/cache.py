@@ -1,4 +1,4 @@
-"""The cache of preprocessed series: (slices, 512, 512) float16 in [0, 1], read a few slices at a time."""
+"""The cache of preprocessed series: slices (512, 512) float16 in [0, 1] and vessel masks, read a few at a time."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Cache:
         self._described = lru_cache(maxsize=64)(self._describe)
         self._laid_out = lru_cache(maxsize=None)(self._layout)
         self._positions = lru_cache(maxsize=None)(lambda uid: np.array(self._described(uid)["position_mm"]))
+        self._vessels_laid_out = lru_cache(maxsize=None)(self._vessel_layout)
 
     def __reduce__(self) -> tuple:
         """What goes to a process that does not share this one's memory: the folder."""
@@ -62,6 +63,25 @@ class Cache:
                     raise ValueError(f"{path}: expected {n_slices} slices, the file is too short")
         return out
 
+    def vessels(self, series_uid: str, index: int) -> np.ndarray | None:
+        """(512, 512) uint8 of one slice: 0, or 1 + index into LOCATIONS; None where the series has no vessel mask.
+
+        Raises ValueError naming the file where it is damaged, IndexError where the slice does not exist.
+        """
+        laid_out = self._vessels_laid_out(series_uid)
+        if laid_out is None:
+            return None
+        n_slices, first_byte = laid_out
+        if not 0 <= index < n_slices:
+            raise IndexError(f"series {series_uid}: slices 0 to {n_slices - 1} expected, {index} asked for")
+        out = np.empty((SIZE, SIZE), np.uint8)
+        path = self._vessel_path(series_uid)
+        with open(path, "rb", buffering=0) as file:
+            n_read = os.preadv(file.fileno(), [memoryview(out).cast("B")], first_byte + int(index) * out.nbytes)
+        if n_read != out.nbytes:
+            raise ValueError(f"{path}: expected {n_slices} slices, the file is too short")
+        return out
+
     def position_mm(self, series_uid: str) -> np.ndarray:
         """(slices,) position of each slice along the slice axis, increasing, in patient coordinates."""
         return self._positions(series_uid)
@@ -69,6 +89,10 @@ class Cache:
     def mapping(self, series_uid: str) -> Mapping:
         """The way from original images to this cache and back."""
         return Mapping.from_dict(self._described(series_uid)["mapping"])
+
+    def fingerprint(self, series_uid: str) -> str:
+        """Changes when the series' DICOM files or the settings of the cache have changed."""
+        return self._described(series_uid)["fingerprint"]
 
     def meta(self, series_uid: str) -> dict:
         """The row of train_meta.csv."""
@@ -88,12 +112,20 @@ class Cache:
             if n_slices == 0:
                 raise ValueError(f"{path}: no such series in the cache")
             return n_slices, None
-        with open(path, "rb") as file:
-            np.lib.format.read_magic(file)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            if shape[1:] != (SIZE, SIZE) or dtype != np.float16:
-                raise ValueError(f"{path}: expected (slices, {SIZE}, {SIZE}) float16, found {shape} {dtype}")
-            return shape[0], file.tell()
+        return _read_header(path, np.float16)
+
+    def _vessel_layout(self, series_uid: str) -> tuple[int, int] | None:
+        """As `_layout`, for the series' vessel mask; None where it has none."""
+        path = self._vessel_path(series_uid)
+        if not path.exists():
+            return None
+        found, expected = _read_header(path, np.uint8), self.n_slices(series_uid)
+        if found[0] != expected:
+            raise ValueError(f"{path}: expected {expected} slices as in the series, found {found[0]}")
+        return found
+
+    def _vessel_path(self, series_uid: str) -> Path:
+        return self.paths.npy_vessels / f"{series_uid}.npy"
 
     def _slice_path(self, series_uid: str, index: int) -> Path:
         return self.paths.npy_slice / series_uid / f"{index:04d}.npy"
@@ -102,6 +134,16 @@ class Cache:
 def open_cache(data_dir: str | Path) -> Cache:
     """The cache below `data_dir`, as preprocess_data.py left it."""
     return Cache(data_dir)
+
+
+def _read_header(path: Path, dtype: type) -> tuple[int, int]:
+    """Number of slices in an npy file, and the byte where they begin; ValueError where it holds something else."""
+    with open(path, "rb") as file:
+        np.lib.format.read_magic(file)
+        shape, _, found = np.lib.format.read_array_header_1_0(file)
+        if shape[1:] != (SIZE, SIZE) or found != dtype:
+            raise ValueError(f"{path}: expected (slices, {SIZE}, {SIZE}) {np.dtype(dtype)}, found {shape} {found}")
+        return shape[0], file.tell()
 
 
 def _runs(indices: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from aneurysm.data.cache import SLICE_BYTES
+from aneurysm.data.mapping import SIZE
 from aneurysm.data.series import read_series
+from aneurysm.data.vessel_masks import find_mask
 from aneurysm.paths import DataPaths
 
 SAMPLE = 32  # series whose headers are read for the estimate
@@ -26,7 +28,10 @@ def estimate_bytes(paths: DataPaths, series_uids: Sequence[str], head_mm: float,
     sample = [series_uids[i] for i in np.unique(np.linspace(0, len(series_uids) - 1, SAMPLE).astype(int))]
     n_slices = sum(_expected_slices(paths.series / uid, head_mm) for uid in sample)
     slices_per_file = n_slices / max(1, sum(_count_files(paths.series / uid) for uid in sample))
-    return int(slices_per_file * sum(_count_files(paths.series / uid) for uid in series_uids)) * SLICE_BYTES * copies
+    n_files = {uid: _count_files(paths.series / uid) for uid in series_uids}
+    n_masked = sum(n for uid, n in n_files.items() if find_mask(paths, uid))
+    all_slices, masked_slices = int(slices_per_file * sum(n_files.values())), int(slices_per_file * n_masked)
+    return all_slices * SLICE_BYTES * copies + masked_slices * SIZE * SIZE
 
 
 def require_disk(paths: DataPaths, needed: int) -> None:
@@ -37,7 +42,8 @@ def require_disk(paths: DataPaths, needed: int) -> None:
     free = shutil.disk_usage(paths.root).free
     if needed <= free:
         return
-    held = sum(f.stat().st_size for folder in (paths.npy_sequence, paths.npy_slice) for f in folder.rglob("*.npy"))
+    caches = (paths.npy_sequence, paths.npy_slice, paths.npy_vessels)
+    held = sum(f.stat().st_size for folder in caches for f in folder.rglob("*.npy"))
     if needed > free + held:
         raise ValueError(
             f"{paths.root}: the cache needs about {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free and the "

@@ -73,6 +73,17 @@ class Geometry:
         along_row, along_column = self.orientation[:3], self.orientation[3:]
         return self.positions[int(image)] + column * self.spacing[2] * along_row + row * self.spacing[1] * along_column
 
+    def part_mm(self, axis: int, indices: np.ndarray) -> np.ndarray:
+        """(n, 3) what n indices along one source axis, fractions allowed, add to `to_patient`: its sum over the axes.
+
+        Between two images lies what is between their positions; beyond the first and last image, these.
+        """
+        if axis == 0:
+            numbers = np.arange(self.shape[0])
+            return np.stack([np.interp(indices, numbers, position) for position in self.positions.T], axis=1)
+        direction = self.orientation[3:] if axis == 1 else self.orientation[:3]
+        return np.asarray(indices, float)[:, None] * self.spacing[axis] * direction
+
     def slice_positions_mm(self) -> np.ndarray:
         """(canonical slices,) position along the axis of the canonical slices, increasing, in patient coordinates."""
         if not self.resliced:
@@ -97,12 +108,18 @@ class Geometry:
 def canonical_axes(orientation: np.ndarray, plane: str | None = None) -> tuple[str, tuple, tuple]:
     """Plane, order and flip (see Geometry) that turn images of this orientation; `plane` forces a re-slicing to it."""
     along_row, along_column = np.asarray(orientation[:3], float), np.asarray(orientation[3:], float)
-    source = np.stack([np.cross(along_row, along_column), along_column, along_row])  # direction of each source axis
-    # Each source axis is given the patient axis that it runs along most closely, all three at once.
-    best = max(itertools.permutations(range(3)), key=lambda axes: sum(abs(source[i, a]) for i, a in enumerate(axes)))
+    return turn_axes(np.stack([np.cross(along_row, along_column), along_column, along_row]), plane)
+
+
+def turn_axes(directions: np.ndarray, plane: str | None = None) -> tuple[str, tuple, tuple]:
+    """The same for any array: directions[i] is the unit direction (LPS) of its axis i."""
+    # Each axis is given the patient axis that it runs along most closely, all three at once.
+    along = np.abs(directions)
+    best = max(itertools.permutations(range(3)), key=lambda axes: sum(along[i, a] for i, a in enumerate(axes)))
     plane = plane or PLANE_OF_AXIS[best[0]]
     order = tuple(best.index(axis) for axis, _ in CANONICAL[plane])
-    flip = tuple(bool(source[o, axis] * sense < 0) for o, (axis, sense) in zip(order, CANONICAL[plane], strict=True))
+    senses = zip(order, CANONICAL[plane], strict=True)
+    flip = tuple(bool(directions[o, axis] * sense < 0) for o, (axis, sense) in senses)
     return plane, order, flip
 
 

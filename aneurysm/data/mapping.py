@@ -92,6 +92,21 @@ class Mapping:
         index = min(max(round(source), 0), self.shape[0] - 1)
         return (x_original, y_original, *self.images[index])
 
+    def cached_pixels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Source indices that the cache's slices, rows and columns show, along the source axes that `order` names.
+
+        (count,), (SIZE,) and (SIZE,); rows and columns have fractions, and lie outside the images where these are
+        padded to a square.
+        """
+        crop, pixels = self.crop, np.arange(SIZE)
+        canonical = (
+            crop.first + np.arange(crop.count),
+            _resize(pixels, SIZE, crop.height) + crop.top,
+            _resize(pixels, SIZE, crop.width) + crop.left,
+        )
+        source = self._to_source(canonical)
+        return tuple(source[axis] for axis in self.order)
+
     def source_index(self, sop_uid: str, frame: int | None = None) -> int:
         """Index, in slice order, of an original image; ValueError as to_cache."""
         frames = {f: i for i, (uid, f) in enumerate(self.images) if uid == sop_uid}

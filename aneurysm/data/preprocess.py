@@ -6,20 +6,22 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
+from io import FileIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from aneurysm.data.cache import SLICE_BYTES
 from aneurysm.data.head import find_head
 from aneurysm.data.intensity import Window
 from aneurysm.data.mapping import SIZE
+from aneurysm.data.placed_masks import PlacedMask, place_mask
 from aneurysm.data.series import Series, read_series
 from aneurysm.data.slices import cached_slices
+from aneurysm.data.vessel_masks import find_mask, read_mask
 from aneurysm.paths import DataPaths, files_below, written_whole
 
-FORMAT = 1  # raised when the same DICOM files would give another cache
+FORMAT = 2  # raised when the same DICOM files would give another cache
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def preprocess_series(data_dir: Path, series_uid: str, settings: CacheSettings, 
     cv2.setNumThreads(1)
     paths = DataPaths(data_dir)
     try:
-        fingerprint = fingerprint_of(paths.series / series_uid, settings)
+        fingerprint = fingerprint_of(paths.series / series_uid, find_mask(paths, series_uid), settings)
         if _is_cached(paths, series_uid, fingerprint, slices):
             return Outcome(series_uid, was_cached=True)
         _write(paths, series_uid, settings, slices, fingerprint)
@@ -64,11 +66,12 @@ def died(series_uid: str) -> Outcome:
     return Outcome(series_uid, "worker died", f"series {series_uid}: its worker process was killed twice")
 
 
-def fingerprint_of(folder: Path, settings: CacheSettings) -> str:
-    """Changes when a DICOM file is added, removed or written anew, or a setting changes."""
+def fingerprint_of(folder: Path, mask: Path | None, settings: CacheSettings) -> str:
+    """Changes when a DICOM file or the vessel mask is added, removed or written anew, or a setting changes."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
-    stats = ((os.path.relpath(file, folder), os.stat(file)) for file in files_below(folder))
+    files = files_below(folder) + ([mask] if mask else [])
+    stats = ((os.path.relpath(file, folder), os.stat(file)) for file in files)
     facts = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
     return hashlib.sha256(json.dumps([FORMAT, asdict(settings), facts]).encode()).hexdigest()
 
@@ -78,11 +81,13 @@ def _is_cached(paths: DataPaths, series_uid: str, fingerprint: str, slices: bool
     if not (described.exists() and whole.exists()):
         return False
     saved = json.loads(described.read_text())
-    return saved["fingerprint"] == fingerprint and (not slices or (paths.npy_slice / series_uid).is_dir())
+    if saved["fingerprint"] != fingerprint or (slices and not (paths.npy_slice / series_uid).is_dir()):
+        return False
+    return not saved["meta"]["vessels"] or (paths.npy_vessels / f"{series_uid}.npy").exists()
 
 
 def _write(paths: DataPaths, series_uid: str, settings: CacheSettings, slices: bool, fingerprint: str) -> None:
-    """Slice files, series file, description: in this order, so that a description vouches for the rest."""
+    """Slice files, series file, vessels, description: in this order, so that a description vouches for the rest."""
     described = paths.npy_sequence / f"{series_uid}.json"
     described.unlink(missing_ok=True)
     series = read_series(paths.series / series_uid, select=())
@@ -94,7 +99,9 @@ def _write(paths: DataPaths, series_uid: str, settings: CacheSettings, slices: b
                 _write_slices(series, window, whole, folder)
         else:
             _write_slices(series, window, whole, None)
-    description = {"fingerprint": fingerprint, **describe(series, series_uid, window)}
+    mask = _place_mask(paths, series_uid, series)
+    _write_vessels(mask, paths.npy_vessels / f"{series_uid}.npy")
+    description = {"fingerprint": fingerprint, **describe(series, series_uid, window, vessels=mask is not None)}
     with written_whole(described) as file:
         file.write_text(json.dumps(description))
 
@@ -102,16 +109,46 @@ def _write(paths: DataPaths, series_uid: str, settings: CacheSettings, slices: b
 def _write_slices(series: Series, window: Window, whole: Path, folder: Path | None) -> None:
     """The series file, slice by slice, so that memory does not grow with the series; slice files where asked for."""
     with open(whole, "wb", buffering=0) as file:
-        header = {"descr": "<f2", "fortran_order": False, "shape": (series.crop.count, SIZE, SIZE)}
-        np.lib.format.write_array_header_1_0(file, header)
+        _begin_npy(file, "<f2", series.crop.count)
         for index, image in enumerate(cached_slices(series, window, range(series.crop.count))):
-            if file.write(memoryview(image).cast("B")) != SLICE_BYTES:
-                raise OSError(f"{whole}: the disk is full")
+            _append(file, image)
             if folder is not None:
                 np.save(folder / f"{index:04d}.npy", image)
 
 
-def describe(series: Series, series_uid: str, window: Window) -> dict:
+def _place_mask(paths: DataPaths, series_uid: str, series: Series) -> PlacedMask | None:
+    """The series' vessel mask; None where it has none or none of use, which is a warning of the series, not its end."""
+    path, said, placed = find_mask(paths, series_uid), [], None
+    if path is not None:
+        try:
+            placed = place_mask(read_mask(path, said), series, said)
+        except ValueError as error:
+            said.append(f"no vessel mask: {error}")
+    series.warnings += [sentence.replace(f"{paths.root}/", "") for sentence in said]
+    return placed
+
+
+def _write_vessels(mask: PlacedMask | None, path: Path) -> None:
+    if mask is None:
+        path.unlink(missing_ok=True)
+        return
+    with written_whole(path) as beside, open(beside, "wb", buffering=0) as file:
+        _begin_npy(file, "|u1", len(mask.slices))
+        for image in mask.images():
+            _append(file, image)
+
+
+def _begin_npy(file: FileIO, descr: str, n_slices: int) -> None:
+    header = {"descr": descr, "fortran_order": False, "shape": (n_slices, SIZE, SIZE)}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _append(file: FileIO, image: np.ndarray) -> None:
+    if file.write(memoryview(image).cast("B")) != image.nbytes:
+        raise OSError(f"{file.name}: the disk is full")
+
+
+def describe(series: Series, series_uid: str, window: Window, vessels: bool) -> dict:
     """What the cache knows of a series besides its pixels: the row of train_meta.csv, slice positions, mapping."""
     geometry, crop = series.geometry, series.crop
     slice_mm, row_mm, col_mm = (round(mm, 6) for mm in geometry.canonical_spacing)
@@ -135,6 +172,7 @@ def describe(series: Series, series_uid: str, window: Window) -> dict:
         "window_low": window.low,
         "window_high": window.high,
         "shift_hu": series.shift_hu,
+        "vessels": vessels,
         "warnings": " | ".join(warning.replace(f"{series.folder}/", "") for warning in series.warnings),
     }
     position_mm = geometry.slice_positions_mm()[crop.first : crop.first + crop.count]

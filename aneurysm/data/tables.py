@@ -62,7 +62,9 @@ def write_tables(paths: DataPaths, outcomes: Sequence[Outcome]) -> tuple[pd.Data
                 saved = json.loads((paths.npy_sequence / f"{outcome.series_uid}.json").read_text())
                 rows.append(saved["meta"])
                 slices.write_table(_slice_rows(saved))
-    meta = pd.DataFrame(rows) if rows else pd.DataFrame(columns=["SeriesInstanceUID", "series_type", "plane"])
+    meta = (
+        pd.DataFrame(rows) if rows else pd.DataFrame(columns=["SeriesInstanceUID", "series_type", "plane", "vessels"])
+    )
     if paths.train_csv.exists():
         said = pd.read_csv(paths.train_csv, dtype={"SeriesInstanceUID": str}).set_index("SeriesInstanceUID")
         if "Modality" in said:

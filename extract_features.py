@@ -1,0 +1,79 @@
+"""Step 6: what stage 1 says about every slice of every series, for stage 2.
+
+    python extract_features.py --data_dir data --model_dir model --fold all --every_mm 1.5
+
+Each fold's encoder goes over all series: stage 2 of a fold is trained on the others and judged on its own. Series that
+are done are left as they are, unless the model, the slices or the settings have changed.
+
+Reads  train_<folds>_folds.csv, npy_sequence/, <model_dir>/<encoder>/fold-<k>/last.pth
+Writes <model_dir>/<encoder>/fold-<k>/features/<SeriesInstanceUID>.safetensors
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from aneurysm.config import run_script
+from aneurysm.data.cache import open_cache
+from aneurysm.data.features import VIEWS, write_features
+from aneurysm.data.tables import chosen_folds, read_folds
+from aneurysm.paths import ModelPaths, remove_leftovers
+from aneurysm.stage1.extract import Encoder
+from aneurysm.stage1.extract_run import extract, fingerprints, out_of_date
+from aneurysm.stage1.judge import trained_folds
+from aneurysm.stage1.predict import load_stage1
+from aneurysm.training.distributed import join_world, leave_world
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    data_dir: Path = Path("data")
+    """folder that create_folds.py has filled"""
+    model_dir: Path = Path("model")
+    """folder with <encoder>/fold-<k>/"""
+    encoder: str = ""
+    """which of the encoders in model_dir; may be left out where there is one"""
+    fold: str = "all"
+    """the fold whose encoder is used: 0, 1, ... or all that have been trained"""
+    folds: int = 5
+    """number of folds that create_folds.py was told"""
+    own_fold: bool = False
+    """only the series that the encoder has not seen: enough for a cross-fitted stage 2, and to judge one"""
+    every_mm: float = 1.5
+    """distance of the slices along the series; each at most once"""
+    views: tuple[str, ...] = VIEWS
+    """the image as it is (original) and with left and right exchanged (mirror)"""
+    batch_size: int = 32
+    """windows that are encoded at a time"""
+    workers: int = 1
+    """processes that read windows ahead of the encoder"""
+    device: str = "auto"
+    """cpu, cuda, or auto"""
+
+
+def main(config: ExtractConfig) -> None:
+    world = join_world(config.device)
+    cache, model_paths = open_cache(config.data_dir), ModelPaths.only_one(config.model_dir, config.encoder)
+    series = read_folds(config.data_dir, config.folds)
+    for fold in trained_folds(model_paths, chosen_folds(config.fold, config.folds)):
+        cached = series.n_slices.notna() & ((series.fold == fold) | (not config.own_fold))
+        checkpoint, folder = model_paths.stage1(fold), model_paths.features(fold)
+        made_from = fingerprints(cache, series.SeriesInstanceUID[cached], checkpoint, config.every_mm, config.views)
+        todo = out_of_date(folder, made_from)[world.rank :: world.size]
+        encoder = Encoder(*load_stage1(checkpoint, world.device, unseen=fold), world.device, config.views)
+        done = extract(cache, todo, encoder, config.every_mm, config.batch_size, config.workers)
+        for uid, features in tqdm(done, total=len(todo), unit="series", desc=f"fold {fold}", disable=not world.is_main):
+            write_features(folder / f"{uid}.safetensors", features, made_from[uid])
+        world.wait()
+        if world.is_main:
+            remove_leftovers(folder)
+            print(f"{folder}: {cached.sum()} series ({cached.sum() - len(todo)} were there before), "
+                  f"{(~series.n_slices.notna()).sum()} are not in the cache")  # fmt: skip
+    leave_world()
+
+
+if __name__ == "__main__":
+    run_script(main, ExtractConfig, __doc__)
