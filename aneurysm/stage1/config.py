@@ -27,7 +27,7 @@ class InputConfig:
 class HeadsConfig:
     """What is built on the encoder, and its regularisation."""
 
-    heat_weight: float = 1.0
+    heat_weight: float = 2.0
     """weight of the loss of the 13 location heatmaps; 0 leaves the head out"""
     vessel_weight: float = 0.0
     """weight of the loss of the vessel masks; 0 leaves the head out"""
