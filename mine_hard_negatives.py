@@ -20,7 +20,7 @@ from aneurysm.config import run_script
 from aneurysm.data.cache import open_cache
 from aneurysm.data.hard_negatives import select_hard_negatives, write_hard_negatives
 from aneurysm.data.spots import barred_series
-from aneurysm.data.tables import chosen_folds, read_folds, read_spots
+from aneurysm.data.tables import chosen_folds, read_folds, read_spots, read_unplaced
 from aneurysm.labels import PRESENT
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1.judge import ask_fold, trained_folds
@@ -50,12 +50,13 @@ class MineConfig:
 def main(config: MineConfig) -> None:
     world = join_world(config.device)
     cache, model_paths = open_cache(config.data_dir), ModelPaths.only_one(config.model_dir, config.encoder)
-    series, spots = (read(config.data_dir, config.folds) for read in (read_folds, read_spots))
+    tables = (read(config.data_dir, config.folds) for read in (read_folds, read_spots, read_unplaced))
+    series, spots, unplaced = tables
     folds = trained_folds(model_paths, chosen_folds("all", config.folds))
     slices = pd.concat([ask_fold(cache, series, model_paths, fold, config.every_mm, world) for fold in folds])
     if world.is_main:
         positives = spots[spots.kind == "positive"]
-        barred = barred_series(series, positives, pd.read_csv(cache.paths.localizer_errors_csv, dtype=str))
+        barred = barred_series(series, positives, unplaced)
         slices["probability"] = slices[PRESENT]
         hard = select_hard_negatives(slices, positives, barred, config.threshold, config.safe_mm)
         write_hard_negatives(hard, cache.paths.hard_negatives)

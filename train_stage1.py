@@ -5,7 +5,6 @@
 
 Reads  train_stage1_<folds>_folds.csv, npy_sequence/, npy_vessels/ and hard_negatives.parquet where they are there
 Writes <model_dir>/<encoder>/fold-<k>/  last.pth (the one to use), best.pth, resume.pth, history.csv, history.png
-       <model_dir>/<encoder>/oof_stage1.csv  what each fold's model says about the spots that it was not trained on
 """
 
 from __future__ import annotations

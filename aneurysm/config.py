@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
@@ -38,12 +38,18 @@ def parse_config(config_class: type[Config], script_doc: str, args: list[str] | 
 
 def _with_true(args: list[str], config_class: type) -> list[str]:
     """The arguments, with `true` after a switch that stands alone: `--resume` means `--resume true`."""
-    switches = {f"--{name}" for name, kind in get_type_hints(config_class).items() if kind is bool}
-    following = [*args[1:], "--"]
-    pairs = zip(args, following, strict=True)
-    return [
-        word for arg, after in pairs for word in ((arg, "true") if arg in switches and after[:2] == "--" else (arg,))
-    ]
+    switches, words = set(_switches(config_class)), []
+    for arg, after in zip(args, [*args, "-"][1:], strict=True):
+        words += [arg, "true"] if arg in switches and after.startswith("-") else [arg]
+    return words
+
+
+def _switches(config_class: type, prefix: str = "--") -> Iterator[str]:
+    for name, kind in get_type_hints(config_class).items():
+        if is_dataclass(kind):
+            yield from _switches(kind, f"{prefix}{name}.")
+        elif kind is bool:
+            yield prefix + name
 
 
 def from_saved(config_class: type[Config], saved: dict[str, Any]) -> Config:

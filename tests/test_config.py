@@ -1,11 +1,11 @@
 """Configurations: default < preset < flag, and a misspelt name ends the program."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pytest
 
-from aneurysm.config import parse_config
+from aneurysm.config import from_saved, only, parse_config, run_script
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,31 @@ class Config:
     """write slice files"""
     head_mm: float = 180.0
     """how much of the head is kept"""
+
+
+@dataclass(frozen=True)
+class Model:
+    width: int = 8
+    """channels"""
+    crop: tuple[float, float] = (0.1, 0.9)
+    """left and right"""
+    fast: bool = False
+    """less precise"""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    model: Model = field(default_factory=Model)
+    seed: int = 0
+    """of all that is random"""
+
+
+@dataclass(frozen=True)
+class Script(Experiment):
+    resume: bool = False
+    """go on"""
+    fold: str = "all"
+    """a number, or all"""
 
 
 def test_defaults_hold_where_nothing_is_said():
@@ -55,3 +80,66 @@ def test_help_shows_the_script_and_every_field_with_its_words(capsys):
         "how much of the head",
     ):
         assert words in shown
+
+
+@pytest.mark.parametrize(
+    ("args", "resume", "fast"),
+    [
+        ([], False, False),
+        (["--resume"], True, False),
+        (["--resume", "--seed", "3"], True, False),
+        (["--model.fast", "--resume", "false"], False, True),
+        (["--fold", "0", "--resume", "true", "--model.fast"], True, True),
+        (["--resume=false"], False, False),
+    ],
+)
+def test_a_switch_that_stands_alone_means_true_also_one_of_a_part(args, resume, fast):
+    config = parse_config(Script, "doc", args)
+    assert (config.resume, config.model.fast) == (resume, fast)
+
+
+def test_a_word_that_follows_a_flag_with_a_value_is_that_value():
+    assert parse_config(Script, "doc", ["--fold", "2", "--resume"]) == Script(fold="2", resume=True)
+
+
+def test_a_part_of_a_preset_leaves_the_rest_of_that_part_alone(tmp_path):
+    preset = tmp_path / "preset.yaml"
+    preset.write_text("model:\n  crop: [0.2, 0.8]\n")
+    config = parse_config(Script, "doc", ["--config", str(preset), "--model.width", "16"])
+    assert config.model == Model(width=16, crop=(0.2, 0.8))
+
+
+def test_a_saved_configuration_comes_back_equal_and_names_that_it_lacks_get_their_defaults():
+    config = Experiment(Model(width=4, crop=(0.3, 0.7)), seed=5)
+    saved = asdict(config)
+    assert from_saved(Experiment, saved) == config
+    saved["model"]["crop"] = [0.3, 0.7]  # as JSON has it
+    assert from_saved(Experiment, saved) == config
+    assert from_saved(Experiment, {"model": {"width": 4}}) == Experiment(Model(width=4))
+
+
+@pytest.mark.parametrize(
+    ("saved", "words"),
+    [
+        ({"sead": 1}, "Experiment: expected model, seed, found sead"),
+        ({"model": {"wide": 1}}, "Model: expected width, crop, fast, found wide"),
+    ],
+)
+def test_an_unknown_name_in_a_saved_configuration_is_named_with_the_known_ones(saved, words):
+    with pytest.raises(ValueError, match=words):
+        from_saved(Experiment, saved)
+
+
+def test_the_part_that_a_scripts_configuration_inherits_is_taken_out_of_it():
+    script = Script(Model(width=4), seed=5, resume=True)
+    part = only(Experiment, script)
+    assert type(part) is Experiment and part == Experiment(Model(width=4), seed=5)
+
+
+def test_bad_input_ends_a_script_with_one_line_and_code_1(monkeypatch):
+    def main(config: Config) -> None:
+        raise ValueError(f"{config.data_dir}: nothing there")
+
+    monkeypatch.setattr("sys.argv", ["script.py", "--data_dir", "here"])
+    with pytest.raises(SystemExit, match="^error: here: nothing there$"):  # a text as its code is printed, code 1
+        run_script(main, Config, "doc")

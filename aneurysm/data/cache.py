@@ -26,6 +26,10 @@ class Cache:
         self._positions = lru_cache(maxsize=None)(lambda uid: np.array(self._described(uid)["position_mm"]))
         self._vessels_laid_out = lru_cache(maxsize=None)(self._vessel_layout)
 
+    def __reduce__(self) -> tuple:
+        """What goes to a process that does not share this one's memory: the folder."""
+        return Cache, (self.paths.root,)
+
     def series_uids(self) -> list[str]:
         """All series in the cache, sorted."""
         whole = {path.stem for path in self.paths.npy_sequence.glob("*.npy")}

@@ -95,12 +95,18 @@ def labelled_series(paths: DataPaths) -> pd.DataFrame:
 
 def read_folds(data_dir: Path, folds: int) -> pd.DataFrame:
     """train_{folds}_folds.csv, one row a series; ValueError naming the file where it is missing or damaged."""
-    return _read_made(data_dir / f"train_{folds}_folds.csv", ["SeriesInstanceUID", "fold", "n_slices", *LABELS], folds)
+    columns = ["SeriesInstanceUID", "fold", "n_slices", "series_type", "plane", *LABELS]
+    return _read_made(data_dir / f"train_{folds}_folds.csv", columns, folds)
 
 
 def read_spots(data_dir: Path, folds: int) -> pd.DataFrame:
     """train_stage1_{folds}_folds.csv, one row a spot; ValueError as read_folds."""
     return _read_made(data_dir / f"train_stage1_{folds}_folds.csv", SPOT_COLUMNS, folds)
+
+
+def read_unplaced(data_dir: Path, folds: int) -> pd.DataFrame:
+    """localizer_errors.csv, one row a localizer without a place; ValueError as read_folds."""
+    return _read_made(DataPaths(data_dir).localizer_errors_csv, ["SeriesInstanceUID"], folds)
 
 
 def chosen_folds(fold: str, folds: int) -> list[int]:
@@ -121,7 +127,10 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 def _read_made(path: Path, columns: Sequence[str], folds: int) -> pd.DataFrame:
     if not path.exists():
         raise ValueError(f"{path}: not there; has create_folds.py run with --folds {folds}?")
-    table = pd.read_csv(path, dtype={"SeriesInstanceUID": str, "patient_id": str, "location": str})
+    try:
+        table = pd.read_csv(path, dtype={"SeriesInstanceUID": str, "patient_id": str, "location": str})
+    except ValueError as error:  # pandas' own errors are of this kind, and do not name the file
+        raise ValueError(f"{path}: expected a CSV table, {error}") from error
     missing = [name for name in columns if name not in table]
     if missing:
         raise ValueError(f"{path}: expected the columns {', '.join(columns)}, found no {', '.join(missing)}")

@@ -27,7 +27,7 @@ class InputConfig:
 class HeadsConfig:
     """What is built on the encoder, and its regularisation."""
 
-    heat_weight: float = 1.0
+    heat_weight: float = 2.0
     """weight of the loss of the 13 location heatmaps; 0 leaves the head out"""
     vessel_weight: float = 0.0
     """weight of the loss of the vessel masks; 0 leaves the head out"""
@@ -42,7 +42,7 @@ class HeadsConfig:
     freeze_stages: int = 0
     """first stages of the encoder that keep their pretrained weights: less to compute"""
     grad_checkpointing: bool = False
-    """less memory for a second forward pass, where the encoder has it"""
+    """less memory for a second forward pass; an error where the encoder cannot"""
 
 
 @dataclass(frozen=True)

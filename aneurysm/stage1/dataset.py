@@ -27,7 +27,8 @@ class TrainingWindows(Dataset):
     """Every positive spot `positive_repeats` times, and `negatives_per_series` windows of each series that has any.
 
     Items are asked for by (epoch, sample) and depend on these and the seed alone. `spots` are the rows of
-    train_stage1_{F}_folds.csv to train on, `hard` the hard negatives of these series (slice indices).
+    train_stage1_{F}_folds.csv to train on, `hard` the hard negatives of these series (slice indices). Raises ValueError
+    where shift_mm is larger than label_mm, or a hard negative lies beyond its series.
     """
 
     def __init__(self, cache: Cache, spots: pd.DataFrame, hard: Mapping[str, np.ndarray], config: Stage1Config):
@@ -43,6 +44,7 @@ class TrainingWindows(Dataset):
         self.positives = list(positives[["SeriesInstanceUID", "slice"]].itertuples(index=False, name=None))
         negatives = spots[spots.kind == "negative"].groupby("SeriesInstanceUID").slice
         self.negatives = [(uid, slices.to_numpy()) for uid, slices in negatives]
+        self._check_hard()
 
     def __len__(self) -> int:
         sampling = self.config.sampling
@@ -57,6 +59,12 @@ class TrainingWindows(Dataset):
         if rng.random() < self.config.sampling.mirror_p:
             sample = mirror(sample, self.plane[series_uid])
         return _tensors(sample, self.config)
+
+    def _check_hard(self) -> None:
+        for uid in self.hard.keys() & {uid for uid, _ in self.negatives}:
+            highest, n_slices = max(self.hard[uid], default=0), self.cache.n_slices(uid)
+            if highest >= n_slices:
+                raise ValueError(f"hard negatives of series {uid}: expected slices below {n_slices}, found {highest}")
 
     def _draw_place(self, number: int, rng: np.random.Generator) -> tuple[str, int]:
         """Series and slice of a sample."""

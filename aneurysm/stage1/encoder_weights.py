@@ -28,7 +28,10 @@ def load_encoder_weights(encoder: nn.Module, name: str, source: str) -> str:
     path = Path(source)
     if not path.exists():
         raise ValueError(f"encoder_weights {source}: expected none, timm, {LITE0} or a file, found no such file")
-    return _load(encoder, _read(path), source)
+    tensors, image_size = _read(path)
+    if image_size and hasattr(encoder, "set_input_size"):  # position embeddings are as many as that image had patches
+        encoder.set_input_size((image_size, image_size))
+    return _load(encoder, tensors, source)
 
 
 def _timm_tensors(name: str) -> dict[str, torch.Tensor]:
@@ -54,15 +57,16 @@ def _load(encoder: nn.Module, tensors: dict[str, torch.Tensor], source: str) -> 
     return text
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file, by name; of a checkpoint of this project, its encoder's."""
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], int | None]:
+    """The tensors of a file, by name; of a checkpoint of this project, its encoder's, and the size of its images."""
     try:
         content = load_state_dict(str(path), use_ema=True, weights_only=True)
     except Exception as error:  # torch, safetensors and pickle have many of their own
         raise ValueError(f"encoder_weights {path}: expected tensors by name, found {error}") from error
-    content = content.get("weights", content)
-    own = {name.removeprefix("encoder."): t for name, t in content.items() if name.startswith("encoder.")}
-    return own or content
+    tensors = content.get("weights", content)
+    own = {name.removeprefix("encoder."): t for name, t in tensors.items() if name.startswith("encoder.")}
+    image_size = content["config"]["stage1"]["input"]["image_size"] if "stage1" in content.get("config", {}) else None
+    return own or tensors, image_size
 
 
 def _lite0_tensors() -> list[torch.Tensor]:

@@ -41,17 +41,16 @@ def logits_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
 
 
 def heat_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:
-    """Sum over pixels per localizer in the batch (at least one).
+    """Sum over pixels per window: any parts of a step, on any number of processes, add up to the same.
 
     `penalty`: pixels near a localizer count less as negatives, by (1 - target)^4 (Law and Deng 2018, equation 1).
     """
-    n_localizers = (target == 1).sum().clamp(min=1)
     if kind == "focal":
-        return sigmoid_focal_loss(logits, target, alpha=-1, gamma=2.0, reduction="sum") / n_localizers
+        return sigmoid_focal_loss(logits, target, alpha=-1, gamma=2.0, reduction="sum") / len(logits)
     probability = logits.sigmoid()
     positive = -functional.logsigmoid(logits) * (1 - probability) ** 2
     negative = -functional.logsigmoid(-logits) * probability**2 * (1 - target) ** 4
-    return torch.where(target == 1, positive, negative).sum() / n_localizers
+    return torch.where(target == 1, positive, negative).sum() / len(logits)
 
 
 def vessel_loss(logits: Tensor, vessels: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from inspect import signature
 
 import timm
 import torch
+from timm.layers import to_2tuple
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -30,7 +31,7 @@ class Stage1Net(nn.Module):
         super().__init__()
         self.encoder, self.weights_said = create_encoder(encoder, heads.drop_path_rate, weights, image_size)
         if heads.grad_checkpointing:
-            self.encoder.set_grad_checkpointing()
+            _save_memory(self.encoder, encoder)
         config = self.encoder.default_cfg
         self.register_buffer("mean", torch.tensor(config["mean"]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1), persistent=False)
@@ -76,7 +77,9 @@ class Neck(nn.Module):
 
     def __init__(self, channels: list[int], strides: list[int], heads: HeadsConfig, image_size: int):
         super().__init__()
-        finest = max(heads.heat_stride, min(strides))
+        if image_size % heads.heat_stride:  # else heatmap pixels and targets would not meet
+            raise ValueError(f"image_size {image_size}: expected a multiple of heat_stride, {heads.heat_stride}")
+        finest = min(max(heads.heat_stride, min(strides)), max(strides))  # patches may be larger, or smaller
         # of several maps of one stride (a ViT's blocks) the last; the levels from fine to coarse
         self.levels = [i for i, s in enumerate(strides) if s >= finest and s not in strides[i + 1 :]]
         self.n_pixels = image_size // heads.heat_stride
@@ -94,7 +97,7 @@ class Neck(nn.Module):
         for level, lateral in zip(reversed(self.levels), reversed(self.lateral), strict=True):
             own = lateral(maps[level])
             total = own if total is None else own + functional.interpolate(total, size=own.shape[-2:], mode="nearest")
-        if total.shape[-1] != self.n_pixels:  # patches larger than heat_stride
+        if total.shape[-1] != self.n_pixels:  # patches of another size than heat_stride
             total = functional.interpolate(total, size=(self.n_pixels,) * 2, mode="bilinear", align_corners=False)
         return self.mix(total)
 
@@ -139,9 +142,19 @@ def create_encoder(name: str, drop_path_rate: float, weights: str, image_size: i
         said = load_encoder_weights(encoder, name, weights)
         if hasattr(encoder, "set_input_size"):  # after the weights: it brings position embeddings to the size
             encoder.set_input_size((image_size, image_size))
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        patch, _ = to_2tuple(getattr(getattr(encoder, "patch_embed", None), "patch_size", 1))
+        if image_size % patch:  # timm would leave out the columns and rows that do not fill a patch
+            raise ValueError(f"image_size {image_size}: expected a multiple of its patches of {patch} pixels")
+    except (TypeError, ValueError, AssertionError, RuntimeError, OSError) as error:  # OSError: no way to timm's hub
         raise ValueError(f"encoder {name}: {error}") from error
     return encoder, said
+
+
+def _save_memory(encoder: nn.Module, name: str) -> None:
+    try:
+        encoder.set_grad_checkpointing()
+    except AssertionError as error:
+        raise ValueError(f"encoder {name}, grad_checkpointing: {error}") from error
 
 
 @torch.no_grad()

@@ -49,9 +49,12 @@ def load_stage1(
     held_out = saved["config"]["fold"]
     if unseen is not None and held_out != unseen:
         raise ValueError(f"{path}: expected a model that has not seen fold {unseen}, found one without fold {held_out}")
-    config = from_saved(Stage1Config, saved["config"]["stage1"])
-    model = Stage1Net(config.encoder, config.heads, config.input.image_size)
-    model.load_state_dict(saved["weights"])
+    try:
+        config = from_saved(Stage1Config, saved["config"]["stage1"])
+        model = Stage1Net(config.encoder, config.heads, config.input.image_size)
+        model.load_state_dict(saved["weights"])
+    except (ValueError, RuntimeError) as error:  # of another version of this code, or of timm
+        raise ValueError(f"{path}: {error}") from error
     return model.to(device).eval(), config
 
 

@@ -42,7 +42,7 @@ class Box:
         smaller = self.image_size < min(self.width, self.height)
         interpolation = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
         size = (self.image_size, self.image_size)
-        return cv2.resize(part, size, interpolation=cv2.INTER_NEAREST if nearest else interpolation)
+        return cv2.resize(part, size, interpolation=cv2.INTER_NEAREST_EXACT if nearest else interpolation)
 
 
 def crop_box(config: InputConfig, plane: str, shift: tuple[float, float] = (0.0, 0.0)) -> Box:
