@@ -60,7 +60,7 @@ class Stage1Net(nn.Module):
         answer = {"features": features}
         pooled = [features]
         if self.neck is not None:
-            fine = self.neck(maps)
+            fine = self.neck(maps, images.shape[-1])
             pooled.append(fine.amax(dim=(2, 3)))
             if self.heat is not None:
                 answer["heat"] = self.heat(fine)
@@ -82,7 +82,7 @@ class Neck(nn.Module):
         finest = min(max(heads.heat_stride, min(strides)), max(strides))  # patches may be larger, or smaller
         # of several maps of one stride (a ViT's blocks) the last; the levels from fine to coarse
         self.levels = [i for i, s in enumerate(strides) if s >= finest and s not in strides[i + 1 :]]
-        self.n_pixels = image_size // heads.heat_stride
+        self.stride = heads.heat_stride
         self.lateral = nn.ModuleList(nn.Conv2d(channels[i], heads.neck_width, 1) for i in self.levels)
         self.mix = nn.Sequential(
             nn.Conv2d(heads.neck_width, heads.neck_width, 3, padding=1, groups=heads.neck_width, bias=False),
@@ -91,14 +91,15 @@ class Neck(nn.Module):
             nn.GELU(),
         )
 
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """(batch, neck_width, n, n)"""
+    def forward(self, maps: list[Tensor], image_size: int) -> Tensor:
+        """(batch, neck_width, n, n) where n = image_size / heat_stride"""
+        n = image_size // self.stride
         total = None
         for level, lateral in zip(reversed(self.levels), reversed(self.lateral), strict=True):
             own = lateral(maps[level])
             total = own if total is None else own + functional.interpolate(total, size=own.shape[-2:], mode="nearest")
-        if total.shape[-1] != self.n_pixels:  # patches of another size than heat_stride
-            total = functional.interpolate(total, size=(self.n_pixels,) * 2, mode="bilinear", align_corners=False)
+        if total.shape[-1] != n:  # patches of another size than heat_stride
+            total = functional.interpolate(total, size=(n, n), mode="bilinear", align_corners=False)
         return self.mix(total)
 
 
