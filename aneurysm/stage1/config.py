@@ -58,7 +58,7 @@ class SamplingConfig:
     crop_shift: float = 0.04
     """largest random shift of the crop, as a share of the cached image"""
     cut_size: int = 0
-    """train on random parts of so many rows and columns, around a localizer where there is one; 0 takes all of the input.
+    """train on random parts of so many rows and columns, with a localizer where there is one; 0 takes the whole input.
     For convolutional encoders: it costs less, and they are asked about whole inputs afterwards"""
     positive_repeats: int = 4
     """times that each positive spot is seen in an epoch"""

@@ -51,7 +51,7 @@ class Stage1Net(nn.Module):
         """As any module's, but that frozen stages keep their statistics."""
         super().train(mode)
         for module in self.frozen:
-            module.eval()
+            module.training = False
         return self
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -114,9 +114,10 @@ def freeze_stages(encoder: nn.Module, n_stages: int) -> list[nn.Module]:
     if n_stages == 0:
         return []
     last = encoder.feature_info[n_stages - 1]["module"]
-    leaves = [(name, module) for name, module in encoder.named_modules() if not list(module.children())]
-    end = max(i for i, (name, _) in enumerate(leaves) if f"{name}.".startswith(f"{last}."))
-    frozen = [module for _, module in leaves[: end + 1]]
+    modules = list(encoder.named_modules())[1:]  # in the order of their use; the first is the encoder itself
+    end = max(i for i, (name, _) in enumerate(modules) if f"{name}.".startswith(f"{last}."))
+    later = [name for name, _ in modules[end + 1 :]]
+    frozen = [m for name, m in modules[: end + 1] if not any(other.startswith(f"{name}.") for other in later)]
     for module in frozen:
         module.requires_grad_(False)
     return frozen
