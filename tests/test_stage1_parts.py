@@ -1,4 +1,4 @@
-"""Training on parts: parts of the picture (cut_out) and parts of the encoder (frozen stages); heatmaps in the logits."""
+"""Training on parts: parts of the picture (cut_out), parts of the encoder (frozen stages); heatmaps in the logits."""
 
 import dataclasses
 
