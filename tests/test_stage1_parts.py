@@ -30,7 +30,7 @@ def test_a_part_shows_its_localizer_and_image_point_and_vessels_move_together(po
     whole = sample_with([point], [4])
     places = set()
     for seed in range(40):
-        part = cut_out(whole, 24, np.random.default_rng(seed))
+        part = cut_out(whole, 24, 0.0, np.random.default_rng(seed))
         assert part.image.shape == (24, 24, 3) and part.vessels.shape == (24, 24)
         x, y = np.rint(part.points[0]).astype(int)
         assert part.image[y, x, 0] == whole.image[round(point[1]), round(point[0]), 0]
@@ -41,28 +41,40 @@ def test_a_part_shows_its_localizer_and_image_point_and_vessels_move_together(po
 
 def test_a_localizer_lies_an_eighth_of_the_part_from_its_edge_where_the_image_allows():
     whole = sample_with([(32, 32)], [0])
-    points = np.concatenate([cut_out(whole, 24, np.random.default_rng(seed)).points for seed in range(200)])
+    points = np.concatenate([cut_out(whole, 24, 0.0, np.random.default_rng(seed)).points for seed in range(200)])
     assert points.min() == 3 and points.max() == 20  # 24 / 8, and 23 - 24 / 8
 
 
 def test_labels_are_those_of_the_localizers_shown():
     whole = sample_with([(3, 3), (60, 60)], [2, 7])
     for seed in range(20):
-        part = cut_out(whole, 24, np.random.default_rng(seed))
+        part = cut_out(whole, 24, 0.0, np.random.default_rng(seed))
         assert part.point_locations.tolist() in ([2], [7])
         assert np.flatnonzero(part.labels).tolist() == [part.point_locations[0], len(LABELS) - 1]
     beyond = dataclasses.replace(whole, points=whole.points[:0], point_locations=whole.point_locations[:0])
-    assert cut_out(beyond, 24, np.random.default_rng(0)).labels.sum() == 0  # augmentation moved both out of the picture
+    assert (
+        cut_out(beyond, 24, 0.0, np.random.default_rng(0)).labels.sum() == 0
+    )  # augmentation moved both out of the picture
 
 
 def test_parts_without_a_localizer_come_from_everywhere_and_no_part_is_larger_than_the_sample():
     whole = sample_with([], [])
-    corners = {int(cut_out(whole, 24, np.random.default_rng(seed)).image[0, 0, 0] * 64**2) for seed in range(300)}
+    corners = {int(cut_out(whole, 24, 0.0, np.random.default_rng(seed)).image[0, 0, 0] * 64**2) for seed in range(300)}
     rows, columns = {corner // 64 for corner in corners}, {corner % 64 for corner in corners}
     assert rows == columns == set(range(41))
     assert (
-        cut_out(whole, 0, np.random.default_rng(0)) is whole and cut_out(whole, 64, np.random.default_rng(0)) is whole
+        cut_out(whole, 0, 0.0, np.random.default_rng(0)) is whole
+        and cut_out(whole, 64, 0.0, np.random.default_rng(0)) is whole
     )
+
+
+def test_parts_laid_away_are_negatives_unless_they_happen_to_show_the_localizer():
+    whole = sample_with([(3, 3)], [2])
+    parts = [cut_out(whole, 24, 1.0, np.random.default_rng(seed)) for seed in range(100)]
+    assert all(part.labels[-1] == part.labels[2] == len(part.points) for part in parts)
+    assert 60 < sum(part.labels[-1] == 0 for part in parts)  # 4 of 41 starts along each axis show it
+    some = [cut_out(whole, 24, 0.25, np.random.default_rng(seed)).labels[-1] for seed in range(400)]
+    assert 0.65 < np.mean(some) < 0.85
 
 
 @pytest.fixture(scope="module")

@@ -60,6 +60,8 @@ class SamplingConfig:
     cut_size: int = 0
     """train on random parts of so many rows and columns, with a localizer where there is one; 0 takes the whole input.
     For convolutional encoders: it costs less, and they are asked about whole inputs afterwards"""
+    away_p: float = 0.0
+    """chance that such a part is laid anywhere, although there is a localizer: what surrounds it is no sign of one"""
     positive_repeats: int = 4
     """times that each positive spot is seen in an epoch"""
     negatives_per_series: int = 3

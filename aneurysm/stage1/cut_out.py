@@ -11,15 +11,17 @@ from aneurysm.stage1.sample import Sample
 MARGIN = 1 / 8  # of the part's side: a localizer that is shown lies no nearer to its edge, where the image allows
 
 
-def cut_out(sample: Sample, size: int, rng: np.random.Generator) -> Sample:
-    """`size` rows and columns of the sample, with one of its localizers where it has any; the labels of those it shows.
+def cut_out(sample: Sample, size: int, away_p: float, rng: np.random.Generator) -> Sample:
+    """`size` rows and columns of the sample; labels and points are of the localizers that it shows.
 
-    The whole sample where it is no larger than `size`, or `size` is 0.
+    It is laid around a localizer where there is any, and anywhere with the chance `away_p`: a negative, most of the
+    time, from the same slice. The whole sample where it is no larger than `size`, or `size` is 0.
     """
     n_pixels = sample.image.shape[0]
     if size == 0 or size >= n_pixels:
         return sample
-    shown = sample.points[rng.integers(len(sample.points))] if len(sample.points) else None
+    around = len(sample.points) > 0 and rng.random() >= away_p
+    shown = sample.points[rng.integers(len(sample.points))] if around else None
     left, top = (_start(None if shown is None else shown[axis], size, n_pixels, rng) for axis in (0, 1))
     points = sample.points - np.array([left, top], np.float32)
     inside = ((points >= -0.5) & (points < size - 0.5)).all(axis=1)

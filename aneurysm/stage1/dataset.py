@@ -59,7 +59,7 @@ class TrainingWindows(Dataset):
         sample = augment(sample, self.pipeline, int(rng.integers(2**62)))
         if rng.random() < self.config.sampling.mirror_p:
             sample = mirror(sample, self.plane[series_uid])
-        sample = cut_out(sample, self.config.sampling.cut_size, rng)
+        sample = cut_out(sample, self.config.sampling.cut_size, self.config.sampling.away_p, rng)
         return _tensors(sample, self.config)
 
     def _check_hard(self) -> None:
