@@ -72,7 +72,7 @@ def test_parts_laid_away_are_negatives_unless_they_happen_to_show_the_localizer(
     whole = sample_with([(3, 3)], [2])
     parts = [cut_out(whole, 24, 1.0, np.random.default_rng(seed)) for seed in range(100)]
     assert all(part.labels[-1] == part.labels[2] == len(part.points) for part in parts)
-    assert 60 < sum(part.labels[-1] == 0 for part in parts)  # 4 of 41 starts along each axis show it
+    assert sum(part.labels[-1] == 0 for part in parts) > 60  # 4 of 41 starts along each axis show it
     some = [cut_out(whole, 24, 0.25, np.random.default_rng(seed)).labels[-1] for seed in range(400)]
     assert 0.65 < np.mean(some) < 0.85
 
