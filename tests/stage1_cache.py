@@ -77,9 +77,10 @@ def write_data(data_dir: Path) -> None:
     random = np.random.default_rng(0)
     spots, series = [], []
     for uid, fold, plane, modality, location, index, x, y in HEADS:
-        series.append({"SeriesInstanceUID": uid, "fold": fold, "series_type": modality, "plane": plane,
-                       "n_slices": N_SLICES if uid != "missing" else np.nan,
-                       **{label: int(location is not None and label in (location, LABELS[-1])) for label in LABELS}})  # fmt: skip
+        n_slices = np.nan if uid == "missing" else N_SLICES
+        about = {"SeriesInstanceUID": uid, "fold": fold, "series_type": modality, "plane": plane, "n_slices": n_slices}
+        marked = {location, LABELS[-1]} if location else set()
+        series.append(about | {label: int(label in marked) for label in LABELS})
         if uid == "missing":
             continue
         slices = 0.3 * random.random((N_SLICES, SIZE, SIZE), dtype=np.float32)

@@ -53,7 +53,7 @@ def test_a_dot_of_the_cache_is_seen_where_its_point_goes(tmp_path, image_size):
     box = crop_box(InputConfig(image_size=image_size), "axial")
     window = read_window(cache, "s", 1, 1.0, box)
     assert window.shape == (image_size, image_size, 3) and window.dtype == np.float32
-    assert window.flags.c_contiguous and 0 <= window.min() and window.max() <= 1
+    assert window.flags.c_contiguous and window.min() >= 0 and window.max() <= 1
     expected = box.to_input(places)
     np.testing.assert_allclose(centroids(window), expected, atol=0.02)  # channels: below, at and above
     np.testing.assert_allclose(box.to_cache(centroids(window)), places, atol=0.1)
