@@ -1,4 +1,4 @@
-"""Stage 1's network on encoders of three kinds: shapes, gradients, the place of heatmaps, what timm itself would say."""
+"""Stage 1's network on encoders of three kinds: shapes, gradients, the place of heatmaps, what timm itself says."""
 
 from dataclasses import replace
 
@@ -12,10 +12,13 @@ from aneurysm.stage1.model import Stage1Net
 
 torch.set_num_threads(1)
 
-# A name, an image size that is not the pretrained one, and how many numbers timm's documentation has before the classifier.
-CNN, CNN_HEAD, VIT, CONVNEXT = ("tf_efficientnet_lite0", 96, 1280), ("mobilenetv4_conv_small", 64, 1280), (
-    "vit_tiny_patch16_224", 64, 192), ("convnext_atto", 64, 320)  # fmt: skip
-ENCODERS = [CNN, CNN_HEAD, VIT, CONVNEXT]
+# A name, an image size that is not the pretrained one, and the numbers before the classifier, as timm documents them.
+ENCODERS = [
+    ("tf_efficientnet_lite0", 96, 1280),
+    ("mobilenetv4_conv_small", 64, 1280),
+    ("vit_tiny_patch16_224", 64, 192),
+    ("convnext_atto", 64, 320),
+]
 ALL_HEADS = HeadsConfig(heat_weight=1.0, vessel_weight=1.0, neck_width=16)
 
 
@@ -42,7 +45,7 @@ def test_every_output_has_its_shape(name, size, n_features, stride):
 
 @pytest.mark.parametrize(("heat", "vessels"), [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0)])
 def test_a_head_whose_loss_weighs_nothing_is_not_there(heat, vessels):
-    model = make(*CONVNEXT[:2], replace(ALL_HEADS, heat_weight=heat, vessel_weight=vessels))
+    model = make("convnext_atto", 64, replace(ALL_HEADS, heat_weight=heat, vessel_weight=vessels))
     names = {"features", "logits"} | ({"heat"} if heat else set()) | ({"vessels"} if vessels else set())
     assert set(model(images(64))) == names
     parts = {name.split(".")[0] for name, _ in model.named_parameters()}
@@ -121,8 +124,8 @@ def test_gradient_checkpointing_computes_twice_and_changes_neither_outputs_nor_g
         ("convnext_atto.nobody", 64, ALL_HEADS, "encoder convnext_atto.nobody: Invalid pretrained tag"),
         ("levit_128s", 64, ALL_HEADS, "encoder levit_128s: The size of tensor"),  # made for 224 pixels alone
         ("pit_ti_224", 64, replace(ALL_HEADS, grad_checkpointing=True), "encoder pit_ti_224: .*checkpointing not supp"),
-        ("vit_tiny_patch16_224", 72, ALL_HEADS, "vit_tiny_patch16_224: image_size 72: expected a multiple of its patch"),
-        ("convnext_atto", 72, replace(ALL_HEADS, heat_stride=16), "image_size 72: expected a multiple of heat_stride, 16"),
+        ("vit_tiny_patch16_224", 72, ALL_HEADS, "patch16_224: image_size 72: expected a multiple of its patches"),
+        ("convnext_atto", 72, replace(ALL_HEADS, heat_stride=16), "size 72: expected a multiple of heat_stride, 16"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_built_is_refused_in_one_sentence(name, size, heads, words):
