@@ -134,6 +134,28 @@ def test_best_is_kept_only_when_better_and_a_nan_score_never_wins(tmp_path, caps
     assert "epoch 2: the score is NaN" in capsys.readouterr().out
 
 
+def test_the_held_out_fold_is_asked_every_so_many_epochs_and_after_the_last(tmp_path):
+    from tests.small_training import Points, loss, make_model
+
+    asked = []
+
+    def evaluate(model):
+        assert not model.training
+        asked.append(model)
+        return {"score": 0.9 - 0.1 * len(asked)}
+
+    def train_on(epochs: int, resume: bool) -> dict:
+        config = replace(CONFIG, epochs=epochs, evaluate_every=2)
+        return fit_module.fit(make_model(), Points(64, 0), loss, evaluate, config, tmp_path, ALONE, resume=resume)
+
+    assert train_on(5, resume=False) == {"score": 0.9 - 0.1 * 3}
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert history.epoch[history.score.notna()].tolist() == [2, 4, 5]
+    assert load_checkpoint(tmp_path / "best.pth")["epoch"] == 2
+    assert load_checkpoint(tmp_path / "last.pth")["epoch"] == 5
+    assert train_on(5, resume=True) == {"score": 0.9 - 0.1 * 3} and len(asked) == 3  # finished: nothing is done again
+
+
 def test_a_loss_that_is_no_number_stops_the_run_and_says_so(tmp_path):
     from tests.small_training import Points, make_model
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import signature
 
 import timm
@@ -30,12 +32,13 @@ class Stage1Net(nn.Module):
         """`encoder` by timm's name; `weights` and errors as create_encoder. `weights_said` tells what was loaded."""
         super().__init__()
         self.encoder, self.weights_said = create_encoder(encoder, heads.drop_path_rate, weights, image_size)
-        if heads.grad_checkpointing:
-            _save_memory(self.encoder, encoder)
+        with _named(encoder):
+            if heads.grad_checkpointing:
+                self.encoder.set_grad_checkpointing()
+            self.n_features, channels, strides = _measure(self.encoder, image_size)
         config = self.encoder.default_cfg
         self.register_buffer("mean", torch.tensor(config["mean"]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1), persistent=False)
-        self.n_features, channels, strides = _measure(self.encoder, image_size)
         with_maps = heads.heat_weight > 0 or heads.vessel_weight > 0
         self.neck = Neck(channels, strides, heads, image_size) if with_maps else None
         self.heat = _map_head(heads.neck_width, len(LOCATIONS)) if heads.heat_weight > 0 else None
@@ -134,8 +137,8 @@ def create_encoder(name: str, drop_path_rate: float, weights: str, image_size: i
     """
     if not timm.is_model(name):
         raise ValueError(f"encoder {name}: timm {timm.__version__} has no such model")
-    settings = {"num_classes": 0, "drop_path_rate": drop_path_rate}
-    try:
+    settings = {"num_classes": 0, "drop_path_rate": drop_path_rate or None}  # timm leaves out None: some have none
+    with _named(name):
         encoder = timm.create_model(name, **settings)
         if not hasattr(encoder, "set_input_size") and "img_size" in signature(type(encoder)).parameters:
             encoder = timm.create_model(name, img_size=image_size, **settings)
@@ -147,16 +150,16 @@ def create_encoder(name: str, drop_path_rate: float, weights: str, image_size: i
         patch, _ = to_2tuple(getattr(getattr(encoder, "patch_embed", None), "patch_size", 1))
         if image_size % patch:  # timm would leave out the columns and rows that do not fill a patch
             raise ValueError(f"image_size {image_size}: expected a multiple of its patches of {patch} pixels")
-    except (TypeError, ValueError, AssertionError, RuntimeError, OSError) as error:  # OSError: no way to timm's hub
-        raise ValueError(f"encoder {name}: {error}") from error
     return encoder, said
 
 
-def _save_memory(encoder: nn.Module, name: str) -> None:
+@contextmanager
+def _named(encoder: str) -> Iterator[None]:
+    """Whatever timm does not like is one sentence that names the encoder."""
     try:
-        encoder.set_grad_checkpointing()
-    except AssertionError as error:
-        raise ValueError(f"encoder {name}, grad_checkpointing: {error}") from error
+        yield
+    except (TypeError, ValueError, AssertionError, RuntimeError, OSError) as error:  # OSError: no way to timm's hub
+        raise ValueError(f"encoder {encoder}: {error}") from error
 
 
 @torch.no_grad()

@@ -64,7 +64,7 @@ def heat_peaks(heat: Tensor, stride: int) -> tuple[Tensor, Tensor]:
     The place is the centre of mass of the 3 x 3 pixels around the highest.
     """
     n = heat.shape[-1]
-    probability = heat.sigmoid().flatten(0, -3)[:, None]  # (maps, 1, n, n)
+    probability = heat.sigmoid().reshape(-1, 1, n, n)
     highest, index = probability.flatten(1).max(dim=1)
     around = functional.unfold(probability, 3, padding=1)  # (maps, 9, n * n)
     around = around.gather(2, index[:, None, None].expand(-1, 9, 1))[..., 0]

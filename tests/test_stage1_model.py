@@ -1,0 +1,141 @@
+"""Stage 1's network on encoders of three kinds: shapes, gradients, the place of heatmaps, what timm itself says."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from aneurysm.stage1.config import HeadsConfig
+from aneurysm.stage1.model import Stage1Net
+
+torch.set_num_threads(1)
+
+# A name, an image size that is not the pretrained one, and the numbers before the classifier, as timm documents them.
+ENCODERS = [
+    ("tf_efficientnet_lite0", 96, 1280),
+    ("mobilenetv4_conv_small", 64, 1280),
+    ("vit_tiny_patch16_224", 64, 192),
+    ("convnext_atto", 64, 320),
+]
+ALL_HEADS = HeadsConfig(heat_weight=1.0, vessel_weight=1.0, neck_width=16)
+
+
+def make(name: str, size: int, heads: HeadsConfig = ALL_HEADS) -> Stage1Net:
+    torch.manual_seed(0)
+    return Stage1Net(name, heads, size).eval()
+
+
+def images(size: int, n: int = 2) -> torch.Tensor:
+    return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(("name", "size", "n_features"), ENCODERS)
+@pytest.mark.parametrize("stride", [8, 16])
+def test_every_output_has_its_shape(name, size, n_features, stride):
+    model = make(name, size, replace(ALL_HEADS, heat_stride=stride))
+    shapes = {key: tuple(value.shape) for key, value in model(images(size)).items()}
+    n = size // stride
+    assert shapes == {
+        "features": (2, n_features), "logits": (2, 14), "heat": (2, 13, n, n), "vessels": (2, 14, n, n),
+    }  # fmt: skip
+    assert model.n_features == n_features == model.encoder.head_hidden_size
+
+
+@pytest.mark.parametrize(("heat", "vessels"), [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0)])
+def test_a_head_whose_loss_weighs_nothing_is_not_there(heat, vessels):
+    model = make("convnext_atto", 64, replace(ALL_HEADS, heat_weight=heat, vessel_weight=vessels))
+    names = {"features", "logits"} | ({"heat"} if heat else set()) | ({"vessels"} if vessels else set())
+    assert set(model(images(64))) == names
+    parts = {name.split(".")[0] for name, _ in model.named_parameters()}
+    assert parts == {"encoder", "logits"} | ({"neck"} if heat or vessels else set()) | names - {"features"}
+
+
+@pytest.mark.parametrize(("name", "size", "n_features"), ENCODERS)
+def test_features_are_those_that_timm_gives_for_a_normalised_image(name, size, n_features):
+    model = make(name, size)
+    encoder = model.encoder
+    mean, std = (torch.tensor(encoder.default_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
+    with torch.no_grad():
+        seen = (images(size) - mean) / std
+        expected = encoder.forward_head(encoder.forward_features(seen), pre_logits=True)
+        torch.testing.assert_close(model(images(size))["features"], expected)
+    assert (expected - expected.mean()).abs().max() > 0.01  # they say something
+
+
+@pytest.mark.parametrize(("name", "size", "n_features"), ENCODERS)
+@pytest.mark.parametrize("output", ["logits", "heat", "vessels"])
+def test_gradients_of_each_output_reach_the_first_layer_of_the_encoder(name, size, n_features, output):
+    model = make(name, size)
+    model(images(size))[output].square().sum().backward()
+    first = next(parameter for parameter in model.encoder.parameters() if parameter.ndim == 4)  # a convolution
+    assert first.grad is not None and first.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize(("name", "size"), [("convnext_atto", 128), ("vit_tiny_patch16_224", 128)])
+@pytest.mark.parametrize("stride", [8, 16])
+def test_a_heatmap_pixel_looks_at_its_own_place_in_the_image(name, size, stride):
+    model = make(name, size, replace(ALL_HEADS, heat_stride=stride, neck_width=96))
+    rows, columns = (2, 4, 6), (5, 3, 1)  # of 8 x 8 fields of 16 pixels
+    changed = images(size, 1).repeat(4, 1, 1, 1)
+    for i, (row, column) in enumerate(zip(rows, columns, strict=True)):
+        changed[1 + i, :, row * 16 : row * 16 + 16, column * 16 : column * 16 + 16] = 0
+    with torch.no_grad():
+        heat = model(changed)["heat"]
+    difference = (heat[1:] - heat[:1]).abs().mean(dim=1)
+    by_field = torch.nn.functional.avg_pool2d(difference, 16 // stride).flatten(1).argmax(dim=1)
+    found = np.stack(np.divmod(by_field.numpy(), 8))
+    assert np.abs(found - [rows, columns]).max() <= 1  # convolutions of random weights may lean to one side
+
+
+def test_heatmaps_start_at_about_one_in_a_hundred():
+    with torch.no_grad():
+        heat = make("convnext_atto", 64, HeadsConfig())(images(64))["heat"].sigmoid()
+    assert 0.005 < heat.mean() < 0.02
+
+
+@pytest.mark.parametrize(("name", "size"), [("vit_small_patch8_224", 64), ("vit_small_patch14_dinov2", 112)])
+def test_patches_smaller_than_the_heatmaps_stride_give_heatmaps_too(name, size):
+    model = make(name, size, replace(ALL_HEADS, heat_stride=16))
+    assert model(images(size, 1))["heat"].shape == (1, 13, size // 16, size // 16)
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "vit_tiny_patch16_224", "tf_efficientnet_lite0"])
+def test_gradient_checkpointing_computes_twice_and_changes_neither_outputs_nor_gradients(name):
+    def answer(checkpointing: bool) -> tuple[torch.Tensor, torch.Tensor, int]:
+        model, calls = make(name, 64, replace(ALL_HEADS, grad_checkpointing=checkpointing)), []
+        for module in model.encoder.modules():
+            module.register_forward_hook(lambda *_: calls.append(1))
+        heat = model(images(64))["heat"]
+        heat.square().sum().backward()
+        return heat, next(model.encoder.parameters()).grad, len(calls)
+
+    *plain, n_plain = answer(False)
+    *saving, n_saving = answer(True)
+    torch.testing.assert_close(plain, saving)
+    assert n_saving > 1.5 * n_plain
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "heads", "words"),
+    [
+        ("convnext_attto", 64, ALL_HEADS, "encoder convnext_attto: timm .* has no such model"),
+        ("convnext_atto.nobody", 64, ALL_HEADS, "encoder convnext_atto.nobody: Invalid pretrained tag"),
+        ("levit_128s", 64, ALL_HEADS, "encoder levit_128s: The size of tensor"),  # made for 224 pixels alone
+        ("pit_ti_224", 64, replace(ALL_HEADS, grad_checkpointing=True), "encoder pit_ti_224: .*checkpointing not supp"),
+        ("vit_tiny_patch16_224", 72, ALL_HEADS, "patch16_224: image_size 72: expected a multiple of its patches"),
+        ("convnext_atto", 72, replace(ALL_HEADS, heat_stride=16), "size 72: expected a multiple of heat_stride, 16"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_built_is_refused_in_one_sentence(name, size, heads, words):
+    with pytest.raises(ValueError, match=words):
+        Stage1Net(name, heads, size)
+
+
+def test_drop_path_and_dropout_are_those_of_the_configuration():
+    model = make("convnext_atto", 64, replace(ALL_HEADS, drop_path_rate=0.3, drop_rate=0.4))
+    rates = [module.drop_prob for module in model.encoder.modules() if isinstance(module, timm.layers.DropPath)]
+    assert max(rates) == pytest.approx(0.3) and model.logits[0].p == 0.4
+    model.train()
+    assert not np.allclose(*(model(images(64))["logits"].detach().numpy() for _ in range(2)))
