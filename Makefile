@@ -2,11 +2,13 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
-# One thread a process: the work is spread over processes.
-RUN := OMP_NUM_THREADS=1 PYTHONPATH=. $(VENV)/bin/python
+# One thread a process: the work is spread over processes. Memory is kept and used again, not given back to the system
+# after every tensor: training is a quarter faster (glibc's defaults cost half a million page faults a step).
+RUN := OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 \
+	PYTHONPATH=. $(VENV)/bin/python
 WORKERS ?= $(shell nproc)
 DEMO ?= demo
-DEMO_SERIES ?= 24
+DEMO_SERIES ?= 48
 
 .PHONY: install demo test bench clean
 
@@ -21,11 +23,13 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	touch $@
 
 demo: install
-	$(RUN) make_phantoms.py --out $(DEMO) --n_series $(DEMO_SERIES) --seed 0 --workers $(WORKERS)
+	$(RUN) make_phantoms.py --out $(DEMO) --n_series $(DEMO_SERIES) --seed 0 --balanced true --workers $(WORKERS)
 	$(RUN) preprocess_data.py --data_dir $(DEMO) --slices false --workers $(WORKERS)
-	$(RUN) create_folds.py --data_dir $(DEMO)
+	$(RUN) create_folds.py --data_dir $(DEMO) --folds 2
 	$(RUN) scripts/figures.py --data_dir $(DEMO) --out $(DEMO)
-	@echo "Look at $(DEMO)/phantoms.png"
+	$(RUN) train_stage1.py --data_dir $(DEMO) --model_dir $(DEMO)/model --config configs/stage1/demo.yaml --folds 2 --resume
+	$(RUN) eval_stage1.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2
+	@echo "Look at $(DEMO)/phantoms.png and $(DEMO)/model/*/fold-0/history.png"
 
 test: install
 	$(VENV)/bin/ruff check .

@@ -39,6 +39,8 @@ class HeadsConfig:
     """dropout before the logits"""
     drop_path_rate: float = 0.0
     """stochastic depth in the encoder, where it has it"""
+    freeze_stages: int = 0
+    """first stages of the encoder that keep their pretrained weights: less to compute"""
     grad_checkpointing: bool = False
     """less memory for a second forward pass; an error where the encoder cannot"""
 
@@ -47,14 +49,19 @@ class HeadsConfig:
 class SamplingConfig:
     """Which windows are trained on, and what they are told."""
 
-    label_mm: float = 3.0
+    label_mm: float = 2.0
     """a window is positive for a location when its centre lies within this of the localizer, along the slice axis"""
-    shift_mm: float = 2.5
+    shift_mm: float = 1.5
     """largest random shift of a window along the slice axis; at most label_mm"""
     neighbour_range_mm: tuple[float, float] = (1.0, 3.0)
     """the neighbours' distance is drawn from this range in training"""
     crop_shift: float = 0.04
     """largest random shift of the crop, as a share of the cached image"""
+    cut_size: int = 0
+    """train on random parts of so many rows and columns, with a localizer where there is one; 0 takes the whole input.
+    For convolutional encoders: it costs less, and they are asked about whole inputs afterwards"""
+    away_p: float = 0.0
+    """chance that such a part is laid anywhere, although there is a localizer: what surrounds it is no sign of one"""
     positive_repeats: int = 4
     """times that each positive spot is seen in an epoch"""
     negatives_per_series: int = 3

@@ -14,6 +14,7 @@ from aneurysm.data.cache import Cache
 from aneurysm.labels import LOCATIONS
 from aneurysm.stage1.augment import augment, make_pipeline
 from aneurysm.stage1.config import InputConfig, Stage1Config
+from aneurysm.stage1.cut_out import cut_out
 from aneurysm.stage1.losses import UNKNOWN
 from aneurysm.stage1.mirror import mirror
 from aneurysm.stage1.sample import Sample
@@ -58,6 +59,7 @@ class TrainingWindows(Dataset):
         sample = augment(sample, self.pipeline, int(rng.integers(2**62)))
         if rng.random() < self.config.sampling.mirror_p:
             sample = mirror(sample, self.plane[series_uid])
+        sample = cut_out(sample, self.config.sampling.cut_size, self.config.sampling.away_p, rng)
         return _tensors(sample, self.config)
 
     def _check_hard(self) -> None:
@@ -126,7 +128,7 @@ def label_windows(places: pd.DataFrame, localizers: Mapping[str, Localizers], la
 
 def _tensors(sample: Sample, config: Stage1Config) -> dict[str, Tensor]:
     """A sample as the model and its losses want it; only the targets of heads that are there."""
-    size, stride, heads = config.input.image_size, config.heads.heat_stride, config.heads
+    size, stride, heads = len(sample.image), config.heads.heat_stride, config.heads
     tensors = {
         "image": torch.from_numpy(np.ascontiguousarray(sample.image)).permute(2, 0, 1),
         "labels": torch.from_numpy(sample.labels),

@@ -22,7 +22,7 @@ def load_encoder_weights(encoder: nn.Module, name: str, source: str) -> str:
     if source == "none":
         return "encoder: random weights"
     if source == "timm":
-        return _load(encoder, timm.create_model(name, pretrained=True, num_classes=0).state_dict(), f"timm's {name}")
+        return _load(encoder, _timm_tensors(name), f"timm's {name}")
     if source == LITE0:
         return _load(encoder, _in_order(encoder, _lite0_tensors()), source)
     path = Path(source)
@@ -32,6 +32,15 @@ def load_encoder_weights(encoder: nn.Module, name: str, source: str) -> str:
     if image_size and hasattr(encoder, "set_input_size"):  # position embeddings are as many as that image had patches
         encoder.set_input_size((image_size, image_size))
     return _load(encoder, tensors, source)
+
+
+def _timm_tensors(name: str) -> dict[str, torch.Tensor]:
+    try:
+        return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
+    except (OSError, RuntimeError) as error:  # no internet, no such weights
+        raise ValueError(
+            f"encoder_weights timm: no weights ({error}); without internet, give a file by --encoder_weights, or none"
+        ) from error
 
 
 def _load(encoder: nn.Module, tensors: dict[str, torch.Tensor], source: str) -> str:

@@ -23,7 +23,7 @@ class Stage1Net(nn.Module):
     """Answers windows (batch, 3, image_size, image_size) in [0, 1] with a dict:
 
     features  (batch, n_features) pooled encoder features
-    logits    (batch, 14) in the order of LABELS
+    logits    (batch, 14) in the order of LABELS: from the pooled features and, where there are heatmaps, their peaks
     heat      (batch, 13, n, n) logits of the locations' heatmaps, n = image_size / heat_stride; where it has the head
     vessels   (batch, 14, n, n) logits of background and the locations' vessels; where it has the head
     """
@@ -47,6 +47,15 @@ class Stage1Net(nn.Module):
             nn.init.constant_(self.heat[-1].bias, HEAT_PRIOR)
         n_pooled = self.n_features + (heads.neck_width if self.neck else 0)
         self.logits = nn.Sequential(nn.Dropout(heads.drop_rate), nn.Linear(n_pooled, len(LABELS)))
+        self.trust = nn.Parameter(torch.ones(len(LABELS))) if self.heat else None
+        self.frozen = freeze_stages(self.encoder, heads.freeze_stages)
+
+    def train(self, mode: bool = True) -> Stage1Net:
+        """As any module's, but that frozen stages keep their statistics."""
+        super().train(mode)
+        for module in self.frozen:
+            module.training = False
+        return self
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         last, maps = self.encoder.forward_intermediates((images - self.mean) / self.std, output_fmt="NCHW")
@@ -54,13 +63,15 @@ class Stage1Net(nn.Module):
         answer = {"features": features}
         pooled = [features]
         if self.neck is not None:
-            fine = self.neck(maps)
+            fine = self.neck(maps, images.shape[-1])
             pooled.append(fine.amax(dim=(2, 3)))
             if self.heat is not None:
                 answer["heat"] = self.heat(fine)
             if self.vessels is not None:
                 answer["vessels"] = self.vessels(fine)
         answer["logits"] = self.logits(torch.cat(pooled, dim=1))
+        if self.heat is not None:
+            answer["logits"] = answer["logits"] + self.trust * _evidence(answer["heat"])
         return answer
 
 
@@ -74,7 +85,7 @@ class Neck(nn.Module):
         finest = min(max(heads.heat_stride, min(strides)), max(strides))  # patches may be larger, or smaller
         # of several maps of one stride (a ViT's blocks) the last; the levels from fine to coarse
         self.levels = [i for i, s in enumerate(strides) if s >= finest and s not in strides[i + 1 :]]
-        self.n_pixels = image_size // heads.heat_stride
+        self.stride = heads.heat_stride
         self.lateral = nn.ModuleList(nn.Conv2d(channels[i], heads.neck_width, 1) for i in self.levels)
         self.mix = nn.Sequential(
             nn.Conv2d(heads.neck_width, heads.neck_width, 3, padding=1, groups=heads.neck_width, bias=False),
@@ -83,15 +94,36 @@ class Neck(nn.Module):
             nn.GELU(),
         )
 
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """(batch, neck_width, n, n)"""
+    def forward(self, maps: list[Tensor], image_size: int) -> Tensor:
+        """(batch, neck_width, n, n) where n = image_size / heat_stride"""
+        n = image_size // self.stride
         total = None
         for level, lateral in zip(reversed(self.levels), reversed(self.lateral), strict=True):
             own = lateral(maps[level])
             total = own if total is None else own + functional.interpolate(total, size=own.shape[-2:], mode="nearest")
-        if total.shape[-1] != self.n_pixels:  # patches of another size than heat_stride
-            total = functional.interpolate(total, size=(self.n_pixels,) * 2, mode="bilinear", align_corners=False)
+        if total.shape[-1] != n:  # patches of another size than heat_stride
+            total = functional.interpolate(total, size=(n, n), mode="bilinear", align_corners=False)
         return self.mix(total)
+
+
+def _evidence(heat: Tensor) -> Tensor:
+    """(batch, 14) how far the highest pixel of each location's map rises above its start, and the highest of these."""
+    highest = heat.amax(dim=(2, 3)) - HEAT_PRIOR
+    return torch.cat([highest, highest.amax(dim=1, keepdim=True)], dim=1)
+
+
+def freeze_stages(encoder: nn.Module, n_stages: int) -> list[nn.Module]:
+    """The modules up to the end of the encoder's first stages (see its feature maps), made to keep their weights."""
+    if n_stages == 0:
+        return []
+    last = encoder.feature_info[n_stages - 1]["module"]
+    modules = list(encoder.named_modules())[1:]  # in the order of their use; the first is the encoder itself
+    end = max(i for i, (name, _) in enumerate(modules) if f"{name}.".startswith(f"{last}."))
+    later = [name for name, _ in modules[end + 1 :]]
+    frozen = [m for name, m in modules[: end + 1] if not any(other.startswith(f"{name}.") for other in later)]
+    for module in frozen:
+        module.requires_grad_(False)
+    return frozen
 
 
 def _map_head(width: int, n_maps: int) -> nn.Sequential:

@@ -18,7 +18,7 @@ from aneurysm.training.distributed import World
 
 
 def sampled_slices(position_mm: np.ndarray, every_mm: float) -> np.ndarray:
-    """Indices of slices about `every_mm` apart, each once; every slice where they lie farther apart, or for 0."""
+    """Indices of slices about `every_mm` apart from the first to the last, each once; all of them for 0."""
     if every_mm <= 0:
         return np.arange(len(position_mm))
     wanted = np.arange(position_mm[0], position_mm[-1] + every_mm / 2, every_mm)
