@@ -89,6 +89,14 @@ def test_a_heatmap_pixel_looks_at_its_own_place_in_the_image(name, size, stride)
     assert np.abs(found - [rows, columns]).max() <= 1  # convolutions of random weights may lean to one side
 
 
+@pytest.mark.parametrize(("stride", "n_levels"), [(8, 3), (16, 2)])
+def test_maps_of_every_stride_from_the_heatmaps_own_to_32_make_the_heatmaps(stride, n_levels):
+    model = make("convnext_atto", 128, replace(ALL_HEADS, heat_stride=stride))
+    model(images(128))["heat"].square().sum().backward()
+    gradients = [level.weight.grad.abs().max().item() for level in model.neck.lateral]
+    assert len(gradients) == n_levels and min(gradients) > 0
+
+
 def test_heatmaps_start_at_about_one_in_a_hundred():
     with torch.no_grad():
         heat = make("convnext_atto", 64, HeadsConfig())(images(64))["heat"].sigmoid()

@@ -1,0 +1,28 @@
+"""The presets of stage 1: each is a configuration that training accepts."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import yaml
+
+from aneurysm.config import parse_config
+from aneurysm.stage1.windows import crop_box
+from train_stage1 import TrainStage1Config
+
+PRESETS = sorted((Path(__file__).parents[1] / "configs" / "stage1").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_each_preset_is_a_configuration_of_training_with_an_encoder_that_timm_knows(path):
+    config, saved = parse_config(TrainStage1Config, "", ["--config", str(path)]), yaml.safe_load(path.read_text())
+    assert timm.is_model(config.encoder) and config.encoder == saved["encoder"]
+    assert config.input.image_size == saved["input"]["image_size"] and config.training.lr == saved["training"]["lr"]
+    assert config.input.image_size % config.heads.heat_stride == 0
+    assert config.training.batch_size % config.training.accumulate == 0
+    assert crop_box(config.input, "axial").width > 0 and config.sampling.shift_mm <= config.sampling.label_mm
+    assert path.read_text().startswith("# "), "a preset says what it is for"
+
+
+def test_there_are_presets_for_two_cores_for_16_gb_and_for_a_large_gpu():
+    assert {"demo", "t4", "convnext_base", "vit_base"} <= {path.stem for path in PRESETS}
