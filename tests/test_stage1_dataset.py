@@ -36,7 +36,7 @@ SPOTS = make_spots(
 PLAIN = Stage1Config(
     input=InputConfig(image_size=32, crop=(0.4, 0.6, 0.3, 0.5), crop_upright=(0.4, 0.6, 0.3, 0.5)),  # small is quick
     heads=HeadsConfig(heat_stride=16),
-    sampling=SamplingConfig(positive_repeats=3, negatives_per_series=2, mirror_p=0),
+    sampling=SamplingConfig(label_mm=3.0, shift_mm=2.5, positive_repeats=3, negatives_per_series=2, mirror_p=0),
     augment=NOTHING,
 )
 

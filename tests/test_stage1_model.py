@@ -49,7 +49,8 @@ def test_a_head_whose_loss_weighs_nothing_is_not_there(heat, vessels):
     names = {"features", "logits"} | ({"heat"} if heat else set()) | ({"vessels"} if vessels else set())
     assert set(model(images(64))) == names
     parts = {name.split(".")[0] for name, _ in model.named_parameters()}
-    assert parts == {"encoder", "logits"} | ({"neck"} if heat or vessels else set()) | names - {"features"}
+    expected = {"encoder", "logits"} | ({"neck"} if heat or vessels else set()) | names - {"features"}
+    assert parts == expected | ({"trust"} if heat else set())  # of the heatmaps' peaks in the logits
 
 
 @pytest.mark.parametrize(("name", "size", "n_features"), ENCODERS)
