@@ -97,6 +97,10 @@ class ModelPaths:
         """<uid>.safetensors: what the stage 1 that has not seen `fold` says about the slices of a series."""
         return self.fold(fold) / "features"
 
+    def stage2(self, fold: int | None) -> Path:
+        """The folder of a stage 2 that has not seen `fold`: last.pth (the one to use), best.pth, history.csv, ..."""
+        return self.fold(fold) / "stage2"
+
     @classmethod
     def only_one(cls, root: Path, encoder: str) -> ModelPaths:
         """Those of `encoder`, or, where that is empty, of the only one in the folder; ValueError where there is no one.
@@ -113,6 +117,10 @@ class ModelPaths:
     @property
     def oof_stage1_csv(self) -> Path:
         return self.folder / "oof_stage1.csv"
+
+    @property
+    def oof_stage2_csv(self) -> Path:
+        return self.folder / "oof_stage2.csv"
 
 
 def files_below(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from aneurysm.labels import LOCATIONS, PRESENT
-from aneurysm.metrics import left_out, score_table
+from aneurysm.metrics import QUANTILES, bootstrap_aucs, label_aucs, left_out, score_table, weighted_score
 
 UNKNOWN = "unknown"  # a subgroup's name where the modality or plane is empty
 
@@ -38,6 +38,27 @@ def score_text(
             f"95 % intervals: {n_samples} bootstrap samples of {n_drawn} series, seed {seed}",
         ]
     )
+
+
+def compared_text(truth: np.ndarray, answers: dict[str, np.ndarray], n_samples: int = 1000, seed: int = 0) -> str:
+    """Several answers (rows, 14) to one truth, by name: AUC of Aneurysm Present, mean AUC of the locations, weighted
+    score; and the difference of each from the last one, whose interval comes from drawing the same rows for both.
+    """
+    samples = {name: weighted_score(bootstrap_aucs(truth, own, n_samples, seed)) for name, own in answers.items()}
+    last = list(answers)[-1]
+    rows = []
+    for name, own in answers.items():
+        aucs = label_aucs(truth, own)
+        score, behind = weighted_score(aucs), weighted_score(label_aucs(truth, answers[last]))
+        known = aucs[:-1][np.isfinite(aucs[:-1])]
+        rows.append({
+            f"AUC {PRESENT}": _number(aucs[-1]), "mean of locations": _number(known.mean() if len(known) else np.nan),
+            "weighted score": _number(score), "95 % interval": _interval(samples[name]),
+            "difference": "" if name == last else _number(score - behind, "+"),
+            " 95 % interval": "" if name == last else _interval(samples[name] - samples[last], "+"),
+        })  # fmt: skip
+    note = f"Differences from {last}: 95 % intervals of {n_samples} bootstrap samples, the same for all, seed {seed}"
+    return f"{pd.DataFrame(rows, index=list(answers)).to_string()}\n\n{note}"
 
 
 def subgroup_table(
@@ -118,5 +139,11 @@ def _intervals(low: pd.Series, high: pd.Series) -> list[str]:
     return [f"{_number(a)} to {_number(b)}" if np.isfinite(a) else "-" for a, b in zip(low, high, strict=True)]
 
 
-def _number(value: float) -> str:
-    return f"{value:.3f}" if np.isfinite(value) else "-"
+def _interval(samples: np.ndarray, sign: str = "") -> str:
+    """Of bootstrap samples, those that have a score."""
+    known = samples[np.isfinite(samples)]
+    return " to ".join(_number(q, sign) for q in np.quantile(known, QUANTILES)) if len(known) else "-"
+
+
+def _number(value: float, sign: str = "") -> str:
+    return f"{value:{sign}.3f}" if np.isfinite(value) else "-"

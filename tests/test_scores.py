@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from aneurysm.labels import LABELS
 from aneurysm.metrics import score_table
-from aneurysm.scores import each_subgroup, score_text, subgroup_table
+from aneurysm.scores import compared_text, each_subgroup, score_text, subgroup_table
 
 
 def cases(n: int) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
@@ -108,3 +108,29 @@ def test_subgroups_of_another_length_are_refused():
     truth, predicted, subgroups = cases(30)
     with pytest.raises(ValueError, match="for each of 30 cases, found 29"):
         subgroup_table(truth, predicted, subgroups[:29])
+
+
+def test_answers_side_by_side_by_hand():
+    """The answers of by_hand against one that orders all pairs rightly, and against itself."""
+    truth, predicted, _ = by_hand()
+    right = truth.astype(float)
+    text = compared_text(truth, {"all right": right, "some": predicted, "the same": predicted}, n_samples=50)
+    assert line_of(text, "all right")[:3] == ["1.000", "1.000", "1.000"]
+    assert line_of(text, "all right")[6] == "+0.062"  # 1 less (0.875 + 1) / 2
+    assert line_of(text, "some")[:3] == ["0.875", "1.000", "0.938"]
+    assert line_of(text, "some")[6:] == ["+0.000", "+0.000", "to", "+0.000"]
+    assert len(line_of(text, "the same")) == 6 and "Differences from the same" in text
+
+
+def test_the_interval_of_a_difference_is_narrower_than_those_of_the_scores():
+    truth, predicted, _ = cases(200)
+    better = predicted + 0.05 * truth
+    found = line_of(compared_text(truth, {"better": better, "plain": predicted}, n_samples=100), "better")
+    (low, high), (least, most) = ((float(found[i]), float(found[i + 2])) for i in (3, 7))
+    assert 0 < least < float(found[6]) < most and most - least < 0.5 * (high - low)
+
+
+def test_answers_without_a_score_are_shown_as_unknown():
+    truth, predicted, _ = by_hand()
+    truth[:, 13] = 1
+    assert line_of(compared_text(truth, {"a": predicted, "b": predicted}, n_samples=5), "a")[0] == "-"

@@ -79,3 +79,12 @@ def made_from(path: Path) -> str | None:
             return file.metadata()["made_from"]
     except (OSError, SafetensorError, TypeError, KeyError):
         return None
+
+
+def n_sampled_slices(path: Path) -> int:
+    """Number of slices in a features file, read from its header; 0 where there is no such file, or none to be read."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return file.get_slice("slice").get_shape()[0]
+    except (OSError, SafetensorError):
+        return 0

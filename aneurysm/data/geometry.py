@@ -123,6 +123,16 @@ def turn_axes(directions: np.ndarray, plane: str | None = None) -> tuple[str, tu
     return plane, order, flip
 
 
+def left_right_in_columns(plane: str) -> bool:
+    """Whether the patient's left-right axis runs along the columns of canonical images, not across the slices.
+
+    Raises ValueError where `plane` is none of axial, coronal, sagittal.
+    """
+    if plane not in CANONICAL:
+        raise ValueError(f"plane {plane!r}: expected one of {', '.join(CANONICAL)}")
+    return CANONICAL[plane][2][0] == 0
+
+
 def make_geometry(
     shape: tuple[int, int, int], positions: np.ndarray, orientation: np.ndarray, pixel_spacing: tuple, gap_mm: float
 ) -> Geometry:

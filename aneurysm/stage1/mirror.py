@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from aneurysm.data.geometry import CANONICAL
+from aneurysm.data.geometry import left_right_in_columns
 from aneurysm.labels import LOCATIONS, MIRROR
 from aneurysm.stage1.sample import Sample
 
@@ -20,16 +20,6 @@ Array = TypeVar("Array")  # numpy array or torch tensor: both are indexed by lis
 LABEL_ORDER = list(MIRROR)
 LOCATION_ORDER = LABEL_ORDER[: len(LOCATIONS)]
 VESSEL_ORDER = np.array([0, *(1 + i for i in LOCATION_ORDER)], np.uint8)
-
-
-def left_right_in_columns(plane: str) -> bool:
-    """Whether the patient's left-right axis runs along the columns of canonical images, not across the slices.
-
-    Raises ValueError where `plane` is none of axial, coronal, sagittal.
-    """
-    if plane not in CANONICAL:
-        raise ValueError(f"plane {plane!r}: expected one of {', '.join(CANONICAL)}")
-    return CANONICAL[plane][2][0] == 0
 
 
 def mirror(sample: Sample, plane: str) -> Sample:

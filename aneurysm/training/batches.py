@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -46,13 +46,19 @@ class EpochBatches(Sampler):
                 yield [(self.epoch, int(i)) for i in order[first : first + self.part]]
 
 
-def training_loader(dataset: Dataset, batches: EpochBatches, workers: int) -> DataLoader:
-    """Batches of `dataset`, whose items are asked for by (epoch, sample) and must depend on these two alone."""
+def training_loader(
+    dataset: Dataset, batches: EpochBatches, workers: int, collate: Callable | None = None
+) -> DataLoader:
+    """Batches of `dataset`, whose items are asked for by (epoch, sample) and must depend on these two alone.
+
+    `collate` makes a batch of a list of items; by default their tensors are stacked.
+    """
     keep = {"persistent_workers": True, "prefetch_factor": 4} if workers else {}
     pin = batches.world.device.type == "cuda"
     return DataLoader(
-        dataset, batch_sampler=batches, num_workers=workers, pin_memory=pin, worker_init_fn=one_thread, **keep
-    )
+        dataset, batch_sampler=batches, num_workers=workers, collate_fn=collate, pin_memory=pin,
+        worker_init_fn=one_thread, **keep,
+    )  # fmt: skip
 
 
 def one_thread(_: int) -> None:

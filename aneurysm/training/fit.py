@@ -113,13 +113,14 @@ def fit(
     world: World,
     saved_config: dict[str, Any] | None = None,
     resume: bool = False,
+    collate: Callable[[list[Batch]], Batch] | None = None,
 ) -> dict[str, float]:
     """Trains `model` and returns the scores of the last epoch, which are those of <folder>/last.pth.
 
     Items of `train_set` are asked for by (epoch, sample). Writes last.pth (EMA weights, the ones to use), best.pth
     (the best epoch by `score`: optimistic, since that fold chose it), history.csv and history.png, and resume.pth,
-    from which `resume` goes on to the same end. `saved_config` is kept in the checkpoints. Raises ValueError where
-    the loss is no longer a number.
+    from which `resume` goes on to the same end. `saved_config` is kept in the checkpoints. `collate` makes a batch of
+    items that cannot just be stacked. Raises ValueError where the loss is no longer a number.
     """
     torch.manual_seed(config.seed)
     batches = EpochBatches(len(train_set), config.batch_size, config.accumulate, world, config.seed)
@@ -131,7 +132,7 @@ def fit(
         history = state["history"]
     about = {"training": asdict(config)} | (saved_config or {})
     tracker = Tracker(folder, history, config.tensorboard, config.wandb, about) if world.is_main else None
-    loader = training_loader(train_set, batches, config.workers)
+    loader = training_loader(train_set, batches, config.workers, collate)
     forward = world.wrap(torch.compile(run.model) if config.compile else run.model)
     scores = {k: v for k, v in history[-1].items() if k not in _NOT_SCORES} if history else {}
     while run.epoch < config.epochs:

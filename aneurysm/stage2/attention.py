@@ -1,0 +1,47 @@
+"""Transformer layers whose heads look near and far in millimetres."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+REACH_MM = (4.0, 256.0)  # of the first and the last head
+
+
+def distance_bias(depth_mm: Tensor, mask: Tensor, n_heads: int) -> Tensor:
+    """(batch, heads, 1 + slices, 1 + slices) what is added to attention, for a class token and the slices after it.
+
+    Minus the distance between two slices over the head's reach (ALiBi: Press et al. 2022, here in millimetres); 0 to
+    and from the class token, minus infinity to where there is no slice. depth_mm, mask (batch, slices).
+    """
+    reach_mm = torch.logspace(*torch.tensor(REACH_MM).log2().tolist(), n_heads, base=2.0, device=depth_mm.device)
+    distance_mm = (depth_mm[:, :, None] - depth_mm[:, None, :]).abs()
+    bias = -distance_mm[:, None] / reach_mm[:, None, None]
+    bias = functional.pad(bias, (1, 0, 1, 0))
+    absent = functional.pad(~mask, (1, 0))
+    return bias.masked_fill(absent[:, None, None, :], -torch.inf)
+
+
+class Layer(nn.Module):
+    """Attention and a feed-forward net, each after a norm and added to what was there (pre-norm)."""
+
+    def __init__(self, width: int, n_heads: int, dropout: float):
+        super().__init__()
+        if width % n_heads:
+            raise ValueError(f"net.width {width}: expected a multiple of net.heads, {n_heads}")
+        self.n_heads = n_heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.feed_forward = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        x = x + self.drop(self._attention(self.norm1(x), bias))
+        return x + self.drop(self.feed_forward(self.norm2(x)))
+
+    def _attention(self, x: Tensor, bias: Tensor) -> Tensor:
+        batch, n, width = x.shape
+        q, k, v = self.qkv(x).view(batch, n, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        return self.out(mixed.transpose(1, 2).reshape(batch, n, width))

@@ -1,0 +1,104 @@
+"""The series that stage 2 is trained on, changed a little each time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from aneurysm.data.features import SeriesFeatures, n_sampled_slices, read_features
+from aneurysm.labels import LABELS, MIRROR
+from aneurysm.paths import ModelPaths
+from aneurysm.stage2.config import Stage2Config, TokensConfig
+from aneurysm.stage2.jitter import jittered
+from aneurysm.stage2.tokens import series_tokens
+
+SAMPLE_STREAM = 1  # keeps the random numbers of the samples apart from those of their order
+
+
+@dataclass(frozen=True)
+class TrainingTable:
+    """What there is to train on."""
+
+    series: pd.DataFrame  # one row a series: rows of train_{F}_folds.csv, with `path` of the features and `n_sampled`
+    n_missing: int  # series without features
+
+    @classmethod
+    def without_fold(
+        cls, series: pd.DataFrame, model_paths: ModelPaths, fold: int, config: TokensConfig
+    ) -> TrainingTable:
+        """The series of all folds but `fold`, of all rows of train_{F}_folds.csv.
+
+        Raises ValueError naming the folder where there are no features at all.
+        """
+        others = series[series.fold != fold]
+        unseen = others.fold if config.cross_fitted else pd.Series(fold, index=others.index)
+        folders = unseen.map(model_paths.features)
+        paths = [folder / f"{uid}.safetensors" for folder, uid in zip(folders, others.SeriesInstanceUID, strict=True)]
+        others = others.assign(path=paths, n_sampled=[n_sampled_slices(path) for path in paths])
+        found = others.n_sampled > 0
+        empty = set(folders) - set(folders[found])
+        if empty:
+            raise ValueError(
+                f"{', '.join(str(folder) for folder in sorted(empty))}: expected features of the series to train on, "
+                "found none; extract_features.py makes them, of the fold's own series alone with --own_fold, "
+                "which is enough for tokens.cross_fitted"
+            )
+        return cls(others[found].reset_index(drop=True), int((~found).sum()))
+
+    @property
+    def prevalence(self) -> np.ndarray:
+        """(14,) share of positives of each label, kept within (0, 1) by half a series of either kind."""
+        labels = self.series[list(LABELS)].to_numpy(np.float32)
+        return (labels.sum(axis=0) + 0.5) / (len(labels) + 1)
+
+    def text(self, config: TokensConfig) -> str:
+        """What is trained on, in a line."""
+        n_slices = self.series.n_sampled
+        n_thinned = int((n_slices > config.max_slices).sum())
+        return (
+            f"{len(self.series)} series of {n_slices.min()} to {n_slices.max()} slices, {n_thinned} of them thinned to "
+            f"{config.max_slices}; {self.n_missing} series without features left out"
+        )
+
+
+class TrainingSeries(Dataset):
+    """Each series once an epoch; items are asked for by (epoch, sample) and depend on these and the seed alone."""
+
+    def __init__(self, table: TrainingTable, config: Stage2Config):
+        self.config = config
+        series = table.series
+        self.rows = list(zip(series.path, series.series_type, series.plane, strict=True))
+        self.labels = series[list(LABELS)].to_numpy(np.float32)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        epoch, number = key
+        rng = np.random.default_rng([self.config.training.seed, SAMPLE_STREAM, epoch, number])
+        path, modality, plane = self.rows[number]
+        features, labels = read_features(path), self.labels[number]
+        view = drawn_view(features, self.config.jitter.mirror_p, rng)
+        if view == "mirror":
+            labels = labels[list(MIRROR)]
+        tokens = series_tokens(features, view, modality, plane, self.config.tokens)
+        return jittered(tokens, self.config.jitter, rng) | {"labels": torch.tensor(labels)}
+
+    def as_it_is(self, number: int) -> dict[str, Tensor]:
+        """One series as a batch of one, unchanged, in the first view that its file holds; no features, no labels."""
+        path, modality, plane = self.rows[number]
+        features, inputs = read_features(path), [name for name in self.config.tokens.inputs if name != "features"]
+        config = replace(self.config.tokens, inputs=tuple(inputs))
+        tokens = series_tokens(features, features.views[0], modality, plane, config)
+        return {name: tensor[None] for name, tensor in tokens.items()}
+
+
+def drawn_view(features: SeriesFeatures, mirror_p: float, rng: np.random.Generator) -> str:
+    """`mirror` with that chance, where it is there."""
+    mirrored = rng.random() < mirror_p and "mirror" in features.views
+    return "mirror" if mirrored else features.views[0]

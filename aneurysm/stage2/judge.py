@@ -1,0 +1,103 @@
+"""Stage 2 on the series that it was not trained on, beside the plain maximum of stage 1 over the slices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from aneurysm.labels import LABELS
+from aneurysm.paths import ModelPaths
+from aneurysm.scores import compared_text, score_text
+from aneurysm.stage2.predict import load_stage2
+from aneurysm.stage2.run import HeldOut
+from aneurysm.training.distributed import World
+
+PLAIN = "maximum over slices"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One encoder's answers about the held-out series of its folds."""
+
+    series: pd.DataFrame  # rows of train_{F}_folds.csv of the folds, one after another
+    stage2: np.ndarray  # (series, 14) probabilities
+    plain: np.ndarray  # (series, 14) highest probability of stage 1 over the slices
+    n_missing: int  # series without features: the prevalences of the other folds stand for both answers
+
+    @property
+    def truth(self) -> np.ndarray:
+        """(series, 14) 0 or 1"""
+        return self.series[list(LABELS)].to_numpy(int)
+
+    def table(self) -> pd.DataFrame:
+        """SeriesInstanceUID, fold and the 14 probabilities of stage 2."""
+        return self.series[["SeriesInstanceUID", "fold"]].join(pd.DataFrame(self.stage2, columns=list(LABELS)))
+
+
+def folds_with_stage2(model_paths: Sequence[ModelPaths], folds: Sequence[int]) -> list[int]:
+    """Those of `folds` that all encoders have a stage 2 for; ValueError naming the folders where there is none."""
+    trained = [fold for fold in folds if all((paths.stage2(fold) / "last.pth").exists() for paths in model_paths)]
+    if not trained:
+        folders = " and ".join(str(paths.folder) for paths in model_paths)
+        raise ValueError(f"{folders}: expected fold-<k>/stage2/last.pth, found none; has train_stage2.py run?")
+    return trained
+
+
+def judge_folds(series: pd.DataFrame, model_paths: ModelPaths, folds: Sequence[int], world: World) -> Judged:
+    """What each fold's model says about its held-out series. Raises ValueError where it has seen them."""
+    parts = []
+    for fold in folds:
+        model, config = load_stage2(model_paths.stage2(fold) / "last.pth", world.device, unseen=fold)
+        held_out = HeldOut.of_fold(series, model_paths, fold)
+        answers = held_out.answers(model, config, world, f"fold {fold}")
+        parts.append((held_out, answers, held_out.plain_maxima(config.tokens.tta, world)))
+    return Judged(
+        series=pd.concat([held_out.series for held_out, _, _ in parts], ignore_index=True),
+        stage2=np.concatenate([answers for _, answers, _ in parts]),
+        plain=np.concatenate([plain for _, _, plain in parts]),
+        n_missing=sum(int((~held_out.has_features).sum()) for held_out, _, _ in parts),
+    )
+
+
+def judged_text(judged: Judged) -> str:
+    """The tables of AUCs, and stage 2 beside the plain maximum."""
+    answers = {"stage 2": judged.stage2, PLAIN: judged.plain}
+    return "\n\n".join([_score_text("stage 2", judged, judged.stage2), compared_text(judged.truth, answers)])
+
+
+def ensemble_text(judged: dict[str, Judged]) -> str:
+    """Several encoders, by name, and their mean: of probabilities, and of ranks among the series of a fold.
+
+    Raises ValueError where they do not answer for the same series.
+    """
+    first, names = next(iter(judged.values())), ", ".join(judged)
+    if any(not j.series.SeriesInstanceUID.equals(first.series.SeriesInstanceUID) for j in judged.values()):
+        raise ValueError(f"{names}: expected answers about the same series")
+    fold = first.series.fold.to_numpy()
+    probabilities = np.mean([j.stage2 for j in judged.values()], axis=0)
+    ranks = np.mean([ranks_in_folds(j.stage2, fold) for j in judged.values()], axis=0)
+    answers = {f"stage 2 of {name}": j.stage2 for name, j in judged.items()}
+    answers |= {"mean of probabilities": probabilities, "mean of ranks": ranks}
+    answers[f"{PLAIN}, mean"] = np.mean([j.plain for j in judged.values()], axis=0)
+    title = f"mean of probabilities of {names}"
+    return "\n\n".join([_score_text(title, first, probabilities), compared_text(first.truth, answers)])
+
+
+def ranks_in_folds(answers: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """(series, 14) rank of each answer among its label's answers in its fold, in (0, 1]; equal ones share theirs."""
+    ranks = np.empty(answers.shape)
+    for own in (fold == k for k in np.unique(fold)):
+        ranks[own] = rankdata(answers[own], axis=0) / own.sum()
+    return ranks
+
+
+def _score_text(title: str, judged: Judged, answers: np.ndarray) -> str:
+    series = judged.series
+    folds = ", ".join(str(fold) for fold in sorted(series.fold.unique()))
+    subgroups = series[["series_type", "plane"]].rename(columns={"series_type": "modality"})
+    missing = f"{judged.n_missing} without features, whose answer is the other folds' prevalence"
+    return f"{title}, held-out series of fold {folds}; {missing}\n{score_text(judged.truth, answers, subgroups)}"

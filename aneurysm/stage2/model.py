@@ -1,0 +1,114 @@
+"""The transformer of stage 2; batches are those of aneurysm/stage2/tokens.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from aneurysm.labels import LABELS, MODALITIES
+from aneurysm.stage2.attention import Layer, distance_bias
+from aneurysm.stage2.config import NetConfig
+from aneurysm.stage2.plain import PlainMaximum
+from aneurysm.stage2.pooling import Pool
+from aneurysm.stage2.tokens import PLANES
+
+N_NUMBERS = {"logits": 14, "heat": 13, "peaks": 26}
+WAVELENGTHS_MM = (20.0, 800.0)  # of the position embedding: from a vessel's surroundings to more than a head
+N_WAVELENGTHS = 12
+FLOAT16_MAX = 65504.0  # what features are stored in; beyond it they are infinite
+
+
+class Stage2Net(nn.Module):
+    """Answers a batch of series with (batch, 14) logits in the order of LABELS."""
+
+    def __init__(self, config: NetConfig, inputs: Sequence[str], n_features: int):
+        """`inputs` as TokensConfig.inputs; `n_features` numbers of the encoder per slice, where these are used."""
+        super().__init__()
+        self.heads = config.heads
+        self.embed = TokenEmbedding(config, inputs, n_features)
+        self.class_token = nn.Parameter(torch.randn(config.width) * 0.02)
+        self.layers = nn.ModuleList(Layer(config.width, config.heads, config.dropout) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width)
+        self.pool = Pool(config.pooling)
+        answer = nn.Linear(config.width * len(config.pooling), len(LABELS))
+        nn.init.zeros_(answer.weight)
+        nn.init.zeros_(answer.bias)
+        self.answer = nn.Sequential(nn.Dropout(config.dropout), answer)
+        self.plain = PlainMaximum(inputs) if config.plain and {"logits", "heat"} & set(inputs) else None
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        mask = batch["mask"]
+        x, about = self.embed(batch)
+        x = torch.cat([(self.class_token + about)[:, None], x], dim=1)
+        bias = distance_bias(batch["depth_mm"], mask, self.heads)
+        for layer in self.layers:
+            x = layer(x, bias)
+        x = self.norm(x).float()
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would make ties, which cost AUC
+            answer = self.answer(self.pool(x[:, 0], x[:, 1:], mask))
+            return answer if self.plain is None else answer + self.plain(batch)
+
+    @torch.no_grad()
+    def start_from(self, series: Iterable[dict[str, Tensor]], prevalence: Tensor) -> None:
+        """Takes the scale of the inputs from training series, and the first answer's level from their labels.
+
+        `series` as a batch of one each, features not needed; `prevalence` (14,) in (0, 1).
+        """
+        series = list(series)
+        self.embed.scale_to(series)
+        if self.plain is not None:
+            self.plain.scale_to(series)
+        self.answer[-1].bias.copy_(prevalence.logit())
+
+
+class TokenEmbedding(nn.Module):
+    """What is known of each slice, as `width` numbers."""
+
+    def __init__(self, config: NetConfig, inputs: Sequence[str], n_features: int):
+        super().__init__()
+        self.n_features, self.input_dropout = n_features, config.input_dropout
+        self.features = None
+        if "features" in inputs:
+            self.features = nn.ModuleList([nn.LayerNorm(n_features), nn.Linear(n_features, config.width)])
+        self.names = [name for name in N_NUMBERS if name in inputs]
+        n_numbers = sum(N_NUMBERS[name] for name in self.names)
+        self.register_buffer("mean", torch.zeros(n_numbers))
+        self.register_buffer("sd", torch.ones(n_numbers))
+        self.numbers = nn.Linear(n_numbers, config.width) if n_numbers else None
+        lowest, highest = torch.tensor(WAVELENGTHS_MM).log2().tolist()
+        wavelengths = torch.logspace(lowest, highest, N_WAVELENGTHS, base=2.0)
+        self.register_buffer("wavelengths_mm", wavelengths, persistent=False)
+        self.depth = nn.Linear(2 * N_WAVELENGTHS, config.width)
+        self.modality = nn.Embedding(1 + len(MODALITIES), config.width)
+        self.plane = nn.Embedding(1 + len(PLANES), config.width)
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """(batch, slices, width) of the slices, and (batch, width) of what holds for all of them."""
+        about = self.modality(batch["modality"]) + self.plane(batch["plane"])
+        angle = 2 * torch.pi * batch["depth_mm"][..., None] / self.wavelengths_mm
+        x = self.depth(torch.cat([angle.sin(), angle.cos()], dim=-1)) + about[:, None]
+        if self.numbers is not None:
+            x = x + self.numbers(torch.nan_to_num((self._numbers(batch) - self.mean) / self.sd))
+        if self.features is not None:
+            x = x + self._features(batch["features"])
+        return x, about
+
+    def _features(self, features: Tensor) -> Tensor:
+        """(batch, slices, width); dropout takes a feature from all slices of a series at once."""
+        norm, project = self.features
+        kept = torch.ones_like(features[:, :1])
+        kept = functional.dropout(kept, self.input_dropout, self.training)
+        features = torch.nan_to_num(features, posinf=FLOAT16_MAX, neginf=-FLOAT16_MAX)
+        return project(norm(features) * kept)
+
+    def scale_to(self, series: Sequence[dict[str, Tensor]]) -> None:
+        if self.numbers is not None:
+            numbers = torch.cat([self._numbers(one)[0] for one in series])
+            self.mean.copy_(torch.nan_to_num(numbers.nanmean(dim=0)))
+            self.sd.copy_(torch.nan_to_num(((numbers - self.mean) ** 2).nanmean(dim=0).sqrt(), 1.0).clamp(min=1e-2))
+
+    def _numbers(self, batch: dict[str, Tensor]) -> Tensor:
+        return torch.cat([batch[name] for name in self.names], dim=-1)

@@ -1,0 +1,72 @@
+"""Asks a trained stage 2 about a series: 14 probabilities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from aneurysm.config import from_saved
+from aneurysm.data.features import SeriesFeatures
+from aneurysm.labels import MIRROR
+from aneurysm.stage2.config import Stage2Config
+from aneurysm.stage2.model import Stage2Net
+from aneurysm.stage2.tokens import series_tokens
+from aneurysm.training.checkpoint import load_checkpoint
+from aneurysm.training.precision import choose_precision
+
+
+def load_stage2(
+    path: Path, device: torch.device | str = "cpu", unseen: int | None = None
+) -> tuple[Stage2Net, Stage2Config]:
+    """A trained model, ready to be asked, and its configuration.
+
+    Raises ValueError naming the file where it is missing, holds another model, or one that has seen fold `unseen`.
+    """
+    saved = load_checkpoint(path, device)
+    about = saved.get("config", {})
+    if "stage2" not in about:
+        raise ValueError(f"{path}: expected a checkpoint of train_stage2.py, found {', '.join(about or saved)}")
+    if unseen is not None and about["fold"] != unseen:
+        raise ValueError(
+            f"{path}: expected a model that has not seen fold {unseen}, found one without fold {about['fold']}"
+        )
+    config = from_saved(Stage2Config, about["stage2"])
+    model = Stage2Net(config.net, config.tokens.inputs, about["n_features"])
+    model.load_state_dict(saved["weights"])
+    return model.to(device).eval(), config
+
+
+def views_asked(features: SeriesFeatures, tta: bool) -> tuple[str, ...]:
+    """All views that there are, or the first alone."""
+    return features.views if tta else features.views[:1]
+
+
+def unmirrored(answer: np.ndarray, view: str) -> np.ndarray:
+    """(14,) what is said of a view, as said of the series: after `mirror`, left and right are exchanged."""
+    return answer[list(MIRROR)] if view == "mirror" else answer
+
+
+@torch.inference_mode()
+def predict_series(
+    model: nn.Module, config: Stage2Config, features: SeriesFeatures, modality: str | None, plane: str | None
+) -> np.ndarray:
+    """(14,) probabilities in [0, 1] in the order of LABELS: the mean over the views that the configuration asks for.
+
+    A modality or plane that the model does not know counts as unknown. Raises ValueError where the features come from
+    an encoder of another width.
+    """
+    expected, found = model.embed.n_features, features.features.shape[-1]
+    if expected != found:
+        raise ValueError(f"expected {expected} features a slice, found {found}: they come from another encoder")
+    device = next(model.parameters()).device
+    precision = choose_precision(device, config.training.precision)
+    answers = []
+    for view in views_asked(features, config.tokens.tta):
+        tokens = series_tokens(features, view, modality, plane, config.tokens)
+        with precision.autocast():
+            logits = model({name: tensor[None].to(device) for name, tensor in tokens.items()})
+        answers.append(unmirrored(logits[0].double().sigmoid().cpu().numpy(), view))
+    return np.mean(answers, axis=0)

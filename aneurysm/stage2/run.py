@@ -1,0 +1,127 @@
+"""Stage 2 on one fold: what it trains on, what it is held to, and what it says about that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from aneurysm.data.features import SeriesFeatures, n_sampled_slices, read_features
+from aneurysm.labels import LABELS
+from aneurysm.metrics import label_aucs, weighted_score
+from aneurysm.paths import ModelPaths
+from aneurysm.stage2.config import Stage2Config
+from aneurysm.stage2.dataset import TrainingSeries, TrainingTable
+from aneurysm.stage2.losses import Stage2Loss
+from aneurysm.stage2.model import Stage2Net
+from aneurysm.stage2.predict import predict_series, unmirrored, views_asked
+from aneurysm.stage2.tokens import check_tokens, pad_batch
+from aneurysm.training.distributed import World
+from aneurysm.training.fit import fit
+
+N_FOR_SCALE = 512  # training series that the scale of the inputs is taken from
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The series of the fold that a model is held to, and the folder with what the unseeing stage 1 says of them."""
+
+    series: pd.DataFrame  # rows of train_{F}_folds.csv of one fold
+    folder: Path
+    prevalence: np.ndarray  # (14,) of the other folds: the answer about a series without features
+
+    @classmethod
+    def of_fold(cls, series: pd.DataFrame, model_paths: ModelPaths, fold: int) -> HeldOut:
+        own, others = series[series.fold == fold].reset_index(drop=True), series[series.fold != fold]
+        return cls(own, model_paths.features(fold), others[list(LABELS)].mean().to_numpy(float))
+
+    @property
+    def truth(self) -> np.ndarray:
+        """(series, 14) 0 or 1"""
+        return self.series[list(LABELS)].to_numpy(int)
+
+    @cached_property
+    def has_features(self) -> np.ndarray:
+        """(series,) bool; ValueError naming the folder where no series has any."""
+        found = np.array([n_sampled_slices(self.path(row)) > 0 for row in self.series.itertuples()])
+        if not found.any():
+            raise ValueError(f"{self.folder}: expected features of {len(found)} series; has extract_features.py run?")
+        return found
+
+    def path(self, row: Any) -> Path:
+        return self.folder / f"{row.SeriesInstanceUID}.safetensors"
+
+    def answers(self, model: nn.Module, config: Stage2Config, world: World, bar: str = "") -> np.ndarray:
+        """(series, 14) probabilities; several processes share the work and all get them all."""
+
+        def ask(features: SeriesFeatures, row) -> np.ndarray:
+            return predict_series(model, config, features, row.series_type, row.plane)
+
+        return self._ask_each(ask, world, bar)
+
+    def plain_maxima(self, tta: bool, world: World) -> np.ndarray:
+        """(series, 14) the plain answer: the highest probability of stage 1 over the slices, the mean over views."""
+        return self._ask_each(lambda features, row: plain_maximum(features, tta), world, "")
+
+    def scores(self, answers: np.ndarray) -> dict[str, float]:
+        """The competition's score, and the AUC of Aneurysm Present."""
+        aucs = label_aucs(self.truth, answers)
+        return {"score": float(weighted_score(aucs)), "auc_present": float(aucs[-1])}
+
+    def _ask_each(self, ask: Callable[[SeriesFeatures, Any], np.ndarray], world: World, bar: str) -> np.ndarray:
+        rows = list(self.series.itertuples())[world.rank :: world.size]
+        answers = []
+        for row in tqdm(rows, desc=bar, leave=False, disable=not (bar and world.is_main)):
+            answer = ask(read_features(self.path(row)), row) if self.has_features[row.Index] else self.prevalence
+            answers.append([row.Index, *answer])
+        table = world.gather(np.array(answers).reshape(-1, 1 + len(LABELS)))
+        return table[np.argsort(table[:, 0]), 1:]
+
+
+def plain_maximum(features: SeriesFeatures, tta: bool) -> np.ndarray:
+    """(14,) highest probability of stage 1 over the slices; the mean over the views as in predict_series."""
+    views = views_asked(features, tta)
+    highest = {view: logits.max(axis=0) for view, logits in zip(features.views, features.logits, strict=True)}
+    answers = [unmirrored(1 / (1 + np.exp(-highest[view].astype(float))), view) for view in views]
+    return np.mean(answers, axis=0)
+
+
+def train_fold(
+    series: pd.DataFrame,
+    model_paths: ModelPaths,
+    config: Stage2Config,
+    fold: int,
+    world: World,
+    resume: bool,
+) -> None:
+    """Trains on all folds but `fold`; writes what `fit` writes into the fold's stage2 folder.
+
+    `series` are all rows of train_{F}_folds.csv; of those of `fold`, nothing but the scores in the history depends on
+    the labels. Raises ValueError where settings contradict each other or features are missing.
+    """
+    check_tokens(config.tokens)
+    torch.manual_seed(config.training.seed)
+    table = TrainingTable.without_fold(series, model_paths, fold, config.tokens)
+    train_set, held_out = TrainingSeries(table, config), HeldOut.of_fold(series, model_paths, fold)
+    n_features = read_features(table.series.path[0]).features.shape[-1]
+    prevalence = torch.from_numpy(table.prevalence)
+    model = Stage2Net(config.net, config.tokens.inputs, n_features)
+    step = -(-len(train_set) // N_FOR_SCALE)
+    model.start_from((train_set.as_it_is(i) for i in range(0, len(train_set), step)), prevalence)
+    if world.is_main:
+        n_missing = int((~held_out.has_features).sum())
+        print(f"fold {fold}: {table.text(config.tokens)}; held out {len(held_out.series)}, {n_missing} of them without")
+    about = {"stage2": asdict(config), "fold": fold, "n_features": n_features}
+    fit(
+        model, train_set, Stage2Loss(config.loss, prevalence),
+        lambda trained: held_out.scores(held_out.answers(trained, config, world)),
+        config.training, model_paths.stage2(fold), world, about, resume, pad_batch,
+    )  # fmt: skip

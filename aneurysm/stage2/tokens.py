@@ -1,0 +1,87 @@
+"""A series as the model sees it: one token a slice, in millimetres from the vertex; and batches of such series.
+
+A batch, or one series without the first axis, is a dict of tensors:
+
+    depth_mm  (batch, slices) float32, at least 0 but for jitter
+    features  (batch, slices, n_features) float32      these four only where TokensConfig.inputs has them
+    logits    (batch, slices, 14) float32
+    heat      (batch, slices, 13) float32, may be NaN
+    peaks     (batch, slices, 26) float32, may be NaN  x of the 13 locations, then y
+    mask      (batch, slices) bool, False where there is no slice
+    modality  (batch,) int64 index in MODALITIES + 1; 0 is unknown
+    plane     (batch,) int64 index in PLANES + 1; 0 is unknown
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from aneurysm.data.features import SeriesFeatures
+from aneurysm.data.geometry import CANONICAL, left_right_in_columns
+from aneurysm.labels import MODALITIES
+from aneurysm.stage2.config import TokensConfig
+
+PLANES = tuple(CANONICAL)
+PER_SLICE = ("depth_mm", "features", "logits", "heat", "peaks", "mask")
+LOGIT_LIMIT = 20.0  # of logits and heat; what lies beyond is no more certain
+
+
+def check_tokens(config: TokensConfig) -> None:
+    """Raises ValueError where the settings contradict each other."""
+    if not config.inputs:
+        raise ValueError("tokens.inputs: expected at least one of features, logits, heat, peaks, found none")
+    if config.cross_fitted and "features" in config.inputs:
+        raise ValueError(
+            "tokens.cross_fitted: features of different encoders mean different things; "
+            "expected inputs of logits, heat and peaks alone, found features"
+        )
+
+
+def series_tokens(
+    features: SeriesFeatures, view: str, modality: str | None, plane: str | None, config: TokensConfig
+) -> dict[str, Tensor]:
+    """One view of a series, thinned to `max_slices`; a modality or plane that is not known is unknown."""
+    number = features.views.index(view)
+    kept = thinned(len(features.slice), config.max_slices)
+    depth_mm = features.depth_mm
+    if view == "mirror" and plane in PLANES and not left_right_in_columns(plane):
+        depth_mm = depth_mm.max() + depth_mm.min() - depth_mm  # the mirrored head is met from its other side
+    arrays = {"depth_mm": depth_mm, **{name: _part(features, name, number) for name in config.inputs}}
+    tokens = {name: torch.from_numpy(array[kept].astype(np.float32)) for name, array in arrays.items()}
+    tokens["mask"] = torch.ones(len(kept), dtype=torch.bool)
+    tokens["modality"] = torch.tensor(MODALITIES.index(modality) + 1 if modality in MODALITIES else 0)
+    tokens["plane"] = torch.tensor(PLANES.index(plane) + 1 if plane in PLANES else 0)
+    return tokens
+
+
+def _part(features: SeriesFeatures, name: str, view: int) -> np.ndarray:
+    """(slices, n) of one view; NaN in heat and peaks says that there is none, elsewhere it is damage."""
+    if name == "features":
+        return features.features[view]
+    if name == "peaks":
+        return np.concatenate([features.peak_x[view], features.peak_y[view]], axis=1)
+    if name == "logits":
+        return np.nan_to_num(features.logits[view]).clip(-LOGIT_LIMIT, LOGIT_LIMIT)
+    return features.heat[view].clip(-LOGIT_LIMIT, LOGIT_LIMIT)
+
+
+def thinned(n_slices: int, max_slices: int) -> np.ndarray:
+    """Indices of at most `max_slices` slices, spread evenly from the first to the last."""
+    if n_slices <= max_slices:
+        return np.arange(n_slices)
+    return np.linspace(0, n_slices - 1, max_slices).round().astype(int)
+
+
+def pad_batch(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Series of different lengths side by side, filled up with zeros to the longest; the mask is False there."""
+    return {
+        name: pad_sequence([item[name] for item in items], batch_first=True)
+        if name in PER_SLICE
+        else torch.stack([item[name] for item in items])
+        for name in items[0]
+    }

@@ -1,0 +1,273 @@
+"""Stage 2 from features to scores: it learns, it keeps folds apart, and its scripts run."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from aneurysm.data.features import SeriesFeatures, read_features, write_features
+from aneurysm.labels import LABELS, MIRROR
+from aneurysm.paths import ModelPaths
+from aneurysm.stage2.config import JitterConfig, NetConfig, Stage2Config, TokensConfig
+from aneurysm.stage2.gap import gap_table, gap_text
+from aneurysm.stage2.judge import Judged, ensemble_text, judge_folds, ranks_in_folds
+from aneurysm.stage2.model import Stage2Net
+from aneurysm.stage2.predict import load_stage2, predict_series
+from aneurysm.stage2.run import HeldOut, plain_maximum, train_fold
+from aneurysm.training.checkpoint import load_checkpoint
+from aneurysm.training.distributed import World
+from aneurysm.training.fit import TrainingConfig
+from eval_stage2 import EvalStage2Config, main
+from tests.stage2_series import make_series
+
+ROOT = Path(__file__).parents[1]
+ALONE = World(0, 1, torch.device("cpu"))
+SMALL = NetConfig(width=16, depth=1, heads=2)
+TINY = Stage2Config(
+    net=SMALL, training=TrainingConfig(epochs=2, batch_size=8, lr=2e-3, ema_decay=0.9, workers=0, precision="fp32")
+)
+PRESET = """
+net: {width: 16, depth: 1, heads: 2}
+training: {epochs: 2, batch_size: 8, lr: 0.002, ema_decay: 0.9, workers: 0, precision: fp32}
+"""
+
+
+def run(*args: str | Path) -> str:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *map(str, args)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+def features_of(logits: np.ndarray, features: np.ndarray | None = None) -> SeriesFeatures:
+    """logits (views, slices, 14)"""
+    n_views, n_slices = logits.shape[:2]
+    said = {name: np.zeros((n_views, n_slices, 13), np.float16) for name in ("heat", "peak_x", "peak_y")}
+    features = np.zeros((n_views, n_slices, 4), np.float16) if features is None else features
+    index = np.arange(n_slices, dtype=np.int32)
+    depth_mm = (2.0 * index[::-1]).astype(np.float32)
+    views = ("original", "mirror")[:n_views]
+    return SeriesFeatures(index, depth_mm[::-1], depth_mm, features, logits.astype(np.float16), **said, views=views)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[Path, pd.DataFrame]:
+    """Two encoders' folders and two folds; series 1 and 6 (fold 0 and 1) are not in the cache."""
+    root = tmp_path_factory.mktemp("made")
+    series = make_series(root, n_series=36, n_features=12, folds=2, encoders=("one", "two"))
+    for name in ("one", "two"):
+        for fold in range(2):
+            for i in (1, 6):
+                (ModelPaths(root / "model", name).features(fold) / f"1.2.{i:04d}.safetensors").unlink()
+    return root, series
+
+
+@pytest.fixture(scope="module")
+def trained(made) -> Path:
+    """The root folder after the training script."""
+    root, series = made
+    (root / "preset.yaml").write_text(PRESET)
+    said = run("train_stage2.py", "--data_dir", root / "data", "--model_dir", root / "model", "--folds", "2",
+               "--encoder", "one", "--config", root / "preset.yaml", "--device", "cpu")  # fmt: skip
+    assert "fold 0: 17 series of" in said and "1 series without features left out" in said
+    for fold in range(2):
+        train_fold(series, ModelPaths(root / "model", "two"), TINY, fold, ALONE, resume=False)
+    return root
+
+
+def evaluate(root: Path, **settings) -> None:
+    main(EvalStage2Config(root / "data", root / "model", folds=2, device="cpu", **settings))
+
+
+def test_one_slice_that_tells_the_label_is_found(tmp_path):
+    rng = np.random.default_rng(0)
+    series = pd.DataFrame({"SeriesInstanceUID": [f"s{i}" for i in range(160)], "fold": np.arange(160) // 40,
+                           "series_type": "CTA", "plane": "axial", **dict.fromkeys(LABELS, 0)})  # fmt: skip
+    series["Basilar Tip"] = series["Aneurysm Present"] = rng.integers(0, 2, 160)
+    paths = ModelPaths(tmp_path, "encoder")
+    for uid, positive in zip(series.SeriesInstanceUID, series["Basilar Tip"], strict=True):
+        features = rng.normal(0, 1, (1, 12, 16)).astype(np.float16)
+        features[0, rng.integers(12), 3] += 6 * positive
+        write_features(paths.features(0) / f"{uid}.safetensors", features_of(np.zeros((1, 12, 14)), features), "")
+    still = JitterConfig(mirror_p=0, thin_to_mm=0, drop_p=0)
+    config = replace(TINY, net=replace(SMALL, width=32, input_dropout=0.0, dropout=0.1), jitter=still,
+                     tokens=TokensConfig(inputs=("features",)),
+                     training=replace(TINY.training, epochs=25, batch_size=20, lr=5e-3, evaluate_every=25))  # fmt: skip
+    train_fold(series, paths, config, 0, ALONE, resume=False)
+    assert load_checkpoint(paths.stage2(0) / "last.pth")["scores"]["auc_present"] > 0.95
+
+
+def test_the_held_out_fold_changes_nothing_that_is_learned(made, tmp_path):
+    """Other labels and other features of fold 0: the weights are the same, the score is not."""
+    root, series = made
+    flipped = series.copy()
+    flipped.loc[flipped.fold == 0, list(LABELS)] = 1 - flipped.loc[flipped.fold == 0, list(LABELS)]
+    kept = []
+    for name, table in (("as it is", series), ("flipped", flipped)):
+        paths = ModelPaths(tmp_path, name)
+        paths.features(0).mkdir(parents=True)
+        for path in ModelPaths(root / "model", "one").features(0).iterdir():
+            told = read_features(path)
+            held_out = table.fold[table.SeriesInstanceUID == path.stem].item() == 0
+            write_features(
+                paths.features(0) / path.name,
+                replace(told, logits=-told.logits) if held_out and name == "flipped" else told,
+                "",
+            )
+        train_fold(table, paths, TINY, 0, ALONE, resume=False)
+        kept.append(load_checkpoint(paths.stage2(0) / "last.pth"))
+    first, second = kept
+    assert all(torch.equal(first["weights"][name], second["weights"][name]) for name in first["weights"])
+    assert first["scores"] != second["scores"]
+
+
+def test_a_run_that_is_resumed_ends_with_the_weights_of_an_undisturbed_one(made, tmp_path):
+    root, series = made
+    for name in ("whole", "resumed"):
+        (tmp_path / name / "fold-1").mkdir(parents=True)
+        (tmp_path / name / "fold-1" / "features").symlink_to(ModelPaths(root / "model", "one").features(1))
+    whole, resumed = (ModelPaths(tmp_path, name) for name in ("whole", "resumed"))
+    train_fold(series, whole, TINY, 1, ALONE, resume=False)
+
+    class Killed(Exception):
+        pass
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aneurysm.training.fit.Tracker.report", _killing(2, Killed))
+        with pytest.raises(Killed):
+            train_fold(series, resumed, TINY, 1, ALONE, resume=False)
+    assert load_checkpoint(resumed.stage2(1) / "resume.pth")["run"]["epoch"] == 1
+    train_fold(series, resumed, TINY, 1, ALONE, resume=True)
+    expected, found = (load_checkpoint(paths.stage2(1) / "last.pth")["weights"] for paths in (whole, resumed))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def _killing(epoch: int, error: type[Exception]):
+    from aneurysm.training.tracking import Tracker
+
+    report = Tracker.report
+
+    def killed(self, row: dict) -> None:
+        if row["epoch"] == epoch:
+            raise error
+        report(self, row)
+
+    return killed
+
+
+def test_the_mean_over_views_puts_left_and_right_back():
+    """At first the model is the plain maximum: mirrored logits that say the same lead to the same answer."""
+    torch.manual_seed(0)
+    model = Stage2Net(SMALL, ("logits",), 4).eval()
+    logits = np.random.default_rng(0).normal(-3, 2, (1, 9, 14))
+    same = features_of(np.concatenate([logits, logits[..., list(MIRROR)]]))
+    wrong = features_of(np.concatenate([logits, logits]))
+    config = replace(TINY, tokens=TokensConfig(inputs=("logits",)))
+    alone = predict_series(model, config, features_of(logits), "CTA", "axial")
+    assert np.allclose(predict_series(model, config, same, "CTA", "axial"), alone, atol=2e-3)
+    assert np.abs(predict_series(model, config, wrong, "CTA", "axial") - alone).max() > 0.1
+    untold = replace(config, tokens=replace(config.tokens, tta=False))
+    assert np.array_equal(predict_series(model, untold, wrong, "CTA", "axial"), alone)
+
+
+def test_features_of_another_encoder_are_refused():
+    with pytest.raises(ValueError, match="expected 7 features a slice, found 4"):
+        predict_series(Stage2Net(SMALL, ("logits",), 7), TINY, features_of(np.zeros((1, 3, 14))), None, None)
+
+
+def test_the_plain_maximum_by_hand():
+    logits = np.zeros((2, 3, 14))
+    logits[0, :, 0] = [-1, np.log(3), 0]  # Left Infraclinoid: probability 3/4
+    logits[1, :, 1] = [np.log(1 / 3), -5, -5]  # and mirrored, as the right one: 1/4
+    assert plain_maximum(features_of(logits), tta=False)[:3] == pytest.approx([0.75, 0.5, 0.5], abs=1e-3)
+    assert plain_maximum(features_of(logits), tta=True)[:3] == pytest.approx([0.5, 0.5, 0.5], abs=1e-3)
+
+
+def test_a_series_without_features_gets_the_prevalence_of_the_other_folds(made, trained):
+    root, series = made
+    held_out = HeldOut.of_fold(series, ModelPaths(root / "model", "one"), 1)
+    number = held_out.series.SeriesInstanceUID.tolist().index("1.2.0006")
+    expected = series[series.fold == 0][list(LABELS)].mean().to_numpy()
+    judged = judge_folds(series, ModelPaths(root / "model", "one"), [1], ALONE)
+    assert np.allclose(judged.stage2[number], expected) and np.allclose(judged.plain[number], expected)
+    assert judged.n_missing == 1 and (~held_out.has_features).nonzero()[0].tolist() == [number]
+
+
+def test_scores_and_answers_of_the_scripts_are_those_of_the_model(made, trained):
+    root, series = made
+    paths = ModelPaths(root / "model", "one")
+    said = run("eval_stage2.py", "--data_dir", root / "data", "--model_dir", root / "model", "--folds", "2",
+               "--encoder", "one", "--device", "cpu")  # fmt: skip
+    table = pd.read_csv(paths.oof_stage2_csv, dtype={"SeriesInstanceUID": str})
+    assert list(table) == ["SeriesInstanceUID", "fold", *LABELS] and len(table) == len(series)
+    assert set(table.SeriesInstanceUID) == set(series.SeriesInstanceUID)
+    uid = series.SeriesInstanceUID[series.fold == 1].iloc[4]
+    model, config = load_stage2(paths.stage2(1) / "last.pth", unseen=1)
+    row = series[series.SeriesInstanceUID == uid].iloc[0]
+    features = read_features(paths.features(1) / f"{uid}.safetensors")
+    expected = predict_series(model, config, features, row.series_type, row.plane)
+    assert np.allclose(table[table.SeriesInstanceUID == uid][list(LABELS)], expected, atol=1e-6)
+    for words in ("36 cases", "modality CTA", "plane axial", "2 without features", "maximum over slices", "difference"):
+        assert words in said
+    history = pd.read_csv(paths.stage2(0) / "history.csv")
+    assert history.epoch.tolist() == [1, 2] and (paths.stage2(0) / "history.png").exists()
+
+
+def test_a_model_that_has_seen_the_fold_is_not_asked(trained):
+    path = ModelPaths(trained / "model", "one").stage2(0) / "last.pth"
+    with pytest.raises(ValueError, match="expected a model that has not seen fold 1, found one without fold 0"):
+        load_stage2(path, unseen=1)
+
+
+def test_several_encoders_are_judged_alone_and_together(trained, capsys):
+    evaluate(trained, encoders="one,two")
+    lines = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
+    for name in ("stage 2 of one", "stage 2 of two", "mean of probabilities", "mean of ranks"):
+        assert lines.count(name) == 1
+    assert all(ModelPaths(trained / "model", name).oof_stage2_csv.exists() for name in ("one", "two"))
+
+
+def test_the_gap_is_shown_for_each_fold(trained, capsys):
+    evaluate(trained, encoder="one", gap=True)
+    said = capsys.readouterr().out
+    assert said.count("training") >= 2 and said.count("held-out") == 2 and said.count("cross-fitted") == 2
+
+
+def test_ranks_within_folds_by_hand():
+    answers = np.tile([[0.9], [0.1], [0.1], [0.3], [0.2]], 14)
+    ranks = ranks_in_folds(answers, np.array([0, 0, 0, 1, 1]))
+    assert ranks[:, 5] == pytest.approx([1, 0.5, 0.5, 1, 0.5])
+
+
+def test_answers_about_other_series_are_not_averaged():
+    first = Judged(pd.DataFrame({"SeriesInstanceUID": ["a"]}), *np.zeros((2, 1, 14)), 0)
+    other = replace(first, series=pd.DataFrame({"SeriesInstanceUID": ["b"]}))
+    with pytest.raises(ValueError, match="one, two: expected answers about the same series"):
+        ensemble_text({"one": first, "two": other})
+
+
+def test_the_gap_by_hand(tmp_path):
+    """Fold 0's encoder orders its training series rightly and its own wrongly; fold 1's says nothing of fold 0's."""
+    series = pd.DataFrame({"SeriesInstanceUID": list("abcd"), "fold": [0, 0, 1, 1], **dict.fromkeys(LABELS, 0)})
+    series["Basilar Tip"] = series["Aneurysm Present"] = [1, 0, 1, 0]
+    paths = ModelPaths(tmp_path, "encoder")
+    for fold, uids, highest in ((0, "abcd", (1, 3, 6, -2)), (1, "cd", (4, 0))):
+        for uid, value in zip(uids, highest, strict=True):
+            logits = np.full((1, 5, 14), -9.0)
+            logits[0, 2] = value
+            write_features(paths.features(fold) / f"{uid}.safetensors", features_of(logits), "")
+    table = gap_table(series, paths, [0, 1])
+    assert table.n.to_dict() == {(0, "training"): 2, (0, "cross-fitted"): 2, (0, "held-out"): 2,
+                                 (1, "training"): 0, (1, "cross-fitted"): 2, (1, "held-out"): 2}  # fmt: skip
+    assert table.auc_present.loc[0].tolist() == [1, 1, 0]  # c before d, c before d, b before a
+    row = table.loc[(0, "training")]
+    assert (row.present_positive_mean, row.present_negative_mean) == (6, -2) and row.score == 1
+    assert row.location_negative_mean == (12 * 6 + 13 * -2) / 25  # of c 12 other locations, of d all 13
+    assert "6.00 ± 0.00" in gap_text(table) and np.isnan(table.auc_present[(1, "training")])

@@ -1,0 +1,222 @@
+"""What stage 2 sees of a series: views, jitter, and whose features it is trained on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from aneurysm.data.features import SeriesFeatures, n_sampled_slices, write_features
+from aneurysm.labels import LABELS, MIRROR
+from aneurysm.paths import ModelPaths
+from aneurysm.stage2.config import JitterConfig, Stage2Config, TokensConfig
+from aneurysm.stage2.dataset import TrainingSeries, TrainingTable
+from aneurysm.stage2.jitter import drawn_slices, jittered
+from aneurysm.stage2.tokens import check_tokens, series_tokens, thinned
+
+STILL = JitterConfig(mirror_p=0, thin_to_mm=0, drop_p=0, stretch=0, shift_mm=0,
+                     feature_noise=0, logit_noise=0, unknown_p=0)  # fmt: skip
+NUMBERS = TokensConfig(inputs=("logits", "heat", "peaks"))
+PARTS = {"features": 6, "logits": 14, "heat": 13, "peak_x": 13, "peak_y": 13}
+
+
+def described(value: float, n_slices: int = 8, views: tuple[str, ...] = ("original", "mirror")) -> SeriesFeatures:
+    """Slices 2 mm apart, the last one 1 mm from the series' end; all that is said is `value`, mirrored 0.5 more."""
+    index = np.arange(n_slices, dtype=np.int32)
+    arrays = {name: np.full((2, n_slices, n), value, np.float16) for name, n in PARTS.items()}
+    for array in arrays.values():
+        array[1] += 0.5
+    depth_mm = (1 + 2 * index[::-1]).astype(np.float32)
+    arrays = {name: array[: len(views)] for name, array in arrays.items()}
+    return SeriesFeatures(index, 2.0 * index.astype(np.float32), depth_mm, views=views, **arrays)
+
+
+def tokens_of(features: SeriesFeatures, view: str = "original", plane: str | None = "axial", config=NUMBERS) -> dict:
+    return series_tokens(features, view, "MRA", plane, config)
+
+
+@pytest.fixture
+def made(tmp_path) -> tuple[pd.DataFrame, ModelPaths]:
+    """Nine series in three folds; fold k's encoder says k + series number / 100, about every series."""
+    series = pd.DataFrame({"SeriesInstanceUID": [f"s{i}" for i in range(9)], "fold": [i % 3 for i in range(9)],
+                           "series_type": "CTA", "plane": "axial"})  # fmt: skip
+    rng = np.random.default_rng(0)
+    series[list(LABELS)] = rng.integers(0, 2, (9, 14))
+    paths = ModelPaths(tmp_path, "encoder")
+    for fold in range(3):
+        for i in range(9):
+            write_features(paths.features(fold) / f"s{i}.safetensors", described(fold + i / 100), "made up")
+    return series, paths
+
+
+def training_set(made, config: Stage2Config, fold: int = 1) -> TrainingSeries:
+    return TrainingSeries(TrainingTable.without_fold(*made, fold, config.tokens), config)
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_tokens_by_hand():
+    tokens = tokens_of(described(3.0), config=TokensConfig())
+    assert tokens["depth_mm"].tolist() == [15, 13, 11, 9, 7, 5, 3, 1] and tokens["mask"].all()
+    assert {name: tuple(tokens[name].shape) for name in ("features", "logits", "heat", "peaks")} == {
+        "features": (8, 6), "logits": (8, 14), "heat": (8, 13), "peaks": (8, 26),
+    }  # fmt: skip
+    assert tokens["modality"] == 2 and tokens["plane"] == 1
+    assert (tokens_of(described(3.0), "mirror")["logits"] == 3.5).all()
+
+
+@pytest.mark.parametrize("unknown", [None, "MR", float("nan")])
+def test_what_is_not_known_of_a_series_is_unknown(unknown):
+    tokens = series_tokens(described(0.0), "original", unknown, unknown, NUMBERS)
+    assert tokens["modality"] == 0 and tokens["plane"] == 0
+
+
+def test_only_the_mirrored_view_of_sagittal_series_has_its_slices_in_reverse():
+    features = described(0.0)
+    axial, coronal, sagittal = (tokens_of(features, "mirror", plane) for plane in ("axial", "coronal", "sagittal"))
+    forward, backward = [15, 13, 11, 9, 7, 5, 3, 1], [1, 3, 5, 7, 9, 11, 13, 15]
+    assert axial["depth_mm"].tolist() == coronal["depth_mm"].tolist() == forward
+    assert sagittal["depth_mm"].tolist() == backward
+    assert tokens_of(features, "original", "sagittal")["depth_mm"].tolist() == forward
+
+
+def test_a_long_series_is_thinned_evenly_and_keeps_its_ends():
+    assert thinned(5, 5).tolist() == [0, 1, 2, 3, 4]
+    assert thinned(9, 5).tolist() == [0, 2, 4, 6, 8]
+    kept = thinned(3000, 2048)
+    assert len(set(kept)) == 2048 and kept[[0, -1]].tolist() == [0, 2999] and set(np.diff(kept)) == {1, 2}
+    tokens = tokens_of(described(0.0, n_slices=9), config=replace(NUMBERS, max_slices=5))
+    assert tokens["depth_mm"].tolist() == [17, 13, 9, 5, 1] and len(tokens["logits"]) == len(tokens["mask"]) == 5
+
+
+def test_features_of_different_encoders_cannot_be_trained_on_together():
+    check_tokens(replace(NUMBERS, cross_fitted=True))
+    with pytest.raises(ValueError, match="cross_fitted: features of different encoders"):
+        check_tokens(TokensConfig(cross_fitted=True))
+    with pytest.raises(ValueError, match="expected at least one of features"):
+        check_tokens(TokensConfig(inputs=()))
+
+
+def test_the_held_out_fold_is_not_trained_on_and_its_encoder_describes_the_others(made):
+    training = training_set(made, Stage2Config(tokens=NUMBERS, jitter=STILL), fold=1)
+    said = [training[(0, i)]["logits"][0, 0].item() for i in range(len(training))]
+    assert said == pytest.approx([1 + i / 100 for i in (0, 2, 3, 5, 6, 8)], abs=2e-3)
+
+
+def test_cross_fitted_each_series_is_described_by_the_encoder_of_its_own_fold(made):
+    config = Stage2Config(tokens=replace(NUMBERS, cross_fitted=True), jitter=STILL)
+    training = training_set(made, config, fold=1)
+    said = [training[(0, i)]["logits"][0, 0].item() for i in range(len(training))]
+    assert said == pytest.approx([i % 3 + i / 100 for i in (0, 2, 3, 5, 6, 8)], abs=2e-3)
+
+
+def test_cross_fitted_needs_the_own_series_of_each_fold_alone(made):
+    series, paths = made
+    for fold in range(3):
+        for i in range(9):
+            if i % 3 != fold:
+                (paths.features(fold) / f"s{i}.safetensors").unlink()
+    assert len(TrainingTable.without_fold(series, paths, 1, replace(NUMBERS, cross_fitted=True)).series) == 6
+    with pytest.raises(ValueError, match=r"fold-1/features: expected features .* --own_fold"):
+        TrainingTable.without_fold(series, paths, 1, NUMBERS)
+
+
+def test_series_without_features_are_left_out_and_counted(made):
+    series, paths = made
+    (paths.features(1) / "s0.safetensors").unlink()
+    (paths.features(1) / "s2.safetensors").write_bytes(b"no such format")
+    assert n_sampled_slices(paths.features(1) / "s3.safetensors") == 8
+    table = TrainingTable.without_fold(series, paths, 1, replace(NUMBERS, max_slices=5))
+    assert table.series.SeriesInstanceUID.tolist() == ["s3", "s5", "s6", "s8"] and table.n_missing == 2
+    assert table.text(replace(NUMBERS, max_slices=5)) == (
+        "4 series of 8 to 8 slices, 4 of them thinned to 5; 2 series without features left out"
+    )
+
+
+def test_prevalences_are_those_of_the_series_trained_on(made):
+    table = TrainingTable.without_fold(*made, 1, NUMBERS)
+    positives = sum(made[0][LABELS[4]][i] for i in (0, 2, 3, 5, 6, 8))
+    assert table.prevalence[4] == pytest.approx((positives + 0.5) / 7)
+
+
+def test_the_mirrored_view_comes_with_mirrored_labels(made):
+    plain, mirrored = (
+        training_set(made, Stage2Config(tokens=NUMBERS, jitter=replace(STILL, mirror_p=p))) for p in (0.0, 1.0)
+    )
+    for i in range(6):
+        original, other = plain[(0, i)], mirrored[(0, i)]
+        assert (other["logits"] == original["logits"] + 0.5).all()
+        assert other["labels"].tolist() == [original["labels"][MIRROR[k]].item() for k in range(14)]
+
+
+def test_a_series_without_mirrored_view_is_seen_as_it_is(made):
+    series, paths = made
+    write_features(paths.features(1) / "s0.safetensors", described(4.0, views=("original",)), "made up")
+    training = training_set(made, Stage2Config(tokens=NUMBERS, jitter=replace(STILL, mirror_p=1.0)))
+    assert (training[(0, 0)]["logits"] == 4).all()
+    assert training[(0, 0)]["labels"].tolist() == series[list(LABELS)].iloc[0].tolist()
+
+
+def test_jitter_depends_on_epoch_sample_and_seed_alone(made):
+    config = Stage2Config()
+    first, again = training_set(made, config), training_set(made, config)
+    other = training_set(made, replace(config, training=replace(config.training, seed=1)))
+    expected = first[(3, 2)]
+    _ = again[(0, 5)], again[(3, 1)]
+    assert equal(expected, again[(3, 2)])
+    assert not equal(expected, first[(4, 2)]) and not equal(expected, other[(3, 2)])
+
+
+def test_slices_are_thinned_as_far_as_they_may_be_and_from_any_first_one_on():
+    depth_mm = np.arange(40)[::-1] * 1.5
+    rng = np.random.default_rng(0)
+    drawn = [drawn_slices(depth_mm, replace(STILL, thin_to_mm=5.0), rng) for _ in range(200)]
+    assert {(int(kept[0]), int(kept[1] - kept[0])) for kept in drawn} == {(a, n) for n in (1, 2, 3) for a in range(n)}
+    assert all(len(set(np.diff(kept))) == 1 and kept[-1] >= 40 - 3 for kept in drawn)
+
+
+def test_slices_are_dropped_with_their_chance_and_one_always_stays():
+    rng = np.random.default_rng(0)
+    depth_mm = np.arange(50.0)[::-1]
+    kept = [len(drawn_slices(depth_mm, replace(STILL, drop_p=0.2), rng)) for _ in range(400)]
+    assert np.mean(kept) == pytest.approx(40, abs=0.6)
+    assert len(drawn_slices(depth_mm, replace(STILL, drop_p=1.0), rng)) == 1
+    assert drawn_slices(np.array([3.0]), replace(STILL, thin_to_mm=5.0), rng).tolist() == [0]
+
+
+def test_distances_are_stretched_and_shifted_within_their_limits():
+    tokens = tokens_of(described(0.0))
+    rng = np.random.default_rng(0)
+    drawn = [jittered(tokens, replace(STILL, stretch=0.1, shift_mm=4.0), rng)["depth_mm"] for _ in range(300)]
+    stretches = np.array([(depth[0] - depth[-1]) / 14 for depth in drawn])
+    shifts = np.array([depth[-1] for depth in drawn]) - stretches
+    for found, middle, limit in ((stretches, 1, 0.1), (shifts, 0, 4.0)):
+        assert np.abs(found - middle).max() <= limit + 1e-5 and found.std() == pytest.approx(limit / 3**0.5, rel=0.1)
+
+
+def test_noise_has_the_strength_that_is_asked_for_and_places_have_none():
+    features = described(2.0, n_slices=600)
+    features.features[0, :, ::2] = 4.0  # standard deviation 1
+    tokens = tokens_of(features, config=TokensConfig())
+    noisy = jittered(tokens, replace(STILL, feature_noise=0.3, logit_noise=0.5), np.random.default_rng(0))
+    for name, sd in (("features", 0.3), ("logits", 0.5), ("heat", 0.5)):
+        assert (noisy[name] - tokens[name]).std().item() == pytest.approx(sd, rel=0.05)
+    assert torch.equal(noisy["peaks"], tokens["peaks"])
+
+
+def test_modality_and_plane_are_hidden_apart_from_each_other():
+    tokens, rng = tokens_of(described(0.0)), np.random.default_rng(0)
+    seen = [jittered(tokens, replace(STILL, unknown_p=0.3), rng) for _ in range(600)]
+    hidden = np.array([[int(t["modality"]) == 0, int(t["plane"]) == 0] for t in seen])
+    assert hidden.mean(axis=0) == pytest.approx([0.3, 0.3], abs=0.06)
+    assert hidden.all(axis=1).mean() == pytest.approx(0.09, abs=0.04)
+
+
+def test_damage_in_what_was_stored_leaves_finite_logits_and_what_is_not_there_stays_nan():
+    features = described(1.0)
+    features.logits[0, 2, 3], features.logits[0, 3, 3], features.heat[:] = np.nan, np.inf, np.nan
+    tokens = tokens_of(features)
+    assert tokens["logits"][2:4, 3].tolist() == [0, 20] and tokens["heat"].isnan().all()

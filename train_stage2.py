@@ -1,0 +1,53 @@
+"""Step 7: trains stage 2, a transformer over the slices of a series, on all folds but one.
+
+    python train_stage2.py --data_dir data --model_dir model --config configs/stage2/demo.yaml --fold 0
+    torchrun --nproc_per_node 2 train_stage2.py --data_dir data --config configs/stage2/base.yaml --fold all
+
+Reads  train_<folds>_folds.csv, <model_dir>/<encoder>/fold-<k>/features/ (with --tokens.cross_fitted of all folds)
+Writes <model_dir>/<encoder>/fold-<k>/stage2/  last.pth (the one to use), best.pth, resume.pth, history.csv, history.png
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from aneurysm.config import only, run_script
+from aneurysm.data.tables import chosen_folds, read_folds
+from aneurysm.paths import ModelPaths
+from aneurysm.stage2.config import Stage2Config
+from aneurysm.stage2.run import train_fold
+from aneurysm.training.distributed import join_world, leave_world
+
+
+@dataclass(frozen=True)
+class TrainStage2Config(Stage2Config):
+    data_dir: Path = Path("data")
+    """folder that create_folds.py has filled"""
+    model_dir: Path = Path("model")
+    """folder with <encoder>/fold-<k>/"""
+    encoder: str = ""
+    """which of the encoders in model_dir; may be left out where there is one"""
+    fold: str = "all"
+    """the fold that is held out: 0, 1, ... or all, one after another"""
+    folds: int = 5
+    """number of folds that create_folds.py was told"""
+    resume: bool = False
+    """go on with a killed run"""
+    device: str = "auto"
+    """cpu, cuda, or auto"""
+
+
+def main(config: TrainStage2Config) -> None:
+    world = join_world(config.device)
+    model_paths = ModelPaths.only_one(config.model_dir, config.encoder)
+    series, stage2 = read_folds(config.data_dir, config.folds), only(Stage2Config, config)
+    for fold in chosen_folds(config.fold, config.folds):
+        train_fold(series, model_paths, stage2, fold, world, config.resume)
+        if world.is_main:
+            print(f"{model_paths.stage2(fold) / 'last.pth'}")
+    leave_world()
+
+
+if __name__ == "__main__":
+    run_script(main, TrainStage2Config, __doc__)
