@@ -36,9 +36,13 @@ def decode_apart(path: Path, offset: int, syntax: str, index: int, options: dict
         try:
             helper.stdin.write(json.dumps(request).encode() + b"\n")
             helper.stdin.flush()
-            answer = json.loads(helper.stdout.readline() or '{"error": "the decoder crashed"}')
+            line = helper.stdout.readline()
+            answer = json.loads(line or '{"error": "the decoder crashed"}')
             data = helper.stdout.read(answer.get("n_bytes", 0))
+            if not line:
+                _end(helper)
         except BrokenPipeError as error:
+            _end(helper)
             raise RuntimeError("the decoder crashed") from error
         finally:
             timer.cancel()
@@ -60,6 +64,12 @@ def _running() -> subprocess.Popen:
         )
         _helpers[os.getpid()] = helper
     return helper
+
+
+def _end(helper: subprocess.Popen) -> None:
+    """Waits until a crashed helper is gone: while it is going, it would be taken for one that still answers."""
+    helper.kill()
+    helper.wait()
 
 
 def _serve() -> None:
