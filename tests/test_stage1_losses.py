@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from aneurysm.stage1.config import HeadsConfig, LossConfig
-from aneurysm.stage1.losses import UNKNOWN, Stage1Loss, heat_loss, logits_loss, vessel_loss
+from aneurysm.stage1.losses import UNKNOWN, Stage1Loss, heat_loss, location_loss, logits_loss, vessel_loss
 
 LN2, LN3 = math.log(2), math.log(3)  # a logit of ln 3 is a probability of 3/4
 BOTH = HeadsConfig(heat_weight=1.0, vessel_weight=1.0)
@@ -79,6 +79,16 @@ def test_parts_of_a_batch_weigh_alike_however_many_localizers_they_have(kind):
     assert sum(halves).item() / 2 == pytest.approx(whole.item(), rel=1e-5)
 
 
+def test_the_location_is_told_at_the_localizers_alone():
+    logits, target = torch.zeros(2, 13, 1, 2), torch.zeros(2, 13, 1, 2)
+    logits[0, 5, 0, 1] = math.log(36)  # 36 / (36 + 12): three quarters
+    target[0, 5, 0, 1] = 1
+    target[0, 5, 0, 0] = 0.9  # near it, but not at it
+    target[1, 2, 0, 0] = target[1, 3, 0, 0] = 1  # two localizers in one pixel
+    expected = (-math.log(0.75) + 2 * math.log(13)) / 2
+    assert location_loss(logits, target).item() == pytest.approx(expected)
+
+
 def test_the_loss_of_vessels_is_that_of_the_pixels_that_are_known():
     logits = torch.zeros(1, 14, 1, 3)
     logits[0, 3, 0, 1] = math.log(27)  # e^ln27 / (27 + 13) = 27/40
@@ -105,17 +115,21 @@ class Answers(nn.Module):
 
 
 BATCH = {
-    "image": torch.zeros(1, 3, 4, 4), "labels": window(1.0), "heat": TARGET,
+    "image": torch.zeros(1, 3, 4, 4), "labels": window(1.0),
+    "heat": torch.zeros(1, 13, 2, 2).index_copy(1, torch.tensor([3]), TARGET),
     "vessels": torch.zeros((1, 2, 2), dtype=torch.uint8),
 }  # fmt: skip
-PARTS = {"logits": window(LN3), "heat": MAP, "vessels": torch.zeros(1, 14, 2, 2)}
+PARTS = {
+    "logits": window(LN3), "found": MAP, "location": torch.zeros(1, 13, 2, 2), "heat": MAP,
+    "vessels": torch.zeros(1, 14, 2, 2),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("weights", [(1, 1, 1), (0, 1, 1), (1, 0, 1), (1, 1, 0), (0.5, 2, 3)])
 def test_the_whole_loss_is_the_weighted_sum_of_its_parts(weights):
-    config = LossConfig(logits_weight=weights[0], logits="focal", heat="penalty")
-    parts = (logits_loss(PARTS["logits"], BATCH["labels"], config).item(), heat_loss(MAP, TARGET, "penalty").item(),
-             math.log(14))  # fmt: skip
+    config = LossConfig(logits_weight=weights[0], logits="focal", heat="penalty", location_weight=0.2)
+    heat = heat_loss(MAP, TARGET, "penalty").item() + 0.2 * math.log(13)  # one localizer, all locations alike
+    parts = logits_loss(PARTS["logits"], BATCH["labels"], config).item(), heat, math.log(14)
     loss = Stage1Loss(config, HeadsConfig(heat_weight=weights[1], vessel_weight=weights[2]))
     expected = sum(weight * part for weight, part in zip(weights, parts, strict=True))
     assert loss(Answers(**PARTS), BATCH).item() == pytest.approx(expected)

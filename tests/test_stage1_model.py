@@ -1,5 +1,6 @@
 """Stage 1's network on encoders of three kinds: shapes, gradients, the place of heatmaps, what timm itself says."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import timm
 import torch
 
 from aneurysm.stage1.config import HeadsConfig
-from aneurysm.stage1.model import Stage1Net
+from aneurysm.stage1.model import Stage1Net, location_heat
 
 torch.set_num_threads(1)
 
@@ -38,7 +39,8 @@ def test_every_output_has_its_shape(name, size, n_features, stride):
     shapes = {key: tuple(value.shape) for key, value in model(images(size)).items()}
     n = size // stride
     assert shapes == {
-        "features": (2, n_features), "logits": (2, 14), "heat": (2, 13, n, n), "vessels": (2, 14, n, n),
+        "features": (2, n_features), "logits": (2, 14), "vessels": (2, 14, n, n),
+        "found": (2, 1, n, n), "location": (2, 13, n, n), "heat": (2, 13, n, n),
     }  # fmt: skip
     assert model.n_features == n_features == model.encoder.head_hidden_size
 
@@ -47,7 +49,7 @@ def test_every_output_has_its_shape(name, size, n_features, stride):
 def test_a_head_whose_loss_weighs_nothing_is_not_there(heat, vessels):
     model = make("convnext_atto", 64, replace(ALL_HEADS, heat_weight=heat, vessel_weight=vessels))
     names = {"features", "logits"} | ({"heat"} if heat else set()) | ({"vessels"} if vessels else set())
-    assert set(model(images(64))) == names
+    assert set(model(images(64))) == names | ({"found", "location"} if heat else set())
     parts = {name.split(".")[0] for name, _ in model.named_parameters()}
     expected = {"encoder", "logits"} | ({"neck"} if heat or vessels else set()) | names - {"features"}
     assert parts == expected | ({"trust"} if heat else set())  # of the heatmaps' peaks in the logits
@@ -83,8 +85,9 @@ def test_a_heatmap_pixel_looks_at_its_own_place_in_the_image(name, size, stride)
     for i, (row, column) in enumerate(zip(rows, columns, strict=True)):
         changed[1 + i, :, row * 16 : row * 16 + 16, column * 16 : column * 16 + 16] = 0
     with torch.no_grad():
-        heat = model(changed)["heat"]
-    difference = (heat[1:] - heat[:1]).abs().mean(dim=1)
+        answer = model(changed)
+        maps = torch.cat([answer["found"], answer["location"]], dim=1)
+    difference = (maps[1:] - maps[:1]).abs().mean(dim=1)
     by_field = torch.nn.functional.avg_pool2d(difference, 16 // stride).flatten(1).argmax(dim=1)
     found = np.stack(np.divmod(by_field.numpy(), 8))
     assert np.abs(found - [rows, columns]).max() <= 1  # convolutions of random weights may lean to one side
@@ -100,8 +103,25 @@ def test_maps_of_every_stride_from_the_heatmaps_own_to_32_make_the_heatmaps(stri
 
 def test_heatmaps_start_at_about_one_in_a_hundred():
     with torch.no_grad():
-        heat = make("convnext_atto", 64, HeadsConfig())(images(64))["heat"].sigmoid()
-    assert 0.005 < heat.mean() < 0.02
+        found = make("convnext_atto", 64, HeadsConfig())(images(64))["found"].sigmoid()
+    assert 0.005 < found.mean() < 0.02
+
+
+def test_the_heat_of_a_location_is_the_chance_of_an_aneurysm_times_that_of_the_location():
+    found = torch.tensor([0.0, math.log(3)]).view(1, 1, 1, 2)  # 1/2 and 3/4
+    location = torch.zeros(1, 13, 1, 2)
+    location[0, 4, 0, 1] = math.log(24)  # 24 / (24 + 12): two thirds, one in thirty-six for each other
+    heat = location_heat(found, location).sigmoid()[0, :, 0]
+    assert heat[:, 0].tolist() == pytest.approx([1 / 26] * 13)
+    assert heat[:, 1].tolist() == pytest.approx([0.5 if i == 4 else 1 / 48 for i in range(13)])
+
+
+def test_heat_stays_finite_where_all_is_certain():
+    found, location = torch.tensor([-80.0, 80.0]).view(1, 1, 1, 2), torch.zeros(1, 13, 1, 2)
+    location[:, 0] = 200.0
+    assert location_heat(found.requires_grad_(), location).isfinite().all()
+    location_heat(found, location).sum().backward()
+    assert found.grad.isfinite().all()
 
 
 @pytest.mark.parametrize(("name", "size"), [("vit_small_patch8_224", 64), ("vit_small_patch14_dinov2", 112)])

@@ -103,13 +103,13 @@ def test_nothing_is_frozen_unless_asked_for():
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_the_highest_pixel_of_a_heatmap_is_added_to_its_location_and_the_highest_of_all_to_aneurysm_present(images):
+def test_the_highest_pixel_of_each_locations_heatmap_and_of_that_of_all_aneurysms_are_added_to_the_logits(images):
     model = Stage1Net("mobilenetv4_conv_small", HeadsConfig(drop_rate=0), 64).eval()
     with torch.no_grad():
         model.trust.copy_(torch.linspace(0.1, 1.4, 14))
         answer = model(images)
         model.trust.zero_()
         plain = model(images)["logits"]
-    highest = answer["heat"].flatten(2).max(dim=2).values - HEAT_PRIOR
-    expected = torch.cat([highest, highest.max(dim=1).values[:, None]], dim=1) * torch.linspace(0.1, 1.4, 14)
+    heat, found = (answer[name].flatten(2).max(dim=2).values - HEAT_PRIOR for name in ("heat", "found"))
+    expected = torch.cat([heat, found], dim=1) * torch.linspace(0.1, 1.4, 14)
     torch.testing.assert_close(answer["logits"] - plain, expected, atol=1e-4, rtol=1e-4)

@@ -28,7 +28,7 @@ class HeadsConfig:
     """What is built on the encoder, and its regularisation."""
 
     heat_weight: float = 2.0
-    """weight of the loss of the 13 location heatmaps; 0 leaves the head out"""
+    """weight of the loss of the aneurysms' heatmap and of their locations in it; 0 leaves the head out"""
     vessel_weight: float = 0.0
     """weight of the loss of the vessel masks; 0 leaves the head out"""
     heat_stride: int = 8
@@ -84,6 +84,8 @@ class LossConfig:
     """weight of Aneurysm Present among the 14; the others have 1"""
     heat: Literal["penalty", "focal"] = "penalty"
     """loss of the heatmaps: penalty-reduced focal (CornerNet), or plain focal"""
+    location_weight: float = 0.5
+    """weight, beside the loss of the aneurysms' heatmap, of telling their location there"""
     heat_sigma: float = 1.0
     """standard deviation of the target around a localizer, in heatmap pixels"""
 

@@ -23,7 +23,9 @@ class Stage1Loss:
         answer = model(batch["image"])
         total = self.config.logits_weight * logits_loss(answer["logits"].float(), batch["labels"], self.config)
         if "heat" in answer:
-            total = total + self.heads.heat_weight * heat_loss(answer["heat"].float(), batch["heat"], self.config.heat)
+            found = heat_loss(answer["found"].float(), batch["heat"].amax(dim=1, keepdim=True), self.config.heat)
+            where = location_loss(answer["location"].float(), batch["heat"])
+            total = total + self.heads.heat_weight * (found + self.config.location_weight * where)
         if "vessels" in answer:
             total = total + self.heads.vessel_weight * vessel_loss(answer["vessels"].float(), batch["vessels"])
         return total
@@ -51,6 +53,12 @@ def heat_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:
     positive = -functional.logsigmoid(logits) * (1 - probability) ** 2
     negative = -functional.logsigmoid(-logits) * probability**2 * (1 - target) ** 4
     return torch.where(target == 1, positive, negative).sum() / len(logits)
+
+
+def location_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy between the locations at the localizers' pixels, where `target` (batch, 13, n, n) is 1; its sum
+    per window."""
+    return -(logits.log_softmax(dim=1) * (target == 1)).sum() / len(logits)
 
 
 def vessel_loss(logits: Tensor, vessels: Tensor) -> Tensor:

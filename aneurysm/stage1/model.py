@@ -17,6 +17,7 @@ from aneurysm.stage1.config import HeadsConfig
 from aneurysm.stage1.encoder_weights import load_encoder_weights
 
 HEAT_PRIOR = -4.6  # logit of one in a hundred: where heatmaps start, so that the empty pixels do not drown the rest
+LEAST = 3.0  # so far below that, a location's map has said no
 
 
 class Stage1Net(nn.Module):
@@ -24,7 +25,9 @@ class Stage1Net(nn.Module):
 
     features  (batch, n_features) pooled encoder features
     logits    (batch, 14) in the order of LABELS: from the pooled features and, where there are heatmaps, their peaks
-    heat      (batch, 13, n, n) logits of the locations' heatmaps, n = image_size / heat_stride; where it has the head
+    found     (batch, 1, n, n) logits of the heatmap of aneurysms, wherever they are; n = image_size / heat_stride
+    location  (batch, 13, n, n) logits of the location that an aneurysm there would have, for a softmax
+    heat      (batch, 13, n, n) logits of the locations' heatmaps, from both; these three where it has the head
     vessels   (batch, 14, n, n) logits of background and the locations' vessels; where it has the head
     """
 
@@ -41,10 +44,10 @@ class Stage1Net(nn.Module):
         self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1), persistent=False)
         with_maps = heads.heat_weight > 0 or heads.vessel_weight > 0
         self.neck = Neck(channels, strides, heads, image_size) if with_maps else None
-        self.heat = _map_head(heads.neck_width, len(LOCATIONS)) if heads.heat_weight > 0 else None
+        self.heat = _map_head(heads.neck_width, 1 + len(LOCATIONS)) if heads.heat_weight > 0 else None
         self.vessels = _map_head(heads.neck_width, len(LOCATIONS) + 1) if heads.vessel_weight > 0 else None
         if self.heat is not None:
-            nn.init.constant_(self.heat[-1].bias, HEAT_PRIOR)
+            nn.init.constant_(self.heat[-1].bias[:1], HEAT_PRIOR)
         n_pooled = self.n_features + (heads.neck_width if self.neck else 0)
         self.logits = nn.Sequential(nn.Dropout(heads.drop_rate), nn.Linear(n_pooled, len(LABELS)))
         self.trust = nn.Parameter(torch.ones(len(LABELS))) if self.heat else None
@@ -66,12 +69,13 @@ class Stage1Net(nn.Module):
             fine = self.neck(maps, images.shape[-1])
             pooled.append(fine.amax(dim=(2, 3)))
             if self.heat is not None:
-                answer["heat"] = self.heat(fine)
+                answer["found"], answer["location"] = self.heat(fine).float().split([1, len(LOCATIONS)], dim=1)
+                answer["heat"] = location_heat(answer["found"], answer["location"])
             if self.vessels is not None:
                 answer["vessels"] = self.vessels(fine)
         answer["logits"] = self.logits(torch.cat(pooled, dim=1))
         if self.heat is not None:
-            answer["logits"] = answer["logits"] + self.trust * _evidence(answer["heat"])
+            answer["logits"] = answer["logits"] + self.trust * _evidence(answer["found"], answer["heat"])
         return answer
 
 
@@ -106,10 +110,19 @@ class Neck(nn.Module):
         return self.mix(total)
 
 
-def _evidence(heat: Tensor) -> Tensor:
-    """(batch, 14) how far the highest pixel of each location's map rises above its start, and the highest of these."""
+def location_heat(found: Tensor, location: Tensor) -> Tensor:
+    """(batch, 13, n, n) logits of the probability that an aneurysm is at a pixel, and at this location.
+
+    Few aneurysms of each location are there to learn from: what all of them look like is learned from all of them.
+    """
+    log_probability = functional.logsigmoid(found) + location.log_softmax(dim=1)
+    return log_probability - torch.log(-torch.expm1(log_probability.clamp(max=-1e-6)))
+
+
+def _evidence(found: Tensor, heat: Tensor) -> Tensor:
+    """(batch, 14) how far the highest pixel of each location's map rises above a start, and that of all aneurysms."""
     highest = heat.amax(dim=(2, 3)) - HEAT_PRIOR
-    return torch.cat([highest, highest.amax(dim=1, keepdim=True)], dim=1)
+    return torch.cat([highest.clamp(min=-LEAST), found.amax(dim=(2, 3)) - HEAT_PRIOR], dim=1)
 
 
 def freeze_stages(encoder: nn.Module, n_stages: int) -> list[nn.Module]:
