@@ -19,6 +19,7 @@ from aneurysm.data.cache import open_cache
 from aneurysm.data.tables import chosen_folds, read_folds, read_spots, write_csv
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1.judge import ask_fold, judge_fold, series_text, trained_folds, windows_text
+from aneurysm.stage1.predict import Tta
 from aneurysm.training.distributed import join_world, leave_world
 
 
@@ -38,6 +39,8 @@ class EvalStage1Config:
     """also ask about every slice of every held-out series: FROC, and the plain maximum over slices"""
     every_mm: float = 0.0
     """with --series: distance of the slices asked about; 0 takes every slice"""
+    tta: Tta = "none"
+    """mirror: of the spots' windows, the mean of the answers about them and about their mirror images"""
     device: str = "auto"
     """cpu, cuda, or auto"""
 
@@ -47,7 +50,7 @@ def main(config: EvalStage1Config) -> None:
     cache, model_paths = open_cache(config.data_dir), ModelPaths.only_one(config.model_dir, config.encoder)
     spots = read_spots(config.data_dir, config.folds)
     folds = trained_folds(model_paths, chosen_folds(config.fold, config.folds))
-    judged = [judge_fold(cache, spots, model_paths, fold, world) for fold in folds]
+    judged = [judge_fold(cache, spots, model_paths, fold, world, config.tta) for fold in folds]
     if world.is_main:
         print(windows_text(judged))
         write_csv(pd.concat([j.table for j in judged]), model_paths.oof_stage1_csv)

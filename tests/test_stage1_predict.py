@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from aneurysm.labels import LABELS, LOCATIONS
+from aneurysm.labels import LABELS, LOCATIONS, MIRROR
 from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
 from aneurysm.stage1.predict import heat_peaks, predict_windows
 from aneurysm.stage1.targets import heat_target
@@ -105,6 +105,37 @@ def test_answers_come_in_the_order_of_the_windows_whatever_the_batches(batch_siz
     assert answers.probability.shape == (10, 14) and answers.heat.shape == (10, 13)
     assert answers.heat_xy.shape == (10, 13, 2) and np.isfinite(answers.heat_xy).all()
     assert (np.diff(answers.probability, axis=1) > 0).all()  # the labels keep their order too
+
+
+def test_with_mirror_images_the_answer_is_the_mean_of_both_told_of_the_head_as_it_is():
+    class Sides(nn.Module):
+        """Of the first location what it sees in the left half, of Aneurysm Present what it sees in the slice below."""
+
+        def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+            logits = torch.zeros(len(images), 14)
+            logits[:, 0] = images[:, 1, :, :16].mean(dim=(1, 2))  # the left half of the middle slice
+            logits[:, 13] = images[:, 0].mean(dim=(1, 2))  # the slice below
+            return {"logits": logits}
+
+    class Two(Filled):
+        """An axial and a sagittal window: values are the column's side and the slice."""
+
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+            image = torch.tensor([1.0, 2.0, 3.0])[:, None, None] * torch.ones(3, 32, 32)
+            image[:, :, 16:] *= 2
+            return {"image": image, "number": torch.tensor(number), "left_right_in_columns": torch.tensor(number == 0)}
+
+    answers = predict_windows(Sides(), Two(), CONFIG, ALONE, 2, workers=0, tta="mirror")
+    s = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    assert LABELS[MIRROR[0]] == LABELS[0].replace("Left", "Right")
+    axial, sagittal = answers.probability
+    # Axial: the left half is 2, that of the mirror image 4; the slice below stays (mean 1.5).
+    assert axial[[0, MIRROR[0], 13]] == pytest.approx([(s(2) + 0.5) / 2, (0.5 + s(4)) / 2, s(1.5)])
+    # Sagittal: columns stay, the slice below becomes the one above (mean 4.5).
+    assert sagittal[[0, MIRROR[0], 13]] == pytest.approx([(s(2) + 0.5) / 2, (0.5 + s(2)) / 2, (s(1.5) + s(4.5)) / 2])
 
 
 def test_answers_of_several_processes_are_put_together_in_order():

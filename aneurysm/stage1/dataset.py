@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from aneurysm.data.cache import Cache
+from aneurysm.data.geometry import left_right_in_columns
 from aneurysm.labels import LOCATIONS
 from aneurysm.stage1.augment import augment, make_pipeline
 from aneurysm.stage1.config import InputConfig, Stage1Config
@@ -117,7 +118,11 @@ class PlainWindows(Dataset):
         series_uid, index, plane = self.places[number]
         box = crop_box(self.config, plane)
         image = read_window(self.cache, series_uid, index, self.config.neighbour_mm, box)
-        return {"image": torch.from_numpy(image).permute(2, 0, 1), "number": torch.tensor(number)}
+        return {
+            "image": torch.from_numpy(image).permute(2, 0, 1),
+            "number": torch.tensor(number),
+            "left_right_in_columns": torch.tensor(left_right_in_columns(plane)),
+        }
 
 
 def label_windows(places: pd.DataFrame, localizers: Mapping[str, Localizers], label_mm: float) -> np.ndarray:

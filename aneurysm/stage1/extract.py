@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from aneurysm.data.features import VIEWS, SeriesFeatures
+from aneurysm.data.geometry import left_right_in_columns
 from aneurysm.data.mapping import SIZE
 from aneurysm.stage1.config import Stage1Config
-from aneurysm.stage1.mirror import left_right_in_columns
+from aneurysm.stage1.mirror import mirror_images
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import heat_peaks
 from aneurysm.stage1.windows import crop_box
@@ -38,7 +39,7 @@ class Encoder:
         in_columns = torch.tensor([left_right_in_columns(plane) for plane in planes], device=self.device)
         parts = []
         for view in self.views:
-            seen = _mirrored(images, in_columns) if view == "mirror" else images
+            seen = mirror_images(images, in_columns) if view == "mirror" else images
             with self.precision.autocast():
                 answer = self.model(seen.contiguous(memory_format=torch.channels_last))
             parts.append(self._parts(answer, planes, mirrored=view == "mirror"))
@@ -84,11 +85,6 @@ def by_series(batches: Iterable[tuple[Rows, Sequence[str]]], n_windows: dict[str
             if sum(len(part["logits"]) for part in waiting[uid]) == n_windows[uid]:
                 parts = waiting.pop(uid)
                 yield uid, {name: np.concatenate([part[name] for part in parts]) for name in PARTS}
-
-
-def _mirrored(images: Tensor, in_columns: Tensor) -> Tensor:
-    """Left and right exchanged: columns flipped, or, where they do not hold the axis, the three slices."""
-    return torch.where(in_columns[:, None, None, None], images.flip(3), images.flip(1))
 
 
 def _shares(points: np.ndarray, plane: str, config: Stage1Config, mirrored: bool) -> np.ndarray:

@@ -13,7 +13,7 @@ from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.paths import ModelPaths
 from aneurysm.scores import score_text
 from aneurysm.stage1.localisation import froc, localisation, points_mm, suppress
-from aneurysm.stage1.predict import load_stage1
+from aneurysm.stage1.predict import Tta, load_stage1
 from aneurysm.stage1.run import HeldOut
 from aneurysm.stage1.whole_series import ask_series, heat_candidates, slice_places
 from aneurysm.training.distributed import World
@@ -39,12 +39,14 @@ def trained_folds(model_paths: ModelPaths, folds: Sequence[int]) -> list[int]:
     return trained
 
 
-def judge_fold(cache: Cache, spots: pd.DataFrame, model_paths: ModelPaths, fold: int, world: World) -> Judged:
+def judge_fold(
+    cache: Cache, spots: pd.DataFrame, model_paths: ModelPaths, fold: int, world: World, tta: Tta = "none"
+) -> Judged:
     """What the model that has not seen `fold` says about its spots. Raises ValueError where it has seen them."""
     model, config = load_stage1(model_paths.stage1(fold), world.device, unseen=fold)
     own = spots[spots.fold == fold]
     held_out = HeldOut.from_spots(own, config.sampling.label_mm)
-    answers = held_out.answers(model, cache, config, world, f"fold {fold}")
+    answers = held_out.answers(model, cache, config, world, f"fold {fold}", tta)
     peaks = with_pixel_mm(held_out.peaks(answers, own, config.input), cache) if config.heads.heat_weight else None
     return Judged(held_out.table(answers), held_out.truth, peaks)
 

@@ -10,6 +10,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from aneurysm.data.geometry import left_right_in_columns
 from aneurysm.labels import LOCATIONS, MIRROR
@@ -41,24 +43,14 @@ def mirror(sample: Sample, plane: str) -> Sample:
     )
 
 
-def mirror_images(images: Array, plane: str) -> Array:
-    """(..., 3, rows, columns) windows of the head with left and right exchanged."""
-    return _flip_columns(images) if left_right_in_columns(plane) else images[..., [2, 1, 0], :, :]
+def mirror_images(images: Tensor, in_columns: Tensor) -> Tensor:
+    """(batch, 3, rows, columns) windows of the heads with left and right exchanged.
+
+    `in_columns` (batch,) bool tells whose columns hold the left-right axis (left_right_in_columns).
+    """
+    return torch.where(in_columns[:, None, None, None], images.flip(3), images.flip(1))
 
 
 def mirror_logits(logits: Array) -> Array:
     """(..., 14) outputs for mirrored windows, as outputs for the windows themselves: left and right are exchanged."""
     return logits[..., LABEL_ORDER]
-
-
-def mirror_heatmaps(heatmaps: Array, plane: str) -> Array:
-    """(..., 13, rows, columns) heatmaps of mirrored windows, as heatmaps of the windows themselves.
-
-    Pixels meet exactly where the image's columns are a multiple of the heatmap's.
-    """
-    heatmaps = heatmaps[..., LOCATION_ORDER, :, :]
-    return _flip_columns(heatmaps) if left_right_in_columns(plane) else heatmaps
-
-
-def _flip_columns(array: Array) -> Array:
-    return array[..., list(range(array.shape[-1] - 1, -1, -1))]  # torch has no negative steps

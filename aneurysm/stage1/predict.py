@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,11 +16,14 @@ from tqdm import tqdm
 
 from aneurysm.config import from_saved
 from aneurysm.stage1.config import Stage1Config
+from aneurysm.stage1.mirror import mirror_images, mirror_logits
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.training.batches import one_thread
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.distributed import World
 from aneurysm.training.precision import choose_precision
+
+Tta = Literal["none", "mirror"]
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,21 @@ def heat_peaks(heat: Tensor, stride: int) -> tuple[Tensor, Tensor]:
 
 
 def predict_windows(
-    model: nn.Module, windows: Dataset, config: Stage1Config, world: World, batch_size: int, workers: int, bar: str = ""
+    model: nn.Module,
+    windows: Dataset,
+    config: Stage1Config,
+    world: World,
+    batch_size: int,
+    workers: int,
+    bar: str = "",
+    tta: Tta = "none",
 ) -> Answers:
-    """The answers to all items of `windows`, in their order; several processes share the work and all get them all."""
+    """The answers to all items of `windows`, in their order; several processes share the work and all get them all.
+
+    With `mirror` the probabilities are the means of those of the windows and of their mirror images.
+    """
     own = range(world.rank, len(windows), world.size)
-    batches = _batches(model, Subset(windows, own), config, world, batch_size, workers, bar)
+    batches = _batches(model, Subset(windows, own), config, world, batch_size, workers, bar, tta)
     rows = [np.column_stack(columns) for columns in batches]
     n_columns = 1 + 14 + 13 + 26
     table = world.gather(np.concatenate(rows) if rows else np.empty((0, n_columns)))
@@ -91,7 +105,7 @@ def predict_windows(
 
 
 @torch.inference_mode()
-def _batches(model, windows, config, world, batch_size, workers, bar) -> Iterator[tuple[np.ndarray, ...]]:
+def _batches(model, windows, config, world, batch_size, workers, bar, tta) -> Iterator[tuple[np.ndarray, ...]]:
     precision = choose_precision(world.device, config.training.precision)
     loader = DataLoader(windows, batch_size, num_workers=workers, worker_init_fn=one_thread)
     for batch in tqdm(loader, desc=bar, leave=False, disable=not (bar and world.is_main)):
@@ -99,6 +113,11 @@ def _batches(model, windows, config, world, batch_size, workers, bar) -> Iterato
         with precision.autocast():
             answer = model(images)
         probability = answer["logits"].float().sigmoid()
+        if tta == "mirror":
+            seen = mirror_images(images, batch["left_right_in_columns"].to(world.device))
+            with precision.autocast():
+                mirrored = model(seen.contiguous(memory_format=torch.channels_last))["logits"]
+            probability = (probability + mirror_logits(mirrored.float().sigmoid())) / 2
         if "heat" in answer:
             heat, xy = heat_peaks(answer["heat"].float(), config.heads.heat_stride)
         else:

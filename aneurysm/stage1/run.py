@@ -18,7 +18,7 @@ from aneurysm.stage1.config import InputConfig, Stage1Config
 from aneurysm.stage1.dataset import PlainWindows, TrainingWindows, label_windows
 from aneurysm.stage1.losses import Stage1Loss
 from aneurysm.stage1.model import Stage1Net
-from aneurysm.stage1.predict import Answers, predict_windows
+from aneurysm.stage1.predict import Answers, Tta, predict_windows
 from aneurysm.stage1.targets import localizers_by_series
 from aneurysm.stage1.whole_series import peaks_in_cache
 from aneurysm.training.distributed import World
@@ -40,11 +40,13 @@ class HeldOut:
         places = spots[COLUMNS].drop_duplicates(["SeriesInstanceUID", "slice"]).reset_index(drop=True)
         return cls(places, label_windows(places, localizers_by_series(spots), label_mm))
 
-    def answers(self, model: nn.Module, cache: Cache, config: Stage1Config, world: World, bar: str = "") -> Answers:
-        """What a model says about each window."""
+    def answers(
+        self, model: nn.Module, cache: Cache, config: Stage1Config, world: World, bar: str = "", tta: Tta = "none"
+    ) -> Answers:
+        """What a model says about each window; `tta` as predict_windows."""
         windows = PlainWindows(cache, self.places, config.input)
         training = config.training
-        return predict_windows(model, windows, config, world, training.batch_size, training.workers, bar)
+        return predict_windows(model, windows, config, world, training.batch_size, training.workers, bar, tta)
 
     def scores(self, answers: Answers) -> dict[str, float]:
         """The competition's score on windows, and the AUC of Aneurysm Present."""
