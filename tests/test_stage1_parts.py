@@ -98,6 +98,21 @@ def test_frozen_stages_keep_weights_and_statistics_while_the_others_learn(images
             assert name in changed, name
 
 
+def test_frozen_norms_keep_their_statistics_and_learn_their_weights(images):
+    def trained(freeze_norms: bool) -> tuple[dict, dict]:
+        torch.manual_seed(0)
+        model = Stage1Net("tf_efficientnet_lite0", HeadsConfig(freeze_norms=freeze_norms), 64).train()
+        before = {name: value.clone() for name, value in model.encoder.bn2.state_dict().items()}
+        model(images)["features"].square().sum().backward()
+        torch.optim.SGD(model.parameters(), lr=1.0).step()
+        return before, model.encoder.bn2.state_dict()
+
+    for freeze_norms in (False, True):
+        before, after = trained(freeze_norms)
+        assert torch.equal(before["running_mean"], after["running_mean"]) == freeze_norms
+        assert not torch.equal(before["weight"], after["weight"])
+
+
 def test_nothing_is_frozen_unless_asked_for():
     model = Stage1Net("tf_efficientnet_lite0", HeadsConfig(), 64)
     assert all(parameter.requires_grad for parameter in model.parameters())

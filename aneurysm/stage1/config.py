@@ -41,6 +41,8 @@ class HeadsConfig:
     """stochastic depth in the encoder, where it has it"""
     freeze_stages: int = 0
     """first stages of the encoder that keep their pretrained weights: less to compute"""
+    freeze_norms: bool = False
+    """the encoder's batch norms keep the statistics of its pretraining: parts are then seen as whole inputs are"""
     grad_checkpointing: bool = False
     """less memory for a second forward pass; an error where the encoder cannot"""
 

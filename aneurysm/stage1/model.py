@@ -52,9 +52,11 @@ class Stage1Net(nn.Module):
         self.logits = nn.Sequential(nn.Dropout(heads.drop_rate), nn.Linear(n_pooled, len(LABELS)))
         self.trust = nn.Parameter(torch.ones(len(LABELS))) if self.heat else None
         self.frozen = freeze_stages(self.encoder, heads.freeze_stages)
+        if heads.freeze_norms:
+            self.frozen += [module for module in self.encoder.modules() if isinstance(module, nn.BatchNorm2d)]
 
     def train(self, mode: bool = True) -> Stage1Net:
-        """As any module's, but that frozen stages keep their statistics."""
+        """As any module's, but that what is frozen keeps its statistics."""
         super().train(mode)
         for module in self.frozen:
             module.training = False
