@@ -119,7 +119,8 @@ def train_fold(
     if world.is_main:
         n_missing = int((~held_out.has_features).sum())
         print(f"fold {fold}: {table.text(config.tokens)}; held out {len(held_out.series)}, {n_missing} of them without")
-    about = {"stage2": asdict(config), "fold": fold, "n_features": n_features}
+    about = {"stage2": asdict(config), "fold": fold, "n_features": n_features,
+             "sampling": table.sampling, "prevalence": held_out.prevalence.tolist()}  # fmt: skip
     fit(
         model, train_set, Stage2Loss(config.loss, prevalence),
         lambda trained: held_out.scores(held_out.answers(trained, config, world)),
