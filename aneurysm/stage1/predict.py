@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,12 +51,18 @@ def load_stage1(
     if unseen is not None and held_out != unseen:
         raise ValueError(f"{path}: expected a model that has not seen fold {unseen}, found one without fold {held_out}")
     try:
-        config = from_saved(Stage1Config, saved["config"]["stage1"])
-        model = Stage1Net(config.encoder, config.heads, config.input.image_size)
-        model.load_state_dict(saved["weights"])
+        model, config = stage1_from(saved["config"], saved["weights"])
     except (ValueError, RuntimeError) as error:  # of another version of this code, or of timm
         raise ValueError(f"{path}: {error}") from error
-    return model.to(device).eval(), config
+    return model.to(device), config
+
+
+def stage1_from(about: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Stage1Net, Stage1Config]:
+    """The model, ready to be asked, from a checkpoint's `config` and `weights`; errors as load_state_dict's."""
+    config = from_saved(Stage1Config, about["stage1"])
+    model = Stage1Net(config.encoder, config.heads, config.input.image_size)
+    model.load_state_dict(weights)
+    return model.eval(), config
 
 
 def heat_peaks(heat: Tensor, stride: int) -> tuple[Tensor, Tensor]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aneurysm.config import from_saved
 from aneurysm.data.features import SeriesFeatures
@@ -33,10 +34,16 @@ def load_stage2(
         raise ValueError(
             f"{path}: expected a model that has not seen fold {unseen}, found one without fold {about['fold']}"
         )
+    model, config = stage2_from(about, saved["weights"])
+    return model.to(device), config
+
+
+def stage2_from(about: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Stage2Net, Stage2Config]:
+    """The model, ready to be asked, from a checkpoint's `config` and `weights`; errors as load_state_dict's."""
     config = from_saved(Stage2Config, about["stage2"])
     model = Stage2Net(config.net, config.tokens.inputs, about["n_features"])
-    model.load_state_dict(saved["weights"])
-    return model.to(device).eval(), config
+    model.load_state_dict(weights)
+    return model.eval(), config
 
 
 def views_asked(features: SeriesFeatures, tta: bool) -> tuple[str, ...]:
