@@ -15,7 +15,7 @@ import numpy as np
 from aneurysm.data.intensity import Window
 from aneurysm.data.mapping import SIZE
 from aneurysm.data.placed_masks import PlacedMask, place_mask
-from aneurysm.data.series import Series
+from aneurysm.data.series import Series, read_series
 from aneurysm.data.slices import CacheSettings, cached_positions_mm, cached_slices, find_slices
 from aneurysm.data.vessel_masks import find_mask, read_mask
 from aneurysm.paths import DataPaths, files_below, written_whole
@@ -80,7 +80,8 @@ def _write(paths: DataPaths, series_uid: str, settings: CacheSettings, slices: b
     """Slice files, series file, vessels, description: in this order, so that a description vouches for the rest."""
     described = paths.npy_sequence / f"{series_uid}.json"
     described.unlink(missing_ok=True)
-    series, window = find_slices(paths.series / series_uid, settings)
+    series = read_series(paths.series / series_uid, select=())
+    window = find_slices(series, settings)
     with written_whole(paths.npy_sequence / f"{series_uid}.npy") as whole:
         if slices:
             with written_whole(paths.npy_slice / series_uid) as folder:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from aneurysm.data.head import find_head
 from aneurysm.data.intensity import Window
 from aneurysm.data.mapping import SIZE, Crop
-from aneurysm.data.series import Series, read_series
+from aneurysm.data.series import Series
 
 
 @dataclass(frozen=True)
@@ -24,13 +23,12 @@ class CacheSettings:
     window_high_hu: float = 600.0
 
 
-def find_slices(folder: Path, settings: CacheSettings) -> tuple[Series, Window]:
-    """The series in a folder, its crop set to the head, and the window that maps its values to [0, 1].
+def find_slices(series: Series, settings: CacheSettings) -> Window:
+    """Sets the crop of a series whose headers are read to its head; returns the window that maps values to [0, 1].
 
-    Reads the headers and a few slices. Raises ValueError naming the folder where nothing in it is a readable image.
+    Decodes a few slices. Raises ValueError naming the folder where none can be.
     """
-    series = read_series(folder, select=())
-    return series, find_head(series, Window(settings.window_low_hu, settings.window_high_hu), settings.head_mm)
+    return find_head(series, Window(settings.window_low_hu, settings.window_high_hu), settings.head_mm)
 
 
 def cached_positions_mm(series: Series) -> np.ndarray:
