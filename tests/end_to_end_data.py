@@ -91,9 +91,9 @@ def make_data(data_dir: Path) -> pd.DataFrame:
     return series
 
 
-def train_pairs(data_dir: Path, model_dir: Path, series: pd.DataFrame, name: str = ENCODER) -> None:
+def train_pairs(data_dir: Path, model_dir: Path, series: pd.DataFrame) -> None:
     """Pairs of both folds: an encoder of random weights that speaks up, and a stage 2 trained for a moment."""
-    cache, paths = open_cache(data_dir), ModelPaths(model_dir, name)
+    cache, paths = open_cache(data_dir), ModelPaths(model_dir, ENCODER)
     cached = [uid for uid in SERIES if uid not in BROKEN]
     for fold in range(2):
         torch.manual_seed(fold)

@@ -240,6 +240,8 @@ class Blocked:
     def create_module(self, spec):
         raise ImportError(f"{{spec.name}} is not there")
 
+    exec_module = None
+
 sys.meta_path.insert(0, Blocked())
 import torch
 from aneurysm.inference.bundle import read_bundle
