@@ -122,6 +122,10 @@ class ModelPaths:
     def oof_stage2_csv(self) -> Path:
         return self.folder / "oof_stage2.csv"
 
+    @property
+    def oof_end_to_end_csv(self) -> Path:
+        return self.folder / "oof_end_to_end.csv"
+
 
 def files_below(folder: Path) -> list[Path]:
     """All files in a folder and the folders in it, in a fixed order."""

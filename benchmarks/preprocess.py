@@ -68,8 +68,8 @@ def main(config: BenchmarkConfig) -> None:
         print(f"\npeak memory of a worker, {config.long_series} slices: {peak_mb(root / 'long'):.0f} MB")
 
 
-def write_series(folder: Path, n_slices: int, syntax: str) -> None:
-    """CT slices of a skull around noisy tissue, in air that is constant, as scanners write it."""
+def write_series(folder: Path, n_slices: int, syntax: str, modality: str = "CT", gap_mm: float = 0.6) -> None:
+    """Slices of a skull around noisy tissue, in air that is constant, as scanners write it."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     radius = np.hypot(*(np.mgrid[:512, :512] - 256.0))
@@ -82,9 +82,9 @@ def write_series(folder: Path, n_slices: int, syntax: str) -> None:
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         dataset.SOPClassUID, dataset.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", f"1.2.826.0.1.3680043.8.498.{k + 1}"
         dataset.SeriesInstanceUID, dataset.PatientID = "1.2.826.0.1.3680043.8.498.7", folder.name
-        dataset.Modality, dataset.InstanceNumber = "CT", k + 1
-        dataset.ImagePositionPatient, dataset.ImageOrientationPatient = [0, 0, k * 0.6], [1, 0, 0, 0, 1, 0]
-        dataset.PixelSpacing, dataset.SliceThickness = [0.5, 0.5], 0.6
+        dataset.Modality, dataset.InstanceNumber = modality, k + 1
+        dataset.ImagePositionPatient, dataset.ImageOrientationPatient = [0, 0, k * gap_mm], [1, 0, 0, 0, 1, 0]
+        dataset.PixelSpacing, dataset.SliceThickness = [0.5, 0.5], gap_mm
         dataset.RescaleSlope, dataset.RescaleIntercept = 1, -1024
         dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = 512, 512, 1
         dataset.PhotometricInterpretation = "MONOCHROME2"

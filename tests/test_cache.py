@@ -1,12 +1,15 @@
 """Reading a few slices of a cached series: from its file or from slice files, and what is said where it is damaged."""
 
+import json
 import pickle
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from aneurysm.data.cache import open_cache
-from tests.stage1_cache import one_series
+from aneurysm.data.slices import CacheSettings
+from tests.stage1_cache import one_series, write_series
 
 SLICES = np.random.default_rng(0).random((6, 512, 512)).astype(np.float16)
 
@@ -58,3 +61,18 @@ def test_a_series_that_is_missing_cut_short_or_of_another_kind_is_named(tmp_path
     np.save(path, SLICES.astype(np.float32))
     with pytest.raises(ValueError, match=r"s.npy: expected \(slices, 512, 512\) float16, found .* float32"):
         open_cache(tmp_path).window("s", [0])
+
+
+def test_the_settings_of_the_cache_are_told_and_must_be_the_same_for_all_series(tmp_path):
+    """A series that was cached before settings were kept says none, and contradicts nothing."""
+    kept = {"a": CacheSettings(120.0), "b": CacheSettings(120.0), "c": CacheSettings(150.0), "old": None}
+    for uid, settings in kept.items():
+        write_series(tmp_path, uid, SLICES[:1], [0.0], "axial")
+        path = tmp_path / "npy_sequence" / f"{uid}.json"
+        said = {} if settings is None else {"settings": asdict(settings)}
+        path.write_text(json.dumps(json.loads(path.read_text()) | said))
+    cache = open_cache(tmp_path)
+    assert cache.settings(["a", "b", "old"]) == CacheSettings(120.0, 0.0, 600.0)
+    assert cache.settings(["old"]) is None
+    with pytest.raises(ValueError, match="npy_sequence: expected one setting for all series, found .*120.*150"):
+        cache.settings(["a", "c"])

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from aneurysm.data.cache import open_cache
-from aneurysm.data.features import SeriesFeatures, made_from, read_features, write_features
+from aneurysm.data.features import SeriesFeatures, made_from, read_features, read_sampling, write_features
 from aneurysm.data.mapping import SIZE
 from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
 from aneurysm.stage1.extract import PARTS, Encoder, by_series
@@ -135,6 +135,9 @@ def test_a_file_gives_back_what_was_written_and_names_itself_when_damaged(data_d
     write_features(path, features, "print")
     read = read_features(path)
     assert read.views == features.views and made_from(path) == "print"
+    assert read.every_mm == features.every_mm == 0 and read_sampling(path)["every_mm"] == 0
+    write_features(path, replace(features, every_mm=None), "print")  # as files of before it was kept
+    assert read_features(path).every_mm is None
     for part in (*PARTS, "slice", "position_mm", "depth_mm"):
         assert np.array_equal(getattr(read, part), getattr(features, part)), part
         assert getattr(read, part).dtype == getattr(features, part).dtype

@@ -104,6 +104,7 @@ def test_the_cache_holds_windowed_slices_upward_in_float16(done):
     # Soft tissue of 40 HU in a window from 0 to 600 HU; air below it.
     assert window[1, 256, 256] == pytest.approx(40 / 600, abs=5e-4) and window[1, 2, 2] == 0
     assert cache.position_mm("plain").tolist() == [2.0 * i for i in range(40)]
+    assert cache.settings(cache.series_uids()) == CacheSettings(head_mm=0.0)
 
 
 def test_the_marked_pixel_lies_where_the_mapping_says(done):

@@ -18,8 +18,8 @@ from aneurysm.stage2.config import JitterConfig, NetConfig, Stage2Config, Tokens
 from aneurysm.stage2.gap import gap_table, gap_text
 from aneurysm.stage2.judge import Judged, ensemble_text, judge_folds, ranks_in_folds
 from aneurysm.stage2.model import Stage2Net
-from aneurysm.stage2.predict import load_stage2, predict_series
-from aneurysm.stage2.run import HeldOut, plain_maximum, train_fold
+from aneurysm.stage2.predict import load_stage2, plain_maximum, predict_series
+from aneurysm.stage2.run import HeldOut, train_fold
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.distributed import World
 from aneurysm.training.fit import TrainingConfig

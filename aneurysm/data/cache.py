@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from aneurysm.config import from_saved
 from aneurysm.data.mapping import SIZE, Mapping
+from aneurysm.data.slices import CacheSettings
 from aneurysm.paths import DataPaths
 
 SLICE_BYTES = SIZE * SIZE * 2
@@ -93,6 +95,19 @@ class Cache:
     def fingerprint(self, series_uid: str) -> str:
         """Changes when the series' DICOM files or the settings of the cache have changed."""
         return self._described(series_uid)["fingerprint"]
+
+    def settings(self, series_uids: Iterable[str]) -> CacheSettings | None:
+        """What all these series were cached with; None where none of them says it (caches made before it was kept).
+
+        Raises ValueError where they differ.
+        """
+        found = {json.dumps(self._described(uid).get("settings")) for uid in series_uids} - {"null"}
+        if len(found) > 1:
+            raise ValueError(
+                f"{self.paths.npy_sequence}: expected one setting for all series, found {', '.join(sorted(found))}; "
+                "preprocess_data.py brings all to one"
+            )
+        return from_saved(CacheSettings, json.loads(found.pop())) if found else None
 
     def meta(self, series_uid: str) -> dict:
         """The row of train_meta.csv."""

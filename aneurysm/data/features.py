@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -29,6 +30,7 @@ class SeriesFeatures:
     peak_x       (views, slices, 13) float16 where it lies, as a share of the cached image from its left edge
     peak_y       (views, slices, 13) float16 the same from the top
     views        names of the views: original, mirror
+    every_mm     distance that the slices were sampled at, 0 for every slice; None where it is not told
 
     In the view `mirror`, left and right are exchanged: everything is said of the mirrored head, in its own labels.
     """
@@ -42,6 +44,7 @@ class SeriesFeatures:
     peak_x: np.ndarray
     peak_y: np.ndarray
     views: tuple[str, ...]
+    every_mm: float | None = None
 
     def __post_init__(self):
         n_views, n_slices = len(self.views), len(self.slice)
@@ -57,17 +60,19 @@ class SeriesFeatures:
 
 def write_features(path: Path, features: SeriesFeatures, made_from: str) -> None:
     """Writes them, whole or not at all; `made_from` is a fingerprint that tells when they are out of date."""
-    arrays = {f.name: np.ascontiguousarray(getattr(features, f.name)) for f in fields(features) if f.name != "views"}
+    names = [field.name for field in fields(features) if field.name not in ("views", "every_mm")]
+    arrays = {name: np.ascontiguousarray(getattr(features, name)) for name in names}
+    sampling = {"views": json.dumps(features.views), "every_mm": json.dumps(features.every_mm)}
     with written_whole(path) as beside:
-        save_file(arrays, beside, {"views": json.dumps(features.views), "made_from": made_from})
+        save_file(arrays, beside, {**sampling, "made_from": made_from})
 
 
 def read_features(path: Path) -> SeriesFeatures:
     """A series' features; ValueError naming the file where it is missing or damaged."""
     try:
         with safe_open(path, framework="numpy") as file:
-            views = tuple(json.loads(file.metadata()["views"]))
-            return SeriesFeatures(views=views, **{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return SeriesFeatures(**arrays, **_sampling(file.metadata()))
     except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: expected the features of a series, from extract_features.py; {error}") from error
 
@@ -79,6 +84,20 @@ def made_from(path: Path) -> str | None:
             return file.metadata()["made_from"]
     except (OSError, SafetensorError, TypeError, KeyError):
         return None
+
+
+def read_sampling(path: Path) -> dict[str, Any]:
+    """`views` and `every_mm` of a features file, from its header; ValueError naming the file where it has none."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return _sampling(file.metadata())
+    except (OSError, SafetensorError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: expected the features of a series, from extract_features.py; {error}") from error
+
+
+def _sampling(metadata: dict[str, str]) -> dict[str, Any]:
+    every_mm = json.loads(metadata.get("every_mm", "null"))  # files of before it was kept do not tell it
+    return {"views": tuple(json.loads(metadata["views"])), "every_mm": every_mm}
 
 
 def n_sampled_slices(path: Path) -> int:

@@ -12,25 +12,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from aneurysm.data.head import find_head
 from aneurysm.data.intensity import Window
 from aneurysm.data.mapping import SIZE
 from aneurysm.data.placed_masks import PlacedMask, place_mask
 from aneurysm.data.series import Series, read_series
-from aneurysm.data.slices import cached_slices
+from aneurysm.data.slices import CacheSettings, cached_positions_mm, cached_slices, find_slices
 from aneurysm.data.vessel_masks import find_mask, read_mask
 from aneurysm.paths import DataPaths, files_below, written_whole
 
 FORMAT = 2  # raised when the same DICOM files would give another cache
-
-
-@dataclass(frozen=True)
-class CacheSettings:
-    """What decides the bytes of the cache."""
-
-    head_mm: float = 180.0
-    window_low_hu: float = 0.0
-    window_high_hu: float = 600.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +81,7 @@ def _write(paths: DataPaths, series_uid: str, settings: CacheSettings, slices: b
     described = paths.npy_sequence / f"{series_uid}.json"
     described.unlink(missing_ok=True)
     series = read_series(paths.series / series_uid, select=())
-    window = find_head(series, Window(settings.window_low_hu, settings.window_high_hu), settings.head_mm)
+    window = find_slices(series, settings)
     with written_whole(paths.npy_sequence / f"{series_uid}.npy") as whole:
         if slices:
             with written_whole(paths.npy_slice / series_uid) as folder:
@@ -101,7 +91,8 @@ def _write(paths: DataPaths, series_uid: str, settings: CacheSettings, slices: b
             _write_slices(series, window, whole, None)
     mask = _place_mask(paths, series_uid, series)
     _write_vessels(mask, paths.npy_vessels / f"{series_uid}.npy")
-    description = {"fingerprint": fingerprint, **describe(series, series_uid, window, vessels=mask is not None)}
+    description = {"fingerprint": fingerprint, "settings": asdict(settings)}
+    description |= describe(series, series_uid, window, vessels=mask is not None)
     with written_whole(described) as file:
         file.write_text(json.dumps(description))
 
@@ -175,5 +166,4 @@ def describe(series: Series, series_uid: str, window: Window, vessels: bool) -> 
         "vessels": vessels,
         "warnings": " | ".join(warning.replace(f"{series.folder}/", "") for warning in series.warnings),
     }
-    position_mm = geometry.slice_positions_mm()[crop.first : crop.first + crop.count]
-    return {"meta": meta, "position_mm": position_mm.tolist(), "mapping": asdict(series.mapping)}
+    return {"meta": meta, "position_mm": cached_positions_mm(series).tolist(), "mapping": asdict(series.mapping)}

@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from aneurysm.data.head import find_head
 from aneurysm.data.intensity import Window
 from aneurysm.data.mapping import SIZE, Crop
 from aneurysm.data.series import Series
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """What decides the bytes of the cache, besides the DICOM files."""
+
+    head_mm: float = 180.0
+    window_low_hu: float = 0.0
+    window_high_hu: float = 600.0
+
+
+def find_slices(series: Series, settings: CacheSettings) -> Window:
+    """Sets the crop of a series whose headers are read to its head; returns the window that maps values to [0, 1].
+
+    Decodes a few slices. Raises ValueError naming the folder where none can be.
+    """
+    return find_head(series, Window(settings.window_low_hu, settings.window_high_hu), settings.head_mm)
+
+
+def cached_positions_mm(series: Series) -> np.ndarray:
+    """(slices of the crop,) position of each cached slice along the slice axis, increasing, in patient coordinates."""
+    return series.geometry.slice_positions_mm()[series.crop.first : series.crop.first + series.crop.count]
 
 
 def cached_slices(series: Series, window: Window, indices: Iterable[int], threads: int = 1) -> Iterator[np.ndarray]:

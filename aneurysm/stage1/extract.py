@@ -60,14 +60,18 @@ class Encoder:
         return rows | {"peak_x": share[..., 0].astype(np.float16), "peak_y": share[..., 1].astype(np.float16)}
 
 
-def series_features(rows: Rows, index: np.ndarray, position_mm: np.ndarray, views: Sequence[str]) -> SeriesFeatures:
-    """The features of a series from the rows of its windows; `index` (slices,) and position_mm of all its slices."""
+def series_features(
+    rows: Rows, index: np.ndarray, position_mm: np.ndarray, views: Sequence[str], every_mm: float
+) -> SeriesFeatures:
+    """The features of a series from the rows of its windows; `index` (slices,), sampled every_mm, and position_mm of
+    all its slices."""
     own = position_mm[index]
     return SeriesFeatures(
         slice=index.astype(np.int32),
         position_mm=own.astype(np.float32),
         depth_mm=(position_mm[-1] - own).astype(np.float32),
         views=tuple(views),
+        every_mm=every_mm,
         **{name: np.ascontiguousarray(rows[name].swapaxes(0, 1)) for name in PARTS},
     )
 

@@ -35,7 +35,7 @@ def extract(
             yield encoder(batch["image"], planes), owners
 
     for uid, rows in by_series(batches(), {uid: len(own) for uid, own in index.items()}):
-        yield uid, series_features(rows, index[uid], cache.position_mm(uid), encoder.views)
+        yield uid, series_features(rows, index[uid], cache.position_mm(uid), encoder.views, every_mm)
 
 
 def fingerprints(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -43,23 +43,35 @@ class Answers:
 def load_stage1(
     path: Path, device: torch.device | str = "cpu", unseen: int | None = None
 ) -> tuple[Stage1Net, Stage1Config]:
-    """A trained model, ready to be asked, and its configuration.
+    """A trained model, ready to be asked, and its configuration. Raises ValueError as read_stage1."""
+    saved = read_stage1(path, unseen)
+    try:
+        model, config = stage1_from(saved["config"], saved["weights"])
+    except (ValueError, RuntimeError) as error:  # of another version of this code, or of timm
+        raise ValueError(f"{path}: {error}") from error
+    return model.to(device), config
+
+
+def read_stage1(path: Path, unseen: int | None = None) -> dict[str, Any]:
+    """The checkpoint of a trained stage 1.
 
     Raises ValueError naming the file where it is missing, holds another model, or one that has seen fold `unseen`.
     """
-    saved = load_checkpoint(path, device)
+    saved = load_checkpoint(path)
     if "stage1" not in saved.get("config", {}):
         raise ValueError(f"{path}: expected a checkpoint of train_stage1.py, found {', '.join(saved)}")
     held_out = saved["config"]["fold"]
     if unseen is not None and held_out != unseen:
         raise ValueError(f"{path}: expected a model that has not seen fold {unseen}, found one without fold {held_out}")
-    try:
-        config = from_saved(Stage1Config, saved["config"]["stage1"])
-        model = Stage1Net(config.encoder, config.heads, config.input.image_size)
-        model.load_state_dict(saved["weights"])
-    except (ValueError, RuntimeError) as error:  # of another version of this code, or of timm
-        raise ValueError(f"{path}: {error}") from error
-    return model.to(device).eval(), config
+    return saved
+
+
+def stage1_from(about: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Stage1Net, Stage1Config]:
+    """The model, ready to be asked, from a checkpoint's `config` and `weights`; errors as load_state_dict's."""
+    config = from_saved(Stage1Config, about["stage1"])
+    model = Stage1Net(config.encoder, config.heads, config.input.image_size)
+    model.load_state_dict(weights)
+    return model.eval(), config
 
 
 def heat_peaks(heat: Tensor, stride: int) -> tuple[Tensor, Tensor]:

@@ -92,6 +92,7 @@ def train_fold(
     def evaluate(trained: nn.Module) -> dict[str, float]:
         return held_out.scores(held_out.answers(trained, cache, config, world)) if fold is not None else {}
 
-    about = {"stage1": asdict(config), "fold": fold}
+    settings = cache.settings(spots.SeriesInstanceUID.unique())
+    about = {"stage1": asdict(config), "fold": fold, "cache": settings and asdict(settings)}
     loss = Stage1Loss(config.loss, config.heads)
     fit(model, train_set, loss, evaluate, config.training, folder, world, about, resume)

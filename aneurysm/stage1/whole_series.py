@@ -13,16 +13,8 @@ from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.stage1.config import InputConfig, Stage1Config
 from aneurysm.stage1.dataset import PlainWindows
 from aneurysm.stage1.predict import Answers, predict_windows
-from aneurysm.stage1.windows import crop_box
+from aneurysm.stage1.windows import crop_box, sampled_slices
 from aneurysm.training.distributed import World
-
-
-def sampled_slices(position_mm: np.ndarray, every_mm: float) -> np.ndarray:
-    """Indices of slices about `every_mm` apart from the first to the last, each once; all of them for 0."""
-    if every_mm <= 0:
-        return np.arange(len(position_mm))
-    wanted = np.arange(position_mm[0], position_mm[-1] + every_mm / 2, every_mm)
-    return np.unique(np.abs(position_mm[None] - wanted[:, None]).argmin(axis=1))
 
 
 def slice_places(cache: Cache, series_uids: Sequence[str], every_mm: float) -> pd.DataFrame:

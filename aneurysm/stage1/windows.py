@@ -69,11 +69,21 @@ def neighbours(position_mm: np.ndarray, index: int, neighbour_mm: float) -> tupl
     return min(below, max(index - 1, 0)), index, max(above, min(index + 1, len(position_mm) - 1))
 
 
+def sampled_slices(position_mm: np.ndarray, every_mm: float) -> np.ndarray:
+    """Indices of slices about `every_mm` apart from the first to the last, each once; all of them for 0."""
+    if every_mm <= 0:
+        return np.arange(len(position_mm))
+    wanted = np.arange(position_mm[0], position_mm[-1] + every_mm / 2, every_mm)
+    return np.unique(np.abs(position_mm[None] - wanted[:, None]).argmin(axis=1))
+
+
 def read_window(cache: Cache, series_uid: str, index: int, neighbour_mm: float, box: Box) -> np.ndarray:
     """(image_size, image_size, 3) float32 in [0, 1]: channels below, at and above a slice. Raises as Cache.window."""
     slices = cache.window(series_uid, neighbours(cache.position_mm(series_uid), index, neighbour_mm))
-    return cv2.merge([box.resized(_to_float32(image[box.part])) for image in slices])
+    return cv2.merge([seen_part(image, box) for image in slices])
 
 
-def _to_float32(image: np.ndarray) -> np.ndarray:
-    return cv2.convertFp16(np.ascontiguousarray(image).view(np.int16))  # ten times as fast as numpy's cast
+def seen_part(image: np.ndarray, box: Box) -> np.ndarray:
+    """(image_size, image_size) float32 in [0, 1]: what a window shows of one cached slice (512, 512) float16."""
+    part = np.ascontiguousarray(image[box.part])
+    return box.resized(cv2.convertFp16(part.view(np.int16)))  # ten times as fast as numpy's cast

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from aneurysm.data.features import SeriesFeatures, n_sampled_slices, read_features
+from aneurysm.data.features import SeriesFeatures, n_sampled_slices, read_features, read_sampling
 from aneurysm.labels import LABELS, MIRROR
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import Stage2Config, TokensConfig
@@ -49,6 +50,16 @@ class TrainingTable:
                 "which is enough for tokens.cross_fitted"
             )
         return cls(others[found].reset_index(drop=True), int((~found).sum()))
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """`views` and `every_mm` of the features; ValueError naming two files that differ in them."""
+        found = {repr(own := read_sampling(path)): (own, path) for path in self.series.path}
+        if len(found) > 1:
+            (one, path), (other, other_path) = list(found.values())[:2]
+            raise ValueError(f"{path}: expected features sampled alike, found {one}; in {other_path}, {other}")
+        own, _ = next(iter(found.values()))
+        return own | {"views": list(own["views"])}
 
     @property
     def prevalence(self) -> np.ndarray:

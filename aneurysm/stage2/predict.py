@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aneurysm.config import from_saved
 from aneurysm.data.features import SeriesFeatures
@@ -21,11 +22,18 @@ from aneurysm.training.precision import choose_precision
 def load_stage2(
     path: Path, device: torch.device | str = "cpu", unseen: int | None = None
 ) -> tuple[Stage2Net, Stage2Config]:
-    """A trained model, ready to be asked, and its configuration.
+    """A trained model, ready to be asked, and its configuration. Raises ValueError as read_stage2."""
+    saved = read_stage2(path, unseen)
+    model, config = stage2_from(saved["config"], saved["weights"])
+    return model.to(device), config
+
+
+def read_stage2(path: Path, unseen: int | None = None) -> dict[str, Any]:
+    """The checkpoint of a trained stage 2.
 
     Raises ValueError naming the file where it is missing, holds another model, or one that has seen fold `unseen`.
     """
-    saved = load_checkpoint(path, device)
+    saved = load_checkpoint(path)
     about = saved.get("config", {})
     if "stage2" not in about:
         raise ValueError(f"{path}: expected a checkpoint of train_stage2.py, found {', '.join(about or saved)}")
@@ -33,10 +41,15 @@ def load_stage2(
         raise ValueError(
             f"{path}: expected a model that has not seen fold {unseen}, found one without fold {about['fold']}"
         )
+    return saved
+
+
+def stage2_from(about: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Stage2Net, Stage2Config]:
+    """The model, ready to be asked, from a checkpoint's `config` and `weights`; errors as load_state_dict's."""
     config = from_saved(Stage2Config, about["stage2"])
     model = Stage2Net(config.net, config.tokens.inputs, about["n_features"])
-    model.load_state_dict(saved["weights"])
-    return model.to(device).eval(), config
+    model.load_state_dict(weights)
+    return model.eval(), config
 
 
 def views_asked(features: SeriesFeatures, tta: bool) -> tuple[str, ...]:
@@ -69,4 +82,12 @@ def predict_series(
         with precision.autocast():
             logits = model({name: tensor[None].to(device) for name, tensor in tokens.items()})
         answers.append(unmirrored(logits[0].double().sigmoid().cpu().numpy(), view))
+    return np.mean(answers, axis=0)
+
+
+def plain_maximum(features: SeriesFeatures, tta: bool) -> np.ndarray:
+    """(14,) highest probability of stage 1 over the slices; the mean over the views as in predict_series."""
+    views = views_asked(features, tta)
+    highest = {view: logits.max(axis=0) for view, logits in zip(features.views, features.logits, strict=True)}
+    answers = [unmirrored(1 / (1 + np.exp(-highest[view].astype(float))), view) for view in views]
     return np.mean(answers, axis=0)

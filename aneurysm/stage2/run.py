@@ -22,7 +22,7 @@ from aneurysm.stage2.config import Stage2Config
 from aneurysm.stage2.dataset import TrainingSeries, TrainingTable
 from aneurysm.stage2.losses import Stage2Loss
 from aneurysm.stage2.model import Stage2Net
-from aneurysm.stage2.predict import predict_series, unmirrored, views_asked
+from aneurysm.stage2.predict import plain_maximum, predict_series
 from aneurysm.stage2.tokens import check_tokens, pad_batch
 from aneurysm.training.distributed import World
 from aneurysm.training.fit import fit
@@ -86,14 +86,6 @@ class HeldOut:
         return table[np.argsort(table[:, 0]), 1:]
 
 
-def plain_maximum(features: SeriesFeatures, tta: bool) -> np.ndarray:
-    """(14,) highest probability of stage 1 over the slices; the mean over the views as in predict_series."""
-    views = views_asked(features, tta)
-    highest = {view: logits.max(axis=0) for view, logits in zip(features.views, features.logits, strict=True)}
-    answers = [unmirrored(1 / (1 + np.exp(-highest[view].astype(float))), view) for view in views]
-    return np.mean(answers, axis=0)
-
-
 def train_fold(
     series: pd.DataFrame,
     model_paths: ModelPaths,
@@ -119,7 +111,8 @@ def train_fold(
     if world.is_main:
         n_missing = int((~held_out.has_features).sum())
         print(f"fold {fold}: {table.text(config.tokens)}; held out {len(held_out.series)}, {n_missing} of them without")
-    about = {"stage2": asdict(config), "fold": fold, "n_features": n_features}
+    about = {"stage2": asdict(config), "fold": fold, "n_features": n_features,
+             "sampling": table.sampling, "prevalence": held_out.prevalence.tolist()}  # fmt: skip
     fit(
         model, train_set, Stage2Loss(config.loss, prevalence),
         lambda trained: held_out.scores(held_out.answers(trained, config, world)),

@@ -1,0 +1,1 @@
+"""From a folder of DICOM files to the 14 probabilities, without a cache: the only place where the stages meet."""

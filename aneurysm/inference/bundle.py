@@ -1,0 +1,97 @@
+"""A bundle: all that inference needs, in one folder: weights as safetensors, and card.json, which describes them.
+
+The card holds
+
+    format    number of this layout
+    labels    the 14, in order
+    software  commit, torch, timm: what the bundle was made with
+    pairs     encoder, fold, and for stage1 and stage2: file, sha256, and what the checkpoint says about itself
+              (configuration, settings of the cache, sampling, training prevalences)
+
+and is what a person reads first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from aneurysm.inference.models import Pair, Trained
+from aneurysm.labels import LABELS
+from aneurysm.paths import written_whole
+from aneurysm.training.checkpoint import git_commit
+
+CARD = "card.json"
+FORMAT = 1
+STAGES = ("stage1", "stage2")
+
+
+def write_bundle(folder: Path, pairs: Iterable[Pair]) -> list[Path]:
+    """Packs the pairs into a new folder, whole or not at all; returns its files.
+
+    Raises ValueError naming the folder where something else than a bundle is there.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / CARD).exists():
+        raise ValueError(f"{folder}: expected a bundle or nothing, found other files")
+    software = {"commit": git_commit(), "torch": torch.__version__, "timm": timm.__version__}
+    card = {"format": FORMAT, "labels": list(LABELS), "software": software, "pairs": []}
+    with written_whole(folder.absolute()) as beside:
+        beside.mkdir()
+        for number, pair in enumerate(pairs):
+            described = {"encoder": pair.encoder, "fold": pair.fold}
+            for stage in STAGES:
+                described[stage] = _pack(beside, f"{number:02d}_{stage}.safetensors", getattr(pair, stage))
+            card["pairs"].append(described)
+        (beside / CARD).write_text(json.dumps(card, indent=1))
+    return sorted(folder.iterdir())
+
+
+def read_bundle(folder: Path) -> list[Pair]:
+    """The pairs of a bundle; ValueError naming the file that is missing, damaged, or not what the card says."""
+    card = _read_card(folder / CARD)
+    return [
+        Pair(row["encoder"], row["fold"], *(_unpack(folder, row[stage]) for stage in STAGES)) for row in card["pairs"]
+    ]
+
+
+def _pack(folder: Path, name: str, trained: Trained) -> dict[str, Any]:
+    weights = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in trained.weights.items()}
+    save_file(weights, folder / name)
+    return {"file": name, "sha256": _sha256(folder / name), "about": trained.about}
+
+
+def _unpack(folder: Path, row: dict[str, Any]) -> Trained:
+    path = folder / row["file"]
+    if not path.exists():
+        raise ValueError(f"{path}: not there, although {CARD} names it")
+    found = _sha256(path)
+    if found != row["sha256"]:
+        raise ValueError(f"{path}: expected the SHA-256 {row['sha256']}, found {found}: the file is damaged or another")
+    try:
+        return Trained(row["about"], load_file(path), path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(path.read_text())
+        found, labels = card["format"], card["labels"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: expected the card of a bundle, from eval_end_to_end.py --export; {error}") from error
+    if found != FORMAT or labels != list(LABELS):
+        raise ValueError(f"{path}: expected format {FORMAT} and the labels {LABELS}, found {found} and {labels}")
+    return card
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

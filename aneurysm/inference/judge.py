@@ -1,0 +1,128 @@
+"""Inference from DICOM on the series that the models have not seen: scores, agreement with the cached way, times."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from aneurysm.inference.models import read_pair
+from aneurysm.inference.predict import Prediction, Predictor
+from aneurysm.labels import LABELS
+from aneurysm.paths import DataPaths, ModelPaths
+from aneurysm.stage2.judge import Judged
+from aneurysm.training.distributed import join_world
+
+LARGEST, MEAN = 0.01, 0.002  # difference from the cached way that is allowed
+SHOWN = 20  # names of series in a list
+
+
+@dataclass(frozen=True)
+class AskConfig:
+    """How held-out series are asked about."""
+
+    tta: Literal["mirror", "none"] = "mirror"
+    """mirror: also ask about the mirrored head, where stage 2 was configured to; none: half the time"""
+    header_modality: bool = False
+    """tell stage 2 what the header says of the modality, as with a hidden series, and not what train.csv says"""
+    limit: int = 0
+    """at most so many series of each fold; 0 takes all"""
+    workers: int = max(1, (os.cpu_count() or 2) - 1)
+    """processes that decode ahead of the encoder; 0 decodes in this one"""
+    batch_size: int = 32
+    """windows that are encoded at a time"""
+    device: str = "auto"
+    """cpu, cuda, or auto"""
+
+
+def predict_folds(
+    series: pd.DataFrame, data_dir: Path, encoders: Sequence[ModelPaths], folds: Sequence[int], config: AskConfig
+) -> tuple[pd.DataFrame, list[Prediction], float]:
+    """The held-out series, one fold after another, what is said of each, and the seconds that this took.
+
+    `series` are all rows of train_{F}_folds.csv. A series that cannot be read is said at once.
+    """
+    device = join_world(config.device).device
+    parts, predictions, wall_s = [], [], 0.0
+    for fold in folds:
+        pairs = [read_pair(paths, fold) for paths in encoders]
+        predictor = Predictor(pairs, device, config.tta == "mirror", config.batch_size)
+        for note in predictor.notes:
+            print(f"note: {note}")
+        own = series[series.fold == fold].head(config.limit or None)
+        folders = [DataPaths(data_dir).series / uid for uid in own.SeriesInstanceUID]
+        known = zip(folders, own.series_type, strict=True)
+        modality = {folder: kind for folder, kind in known if isinstance(kind, str) and not config.header_modality}
+        start = perf_counter()
+        done = predictor.predict_all(folders, config.workers, modality)
+        for prediction in tqdm(done, total=len(folders), unit="series", desc=f"fold {fold}"):
+            if prediction.failure:
+                tqdm.write(f"warning: {prediction.folder.name}: {prediction.warnings[-1]}")
+            predictions.append(prediction)
+        parts.append(own)
+        wall_s += perf_counter() - start
+    return pd.concat(parts, ignore_index=True), predictions, wall_s
+
+
+def judged_encoders(rows: pd.DataFrame, predictions: Sequence[Prediction]) -> dict[str, Judged]:
+    """For each encoder what eval_stage2.py judges; a series that could not be read counts, with the prevalences."""
+    n_failed = sum(bool(p.failure) for p in predictions)
+    return {
+        name: Judged(
+            series=rows,
+            stage2=np.array([p.by_encoder[name].stage2 for p in predictions]),
+            plain=np.array([p.by_encoder[name].plain for p in predictions]),
+            n_missing=n_failed,
+        )
+        for name in predictions[0].by_encoder
+    }
+
+
+def agreement_text(found: pd.DataFrame, cached: pd.DataFrame) -> str:
+    """How far two tables of answers (SeriesInstanceUID and the 14 labels) differ; loud where it is too much.
+
+    Series that only one of them has are counted.
+    """
+    both = found.merge(cached, on="SeriesInstanceUID", suffixes=("", " cached"))
+    alone = f"{len(found) - len(both)} series are only here, {len(cached) - len(both)} only there"
+    if both.empty:
+        return f"no series in common with the cached way; {alone}"
+    ours, theirs = both[list(LABELS)].to_numpy(), both[[f"{label} cached" for label in LABELS]].to_numpy()
+    difference = np.abs(ours - theirs)
+    largest = pd.Series(difference.max(axis=1), both.SeriesInstanceUID)
+    text = (
+        f"{len(both)} series against the cached way: largest difference {largest.max():.4f} (allowed {LARGEST}), "
+        f"mean {difference.mean():.5f} (allowed {MEAN}); {alone}"
+    )
+    if largest.max() <= LARGEST and difference.mean() <= MEAN:
+        return text
+    beyond = largest[largest > LARGEST].sort_values(ascending=False)
+    listed = [f"  {uid}  {value:.4f}" for uid, value in beyond.items()]
+    title = f"!!! DOES NOT AGREE WITH THE CACHED WAY: {len(beyond)} series differ by more than {LARGEST}"
+    return "\n".join([text, title, *listed])
+
+
+def failures_text(predictions: Iterable[Prediction]) -> str:
+    """How many series were answered with the prevalences, and why."""
+    failed = [p for p in predictions if p.failure]
+    lines = [f"  {p.folder.name}: {p.failure}" for p in failed[:SHOWN]]
+    more = [f"  and {len(failed) - SHOWN} more"] if len(failed) > SHOWN else []
+    title = f"{len(failed)} series could not be read; the training prevalences stand for them"
+    return "\n".join([title, *lines, *more])
+
+
+def times_text(predictions: Sequence[Prediction], wall_s: float) -> str:
+    """Seconds a series by step, and how much of the time the encoder was busy."""
+    steps = pd.DataFrame([p.seconds for p in predictions if p.seconds])
+    if steps.empty:
+        return "no series was read"
+    split = ", ".join(f"{name} {mean:.2f}" for name, mean in steps.mean().items())
+    busy = steps.encode.sum() / wall_s
+    return f"{wall_s / len(predictions):.2f} s a series ({split}); the encoder was busy {busy:.0%} of the time"

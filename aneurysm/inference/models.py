@@ -1,0 +1,113 @@
+"""Trained pairs of stage 1 and stage 2: read from the folds of a model folder, and made ready to be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aneurysm.config import from_saved
+from aneurysm.data.features import SeriesFeatures
+from aneurysm.data.slices import CacheSettings
+from aneurysm.inference.sampled import SampledSeries
+from aneurysm.paths import ModelPaths
+from aneurysm.stage1.extract import PARTS, Encoder, series_features
+from aneurysm.stage1.predict import read_stage1, stage1_from
+from aneurysm.stage2.predict import predict_series, read_stage2, stage2_from
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One network as its checkpoint holds it: what is said about it, its weights by name, and the file, for errors."""
+
+    about: dict[str, Any]
+    weights: dict[str, Tensor]
+    source: Path
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Stage 1 and stage 2 of one encoder, neither of which has seen `fold`."""
+
+    encoder: str
+    fold: int
+    stage1: Trained
+    stage2: Trained
+
+
+def read_pair(model_paths: ModelPaths, fold: int) -> Pair:
+    """The pair of one fold; ValueError naming the file where one is missing, or has seen the fold."""
+    parts = []
+    for path, read in (
+        (model_paths.stage1(fold), read_stage1),
+        (model_paths.stage2(fold) / "last.pth", read_stage2),
+    ):
+        saved = read(path, unseen=fold)
+        parts.append(Trained(saved["config"], saved["weights"], path))
+    return Pair(model_paths.encoder, fold, *parts)
+
+
+class Model:
+    """A pair that is asked about series, sampled and mirrored as it was trained.
+
+    settings    of the cache that it was trained on
+    every_mm    distance of the slices that stage 2 was trained on
+    prevalence  (14,) share of positives among its training series: its answer where there is nothing to see
+    notes       sentences on what had to be assumed
+    """
+
+    def __init__(self, pair: Pair, device: torch.device, tta: bool):
+        """`tta` allows for the mirrored view, where stage 2 asks for it. Raises ValueError naming the file."""
+        self.name, self.notes = pair.encoder, []
+        stage1, self.config1 = _build(stage1_from, pair.stage1)
+        stage2, config2 = _build(stage2_from, pair.stage2)
+        self.settings, self.every_mm, views = self._training(pair)
+        tta = tta and config2.tokens.tta
+        self.encoder = Encoder(stage1.to(device), self.config1, device, views if tta else views[:1])
+        self.stage2, self.config2 = stage2.to(device), replace(config2, tokens=replace(config2.tokens, tta=tta))
+        self.prevalence = np.array(pair.stage2.about["prevalence"])
+
+    def _training(self, pair: Pair) -> tuple[CacheSettings, float, tuple[str, ...]]:
+        """The settings of its cache, every_mm and the views, as its checkpoints tell them."""
+        saved = pair.stage1.about.get("cache")
+        if saved is None:
+            self.notes.append(f"{pair.stage1.source} does not say how its cache was made: {CacheSettings()} is assumed")
+        sampling = pair.stage2.about.get("sampling", {"every_mm": None})
+        if sampling["every_mm"] is None:
+            raise ValueError(
+                f"{pair.stage2.source}: expected the distance of the slices that it was trained on, found none; "
+                "delete the folder features/, then run extract_features.py and train_stage2.py again"
+            )
+        return from_saved(CacheSettings, saved or {}), sampling["every_mm"], tuple(sampling["views"])
+
+    def look(self, images: Tensor, series: SampledSeries, rows: np.ndarray, batch_size: int) -> SeriesFeatures:
+        """What stage 1 says about each window; `images` and `rows` as in Shown, the images on the model's device."""
+        batches = torch.from_numpy(rows).to(images.device).split(batch_size)
+        said = [self.encoder(images[batch], [series.geometry.plane] * len(batch)) for batch in batches]
+        together = {name: np.concatenate([part[name] for part in said]) for name in PARTS}
+        return series_features(together, series.index, series.position_mm, self.encoder.views, self.every_mm)
+
+    def conclude(self, features: SeriesFeatures, modality: str | None, plane: str) -> np.ndarray:
+        """(14,) probabilities by stage 2."""
+        return predict_series(self.stage2, self.config2, features, modality, plane)
+
+
+def only_one(models: Sequence[Model], name: str) -> Any:
+    """What all models have in their attribute `name`; ValueError where they differ."""
+    found = {getattr(model, name): model for model in models}
+    if len(found) != 1:
+        said = "; ".join(f"{model.name}: {value}" for value, model in found.items())
+        raise ValueError(f"{name}: expected models trained alike, found {said or 'no models'}")
+    return next(iter(found))
+
+
+def _build(build, trained: Trained) -> tuple:
+    try:
+        return build(trained.about, trained.weights)
+    except (ValueError, RuntimeError, KeyError) as error:  # of another version of this code, or of timm
+        raise ValueError(f"{trained.source}: {error}") from error

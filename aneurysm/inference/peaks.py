@@ -1,0 +1,109 @@
+"""What stage 1 says along a series, and where in the original images and in the patient its heatmaps peak."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from aneurysm.data.features import SeriesFeatures
+from aneurysm.data.geometry import left_right_in_columns
+from aneurysm.data.mapping import SIZE
+from aneurysm.inference.sampled import SampledSeries
+from aneurysm.labels import LOCATIONS
+from aneurysm.stage1.mirror import LOCATION_ORDER, mirror_logits
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What stage 1 says along the series, the mean over models and views.
+
+    slice        (windows,) index in the cache
+    position_mm  (windows,) along the slice axis, increasing, in patient coordinates
+    probability  (windows, 14) in the order of LABELS
+    """
+
+    slice: np.ndarray
+    position_mm: np.ndarray
+    probability: np.ndarray
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The highest place of one location's heatmaps in a series, in the image that lies nearest.
+
+    probability  in [0, 1]: of the heatmap's pixel, the mean over models and views
+    frame        0-based, in `file`
+    x, y         column and row in the original image, pixel centres on whole numbers
+    patient_mm   (left, back, up): LPS
+    slice        index in the cache; in re-sliced series it cuts across the images
+    """
+
+    location: str
+    probability: float
+    slice: int
+    file: Path
+    sop_uid: str
+    frame: int
+    x: float
+    y: float
+    patient_mm: tuple[float, float, float]
+
+
+def curves(features: Sequence[SeriesFeatures], series: SampledSeries) -> Curves:
+    """The curves of the models whose features these are, all of the same windows."""
+    said = []
+    for own in features:
+        for view, logits in zip(own.views, own.logits, strict=True):
+            probability = _sigmoid(logits)
+            said.append(mirror_logits(probability) if view == "mirror" else probability)
+    return Curves(series.index, series.position_mm[series.index], np.mean(said, axis=0))
+
+
+def find_peaks(features: Sequence[SeriesFeatures], series: SampledSeries) -> tuple[Peak, ...]:
+    """The peak of each location, in their order, of models with heatmaps; none that lies outside the images."""
+    said = [view for own in features for view in _views(own, series.geometry.plane) if np.isfinite(view[0]).all()]
+    if not said:
+        return ()
+    heat, x, y = (np.stack(arrays) for arrays in zip(*said, strict=True))  # (models and views, windows, 13)
+    mean = heat.mean(axis=0)
+    peaks = []
+    for i, location in enumerate(LOCATIONS):
+        window = int(mean[:, i].argmax())
+        surest = int(heat[:, window, i].argmax())
+        place = x[surest, window, i], y[surest, window, i]
+        peak = _placed(location, float(mean[window, i]), int(series.index[window]), place, series)
+        peaks += [peak] if peak is not None else []
+    return tuple(peaks)
+
+
+def _views(features: SeriesFeatures, plane: str) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Of each view heat in [0, 1] and x, y in pixels of the cache, (windows, 13), said of the head as it is."""
+    found = []
+    for number, view in enumerate(features.views):
+        arrays = (features.heat, features.peak_x, features.peak_y)
+        heat, x, y = (array[number].astype(float) for array in arrays)
+        if view == "mirror":
+            heat, x, y = (array[:, LOCATION_ORDER] for array in (heat, x, y))
+            x = 1 - x if left_right_in_columns(plane) else x
+        found.append((_sigmoid(heat), x * SIZE - 0.5, y * SIZE - 0.5))
+    return found
+
+
+def _placed(
+    location: str, probability: float, number: int, place: tuple[float, float], series: SampledSeries
+) -> Peak | None:
+    """A point of the cache in the original images; None where it lies in what was added around them."""
+    try:
+        x, y, sop_uid, frame = series.mapping.to_original(*place, number)
+    except ValueError:
+        return None
+    image = series.mapping.source_index(sop_uid, frame)
+    patient_mm = tuple(series.geometry.to_patient((image, y, x)).tolist())
+    return Peak(location, probability, number, series.files[image], sop_uid, frame, float(x), float(y), patient_mm)
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logits.astype(float)))

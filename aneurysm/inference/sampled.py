@@ -1,0 +1,134 @@
+"""One series from DICOM to what stage 1 is shown of it: only the slices that the sampling needs are decoded.
+
+Every step is the function that the cache and its windows are made with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import cv2
+import numpy as np
+
+from aneurysm.data.geometry import Geometry
+from aneurysm.data.mapping import Mapping
+from aneurysm.data.series import Series, read_series
+from aneurysm.data.slices import CacheSettings, cached_positions_mm, cached_slices, find_slices
+from aneurysm.stage1.config import InputConfig
+from aneurysm.stage1.windows import crop_box, neighbours, sampled_slices, seen_part
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is wanted of each series: as it was in training."""
+
+    settings: CacheSettings
+    every_mm: float  # distance of the windows along the series; 0 for every slice
+    inputs: tuple[InputConfig, ...]  # what the encoders see, each kind once
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What encoders of one InputConfig are shown.
+
+    images  (n, image_size, image_size) float32 in [0, 1]; each slice once
+    rows    (windows, 3) int64 index in `images` of the slices below, at and above each window's own
+    """
+
+    images: np.ndarray
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class SampledSeries:
+    """A series as far as its windows need it.
+
+    index        (windows,) slice in the cache that each window is centred on
+    position_mm  (slices,) of all slices that the cache would hold, along the slice axis, increasing
+    shown        one for each of Request.inputs
+    files        the file of each source image, in the order of mapping.images
+    """
+
+    uid: str
+    type: str
+    index: np.ndarray
+    position_mm: np.ndarray
+    shown: tuple[Shown, ...]
+    geometry: Geometry
+    mapping: Mapping
+    files: tuple[Path, ...]
+    warnings: list[str]
+    headers_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A series that there is nothing to be said of, and why."""
+
+    reason: str
+
+
+def read_sampled(folder: Path, request: Request) -> SampledSeries | Unreadable:
+    """A series, from the folder of its DICOM files. Never raises: what goes wrong is Unreadable."""
+    cv2.setNumThreads(1)
+    try:
+        return _read(folder, request)
+    except Exception as error:  # whatever one series brings, the others go on
+        return Unreadable(f"{type(error).__name__}: {error}")
+
+
+def died(folder: Path) -> Unreadable:
+    """In place of a series whose worker process was killed (out of memory, a crash in a decoder)."""
+    return Unreadable(f"{folder}: its worker process was killed twice")
+
+
+def _read(folder: Path, request: Request) -> SampledSeries:
+    start = perf_counter()
+    series = read_series(folder, select=())
+    read = perf_counter()
+    window = find_slices(series, request.settings)
+    position_mm = cached_positions_mm(series)
+    index = sampled_slices(position_mm, request.every_mm)
+    triples = [
+        np.array([neighbours(position_mm, i, config.neighbour_mm) for i in index.tolist()]) for config in request.inputs
+    ]
+    needed = [np.unique(own) for own in triples]
+    images = _decode(series, window, request.inputs, needed)
+    if all(np.ptp(own) == 0 for own in images):
+        raise ValueError(f"{folder}: expected images of a head, found all of one value; {_first(series.warnings)}")
+    rows = [np.searchsorted(own, triple) for own, triple in zip(needed, triples, strict=True)]
+    return SampledSeries(
+        uid=series.uid,
+        type=series.type,
+        index=index,
+        position_mm=position_mm,
+        shown=tuple(Shown(*own) for own in zip(images, rows, strict=True)),
+        geometry=series.geometry,
+        mapping=series.mapping,
+        files=tuple(frame.storage.path for frame in series.frames),
+        warnings=series.warnings,
+        headers_s=read - start,
+        decode_s=perf_counter() - read,
+    )
+
+
+def _decode(series: Series, window, inputs: tuple[InputConfig, ...], needed: list[np.ndarray]) -> list[np.ndarray]:
+    """For each input the parts of its needed slices (n, image_size, image_size); each slice is decoded once."""
+    boxes = [crop_box(config, series.geometry.plane) for config in inputs]
+    images = [
+        np.empty((len(own), c.image_size, c.image_size), np.float32) for own, c in zip(needed, inputs, strict=True)
+    ]
+    all_needed = np.unique(np.concatenate(needed)).tolist()
+    for number, whole in zip(all_needed, cached_slices(series, window, all_needed), strict=True):
+        for own, box, out in zip(needed, boxes, images, strict=True):
+            row = np.searchsorted(own, number)
+            if row < len(own) and own[row] == number:
+                out[row] = seen_part(whole, box)
+    return images
+
+
+def _first(warnings: list[str]) -> str:
+    return warnings[0] if warnings else "no warning"

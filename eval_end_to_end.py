@@ -1,0 +1,82 @@
+"""Step 9: from DICOM to the 14 probabilities without the cache, on the series that the models were not trained on.
+
+    python eval_end_to_end.py --data_dir data --model_dir model --fold all --workers 4
+    python eval_end_to_end.py --data_dir data --model_dir model --encoder tf_efficientnet_lite0,convnext_base --limit 20
+    python eval_end_to_end.py --model_dir model --export bundle
+
+Prints the tables of eval_stage2.py, how far the answers are from those of the cached way (oof_stage2.csv), which series
+could not be read, and the seconds a series. --export packs the models of the folds into a folder for inference instead.
+
+Reads  series/<uid>/, train_<folds>_folds.csv, <model_dir>/<encoder>/fold-<k>/last.pth, .../fold-<k>/stage2/last.pth
+Writes <model_dir>/<encoder>/oof_end_to_end.csv  14 probabilities of each held-out series; or, with --export, the bundle
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from aneurysm.config import only, run_script
+from aneurysm.data.tables import chosen_folds, read_folds, write_csv
+from aneurysm.inference.bundle import write_bundle
+from aneurysm.inference.judge import (
+    AskConfig,
+    agreement_text,
+    failures_text,
+    judged_encoders,
+    predict_folds,
+    times_text,
+)
+from aneurysm.inference.models import read_pair
+from aneurysm.paths import ModelPaths
+from aneurysm.stage2.judge import Judged, ensemble_text, folds_with_stage2, judged_text
+
+
+@dataclass(frozen=True)
+class EvalEndToEndConfig(AskConfig):
+    data_dir: Path = Path("data")
+    """folder that holds series/ and what create_folds.py has made"""
+    model_dir: Path = Path("model")
+    """folder with <encoder>/fold-<k>/"""
+    encoder: str = ""
+    """which of the encoders in model_dir, several with commas between; may be left out where there is one"""
+    fold: str = "all"
+    """the fold to judge, by models that have not seen it: 0, 1, ... or all that have been trained"""
+    folds: int = 5
+    """number of folds that create_folds.py was told"""
+    export: Path | None = None
+    """pack the models into this folder, and judge nothing"""
+
+
+def main(config: EvalEndToEndConfig) -> None:
+    encoders = [ModelPaths.only_one(config.model_dir, name.strip()) for name in config.encoder.split(",")]
+    folds = folds_with_stage2(encoders, chosen_folds(config.fold, config.folds))
+    if config.export is not None:
+        for path in write_bundle(config.export, (read_pair(paths, fold) for fold in folds for paths in encoders)):
+            print(path)
+        return
+    series = read_folds(config.data_dir, config.folds)
+    rows, predictions, wall_s = predict_folds(series, config.data_dir, encoders, folds, only(AskConfig, config))
+    judged = judged_encoders(rows, predictions)
+    print(ensemble_text(judged) if len(judged) > 1 else judged_text(judged[encoders[0].encoder]))
+    for paths in encoders:
+        write_csv(judged[paths.encoder].table(), paths.oof_end_to_end_csv)
+        print(f"\n{paths.oof_end_to_end_csv}")
+        print(compared(config, judged[paths.encoder], paths))
+    print(f"\n{failures_text(predictions)}\n{times_text(predictions, wall_s)}")
+
+
+def compared(config: EvalEndToEndConfig, judged: Judged, paths: ModelPaths) -> str:
+    """Agreement with eval_stage2.py's answers, where there are any to the same question."""
+    if not paths.oof_stage2_csv.exists():
+        return f"{paths.oof_stage2_csv} is not there to compare with: eval_stage2.py writes it"
+    if config.tta == "none" or config.header_modality:
+        return f"not compared with {paths.oof_stage2_csv}, whose series were mirrored and their modality known"
+    cached = pd.read_csv(paths.oof_stage2_csv, dtype={"SeriesInstanceUID": str})
+    return agreement_text(judged.table(), cached)
+
+
+if __name__ == "__main__":
+    run_script(main, EvalEndToEndConfig, __doc__)

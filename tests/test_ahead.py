@@ -1,0 +1,51 @@
+"""Work done ahead of the caller: in order, a little ahead, and whatever happens to a worker."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from aneurysm.data.ahead import run_ahead
+
+
+def square(item: int) -> int:
+    """Of a negative number it dies; the first numbers take longest."""
+    if item < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.02 if item < 2 else 0)
+    return item * item
+
+
+def touch(path: Path) -> Path:
+    path.touch()
+    return path
+
+
+def give_up(item: int) -> str:
+    return f"{item} died"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_results_come_in_the_order_of_the_items(workers):
+    assert list(run_ahead(square, range(9), workers, give_up)) == [i * i for i in range(9)]
+
+
+def test_a_worker_that_is_killed_costs_its_item_alone():
+    items = [3, 4, -1, 5, 6, 7, 8, -2]
+    expected = [9, 16, "-1 died", 25, 36, 49, 64, "-2 died"]
+    assert list(run_ahead(square, items, 2, give_up)) == expected
+
+
+def test_no_more_is_done_ahead_than_there_are_workers(tmp_path):
+    paths = [tmp_path / str(i) for i in range(8)]
+    results = run_ahead(touch, paths, 2, give_up)
+    assert next(results) == paths[0]
+    time.sleep(0.5)  # enough for the workers to do all of it, were they let
+    assert len(list(tmp_path.iterdir())) <= 3
+    results.close()
+
+
+def test_no_items_are_no_results():
+    assert list(run_ahead(square, [], 2, give_up)) == []

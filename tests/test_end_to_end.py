@@ -1,0 +1,128 @@
+"""eval_end_to_end.py: its tables, its file of answers, how it compares them, and the bundle that it makes."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import eval_stage2
+from aneurysm.inference.bundle import read_bundle
+from aneurysm.inference.judge import agreement_text, failures_text, times_text
+from aneurysm.inference.models import read_pair
+from aneurysm.inference.predict import Prediction, Predictor
+from aneurysm.labels import LABELS
+from aneurysm.paths import ModelPaths
+from eval_end_to_end import EvalEndToEndConfig, main
+from tests.end_to_end_data import CPU, ENCODER, SERIES, make_data, train_pairs
+
+ROOT = Path(__file__).parents[1]
+UID = "SeriesInstanceUID"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """data/, and model/ with pairs of one encoder, under two names, and what eval_stage2.py says of the first."""
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("evaluated")
+    train_pairs(root / "data", root / "model", make_data(root / "data"))
+    shutil.copytree(root / "model" / ENCODER, root / "model" / "other")
+    eval_stage2.main(eval_stage2.EvalStage2Config(root / "data", root / "model", ENCODER, folds=2, device="cpu"))
+    return root
+
+
+def evaluate(root: Path, **settings) -> None:
+    given = {"encoder": ENCODER, "folds": 2, "device": "cpu", "workers": 0} | settings
+    main(EvalEndToEndConfig(data_dir=root / "data", model_dir=root / "model", **given))
+
+
+def test_it_prints_the_tables_writes_the_answers_and_agrees_with_the_cached_way(root, capsys):
+    evaluate(root)
+    said, paths = capsys.readouterr().out, ModelPaths(root / "model", ENCODER)
+    for words in ("stage 2, held-out series of fold 0, 1; 2 without features", "8 cases", "modality CTA",
+                  "plane sagittal", "maximum over slices", "8 series against the cached way: largest difference 0.000",
+                  "2 series could not be read", "empty: ValueError", "s a series (headers"):  # fmt: skip
+        assert words in said, words
+    assert "!!!" not in said
+    found = pd.read_csv(paths.oof_end_to_end_csv)
+    assert list(found) == [UID, "fold", *LABELS] and set(found[UID]) == set(SERIES)
+    cached = pd.read_csv(paths.oof_stage2_csv).set_index(UID).loc[found[UID]]
+    np.testing.assert_allclose(found[list(LABELS)], cached[list(LABELS)], atol=1e-3)
+    assert (found.fold.to_numpy() == cached.fold.to_numpy()).all()
+
+
+def test_each_series_is_answered_by_the_pair_that_has_not_seen_its_fold(root, capsys):
+    evaluate(root, fold="1")
+    found = pd.read_csv(ModelPaths(root / "model", ENCODER).oof_end_to_end_csv).set_index(UID)
+    assert set(found.index) == set(SERIES[1::2]) and set(found.fold) == {1}
+    answers = []
+    for fold in (0, 1):
+        predictor = Predictor([read_pair(ModelPaths(root / "model", ENCODER), fold)], CPU)
+        answers.append(predictor.predict_series(root / "data" / "series" / "enhanced", "MRA").probabilities)
+    np.testing.assert_allclose(found.loc["enhanced", list(LABELS)].astype(float), answers[1], atol=1e-6)
+    assert np.abs(answers[0] - answers[1]).max() > 0.01
+
+
+def test_several_encoders_are_judged_together_and_each_keeps_its_answers(root, capsys):
+    evaluate(root, encoder=f"{ENCODER},other", limit=1)
+    said = capsys.readouterr().out
+    assert "stage 2 of other" in said and "mean of ranks" in said and "2 cases" in said
+    for name in (ENCODER, "other"):
+        assert pd.read_csv(ModelPaths(root / "model", name).oof_end_to_end_csv)[UID].tolist() == list(SERIES[:2])
+    assert "oof_stage2.csv is not there to compare with" in said
+
+
+def test_answers_to_another_question_are_not_compared(root, capsys):
+    evaluate(root, limit=1, tta="none")
+    evaluate(root, limit=1, header_modality=True)
+    assert capsys.readouterr().out.count("not compared with") == 2
+
+
+def test_the_script_runs_with_a_worker_and_its_bundle_gives_the_same_answer(root, tmp_path, capsys):
+    command = [sys.executable, "eval_end_to_end.py", "--data_dir", root / "data", "--model_dir", root / "model",
+               "--encoder", ENCODER, "--folds", "2", "--device", "cpu", "--fold", "0", "--workers", "1",
+               "--limit", "1"]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr[-3000:]
+    found = pd.read_csv(ModelPaths(root / "model", ENCODER).oof_end_to_end_csv).set_index(UID)
+    evaluate(root, fold="0", export=tmp_path / "bundle")
+    assert {Path(line).name for line in capsys.readouterr().out.splitlines()} == {
+        path.name for path in (tmp_path / "bundle").iterdir()
+    }
+    prediction = Predictor(read_bundle(tmp_path / "bundle"), CPU).predict_series(root / "data/series/axial", "CTA")
+    np.testing.assert_allclose(prediction.probabilities, found.loc["axial", list(LABELS)].astype(float), atol=1e-5)
+
+
+def table(uids: str, values: list[float]) -> pd.DataFrame:
+    return pd.DataFrame({UID: list(uids), **{label: values for label in LABELS}})
+
+
+def test_disagreement_is_said_loudly_and_names_the_series():
+    cached = table("abcd", [0.1, 0.2, 0.3, 0.4])
+    agreeing = agreement_text(table("bac", [0.2005, 0.1, 0.3]), cached)
+    assert "3 series" in agreeing and "largest difference 0.0005" in agreeing and "mean 0.00017" in agreeing
+    assert "0 series are only here, 1 only there" in agreeing and "!!!" not in agreeing
+    far = agreement_text(table("abx", [0.1, 0.25, 0.3]), cached).splitlines()
+    assert "!!! DOES NOT AGREE" in far[1] and far[2].split() == ["b", "0.0500"] and len(far) == 3
+    assert "1 series are only here, 2 only there" in far[0]
+    assert "!!!" in agreement_text(table("abcd", [0.105, 0.205, 0.305, 0.405]), cached)  # the mean alone is too large
+    assert "no series in common" in agreement_text(table("x", [0.1]), cached)
+
+
+def test_failures_and_times_by_hand():
+    said = {"headers": 0.5, "decode": 1.0, "encode": 3.0, "sequence": 0.25}
+    read = [Prediction(Path(f"s/{i}"), np.zeros(14), {}, seconds=said) for i in range(2)]
+    failed = Prediction(Path("s/x"), np.zeros(14), {}, failure="no file")
+    assert failures_text([*read, failed]).splitlines() == [
+        "1 series could not be read; the training prevalences stand for them", "  x: no file"
+    ]  # fmt: skip
+    text = times_text([*read, failed], wall_s=7.5)
+    assert text.startswith("2.50 s a series (headers 0.50, decode 1.00, encode 3.00, sequence 0.25)")
+    assert text.endswith("busy 80% of the time")
+    assert times_text([failed], 1.0) == "no series was read"
