@@ -16,10 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from aneurysm.config import only, run_script
-from aneurysm.data.tables import chosen_folds, read_folds, write_csv
+from aneurysm.data.tables import chosen_folds, read_answers, read_folds, write_csv
 from aneurysm.inference.bundle import write_bundle
 from aneurysm.inference.judge import (
     AskConfig,
@@ -74,8 +72,7 @@ def compared(config: EvalEndToEndConfig, judged: Judged, paths: ModelPaths) -> s
         return f"{paths.oof_stage2_csv} is not there to compare with: eval_stage2.py writes it"
     if config.tta == "none" or config.header_modality:
         return f"not compared with {paths.oof_stage2_csv}, whose series were mirrored and their modality known"
-    cached = pd.read_csv(paths.oof_stage2_csv, dtype={"SeriesInstanceUID": str})
-    return agreement_text(judged.table(), cached)
+    return agreement_text(judged.table(), read_answers(paths.oof_stage2_csv))
 
 
 if __name__ == "__main__":

@@ -96,17 +96,22 @@ def labelled_series(paths: DataPaths) -> pd.DataFrame:
 def read_folds(data_dir: Path, folds: int) -> pd.DataFrame:
     """train_{folds}_folds.csv, one row a series; ValueError naming the file where it is missing or damaged."""
     columns = ["SeriesInstanceUID", "fold", "n_slices", "series_type", "plane", *LABELS]
-    return _read_made(data_dir / f"train_{folds}_folds.csv", columns, folds)
+    return _read_made(data_dir / f"train_{folds}_folds.csv", columns, _made_by(folds))
 
 
 def read_spots(data_dir: Path, folds: int) -> pd.DataFrame:
     """train_stage1_{folds}_folds.csv, one row a spot; ValueError as read_folds."""
-    return _read_made(data_dir / f"train_stage1_{folds}_folds.csv", SPOT_COLUMNS, folds)
+    return _read_made(data_dir / f"train_stage1_{folds}_folds.csv", SPOT_COLUMNS, _made_by(folds))
 
 
 def read_unplaced(data_dir: Path, folds: int) -> pd.DataFrame:
     """localizer_errors.csv, one row a localizer without a place; ValueError as read_folds."""
-    return _read_made(DataPaths(data_dir).localizer_errors_csv, ["SeriesInstanceUID"], folds)
+    return _read_made(DataPaths(data_dir).localizer_errors_csv, ["SeriesInstanceUID"], _made_by(folds))
+
+
+def read_answers(path: Path) -> pd.DataFrame:
+    """What an eval script wrote: SeriesInstanceUID, fold and 14 probabilities; ValueError as read_folds."""
+    return _read_made(path, ["SeriesInstanceUID", "fold", *LABELS], "has its eval script run?")
 
 
 def chosen_folds(fold: str, folds: int) -> list[int]:
@@ -124,9 +129,13 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(beside, index=False)
 
 
-def _read_made(path: Path, columns: Sequence[str], folds: int) -> pd.DataFrame:
+def _made_by(folds: int) -> str:
+    return f"has create_folds.py run with --folds {folds}?"
+
+
+def _read_made(path: Path, columns: Sequence[str], hint: str) -> pd.DataFrame:
     if not path.exists():
-        raise ValueError(f"{path}: not there; has create_folds.py run with --folds {folds}?")
+        raise ValueError(f"{path}: not there; {hint}")
     try:
         table = pd.read_csv(path, dtype={"SeriesInstanceUID": str, "patient_id": str, "location": str})
     except ValueError as error:  # pandas' own errors are of this kind, and do not name the file
