@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,12 +56,13 @@ class TrainingTable:
     @property
     def sampling(self) -> dict[str, Any]:
         """`views` and `every_mm` of the features; ValueError naming two files that differ in them."""
-        found = {repr(own := read_sampling(path)): (own, path) for path in self.series.path}
-        if len(found) > 1:
-            (one, path), (other, other_path) = list(found.values())[:2]
+        first: dict[str, Path] = {}
+        for path in self.series.path:
+            first.setdefault(json.dumps(read_sampling(path)), path)
+        if len(first) > 1:
+            (one, path), (other, other_path) = list(first.items())[:2]
             raise ValueError(f"{path}: expected features sampled alike, found {one}; in {other_path}, {other}")
-        own, _ = next(iter(found.values()))
-        return own | {"views": list(own["views"])}
+        return json.loads(next(iter(first)))
 
     @property
     def prevalence(self) -> np.ndarray:
