@@ -54,7 +54,7 @@ def main(config: BenchmarkConfig) -> None:
     series = cache.series_uids()[: config.n_series]
     images = torch.rand(config.batch_size, 3, config.image_size, config.image_size, device=device)
     bare_pass(model, images, encoder, 2)
-    print(f"windows/s in both views, {config.n_series} series, {config.workers} reading\nbare pass   extraction   share")
+    print("windows/s, each in both views\nbare pass   extraction   share")
     for _ in range(config.rounds):
         start = time.perf_counter()
         done = extract(cache, series, encoder, config.every_mm, config.batch_size, config.workers)
