@@ -1,0 +1,43 @@
+"""Asks a bundle about one series where nothing can be imported that only training needs, as a script.
+
+python tests/inference_alone.py BUNDLE FOLDER
+"""
+
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+BLOCKED = (
+    "albumentations", "sklearn", "torchmetrics", "iterstrat", "nibabel", "jsonargparse", "matplotlib", "joblib",
+    "scipy", "dask", "tensorboard", "wandb",
+)  # fmt: skip
+
+
+class Blocker:
+    """Finds the blocked packages before anybody else does, and refuses to load them."""
+
+    def find_spec(self, name: str, path=None, target=None) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name.split(".")[0] in BLOCKED else None
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        raise ImportError(f"{spec.name} is not there")
+
+    def exec_module(self, module) -> None:
+        """The import system asks for it."""
+
+
+def main(bundle: Path, folder: Path) -> None:
+    import torch
+
+    from aneurysm.inference.bundle import read_bundle
+    from aneurysm.inference.predict import Predictor
+
+    torch.set_num_threads(1)
+    prediction = Predictor(read_bundle(bundle), torch.device("cpu")).predict_series(folder)
+    assert not prediction.failure, prediction.failure
+    print(len(prediction.probabilities), "probabilities")
+
+
+if __name__ == "__main__":
+    sys.meta_path.insert(0, Blocker())
+    main(*map(Path, sys.argv[1:]))
