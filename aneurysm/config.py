@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 Config = TypeVar("Config")
 
@@ -31,25 +31,29 @@ def parse_config(config_class: type[Config], script_doc: str, args: list[str] | 
     parser.add_argument("--config", action="config", help="a YAML preset; flags given after it win")
     parser.add_class_arguments(config_class, as_group=False)
     settings = parser.instantiate_classes(
-        parser.parse_args(_with_true(sys.argv[1:] if args is None else args, config_class))
+        parser.parse_args(_spelt_out(sys.argv[1:] if args is None else args, config_class))
     )
     return config_class(**{k: v for k, v in vars(settings).items() if k != "config"})
 
 
-def _with_true(args: list[str], config_class: type) -> list[str]:
-    """The arguments, with `true` after a switch that stands alone: `--resume` means `--resume true`."""
-    switches, words = set(_switches(config_class)), []
+def _spelt_out(args: list[str], config_class: type) -> list[str]:
+    """The arguments as the parser wants them: `--resume true` for `--resume`, `--views [a,b]` for `--views a,b`."""
+    kinds = dict(_flags(config_class))
+    words = []
     for arg, after in zip(args, [*args, "-"][1:], strict=True):
-        words += [arg, "true"] if arg in switches and after.startswith("-") else [arg]
+        switched_on = kinds.get(arg) is bool and after.startswith("-")
+        is_list = words and get_origin(kinds.get(words[-1])) is tuple and not arg.startswith("[")
+        words += [arg, "true"] if switched_on else [f"[{arg}]" if is_list else arg]
     return words
 
 
-def _switches(config_class: type, prefix: str = "--") -> Iterator[str]:
+def _flags(config_class: type, prefix: str = "--") -> Iterator[tuple[str, Any]]:
+    """Each flag and its type."""
     for name, kind in get_type_hints(config_class).items():
         if is_dataclass(kind):
-            yield from _switches(kind, f"{prefix}{name}.")
-        elif kind is bool:
-            yield prefix + name
+            yield from _flags(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name, kind
 
 
 def from_saved(config_class: type[Config], saved: dict[str, Any]) -> Config:

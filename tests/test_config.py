@@ -82,6 +82,11 @@ def test_help_shows_the_script_and_every_field_with_its_words(capsys):
         assert words in shown
 
 
+@pytest.mark.parametrize("crop", ["0.2,0.7", "[0.2, 0.7]"])
+def test_lists_may_be_written_with_commas_alone(crop):
+    assert parse_config(Experiment, "doc", ["--model.crop", crop]).model.crop == (0.2, 0.7)
+
+
 @pytest.mark.parametrize(
     ("args", "resume", "fast"),
     [
