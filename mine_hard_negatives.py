@@ -24,7 +24,6 @@ from aneurysm.data.tables import chosen_folds, read_folds, read_spots, read_unpl
 from aneurysm.labels import PRESENT
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1.judge import ask_fold, trained_folds
-from aneurysm.stage1.whole_series import highest_peak
 from aneurysm.training.distributed import join_world, leave_world
 
 
@@ -59,7 +58,6 @@ def main(config: MineConfig) -> None:
         positives = spots[spots.kind == "positive"]
         barred = barred_series(series, positives, unplaced)
         slices["probability"] = slices[PRESENT]
-        slices[["x", "y"]] = highest_peak(slices)
         hard = select_hard_negatives(slices, positives, barred, config.threshold, config.safe_mm)
         write_hard_negatives(hard, cache.paths.hard_negatives)
         print(f"folds {folds}: {len(hard)} slices of {hard.SeriesInstanceUID.nunique()} series, "

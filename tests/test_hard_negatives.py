@@ -13,9 +13,9 @@ from aneurysm.paths import DataPaths
 
 
 def slices(*rows: tuple[str, int, float, float]) -> pd.DataFrame:
-    """Series, slice, position in mm, probability; all of fold 1, x and y from the slice, and a column too many."""
+    """Series, slice, position in mm, probability; all of fold 1, and a column that nobody asked for."""
     table = pd.DataFrame(rows, columns=["SeriesInstanceUID", "slice", "position_mm", "probability"])
-    return table.assign(fold=1, Modality="CTA", x=table.slice + 0.25, y=table.slice + 0.5)
+    return table.assign(fold=1, Modality="CTA")
 
 
 def marks(**position_mm: list[float]) -> pd.DataFrame:
@@ -43,7 +43,7 @@ def test_hard_negatives_are_likely_and_far_from_every_localizer_of_their_own_ser
     chosen = select_hard_negatives(table, marks(a=[20.0, 50.0]), set(), threshold=0.5, safe_mm=20)
     assert list(zip(chosen.SeriesInstanceUID, chosen.slice, strict=True)) == [("a", 0), ("a", 1), ("a", 5), ("b", 9)]
     assert chosen.index.tolist() == [0, 1, 2, 3]
-    assert list(chosen) == ["SeriesInstanceUID", "slice", "probability", "position_mm", "fold", "x", "y"]
+    assert list(chosen) == ["SeriesInstanceUID", "slice", "probability", "position_mm", "fold"]
 
 
 def test_barred_series_supply_no_hard_negatives():
@@ -63,18 +63,9 @@ def test_a_table_is_written_and_read_back_as_sorted_indices_each_once(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["hard_negatives.parquet"]
     types = pd.read_parquet(path).dtypes.astype(str).to_dict()
     assert types.pop("SeriesInstanceUID") in ("str", "object")
-    floats = dict.fromkeys(("probability", "x", "y"), "float32")
-    assert types == {"slice": "int32", "position_mm": "float64", "fold": "int32", **floats}
+    assert types == {"slice": "int32", "probability": "float32", "position_mm": "float64", "fold": "int32"}
     found = read_hard_negatives(path)
-    assert {uid: rows.tolist() for uid, rows in found.items()} == {
-        "a": [[3, 3.25, 3.5], [7, 7.25, 7.5]],
-        "b": [[4, 4.25, 4.5]],
-    }
-
-
-def test_a_table_that_tells_no_place_in_the_slice_is_read_too(tmp_path):
-    pd.DataFrame({"SeriesInstanceUID": ["a"], "slice": [5]}).to_parquet(tmp_path / "h.parquet")
-    np.testing.assert_array_equal(read_hard_negatives(tmp_path / "h.parquet")["a"], [[5, np.nan, np.nan]])
+    assert {uid: indices.tolist() for uid, indices in found.items()} == {"a": [3, 7], "b": [4]}
 
 
 def test_no_hard_negatives_are_a_table_too(tmp_path):
@@ -86,8 +77,8 @@ def test_a_pickle_of_others_is_read_as_sorted_indices_each_once(tmp_path):
     path = tmp_path / "f_dict_hard.pkl"
     path.write_bytes(pickle.dumps({"a": [7, 3, 7], "b": np.array([9, 2]), "c": []}))
     found = read_hard_negatives(path)
-    assert {uid: rows[:, 0].tolist() for uid, rows in found.items()} == {"a": [3, 7], "b": [2, 9], "c": []}
-    assert all(rows.shape[1] == 3 and np.isnan(rows[:, 1:]).all() for rows in found.values())
+    assert {uid: indices.tolist() for uid, indices in found.items()} == {"a": [3, 7], "b": [2, 9], "c": []}
+    assert all(indices.dtype.kind == "i" for indices in found.values())
 
 
 @pytest.mark.parametrize("wrong", [[-1, 4], [2**31], [10**30], np.array([2**64 - 1], np.uint64)])

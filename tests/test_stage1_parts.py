@@ -9,9 +9,8 @@ import torch
 from aneurysm.labels import LABELS
 from aneurysm.stage1.config import HeadsConfig
 from aneurysm.stage1.cut_out import cut_out
-from aneurysm.stage1.mirror import mirror
 from aneurysm.stage1.model import HEAT_PRIOR, Stage1Net
-from aneurysm.stage1.sample import MISTAKE, Sample
+from aneurysm.stage1.sample import Sample
 
 
 def sample_with(points: list[tuple[float, float]], locations: list[int], n_pixels: int = 64) -> Sample:
@@ -67,20 +66,6 @@ def test_parts_without_a_localizer_come_from_everywhere_and_no_part_is_larger_th
         cut_out(whole, 0, 0.0, np.random.default_rng(0)) is whole
         and cut_out(whole, 64, 0.0, np.random.default_rng(0)) is whole
     )
-
-
-def test_a_part_is_laid_around_a_mistake_too_and_is_a_negative():
-    mistaken = dataclasses.replace(
-        sample_with([], []), points=np.array([[50, 9]], np.float32), point_locations=np.array([MISTAKE])
-    )
-    for sample in (mistaken, mirror(mistaken, "axial")):  # x is 13 there
-        for seed in range(40):
-            part = cut_out(sample, 24, 0.0, np.random.default_rng(seed))
-            corner = round(part.image[0, 0, 0].item() * 64**2)
-            top, left = divmod(corner, 64) if sample is mistaken else (corner // 64, 63 - corner % 64)
-            assert top <= 9 <= top + 20 and left <= round(sample.points[0, 0].item()) <= left + 20
-            assert part.labels.sum() == 0 and len(part.points) == len(part.point_locations) == 0
-    assert len(cut_out(mistaken, 0, 0.0, np.random.default_rng(0)).points) == 0
 
 
 def test_parts_laid_away_are_negatives_unless_they_happen_to_show_the_localizer():

@@ -66,7 +66,7 @@ def test_no_window_of_the_held_out_fold_is_trained_on_and_no_other_is_held_to(ca
         seen["held out"] = {*read}
 
     monkeypatch.setattr(run_module, "fit", fit)
-    hard = {uid: np.array([[7, np.nan, np.nan]]) for uid in series_of_fold(0) | series_of_fold(1)}
+    hard = {uid: np.array([7]) for uid in series_of_fold(0) | series_of_fold(1)}
     train_fold(cache, spots, hard, CONFIG, fold, "none", cache.paths.root, ALONE, resume=False)
     everything = series_of_fold(0) | series_of_fold(1)
     assert seen["held out"] == (set() if fold is None else series_of_fold(fold))

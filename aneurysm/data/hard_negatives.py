@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,6 @@ SCHEMA = pa.schema(
         ("probability", pa.float32()),  # of Aneurysm Present, by the model of the fold that held the series out
         ("position_mm", pa.float64()),
         ("fold", pa.int32()),
-        ("x", pa.float32()),  # where the highest heatmap peaks, in pixels of the cache; NaN where there is none
-        ("y", pa.float32()),
     ]
 )
 LARGEST = np.iinfo(np.int32).max  # slice index
@@ -57,8 +54,7 @@ def write_hard_negatives(table: pd.DataFrame, path: Path) -> None:
 
 
 def read_hard_negatives(path: str | Path) -> dict[str, np.ndarray]:
-    """Series uid -> (n, 3) slice index, x and y, sorted by slice, each once, from what write_hard_negatives wrote or an
-    f_dict_hard.pkl; x and y are NaN where they are not told.
+    """Series uid -> sorted slice indices, each once, from what write_hard_negatives wrote or an f_dict_hard.pkl.
 
     A file that ends in .pkl is read as read_index_pickle does, which runs nothing. Raises ValueError naming the file
     where it is missing, damaged, lacks a column, or holds anything but series uids and slice indices.
@@ -66,22 +62,14 @@ def read_hard_negatives(path: str | Path) -> dict[str, np.ndarray]:
     path = Path(path)
     if not path.exists():
         raise ValueError(f"{path}: not there; mine_hard_negatives.py makes it")
-    if path.suffix == ".pkl":
-        found = {uid: _without_place(numbers) for uid, numbers in read_index_pickle(path).items()}
-    else:
-        found = _read_parquet(path)
-    for uid, rows in found.items():
-        lowest, highest = min(rows[:, 0], default=0), max(rows[:, 0], default=0)
-        if not 0 <= lowest <= highest <= LARGEST:
-            raise ValueError(f"{path}: expected slice indices, found {lowest:.0f} to {highest:.0f} for {uid}")
-    return {uid: rows[np.unique(rows[:, 0], return_index=True)[1]] for uid, rows in found.items()}
+    found = read_index_pickle(path) if path.suffix == ".pkl" else _read_parquet(path)
+    for uid, numbers in found.items():
+        if len(numbers) and not 0 <= min(numbers) <= max(numbers) <= LARGEST:
+            raise ValueError(f"{path}: expected slice indices, found {min(numbers)} to {max(numbers)} for {uid}")
+    return {uid: np.unique(np.array(numbers, int)) for uid, numbers in found.items()}
 
 
-def _without_place(numbers: Sequence[int]) -> np.ndarray:
-    return np.column_stack([np.array(numbers, float), np.full((len(numbers), 2), np.nan)])
-
-
-def _read_parquet(path: Path) -> dict[str, np.ndarray]:
+def _read_parquet(path: Path) -> dict[str, list[int]]:
     try:
         table = pq.read_table(path).to_pandas()
     except (pa.ArrowException, OSError) as error:
@@ -92,8 +80,7 @@ def _read_parquet(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path}: expected series uids as text, found {uids.dtype} with {uids.isna().sum()} missing")
     if not pd.api.types.is_integer_dtype(indices):
         raise ValueError(f"{path}: expected slice indices as whole numbers, found {indices.dtype}")
-    places = table.reindex(columns=["slice", "x", "y"])  # an earlier file may tell no x, y
-    return {uid: rows.to_numpy(float) for uid, rows in places.groupby(uids)}
+    return {uid: rows.tolist() for uid, rows in indices.groupby(uids)}
 
 
 def _check_columns(path: Path, expected: list[str], found: pd.Index) -> None:

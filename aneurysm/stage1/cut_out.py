@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from aneurysm.stage1.sample import MISTAKE, Sample
+from aneurysm.stage1.sample import Sample
 
 MARGIN = 1 / 8  # of the part's side: a localizer that is shown lies no nearer to its edge, where the image allows
 
@@ -14,18 +14,17 @@ MARGIN = 1 / 8  # of the part's side: a localizer that is shown lies no nearer t
 def cut_out(sample: Sample, size: int, away_p: float, rng: np.random.Generator) -> Sample:
     """`size` rows and columns of the sample; labels and points are of the localizers that it shows.
 
-    It is laid around a localizer or a mistake where there is any, and anywhere with the chance `away_p`: a negative,
-    most of the time, from the same slice. The whole sample where it is no larger than `size`, or `size` is 0.
+    It is laid around a localizer where there is any, and anywhere with the chance `away_p`: a negative, most of the
+    time, from the same slice. The whole sample where it is no larger than `size`, or `size` is 0.
     """
-    n_pixels, real = sample.image.shape[0], sample.point_locations != MISTAKE
+    n_pixels = sample.image.shape[0]
     if size == 0 or size >= n_pixels:
-        kept = {"points": sample.points[real], "point_locations": sample.point_locations[real]}
-        return sample if real.all() else replace(sample, **kept)
+        return sample
     around = len(sample.points) > 0 and rng.random() >= away_p
     shown = sample.points[rng.integers(len(sample.points))] if around else None
     left, top = (_start(None if shown is None else shown[axis], size, n_pixels, rng) for axis in (0, 1))
     points = sample.points - np.array([left, top], np.float32)
-    inside = ((points >= -0.5) & (points < size - 0.5)).all(axis=1) & real
+    inside = ((points >= -0.5) & (points < size - 0.5)).all(axis=1)
     labels = np.zeros_like(sample.labels)
     labels[sample.point_locations[inside]] = 1
     labels[-1] = inside.any()

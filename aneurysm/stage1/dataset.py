@@ -18,7 +18,7 @@ from aneurysm.stage1.config import InputConfig, Stage1Config
 from aneurysm.stage1.cut_out import cut_out
 from aneurysm.stage1.losses import UNKNOWN
 from aneurysm.stage1.mirror import mirror
-from aneurysm.stage1.sample import MISTAKE, Sample
+from aneurysm.stage1.sample import Sample
 from aneurysm.stage1.targets import NONE, Localizers, heat_target, localizers_by_series
 from aneurysm.stage1.windows import Box, crop_box, read_window
 
@@ -29,8 +29,8 @@ class TrainingWindows(Dataset):
     """Every positive spot `positive_repeats` times, and `negatives_per_series` windows of each series that has any.
 
     Items are asked for by (epoch, sample) and depend on these and the seed alone. `spots` are the rows of
-    train_stage1_{F}_folds.csv to train on, `hard` the hard negatives of these series (see read_hard_negatives). Raises
-    ValueError where shift_mm is larger than label_mm, or a hard negative lies beyond its series.
+    train_stage1_{F}_folds.csv to train on, `hard` the hard negatives of these series (slice indices). Raises ValueError
+    where shift_mm is larger than label_mm, or a hard negative lies beyond its series.
     """
 
     def __init__(self, cache: Cache, spots: pd.DataFrame, hard: Mapping[str, np.ndarray], config: Stage1Config):
@@ -55,8 +55,8 @@ class TrainingWindows(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
         epoch, number = key
         rng = np.random.default_rng([self.config.training.seed, SAMPLE_STREAM, epoch, number])
-        series_uid, index, mistakes = self._draw_place(number, rng)
-        sample = self._sample(series_uid, self._shifted(series_uid, index, rng), mistakes, rng)
+        series_uid, index = self._draw_place(number, rng)
+        sample = self._sample(series_uid, self._shifted(series_uid, index, rng), rng)
         sample = augment(sample, self.pipeline, int(rng.integers(2**62)))
         if rng.random() < self.config.sampling.mirror_p:
             sample = mirror(sample, self.plane[series_uid])
@@ -65,21 +65,20 @@ class TrainingWindows(Dataset):
 
     def _check_hard(self) -> None:
         for uid in self.hard.keys() & {uid for uid, _ in self.negatives}:
-            highest, n_slices = int(self.hard[uid][:, 0].max(initial=0)), self.cache.n_slices(uid)
+            highest, n_slices = max(self.hard[uid], default=0), self.cache.n_slices(uid)
             if highest >= n_slices:
                 raise ValueError(f"hard negatives of series {uid}: expected slices below {n_slices}, found {highest}")
 
-    def _draw_place(self, number: int, rng: np.random.Generator) -> tuple[str, int, np.ndarray]:
-        """Series and slice of a sample, and x, y (n, 2) in the cache of what was taken for an aneurysm there."""
+    def _draw_place(self, number: int, rng: np.random.Generator) -> tuple[str, int]:
+        """Series and slice of a sample."""
         n_positive = len(self.positives) * self.config.sampling.positive_repeats
         if number < n_positive:
-            return *self.positives[number % len(self.positives)], NONE.points
+            return self.positives[number % len(self.positives)]
         series_uid, slices = self.negatives[(number - n_positive) % len(self.negatives)]
         hard = self.hard.get(series_uid, ())
         if len(hard) and rng.random() < self.config.sampling.hard_p:
-            index, *xy = rng.choice(hard)
-            return series_uid, int(index), np.array([xy][: int(np.isfinite(xy).all())]).reshape(-1, 2)
-        return series_uid, int(rng.choice(slices)), NONE.points
+            slices = hard
+        return series_uid, int(rng.choice(slices))
 
     def _shifted(self, series_uid: str, index: int, rng: np.random.Generator) -> int:
         """The slice nearest to a random shift of at most shift_mm; positives and negatives are shifted alike."""
@@ -89,16 +88,14 @@ class TrainingWindows(Dataset):
         moved = int(np.abs(position_mm - wanted).argmin())
         return moved if abs(position_mm[moved] - position_mm[index]) <= shift_mm else index
 
-    def _sample(self, series_uid: str, index: int, mistakes: np.ndarray, rng: np.random.Generator) -> Sample:
+    def _sample(self, series_uid: str, index: int, rng: np.random.Generator) -> Sample:
         sampling = self.config.sampling
         shift = tuple(rng.uniform(-sampling.crop_shift, sampling.crop_shift, 2))
         box = crop_box(self.config.input, self.plane[series_uid], shift)
         image = read_window(self.cache, series_uid, index, rng.uniform(*sampling.neighbour_range_mm), box)
         near = self.localizers.get(series_uid, NONE).near(self.cache.position_mm(series_uid)[index], sampling.label_mm)
         vessels = self._vessels(series_uid, index, box)
-        points = box.to_input(np.concatenate([near.points, mistakes])).astype(np.float32)
-        locations = np.concatenate([near.locations, np.full(len(mistakes), MISTAKE)])
-        return Sample(image, near.labels(), points, locations, vessels)
+        return Sample(image, near.labels(), box.to_input(near.points).astype(np.float32), near.locations, vessels)
 
     def _vessels(self, series_uid: str, index: int, box: Box) -> np.ndarray | None:
         if self.config.heads.vessel_weight == 0:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from aneurysm.data.geometry import left_right_in_columns
 from aneurysm.labels import LOCATIONS, MIRROR
-from aneurysm.stage1.sample import MISTAKE, Sample
+from aneurysm.stage1.sample import Sample
 
 Array = TypeVar("Array")  # numpy array or torch tensor: both are indexed by lists in the same way
 
@@ -38,7 +38,7 @@ def mirror(sample: Sample, plane: str) -> Sample:
         image=np.ascontiguousarray(image),
         labels=sample.labels[LABEL_ORDER],
         points=points,
-        point_locations=np.array([*LOCATION_ORDER, MISTAKE])[sample.point_locations],  # the last is MISTAKE's, too
+        point_locations=np.array(LOCATION_ORDER)[sample.point_locations],
         vessels=None if vessels is None else VESSEL_ORDER[vessels],
     )
 

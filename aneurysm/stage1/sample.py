@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MISTAKE = -1  # location of a point that was taken for an aneurysm and is none
-
 
 @dataclass(frozen=True)
 class Sample:
@@ -16,9 +14,9 @@ class Sample:
     image            (rows, columns, 3) float32 in [0, 1]; the channels are the slices below, at and above the
                      window's centre along the canonical slice axis (aneurysm/data/geometry.py)
     labels           (14,) float32 in order of LABELS
-    points           (n, 2) float32 x (column) and y (row) of localizers and mistakes in pixels of `image`, pixel
-                     centres on whole numbers
-    point_locations  (n,) int64 index of each point's location in LOCATIONS, or MISTAKE
+    points           (n, 2) float32 x (column) and y (row) of the localizers in pixels of `image`, pixel centres on
+                     whole numbers
+    point_locations  (n,) int64 index of each point's location in LOCATIONS
     vessels          (rows, columns) uint8: 0 background, 1..13 is 1 + index in LOCATIONS (not the numbers of the mask
                      files); None where the series has no mask
     """

@@ -16,8 +16,6 @@ from aneurysm.stage1.predict import Answers, predict_windows
 from aneurysm.stage1.windows import crop_box, sampled_slices
 from aneurysm.training.distributed import World
 
-PEAK = ("heat", "peak_x", "peak_y")
-
 
 def slice_places(cache: Cache, series_uids: Sequence[str], every_mm: float) -> pd.DataFrame:
     """One row a slice: SeriesInstanceUID, slice, position_mm, plane, cached_col_mm and cached_row_mm."""
@@ -51,13 +49,6 @@ def peaks_in_cache(answers: Answers, places: pd.DataFrame, config: InputConfig) 
     """(windows, 13, 2) where the heatmaps peak: x, y in pixels of the cache."""
     boxes = {plane: crop_box(config, plane) for plane in places.plane.unique()}
     return np.stack([boxes[plane].to_cache(xy) for plane, xy in zip(places.plane, answers.heat_xy, strict=True)])
-
-
-def highest_peak(slices: pd.DataFrame) -> np.ndarray:
-    """(slices, 2) x, y in the cache where the highest of the heatmaps peaks, of what ask_series returned; or NaN."""
-    heat, x, y = (slices[[f"{location} {name}" for location in LOCATIONS]].to_numpy() for name in PEAK)
-    highest = np.nan_to_num(heat).argmax(axis=1)[:, None]
-    return np.concatenate([np.take_along_axis(values, highest, axis=1) for values in (x, y)], axis=1)
 
 
 def heat_candidates(slices: pd.DataFrame) -> pd.DataFrame:
