@@ -38,7 +38,7 @@ class MineConfig:
     folds: int = 5
     """number of folds that create_folds.py was told; folds without a model are left out, and said"""
     threshold: float = 0.7
-    """least probability of Aneurysm Present; far above the share of slices with one, since training repeats positives"""
+    """least probability of Aneurysm Present; high, since training repeats positives"""
     safe_mm: float = 20.0
     """least distance from every localizer, in millimetres along the slice axis"""
     every_mm: float = 0.0

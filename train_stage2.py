@@ -3,7 +3,8 @@
     python train_stage2.py --data_dir data --model_dir model --config configs/stage2/demo.yaml --fold 0
     torchrun --nproc_per_node 2 train_stage2.py --data_dir data --config configs/stage2/base.yaml --fold all
 
-Reads  train_<folds>_folds.csv, <model_dir>/<encoder>/fold-<k>/features/ (with --tokens.cross_fitted of all folds)
+Reads  train_<folds>_folds.csv, train_stage1_<folds>_folds.csv, localizer_errors.csv, and
+       <model_dir>/<encoder>/fold-<k>/features/ (with --tokens.cross_fitted of all folds)
 Writes <model_dir>/<encoder>/fold-<k>/stage2/  last.pth (the one to use), best.pth, resume.pth, history.csv, history.png
 """
 
@@ -13,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aneurysm.config import only, run_script
-from aneurysm.data.tables import chosen_folds, read_folds
+from aneurysm.data.tables import chosen_folds, read_folds, read_spots, read_unplaced
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import Stage2Config
 from aneurysm.stage2.run import train_fold
+from aneurysm.stage2.slice_marks import SliceMarks
 from aneurysm.training.distributed import join_world, leave_world
 
 
@@ -41,9 +43,10 @@ class TrainStage2Config(Stage2Config):
 def main(config: TrainStage2Config) -> None:
     world = join_world(config.device)
     model_paths = ModelPaths.only_one(config.model_dir, config.encoder)
-    series, stage2 = read_folds(config.data_dir, config.folds), only(Stage2Config, config)
+    series, spots, unplaced = (read(config.data_dir, config.folds) for read in (read_folds, read_spots, read_unplaced))
+    stage2, marks = only(Stage2Config, config), SliceMarks.of(series, spots, unplaced)
     for fold in chosen_folds(config.fold, config.folds):
-        train_fold(series, model_paths, stage2, fold, world, config.resume)
+        train_fold(series, marks, model_paths, stage2, fold, world, config.resume)
         if world.is_main:
             print(f"{model_paths.stage2(fold) / 'last.pth'}")
     leave_world()

@@ -24,6 +24,7 @@ from aneurysm.stage1.extract_run import extract
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage2.config import NetConfig, Stage2Config
 from aneurysm.stage2.run import train_fold
+from aneurysm.stage2.slice_marks import SliceMarks
 from aneurysm.training.checkpoint import save_checkpoint
 from aneurysm.training.distributed import World
 from aneurysm.training.fit import TrainingConfig
@@ -104,4 +105,4 @@ def train_pairs(data_dir: Path, model_dir: Path, series: pd.DataFrame) -> None:
         save_checkpoint(paths.stage1(fold), model, about, {}, 1)
         for uid, features in extract(cache, cached, Encoder(model, STAGE1, CPU), EVERY_MM, 16, 0):
             write_features(paths.features(fold) / f"{uid}.safetensors", features, "test")
-        train_fold(series, paths, STAGE2, fold, World(0, 1, CPU), resume=False)
+        train_fold(series, SliceMarks({}, frozenset()), paths, STAGE2, fold, World(0, 1, CPU), resume=False)

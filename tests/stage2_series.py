@@ -7,6 +7,7 @@ features, own noise), and sees the series that it was trained on too well: surer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from aneurysm.data.features import SeriesFeatures, write_features
-from aneurysm.labels import LABELS, MIRROR, MODALITIES
+from aneurysm.data.tables import SPOT_COLUMNS
+from aneurysm.labels import LABELS, LOCATIONS, MIRROR, MODALITIES
 from aneurysm.paths import ModelPaths
 
 # Depth below the vertex in mm, and place in the image (x for a left-sided artery, y), of the 13 locations.
@@ -50,6 +52,10 @@ class Person:
     vessel_mm: np.ndarray  # (13,) depth of each location in this head
     mimic_mm: np.ndarray
     nuisance: np.ndarray = field(repr=False)  # (slices, 24)
+
+    @property
+    def position_mm(self) -> np.ndarray:
+        return (self.depth_mm[0] - self.depth_mm - 90).astype(np.float32)
 
     @property
     def labels(self) -> np.ndarray:
@@ -90,9 +96,8 @@ class Encoder:
         views = [self._view(person, seen, rng, mirrored) for mirrored in (False, True)]
         arrays = {name: np.stack([view[name] for view in views]).astype(np.float16) for name in views[0]}
         n_slices = len(person.depth_mm)
-        position_mm = (person.depth_mm[0] - person.depth_mm - 90).astype(np.float32)
         index = np.arange(n_slices, dtype=np.int32)
-        return SeriesFeatures(index, position_mm, person.depth_mm, views=("original", "mirror"), **arrays)
+        return SeriesFeatures(index, person.position_mm, person.depth_mm, views=("original", "mirror"), **arrays)
 
     def _view(self, person: Person, seen: bool, rng: np.random.Generator, mirrored: bool) -> dict[str, np.ndarray]:
         look, order = self.look, list(MIRROR[:13]) if mirrored else list(range(13))
@@ -114,6 +119,17 @@ class Encoder:
         peak_y = Y + rng.normal(0, 0.1, (n_slices, 13)) * (1 - sure)
         return {"features": features, "logits": np.column_stack([logits, present]), "heat": heat,
                 "peak_x": peak_x, "peak_y": peak_y}  # fmt: skip
+
+
+def spots_of(people: Sequence[Person], table: pd.DataFrame) -> pd.DataFrame:
+    """One row an aneurysm, as create_folds.py writes them."""
+    rows = []
+    for row, person in zip(table.itertuples(), people, strict=True):
+        for i in np.flatnonzero(person.aneurysms):
+            index = int(np.abs(person.depth_mm - person.vessel_mm[i]).argmin())
+            rows.append([row.SeriesInstanceUID, row.fold, "positive", index, person.position_mm[index],
+                         512 * X[i], 512 * Y[i], LOCATIONS[i], person.modality, person.plane])  # fmt: skip
+    return pd.DataFrame(rows, columns=SPOT_COLUMNS)
 
 
 def bump(depth_mm: np.ndarray, centre_mm: np.ndarray) -> np.ndarray:
@@ -152,6 +168,8 @@ def make_series(
     )
     (root / "data").mkdir(parents=True, exist_ok=True)
     table.to_csv(root / "data" / f"train_{folds}_folds.csv", index=False)
+    spots_of(people, table).to_csv(root / "data" / f"train_stage1_{folds}_folds.csv", index=False)
+    pd.DataFrame(columns=["SeriesInstanceUID"]).to_csv(root / "data" / "localizer_errors.csv", index=False)
     for number, name in enumerate(encoders):
         for fold in range(folds):
             encoder = Encoder(fold + 100 * number, look, n_features)

@@ -136,7 +136,7 @@ def test_the_14_probabilities_stand_in_the_order_of_the_labels(root, pairs):
     answer = torch.linspace(-3, 3, 14)
     still = {name: torch.zeros_like(tensor) if name in ("answer.1.weight", "plain.weight") else tensor
              for name, tensor in pairs[0].stage2.weights.items()}  # fmt: skip
-    stage2 = replace(pairs[0].stage2, weights=still | {"answer.1.bias": answer})
+    stage2 = replace(pairs[0].stage2, weights=still | {"prior": answer})
     pair = replace(pairs[0], stage2=stage2)
     expected = 1 / (1 + np.exp(-answer.double().numpy()))
     alone = Predictor([pair], CPU, tta=False).predict_series(folder(root, "axial")).probabilities

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from aneurysm.data.marks import NONE, Localizers, localizers_by_series
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.stage1.dataset import label_windows
-from aneurysm.stage1.targets import NONE, Localizers, heat_target, localizers_by_series
+from aneurysm.stage1.targets import heat_target
 from tests.stage1_cache import make_spots, spot
 
 BASILAR, ACOM = LOCATIONS.index("Basilar Tip"), LOCATIONS.index("Anterior Communicating Artery")

@@ -9,7 +9,7 @@ import torch
 
 from aneurysm.stage2.attention import distance_bias
 from aneurysm.stage2.config import LossConfig, NetConfig
-from aneurysm.stage2.losses import Stage2Loss
+from aneurysm.stage2.losses import Stage2Loss, label_weights, slice_loss
 from aneurysm.stage2.model import Stage2Net
 from aneurysm.stage2.plain import PlainMaximum
 from aneurysm.stage2.pooling import GeM, masked_max, masked_mean
@@ -25,7 +25,8 @@ def net(config: NetConfig = NET, inputs: tuple[str, ...] = INPUTS) -> Stage2Net:
     """Any weights but zero, no dropout."""
     torch.manual_seed(0)
     model = Stage2Net(config, inputs, N_FEATURES)
-    for parameter in model.answer.parameters():
+    added = [*(model.answer or torch.nn.Identity()).parameters(), *(model.judge or torch.nn.Identity()).parameters()]
+    for parameter in added:
         torch.nn.init.normal_(parameter, 0, 0.3)
     return model.eval()
 
@@ -62,16 +63,18 @@ def answers(model: Stage2Net, items: list[dict[str, torch.Tensor]]) -> torch.Ten
     return torch.cat([model(one(item)) for item in items])
 
 
-@pytest.mark.parametrize("pooling", ["gem", "mean", "max", "cls"])
+@pytest.mark.parametrize("pooling", [("gem",), ("mean",), ("max",), ("cls",), ()])
 def test_padding_changes_no_answer(pooling):
-    model = net(replace(NET, pooling=(pooling,)))
+    model = net(replace(NET, pooling=pooling))
     items = [series(n, seed) for seed, n in enumerate((5, 23, 14))]
     batch = pad_batch(items)
     for name, tensor in batch.items():  # whatever stands where no slice is
         if tensor.ndim > 1 and name != "mask":
             tensor[~batch["mask"]] = 50.0
     with torch.no_grad():
-        together = model(batch)
+        together, of_slices = model(batch, with_slices=True)
+        of_first = model(one(items[0]), with_slices=True)[1]
+    assert (of_slices[0, :5] - of_first[0]).abs().max() < 1e-5
     alone = answers(model, items)
     assert (together - alone).abs().max() < 1e-5 and alone.std(dim=0).min() > 0.01
 
@@ -176,8 +179,49 @@ def test_the_loss_by_hand():
     labels = torch.zeros(1, 14)
     labels[0, 3] = labels[0, 13] = 1
     loss = Stage2Loss(LossConfig(present_share=0.5, pos_weight_cap=3.0), prevalence)
-    found = loss(lambda batch: torch.zeros(1, 14), {"labels": labels})
+    found = loss(lambda batch, with_slices: (torch.zeros(1, 14), None), {"labels": labels})
     each = math.log(2)
     assert found.item() == pytest.approx(0.5 * 3 * each + 0.5 * (3 * each + 12 * each) / 13)
     plain = Stage2Loss(LossConfig(present_share=1 / 14, pos_weight_cap=1.0), prevalence)
-    assert plain(lambda batch: torch.zeros(1, 14), {"labels": labels}).item() == pytest.approx(each)
+    found = plain(lambda batch, with_slices: (torch.zeros(1, 14), None), {"labels": labels})
+    assert found.item() == pytest.approx(each)
+
+
+def test_the_loss_of_slices_by_hand():
+    """Three slices: one shows label 3, one nothing, of one nothing is known; then a fourth that is not there."""
+    labels = torch.zeros(1, 4, 14)
+    labels[0, 0, 3] = labels[0, 0, 13] = 1
+    labels[0, 2] = torch.nan
+    logits = torch.zeros(1, 4, 14)
+    logits[0, 0, 13], logits[0, 2:] = 2.0, 30.0
+    batch = {"slice_labels": labels, "mask": torch.tensor([[True, True, True, False]]), "labels": torch.zeros(1, 14)}
+    each = math.log(2)
+    first, second = 0.5 * math.log(1 + math.exp(-2)) + 0.5 * each, each
+    of_slices = slice_loss(logits, batch, label_weights(0.5))
+    assert of_slices.tolist() == pytest.approx([(first + second) / 2])
+    loss = Stage2Loss(LossConfig(slice_weight=7.0), torch.full((14,), 0.1))
+    found = loss(lambda batch, with_slices: (torch.zeros(1, 14), logits), batch)
+    assert found.item() == pytest.approx(each + 7 * of_slices.item())
+    batch["slice_labels"][:] = torch.nan
+    assert slice_loss(logits, batch, label_weights(0.5)).tolist() == [0.0]
+
+
+def test_slices_are_judged_again_before_their_maximum_is_taken():
+    """What the transformer adds to each slice moves the answer, even where nothing is pooled."""
+    items = [series(15, seed) for seed in range(8)]
+    torch.manual_seed(0)
+    model = Stage2Net(replace(NET, pooling=()), INPUTS, N_FEATURES).eval()
+    model.start_from([one(item) for item in items], torch.full((14,), 0.2))
+    with torch.no_grad():
+        first = model(one(items[0]), with_slices=True)
+        assert first[1].mean(dim=(0, 1)).mean().item() == pytest.approx(-5, abs=1)  # few slices show any
+        model.judge.add.bias[4] = 3.0
+        second = model(one(items[0]), with_slices=True)
+    moved = second[1] - first[1]
+    assert torch.allclose(moved[..., 4], torch.full((1, 15), 3.0)) and moved.abs().sum() == pytest.approx(45, abs=1e-3)
+    assert second[0][0, 4] > first[0][0, 4] + 0.1
+
+
+def test_nothing_pooled_and_no_plain_maximum_is_no_answer():
+    with pytest.raises(ValueError, match=r"net.pooling: expected any of gem, mean, max, cls"):
+        net(replace(NET, pooling=(), plain=False))

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from aneurysm.data.features import SeriesFeatures, read_features, write_features
+from aneurysm.data.tables import read_spots, read_unplaced
 from aneurysm.labels import LABELS, MIRROR
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import JitterConfig, NetConfig, Stage2Config, TokensConfig
@@ -20,6 +21,7 @@ from aneurysm.stage2.judge import Judged, ensemble_text, judge_folds, ranks_in_f
 from aneurysm.stage2.model import Stage2Net
 from aneurysm.stage2.predict import load_stage2, plain_maximum, predict_series
 from aneurysm.stage2.run import HeldOut, train_fold
+from aneurysm.stage2.slice_marks import SliceMarks
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.distributed import World
 from aneurysm.training.fit import TrainingConfig
@@ -78,8 +80,12 @@ def trained(made) -> Path:
                "--encoder", "one", "--config", root / "preset.yaml", "--device", "cpu")  # fmt: skip
     assert "fold 0: 17 series of" in said and "1 series without features left out" in said
     for fold in range(2):
-        train_fold(series, ModelPaths(root / "model", "two"), TINY, fold, ALONE, resume=False)
+        train_fold(series, marks_of(root, series), ModelPaths(root / "model", "two"), TINY, fold, ALONE, resume=False)
     return root
+
+
+def marks_of(root: Path, series: pd.DataFrame) -> SliceMarks:
+    return SliceMarks.of(series, read_spots(root / "data", 2), read_unplaced(root / "data", 2))
 
 
 def evaluate(root: Path, **settings) -> None:
@@ -100,7 +106,7 @@ def test_one_slice_that_tells_the_label_is_found(tmp_path):
     config = replace(TINY, net=replace(SMALL, width=32, input_dropout=0.0, dropout=0.1), jitter=still,
                      tokens=TokensConfig(inputs=("features",)),
                      training=replace(TINY.training, epochs=25, batch_size=20, lr=5e-3, evaluate_every=25))  # fmt: skip
-    train_fold(series, paths, config, 0, ALONE, resume=False)
+    train_fold(series, SliceMarks({}, frozenset()), paths, config, 0, ALONE, resume=False)
     assert load_checkpoint(paths.stage2(0) / "last.pth")["scores"]["auc_present"] > 0.95
 
 
@@ -121,7 +127,7 @@ def test_the_held_out_fold_changes_nothing_that_is_learned(made, tmp_path):
                 replace(told, logits=-told.logits) if held_out and name == "flipped" else told,
                 "",
             )
-        train_fold(table, paths, TINY, 0, ALONE, resume=False)
+        train_fold(table, marks_of(root, series), paths, TINY, 0, ALONE, resume=False)
         kept.append(load_checkpoint(paths.stage2(0) / "last.pth"))
     first, second = kept
     assert all(torch.equal(first["weights"][name], second["weights"][name]) for name in first["weights"])
@@ -134,7 +140,8 @@ def test_a_run_that_is_resumed_ends_with_the_weights_of_an_undisturbed_one(made,
         (tmp_path / name / "fold-1").mkdir(parents=True)
         (tmp_path / name / "fold-1" / "features").symlink_to(ModelPaths(root / "model", "one").features(1))
     whole, resumed = (ModelPaths(tmp_path, name) for name in ("whole", "resumed"))
-    train_fold(series, whole, TINY, 1, ALONE, resume=False)
+    marks = marks_of(root, series)
+    train_fold(series, marks, whole, TINY, 1, ALONE, resume=False)
 
     class Killed(Exception):
         pass
@@ -142,9 +149,9 @@ def test_a_run_that_is_resumed_ends_with_the_weights_of_an_undisturbed_one(made,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("aneurysm.training.fit.Tracker.report", _killing(2, Killed))
         with pytest.raises(Killed):
-            train_fold(series, resumed, TINY, 1, ALONE, resume=False)
+            train_fold(series, marks, resumed, TINY, 1, ALONE, resume=False)
     assert load_checkpoint(resumed.stage2(1) / "resume.pth")["run"]["epoch"] == 1
-    train_fold(series, resumed, TINY, 1, ALONE, resume=True)
+    train_fold(series, marks, resumed, TINY, 1, ALONE, resume=True)
     expected, found = (load_checkpoint(paths.stage2(1) / "last.pth")["weights"] for paths in (whole, resumed))
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 

@@ -8,15 +8,18 @@ import pytest
 import torch
 
 from aneurysm.data.features import SeriesFeatures, n_sampled_slices, write_features
+from aneurysm.data.marks import Localizers
 from aneurysm.labels import LABELS, MIRROR
 from aneurysm.paths import ModelPaths
-from aneurysm.stage2.config import JitterConfig, Stage2Config, TokensConfig
+from aneurysm.stage2.config import JitterConfig, LossConfig, Stage2Config, TokensConfig
 from aneurysm.stage2.dataset import TrainingSeries, TrainingTable
 from aneurysm.stage2.jitter import drawn_slices, jittered
+from aneurysm.stage2.slice_marks import SliceMarks
 from aneurysm.stage2.tokens import check_tokens, series_tokens, thinned
 
 STILL = JitterConfig(mirror_p=0, thin_to_mm=0, drop_p=0, stretch=0, shift_mm=0,
                      feature_noise=0, logit_noise=0, unknown_p=0)  # fmt: skip
+UNMARKED = SliceMarks({}, frozenset())
 NUMBERS = TokensConfig(inputs=("logits", "heat", "peaks"))
 PARTS = {"features": 6, "logits": 14, "heat": 13, "peak_x": 13, "peak_y": 13}
 
@@ -50,8 +53,8 @@ def made(tmp_path) -> tuple[pd.DataFrame, ModelPaths]:
     return series, paths
 
 
-def training_set(made, config: Stage2Config, fold: int = 1) -> TrainingSeries:
-    return TrainingSeries(TrainingTable.without_fold(*made, fold, config.tokens), config)
+def training_set(made, config: Stage2Config, fold: int = 1, marks: SliceMarks = UNMARKED) -> TrainingSeries:
+    return TrainingSeries(TrainingTable.without_fold(*made, fold, config.tokens), config, marks)
 
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -163,6 +166,26 @@ def test_the_mirrored_view_comes_with_mirrored_labels(made):
         original, other = plain[(0, i)], mirrored[(0, i)]
         assert (other["logits"] == original["logits"] + 0.5).all()
         assert other["labels"].tolist() == [original["labels"][MIRROR[k]].item() for k in range(14)]
+
+
+def test_slices_near_a_localizer_show_it_those_far_from_all_show_none_and_nothing_is_said_of_the_others(made):
+    """Eight slices from 0 to 14 mm; localizers at 1 mm (left infraclinoid) and 3.9 mm (basilar tip) of s0."""
+    carotid, tip = "Infraclinoid Internal Carotid Artery", LABELS.index("Basilar Tip")
+    left, right = (LABELS.index(f"{side} {carotid}") for side in ("Left", "Right"))
+    here = Localizers(np.array([1.0, 3.9]), np.zeros((2, 2)), np.array([left, tip]))
+    marks = SliceMarks({"s0": here}, frozenset({"s2"}))
+    loss = LossConfig(slice_mm=2.0, clear_mm=6.0)
+    for mirror_p, side in ((0.0, left), (1.0, right)):
+        config = Stage2Config(tokens=NUMBERS, jitter=replace(STILL, mirror_p=mirror_p), loss=loss)
+        training = training_set(made, config, marks=marks)
+        found = {uid: training[(0, i)]["slice_labels"] for i, uid in enumerate(training.uids)}
+        expected = torch.zeros(8, 14)
+        expected[:2, side] = expected[1:3, tip] = expected[:3, 13] = 1  # at 0 and 2 mm, at 2 and 4 mm
+        expected[3:5] = torch.nan  # 6 and 8 mm are 2.1 and 4.1 mm from the second
+        assert torch.equal(torch.nan_to_num(found["s0"], 9.0), torch.nan_to_num(expected, 9.0))
+        assert found["s2"].isnan().all() and (found["s3"] == 0).all()
+    thin = replace(config, tokens=replace(NUMBERS, max_slices=3))  # the first, the fifth and the last
+    assert training_set(made, thin, marks=marks)[(0, 0)]["slice_labels"][:, 13].nan_to_num(9.0).tolist() == [1, 9, 0]
 
 
 def test_a_series_without_mirrored_view_is_seen_as_it_is(made):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from aneurysm.data.marks import localizers_by_series
 from aneurysm.data.tables import read_answers, read_folds, read_spots
 from aneurysm.labels import LABELS, PRESENT
 from aneurysm.metrics import score_table
@@ -16,7 +17,6 @@ from aneurysm.paths import ModelPaths
 from aneurysm.stage1.dataset import label_windows
 from aneurysm.stage1.judge import trained_folds
 from aneurysm.stage1.predict import load_stage1
-from aneurysm.stage1.targets import localizers_by_series
 from aneurysm.stage2.judge import folds_with_stage2, judge_folds
 from aneurysm.training.distributed import World
 

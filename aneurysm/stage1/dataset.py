@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from aneurysm.data.cache import Cache
 from aneurysm.data.geometry import left_right_in_columns
+from aneurysm.data.marks import NONE, Localizers, localizers_by_series
 from aneurysm.labels import LOCATIONS
 from aneurysm.stage1.augment import augment, make_pipeline
 from aneurysm.stage1.config import InputConfig, Stage1Config
@@ -19,7 +20,7 @@ from aneurysm.stage1.cut_out import cut_out
 from aneurysm.stage1.losses import UNKNOWN
 from aneurysm.stage1.mirror import mirror
 from aneurysm.stage1.sample import Sample
-from aneurysm.stage1.targets import NONE, Localizers, heat_target, localizers_by_series
+from aneurysm.stage1.targets import heat_target
 from aneurysm.stage1.windows import Box, crop_box, read_window
 
 SAMPLE_STREAM = 1  # keeps the random numbers of the samples apart from those of their order

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from aneurysm.data.cache import Cache
+from aneurysm.data.marks import localizers_by_series
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.stage1.config import InputConfig, Stage1Config
@@ -19,7 +20,6 @@ from aneurysm.stage1.dataset import PlainWindows, TrainingWindows, label_windows
 from aneurysm.stage1.losses import Stage1Loss
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import Answers, Tta, predict_windows
-from aneurysm.stage1.targets import localizers_by_series
 from aneurysm.stage1.whole_series import peaks_in_cache
 from aneurysm.training.distributed import World
 from aneurysm.training.fit import fit

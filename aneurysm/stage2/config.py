@@ -37,7 +37,8 @@ class NetConfig:
     heads: int = 16
     """attention heads, each with a reach of its own in millimetres"""
     pooling: tuple[Pooling, ...] = ("gem", "mean", "max", "cls")
-    """how the tokens become one: any of gem, mean, max, cls, put side by side"""
+    """how the tokens become one: any of gem, mean, max, cls, put side by side; with none, what is said of the slices
+    is all that the answer about a series is made from, which a few hundred series suffice for"""
     dropout: float = 0.2
     """of what each layer adds, and before the answer"""
     input_dropout: float = 0.2
@@ -76,6 +77,12 @@ class LossConfig:
     """share of Aneurysm Present in the loss, the other labels alike; 0.5 is that of the competition's score"""
     pos_weight_cap: float = 1.0
     """positives of a label count as much as its negatives, but at most this many times; 1 counts all series alike"""
+    slice_weight: float = 5.0
+    """weight, beside the loss of the series, of telling the slices with an aneurysm from the others; 0 leaves it out"""
+    slice_mm: float = 3.0
+    """a slice this near to a localizer shows it"""
+    clear_mm: float = 12.0
+    """a slice farther than this from every localizer shows none; those in between are not asked about"""
 
 
 @dataclass(frozen=True)

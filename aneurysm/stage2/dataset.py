@@ -18,7 +18,8 @@ from aneurysm.labels import LABELS, MIRROR
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import Stage2Config, TokensConfig
 from aneurysm.stage2.jitter import jittered
-from aneurysm.stage2.tokens import series_tokens
+from aneurysm.stage2.slice_marks import SliceMarks
+from aneurysm.stage2.tokens import series_tokens, thinned
 
 SAMPLE_STREAM = 1  # keeps the random numbers of the samples apart from those of their order
 
@@ -83,9 +84,10 @@ class TrainingTable:
 class TrainingSeries(Dataset):
     """Each series once an epoch; items are asked for by (epoch, sample) and depend on these and the seed alone."""
 
-    def __init__(self, table: TrainingTable, config: Stage2Config):
-        self.config = config
+    def __init__(self, table: TrainingTable, config: Stage2Config, marks: SliceMarks):
+        self.config, self.marks = config, marks
         series = table.series
+        self.uids = series.SeriesInstanceUID.tolist()
         self.rows = list(zip(series.path, series.series_type, series.plane, strict=True))
         self.labels = series[list(LABELS)].to_numpy(np.float32)
 
@@ -101,7 +103,15 @@ class TrainingSeries(Dataset):
         if view == "mirror":
             labels = labels[list(MIRROR)]
         tokens = series_tokens(features, view, modality, plane, self.config.tokens)
+        if self.config.loss.slice_weight:
+            tokens["slice_labels"] = self._slice_labels(self.uids[number], features, view)
         return jittered(tokens, self.config.jitter, rng) | {"labels": torch.tensor(labels)}
+
+    def _slice_labels(self, uid: str, features: SeriesFeatures, view: str) -> Tensor:
+        """(slices, 14) of the slices that series_tokens takes."""
+        kept = thinned(len(features.slice), self.config.tokens.max_slices)
+        labels = self.marks.labels(uid, features.position_mm[kept], self.config.loss)
+        return torch.from_numpy(labels[:, list(MIRROR)] if view == "mirror" else labels)
 
     def as_it_is(self, number: int) -> dict[str, Tensor]:
         """One series as a batch of one, unchanged, in the first view that its file holds; no features, no labels."""

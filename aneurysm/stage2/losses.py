@@ -16,14 +16,29 @@ class Stage2Loss:
     def __init__(self, config: LossConfig, prevalence: Tensor):
         """`prevalence` (14,) in (0, 1): the share of positives among the training series."""
         self.label_weight = label_weights(config.present_share)
+        self.slice_weight = config.slice_weight
         self.pos_weight = ((1 - prevalence) / prevalence).clamp(1.0, max(1.0, config.pos_weight_cap))
 
     def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         labels = batch["labels"]
         pos_weight, label_weight = (w.to(labels.device) for w in (self.pos_weight, self.label_weight))
-        logits = model({name: tensor for name, tensor in batch.items() if name != "labels"}).float()
-        each = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none", pos_weight=pos_weight)
-        return (each * label_weight).sum(dim=1).mean()
+        inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "slice_labels")}
+        logits, of_slices = model(inputs, with_slices=True)
+        each = functional.binary_cross_entropy_with_logits(
+            logits.float(), labels, reduction="none", pos_weight=pos_weight
+        )
+        total = (each * label_weight).sum(dim=1)
+        if self.slice_weight and of_slices is not None:
+            total = total + self.slice_weight * slice_loss(of_slices.float(), batch, label_weight)
+        return total.mean()
+
+
+def slice_loss(logits: Tensor, batch: dict[str, Tensor], label_weight: Tensor) -> Tensor:
+    """(batch,) mean over the slices of a series whose labels are known; 0 where none is. logits (batch, slices, 14)"""
+    labels = batch["slice_labels"]
+    known = labels.isfinite().all(dim=-1) & batch["mask"]
+    each = functional.binary_cross_entropy_with_logits(logits, torch.nan_to_num(labels), reduction="none")
+    return ((each * label_weight).sum(dim=-1) * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
 
 
 def label_weights(present_share: float) -> Tensor:

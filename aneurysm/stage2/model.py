@@ -18,6 +18,7 @@ from aneurysm.stage2.tokens import PLANES
 N_NUMBERS = {"logits": 14, "heat": 13, "peaks": 26}
 WAVELENGTHS_MM = (20.0, 800.0)  # of the position embedding: from a vessel's surroundings to more than a head
 N_WAVELENGTHS = 12
+SLICE_PRIOR = -5.0  # logit of a label on a slice, before anything is known: one in a hundred and fifty
 FLOAT16_MAX = 65504.0  # what features are stored in; beyond it they are infinite
 
 
@@ -32,14 +33,20 @@ class Stage2Net(nn.Module):
         self.class_token = nn.Parameter(torch.randn(config.width) * 0.02)
         self.layers = nn.ModuleList(Layer(config.width, config.heads, config.dropout) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
-        self.pool = Pool(config.pooling)
-        answer = nn.Linear(config.width * len(config.pooling), len(LABELS))
-        nn.init.zeros_(answer.weight)
-        nn.init.zeros_(answer.bias)
-        self.answer = nn.Sequential(nn.Dropout(config.dropout), answer)
+        self.prior = nn.Parameter(torch.zeros(len(LABELS)))
+        self.pool = self.answer = None
+        if config.pooling:
+            answer = nn.Linear(config.width * len(config.pooling), len(LABELS), bias=False)
+            nn.init.zeros_(answer.weight)
+            self.pool, self.answer = Pool(config.pooling), nn.Sequential(nn.Dropout(config.dropout), answer)
         self.plain = PlainMaximum(inputs) if config.plain and {"logits", "heat"} & set(inputs) else None
+        if self.answer is None and self.plain is None:
+            raise ValueError("net.pooling: expected any of gem, mean, max, cls where there is no plain maximum")
+        self.judge = SliceJudge(config.width) if "logits" in inputs else None
 
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+    def forward(self, batch: dict[str, Tensor], with_slices: bool = False) -> Tensor | tuple[Tensor, Tensor | None]:
+        """(batch, 14); with it, also the logits of the slices, (batch, slices, 14), or None where stage 1's are not
+        among the inputs."""
         mask = batch["mask"]
         x, about = self.embed(batch)
         x = torch.cat([(self.class_token + about)[:, None], x], dim=1)
@@ -48,8 +55,13 @@ class Stage2Net(nn.Module):
             x = layer(x, bias)
         x = self.norm(x).float()
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 would make ties, which cost AUC
-            answer = self.answer(self.pool(x[:, 0], x[:, 1:], mask))
-            return answer if self.plain is None else answer + self.plain(batch)
+            answer = self.prior.expand(len(x), -1)
+            if self.answer is not None:
+                answer = answer + self.answer(self.pool(x[:, 0], x[:, 1:], mask))
+            of_slices = None if self.judge is None else self.judge(x[:, 1:], batch["logits"])
+            if self.plain is not None:
+                answer = answer + self.plain(batch if of_slices is None else batch | {"logits": of_slices})
+            return (answer, of_slices) if with_slices else answer
 
     @torch.no_grad()
     def start_from(self, series: Iterable[dict[str, Tensor]], prevalence: Tensor) -> None:
@@ -59,9 +71,37 @@ class Stage2Net(nn.Module):
         """
         series = list(series)
         self.embed.scale_to(series)
+        if self.judge is not None:
+            self.judge.scale_to(series)
+            series = [one | {"logits": self.judge.alone(one["logits"])} for one in series]
         if self.plain is not None:
             self.plain.scale_to(series)
-        self.answer[-1].bias.copy_(prevalence.logit())
+        self.prior.copy_(prevalence.logit())
+
+
+class SliceJudge(nn.Module):
+    """Judges each slice again, in view of the others: stage 1's logits, scaled, and what the transformer adds."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(len(LABELS)))
+        self.add = nn.Linear(width, len(LABELS))
+        nn.init.zeros_(self.add.weight)
+        nn.init.zeros_(self.add.bias)
+        self.register_buffer("level", torch.zeros(len(LABELS)))
+
+    def forward(self, x: Tensor, logits: Tensor) -> Tensor:
+        """(batch, slices, 14) from x (batch, slices, width)"""
+        return self.alone(logits) + self.add(x)
+
+    def alone(self, logits: Tensor) -> Tensor:
+        """What the transformer adds to."""
+        return self.weight * (logits - self.level)
+
+    def scale_to(self, series: Sequence[dict[str, Tensor]]) -> None:
+        """Few slices show an aneurysm: at first as few as that, and not what stage 1, taught on more, would say."""
+        mean = torch.cat([one["logits"][0] for one in series]).mean(dim=0)
+        self.level.copy_(mean - SLICE_PRIOR)
 
 
 class TokenEmbedding(nn.Module):

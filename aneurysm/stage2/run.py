@@ -23,6 +23,7 @@ from aneurysm.stage2.dataset import TrainingSeries, TrainingTable
 from aneurysm.stage2.losses import Stage2Loss
 from aneurysm.stage2.model import Stage2Net
 from aneurysm.stage2.predict import plain_maximum, predict_series
+from aneurysm.stage2.slice_marks import SliceMarks
 from aneurysm.stage2.tokens import check_tokens, pad_batch
 from aneurysm.training.distributed import World
 from aneurysm.training.fit import fit
@@ -88,6 +89,7 @@ class HeldOut:
 
 def train_fold(
     series: pd.DataFrame,
+    marks: SliceMarks,
     model_paths: ModelPaths,
     config: Stage2Config,
     fold: int,
@@ -102,7 +104,7 @@ def train_fold(
     check_tokens(config.tokens)
     torch.manual_seed(config.training.seed)
     table = TrainingTable.without_fold(series, model_paths, fold, config.tokens)
-    train_set, held_out = TrainingSeries(table, config), HeldOut.of_fold(series, model_paths, fold)
+    train_set, held_out = TrainingSeries(table, config, marks), HeldOut.of_fold(series, model_paths, fold)
     n_features = read_features(table.series.path[0]).features.shape[-1]
     prevalence = torch.from_numpy(table.prevalence)
     model = Stage2Net(config.net, config.tokens.inputs, n_features)

@@ -10,6 +10,8 @@ A batch, or one series without the first axis, is a dict of tensors:
     mask      (batch, slices) bool, False where there is no slice
     modality  (batch,) int64 index in MODALITIES + 1; 0 is unknown
     plane     (batch,) int64 index in PLANES + 1; 0 is unknown
+
+and, in training, labels (batch, 14) and slice_labels (batch, slices, 14) float32, NaN where a slice's are not known.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from aneurysm.labels import MODALITIES
 from aneurysm.stage2.config import TokensConfig
 
 PLANES = tuple(CANONICAL)
-PER_SLICE = ("depth_mm", "features", "logits", "heat", "peaks", "mask")
+PER_SLICE = ("depth_mm", "features", "logits", "heat", "peaks", "mask", "slice_labels")
 LOGIT_LIMIT = 20.0  # of logits and heat; what lies beyond is no more certain
 
 
