@@ -43,6 +43,7 @@ test: install
 
 bench: install
 	$(RUN) benchmarks/preprocess.py --workers $(WORKERS)
+	$(RUN) benchmarks/end_to_end.py --workers 1
 
 clean:
 	rm -rf $(DEMO) .pytest_cache .ruff_cache
