@@ -23,7 +23,7 @@ FOUND, MARKED = "tab:orange", "tab:green"
 def roc_figure(steps: Sequence[Step], out: Path) -> None:
     """Draws the PNG `out`: ROC curves of Aneurysm Present."""
     plt = _pyplot()
-    figure, axis = plt.subplots(figsize=(5, 5))
+    figure, axis = plt.subplots(figsize=(5, 6))
     axis.plot([0, 1], [0, 1], color="gray", lw=0.8, ls=":")
     for step in steps:
         truth, said = step.truth[:, -1], step.predicted[:, -1]
@@ -33,7 +33,7 @@ def roc_figure(steps: Sequence[Step], out: Path) -> None:
         xlim=(0, 1), ylim=(0, 1), aspect="equal", title=f"{PRESENT}, held-out cases",
         xlabel="1 - specificity", ylabel="sensitivity",
     )  # fmt: skip
-    axis.legend(loc="lower right", fontsize=8, title="AUC", title_fontsize=8)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize=8, title="AUC", title_fontsize=8)
     _save(figure, out)
 
 
