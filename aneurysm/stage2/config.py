@@ -77,8 +77,9 @@ class LossConfig:
     """share of Aneurysm Present in the loss, the other labels alike; 0.5 is that of the competition's score"""
     pos_weight_cap: float = 1.0
     """positives of a label count as much as its negatives, but at most this many times; 1 counts all series alike"""
-    slice_weight: float = 5.0
-    """weight, beside the loss of the series, of telling the slices with an aneurysm from the others; 0 leaves it out"""
+    slice_weight: float = 1.0
+    """weight, beside the loss of the series, of telling the slices with an aneurysm from the others; 0, or net.plain
+    false, leaves it out"""
     slice_mm: float = 3.0
     """a slice this near to a localizer shows it"""
     clear_mm: float = 12.0

@@ -82,7 +82,10 @@ class TrainingTable:
 
 
 class TrainingSeries(Dataset):
-    """Each series once an epoch; items are asked for by (epoch, sample) and depend on these and the seed alone."""
+    """Each series once an epoch; items are asked for by (epoch, sample) and depend on these and the seed alone.
+
+    An item is a series of tokens.py with labels (14,) and, where the loss asks for them, slice_labels (slices, 14).
+    """
 
     def __init__(self, table: TrainingTable, config: Stage2Config, marks: SliceMarks):
         self.config, self.marks = config, marks

@@ -42,11 +42,11 @@ class Stage2Net(nn.Module):
         self.plain = PlainMaximum(inputs) if config.plain and {"logits", "heat"} & set(inputs) else None
         if self.answer is None and self.plain is None:
             raise ValueError("net.pooling: expected any of gem, mean, max, cls where there is no plain maximum")
-        self.judge = SliceJudge(config.width) if "logits" in inputs else None
+        self.judge = SliceJudge(config.width) if self.plain is not None and "logits" in inputs else None
 
     def forward(self, batch: dict[str, Tensor], with_slices: bool = False) -> Tensor | tuple[Tensor, Tensor | None]:
-        """(batch, 14); with it, also the logits of the slices, (batch, slices, 14), or None where stage 1's are not
-        among the inputs."""
+        """(batch, 14); with it, also the logits of the slices, (batch, slices, 14), or None where there is no plain
+        maximum of them, or stage 1's are not among the inputs."""
         mask = batch["mask"]
         x, about = self.embed(batch)
         x = torch.cat([(self.class_token + about)[:, None], x], dim=1)
