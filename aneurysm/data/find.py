@@ -53,14 +53,14 @@ def find_series(paths: Sequence[Path], unpack_to: Path) -> Iterator[SeriesFiles]
         for file, name in _files_of(path, unpack_to / str(number)):
             place = places.setdefault(name, _Place(name))
             if isinstance(file, str):
-                place.refused.append(file)
+                place.refused += [file] if file else []
             else:
                 _look_at(file, place)
     yield from _series_in(places.values())
 
 
 def _files_of(path: Path, unpacked: Path) -> Iterator[tuple[Path | str, Path]]:
-    """(file, folder as a person names it); in place of a file the reason why there is none."""
+    """(file, folder as a person names it); in place of a file why there is none, or "" for an empty folder."""
     if path.is_file() and zipfile.is_zipfile(path):
         reason = _unpack(path, unpacked)
         if reason:
@@ -76,7 +76,7 @@ def _files_of(path: Path, unpacked: Path) -> Iterator[tuple[Path | str, Path]]:
         yield f"{path}: no such folder or file", path
         return
     for folder in _empty_folders(root):
-        yield f"{name / folder.relative_to(root)}: no file", name / folder.relative_to(root)
+        yield "", name / folder.relative_to(root)
     for file in files_below(root):
         if not any(part.startswith(".") or part == "__MACOSX" for part in file.relative_to(root).parts):
             yield file, name / file.relative_to(root).parent
