@@ -133,6 +133,20 @@ def test_what_cannot_be_written_is_a_clear_error(tmp_path, monkeypatch, write):
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
+@pytest.mark.parametrize("write", [write_sr, write_seg])
+def test_files_without_a_series_uid_are_of_the_series_that_their_folder_names(tmp_path, write):
+    finding = ("Basilar Tip", 0.5, 3, 10.0, 11.0)
+    write(predict(stack(tmp_path / "1.2.99", SeriesInstanceUID=None), finding), tmp_path / "out.dcm", SHA)
+    dataset = pydicom.dcmread(tmp_path / "out.dcm")
+    if write is write_sr:
+        (study,) = dataset.CurrentRequestedProcedureEvidenceSequence
+        assert study.ReferencedSeriesSequence[0].SeriesInstanceUID == "1.2.99"
+    else:
+        assert dataset.ReferencedSeriesSequence[0].SeriesInstanceUID == "1.2.99"
+    with pytest.raises(ValueError, match="SeriesInstanceUID, found .* and None"):
+        write(predict(stack(tmp_path / "no uid", SeriesInstanceUID=None), finding), tmp_path / "out.dcm", SHA)
+
+
 @needs_shared
 @pytest.mark.parametrize(("name", "image"), [("ct_tilt_gap", 14), ("enhanced_mr", 48)])
 def test_real_files_have_reports_and_segmentations(tmp_path, name, image):

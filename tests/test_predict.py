@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 import torch
 
@@ -121,6 +122,26 @@ def test_what_a_time_budget_left_out_is_told_and_asked_again(root, tmp_path):
     assert "were not asked about the mirror image" in (tmp_path / "1.2.31.html").read_text()
     predict(root, "1.2.31", out=tmp_path, resume=True)
     assert records(tmp_path)["1.2.31"]["left_out"] == []
+
+
+def test_dicom_objects_are_written_beside_the_pages(root, tmp_path, monkeypatch):
+    predict(root, "1.2.31", "nothing", out=tmp_path, dicom_sr=True, dicom_seg=True, min_probability=0.0)
+    report, marks = (pydicom.dcmread(tmp_path / f"1.2.31_{kind}.dcm") for kind in ("sr", "seg"))
+    assert report.Modality == "SR" and marks.Modality == "SEG"
+    findings = records(tmp_path)["1.2.31"]["findings"]
+    assert len(marks.SegmentSequence) == len(findings) > 0
+    assert marks.SegmentSequence[0].SegmentLabel == f"1 {findings[0]['location']}"
+    assert not list(tmp_path.glob("nothing_*.dcm"))
+    monkeypatch.setattr("aneurysm.report.folder.write_sr", raising)
+    predict(root, "1.2.31", out=tmp_path / "again", dicom_sr=True)
+    assert records(tmp_path / "again")["1.2.31"]["warnings"] == ["1.2.31_sr.dcm could not be written: no UID"]
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    with pytest.raises(ValueError, match=r"pip install -e \.\[dicom\]"):
+        predict(root, "1.2.31", out=tmp_path, dicom_seg=True)
+
+
+def raising(*_) -> None:
+    raise ValueError("no UID")
 
 
 def test_the_script_itself(root, tmp_path):

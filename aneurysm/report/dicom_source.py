@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.uid import generate_uid
+from pydicom.uid import UID, generate_uid
 from pydicom.valuerep import DA, TM
 
 from aneurysm.data.frames import Frame, read_frames
@@ -93,7 +93,7 @@ def read_source(series: SampledSeries) -> Source:
             )
         several = max(header.number("NumberOfFrames", 1), frames[sop_uid], frame + 1) > 1
         images.append(SourceImage(sop_class, sop_uid, frame + 1 if several else None))
-    common, frame_of_reference = _common(series.files[0])
+    common, frame_of_reference = _common(series.files[0], series.uid)
     # Of images that all lie at one position, the first is where it says, and the last is not.
     last = read_frames(headers[series.files[-1]])[series.mapping.images[-1][1]]
     stated = frame_of_reference if _is_stated(last, series.geometry) else None
@@ -105,17 +105,18 @@ def made_up_frame_of_reference(series_uid: str) -> str:
     return generate_uid(entropy_srcs=[series_uid, "FrameOfReferenceUID"])
 
 
-def _common(path: Path) -> tuple[pydicom.Dataset, str]:
+def _common(path: Path, series_uid: str) -> tuple[pydicom.Dataset, str]:
     """Source.common by one image's header, and its FrameOfReferenceUID ("" where there is none).
 
     Attributes that must be there but may be empty (type 2) are empty where the file lacks them or holds what they
-    cannot be.
+    cannot be. A file without a SeriesInstanceUID, as the competition has them, is of the series `series_uid`.
     """
     header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*_CHECKS, *_UIDS])
     common = pydicom.Dataset()
     for name, check in _CHECKS.items():
         setattr(common, name, _checked(header, name, check))
     study, series, frame_of_reference = (_checked(header, name, str) for name in _UIDS)
+    series = series or (series_uid if UID(series_uid).is_valid else "")
     if not study or not series:
         raise ValueError(
             f"{path}: expected StudyInstanceUID and SeriesInstanceUID, found {study or None} and {series or None}"
