@@ -68,7 +68,8 @@ def make_pictures() -> list[Picture]:
     y, x = np.mgrid[:512, :512]
     first = Picture(
         slice=4, position_mm=0.0, probability=0.9, location="Basilar Tip", image=(x // 2).astype(np.uint8),
-        heat=cone(300, 150, 0.8, 40), x=300.0, y=150.0, sop_uid=LONG_UID + "1", frame=0, file=f"{LONG_UID}1.dcm",
+        heat=cone(300, 150, 0.8, 40), x=300.0, y=150.0, pixel_mm=0.5, sop_uid=LONG_UID + "1", frame=0,
+        file=f"{LONG_UID}1.dcm", column=201.25, row=99.0,
     )  # fmt: skip
     second = replace(first, slice=16, position_mm=30.0, probability=0.5, image=(y // 2).astype(np.uint8))
     third = replace(first, slice=0, position_mm=-10.0, probability=0.1, heat=cone(300, 150, 0.04, 40))

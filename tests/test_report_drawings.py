@@ -106,11 +106,18 @@ def test_a_picture_has_its_peak_marked_and_stands_above_its_facts(tmp_path):
     assert lines == [outline(make_pictures()[0].heat)] * 4  # two layers on two images
     facts = dict(zip(*([" ".join(e.text.split()) for e in first.all(tag)] for tag in ("dt", "dd")), strict=True))
     assert facts["Slice"] == "4, at 0.00 mm" and facts["Location"] == "Basilar Tip"
-    assert facts["Peak in this picture"] == "x 300.00, y 150.00" and facts[f"{PRESENT} in this slice"] == "0.90"
-    assert facts["Nearest image"] == f"{make_pictures()[0].file}, frame 0"
+    assert facts["Peak in the original image"] == "column 201.25, row 99.00"
+    assert facts[f"{PRESENT} in this slice"] == "0.90"
+    assert facts["Original image"] == f"{make_pictures()[0].file}, frame 0"
     assert facts["SOP Instance UID"] == make_pictures()[0].sop_uid
     assert all(" at " in image.attributes["alt"] for image in page.all("img"))
     assert not [path for path in page.all("article")[2].all("path") if path.has("class", "line")]  # too faint
+
+
+def test_scale_bars_are_as_long_as_they_say(tmp_path):
+    page = page_of(tmp_path, make_record(), make_pictures()[:1])  # 512 and 128 pixels of 0.5 mm: 256 and 64 mm wide
+    bars = [(bar.text, bar.attributes["style"]) for bar in page.all(class_="scale")]
+    assert bars == [("50 mm", f"width: {50 / 256:.2%}"), ("10 mm", f"width: {10 / 64:.2%}")]
 
 
 def test_without_heatmaps_there_is_the_slice_and_nothing_over_it(tmp_path):
