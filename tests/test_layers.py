@@ -14,7 +14,8 @@ LAYERS = [
     {"scores"},
     {"training"},
     {"stage1", "stage2", "volume3d"},
-    {"report", "inference"},
+    {"inference"},
+    {"report"},
     {"scripts"},
 ]
 ONLY_ABOVE_DATA = {"torch", "torchvision", "timm", "albumentations"}

@@ -19,7 +19,7 @@ TISSUE_HU, TISSUE_MR = -250.0, 0.12  # from here on it is tissue; for MR between
 MARGIN = 0.04  # added around the head, as a share of its size
 
 
-def find_head(series: Series, ct_window: Window, head_mm: float) -> Window:
+def find_head(series: Series, ct_window: Window, head_mm: float, threads: int = 1) -> Window:
     """Sets the series' `crop` to the head and, for CT, corrects Hounsfield units that the pixels prove wrong.
 
     Keeps the top `head_mm` of the head (0: all slices). Returns the window that maps values to [0, 1]: `ct_window`,
@@ -31,7 +31,7 @@ def find_head(series: Series, ct_window: Window, head_mm: float) -> Window:
     steps = max(1, round(GRID_MM / row_mm)), max(1, round(GRID_MM / col_mm))
     grid_mm = steps[0] * row_mm, steps[1] * col_mm
     slope, intercept = series.scale
-    looked_at = [image[:: steps[0], :: steps[1]] for image in series.images(indices, keep=True)]
+    looked_at = [image[:: steps[0], :: steps[1]] for image in series.images(indices, threads, keep=True)]
     values = np.stack(looked_at).astype(np.float32) * np.float32(slope) + np.float32(intercept)
     series.correct_hounsfield(values)
     values += np.float32(series.shift_hu)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
+from aneurysm.data.find import SeriesFiles
 from aneurysm.data.frames import Frame, read_frames
 from aneurysm.data.geometry import Geometry
 from aneurysm.data.header import read_header
@@ -161,15 +162,15 @@ class Series:
         return np.broadcast_to(np.array(darkest, dtype), self.geometry.shape[1:])  # takes no memory
 
 
-def read_series(folder: str | Path, select: Iterable[int] | None = None, threads: int = 1) -> Series:
-    """The series in a folder (nested folders included) or in one multi-frame file.
+def read_series(place: str | Path | SeriesFiles, select: Iterable[int] | None = None, threads: int = 1) -> Series:
+    """The series in a folder (nested folders included), in one multi-frame file, or of the files found before.
 
     Headers are read first, then the pixels of the canonical slices in `select` (all by default; none for an empty
     one) and of no others, by so many `threads`. For CT the pixels read decide whether the header's rescale is right.
 
     Raises ValueError naming the folder, what was expected and what was found, where nothing in it is a readable image.
     """
-    series = _read_headers(Path(folder))
+    series = _read_headers(place if isinstance(place, SeriesFiles) else _files_at(Path(place)))
     indices = list(range(series.n_slices) if select is None else select)
     if indices:
         slope, intercept = series.scale
@@ -183,8 +184,16 @@ def read_series(folder: str | Path, select: Iterable[int] | None = None, threads
     return series
 
 
-def _read_headers(path: Path) -> Series:
-    frames, warnings = _find_frames(path)
+def _files_at(path: Path) -> SeriesFiles:
+    if not path.exists():
+        raise ValueError(f"{path}: no such folder or file")
+    if path.is_file():
+        return SeriesFiles(path.stem, path, (path,))
+    return SeriesFiles(path.name, path, tuple(files_below(path)))
+
+
+def _read_headers(found: SeriesFiles) -> Series:
+    frames, warnings = _find_frames(found)
     stack = stack_frames(frames, warnings)
     first = _whole_header(stack.frames[0].storage.path)
     modality = str(first.get("Modality") or "")
@@ -192,8 +201,8 @@ def _read_headers(path: Path) -> Series:
         warnings.append(f"expected modality CT or MR, found {modality or 'none'}: values are taken as they are")
     shape, spacing = stack.geometry.canonical_shape, stack.geometry.canonical_spacing
     return Series(
-        uid=stack.frames[0].series_uid or path.stem,
-        folder=path,
+        uid=stack.frames[0].series_uid or found.uid,
+        folder=found.folder,
         modality=modality,
         type=series_type(first),
         patient_id=str(first.get("PatientID") or ""),
@@ -205,22 +214,20 @@ def _read_headers(path: Path) -> Series:
     )
 
 
-def _find_frames(path: Path) -> tuple[list[Frame], list[str]]:
-    """All frames below a folder, and a warning for each kind of file that is left out.
+def _find_frames(found: SeriesFiles) -> tuple[list[Frame], list[str]]:
+    """All frames of the files, and a warning for each kind of file that is left out.
 
     Raises ValueError where there is no frame.
     """
-    if not path.exists():
-        raise ValueError(f"{path}: no such folder or file")
-    frames, refused = [], []
-    for file in [path] if path.is_file() else files_below(path):
+    frames, refused = [], list(found.left_out)
+    for file in found.files:
         try:
             frames += read_frames(read_header(file))
         except (ValueError, OSError) as error:
             refused.append(str(error))
     if not frames:
-        found = f"{len(refused)} files, the first: {refused[0]}" if refused else "no file"
-        raise ValueError(f"{path}: expected DICOM images, found {found}")
+        what = f"{len(refused)} files, the first: {refused[0]}" if refused else "no file"
+        raise ValueError(f"{found.folder}: expected DICOM images, found {what}")
     shown = "; ".join(refused[:5]) + ("; ..." if len(refused) > 5 else "")
     return frames, [f"{len(refused)} files left out: {shown}"] if refused else []
 

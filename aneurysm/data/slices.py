@@ -23,12 +23,12 @@ class CacheSettings:
     window_high_hu: float = 600.0
 
 
-def find_slices(series: Series, settings: CacheSettings) -> Window:
+def find_slices(series: Series, settings: CacheSettings, threads: int = 1) -> Window:
     """Sets the crop of a series whose headers are read to its head; returns the window that maps values to [0, 1].
 
-    Decodes a few slices. Raises ValueError naming the folder where none can be.
+    Decodes a few slices, by so many `threads`. Raises ValueError naming the folder where none can be.
     """
-    return find_head(series, Window(settings.window_low_hu, settings.window_high_hu), settings.head_mm)
+    return find_head(series, Window(settings.window_low_hu, settings.window_high_hu), settings.head_mm, threads)
 
 
 def cached_positions_mm(series: Series) -> np.ndarray:

@@ -62,6 +62,12 @@ def read_bundle(folder: Path) -> list[Pair]:
     ]
 
 
+def bundle_checksum(folder: Path) -> str:
+    """SHA-256 of a bundle's card, which holds those of all other files; ValueError where there is none."""
+    _read_card(folder / CARD)
+    return _sha256(folder / CARD)
+
+
 def _pack(folder: Path, name: str, trained: Trained) -> dict[str, Any]:
     weights = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in trained.weights.items()}
     save_file(weights, folder / name)

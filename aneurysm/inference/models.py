@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from aneurysm.data.features import SeriesFeatures
 from aneurysm.data.slices import CacheSettings
 from aneurysm.inference.sampled import SampledSeries
 from aneurysm.paths import ModelPaths
-from aneurysm.stage1.extract import PARTS, Encoder, series_features
+from aneurysm.stage1.extract import PARTS, Encoder, Rows, series_features
 from aneurysm.stage1.predict import read_stage1, stage1_from
 from aneurysm.stage2.predict import predict_series, read_stage2, stage2_from
 
@@ -57,19 +60,27 @@ class Model:
 
     settings    of the cache that it was trained on
     every_mm    distance of the slices that stage 2 was trained on
+    views       in which it is asked, in their order
+    encoders    stage 1 on each device, by view
     prevalence  (14,) share of positives among its training series: its answer where there is nothing to see
     notes       sentences on what had to be assumed
     """
 
-    def __init__(self, pair: Pair, device: torch.device, tta: bool):
-        """`tta` allows for the mirrored view, where stage 2 asks for it. Raises ValueError naming the file."""
+    def __init__(self, pair: Pair, devices: Sequence[torch.device], tta: bool):
+        """`tta` allows for the mirrored view, where stage 2 asks for it; several `devices` share the windows of each
+        series. Raises ValueError naming the file."""
         self.name, self.notes = pair.encoder, []
         stage1, self.config1 = _build(stage1_from, pair.stage1)
         stage2, config2 = _build(stage2_from, pair.stage2)
         self.settings, self.every_mm, views = self._training(pair)
         tta = tta and config2.tokens.tta
-        self.encoder = Encoder(stage1.to(device), self.config1, device, views if tta else views[:1])
-        self.stage2, self.config2 = stage2.to(device), replace(config2, tokens=replace(config2.tokens, tta=tta))
+        self.views = views if tta else views[:1]
+        copies = [stage1.to(devices[0]), *(deepcopy(stage1).to(device) for device in devices[1:])]
+        self.encoders = [
+            {view: Encoder(copy, self.config1, device, [view]) for view in self.views}
+            for copy, device in zip(copies, devices, strict=True)
+        ]
+        self.stage2, self.config2 = stage2.to(devices[0]), replace(config2, tokens=replace(config2.tokens, tta=tta))
         self.prevalence = np.array(pair.stage2.about["prevalence"])
 
     def _training(self, pair: Pair) -> tuple[CacheSettings, float, tuple[str, ...]]:
@@ -85,12 +96,23 @@ class Model:
             )
         return from_saved(CacheSettings, saved or {}), sampling["every_mm"], tuple(sampling["views"])
 
-    def look(self, images: Tensor, series: SampledSeries, rows: np.ndarray, batch_size: int) -> SeriesFeatures:
-        """What stage 1 says about each window; `images` and `rows` as in Shown, the images on the model's device."""
-        batches = torch.from_numpy(rows).to(images.device).split(batch_size)
-        said = [self.encoder(images[batch], [series.geometry.plane] * len(batch)) for batch in batches]
-        together = {name: np.concatenate([part[name] for part in said]) for name in PARTS}
-        return series_features(together, series.index, series.position_mm, self.encoder.views, self.every_mm)
+    def look(self, view: str, images: Sequence[Tensor], rows: np.ndarray, plane: str, batch_size: int) -> Rows:
+        """What stage 1 says about each window in one of `views`; `images` and `rows` as in Shown, the images on each
+        of the devices, which share the windows."""
+        shares = [share for share in np.array_split(rows, len(images)) if len(share)]
+        asked = zip(self.encoders, images, shares, strict=False)
+        tasks = [partial(_look, encoders[view], own, share, plane, batch_size) for encoders, own, share in asked]
+        if len(tasks) == 1:
+            said = [tasks[0]()]
+        else:
+            with ThreadPoolExecutor(len(tasks)) as pool:
+                said = list(pool.map(lambda task: task(), tasks))
+        return {name: np.concatenate([part[name] for part in said]) for name in PARTS}
+
+    def features(self, said: dict[str, Rows], series: SampledSeries) -> SeriesFeatures:
+        """What has been said of a series' windows in each view, as stage 2 wants it."""
+        together = {name: np.concatenate([rows[name] for rows in said.values()], axis=1) for name in PARTS}
+        return series_features(together, series.index, series.position_mm, tuple(said), self.every_mm)
 
     def conclude(self, features: SeriesFeatures, modality: str | None, plane: str) -> np.ndarray:
         """(14,) probabilities by stage 2."""
@@ -104,6 +126,12 @@ def only_one(models: Sequence[Model], name: str) -> Any:
         said = "; ".join(f"{model.name}: {value}" for value, model in found.items())
         raise ValueError(f"{name}: expected models trained alike, found {said or 'no models'}")
     return next(iter(found))
+
+
+def _look(encoder: Encoder, images: Tensor, rows: np.ndarray, plane: str, batch_size: int) -> Rows:
+    batches = torch.from_numpy(rows).to(images.device).split(batch_size)
+    said = [encoder(images[batch], [plane] * len(batch)) for batch in batches]
+    return {name: np.concatenate([part[name] for part in said]) for name in PARTS}
 
 
 def _build(build, trained: Trained) -> tuple:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from pathlib import Path
 from time import perf_counter
 
@@ -21,9 +22,11 @@ import numpy as np
 import torch
 
 from aneurysm.data.ahead import run_ahead
-from aneurysm.data.features import SeriesFeatures
+from aneurysm.data.find import SeriesFiles
+from aneurysm.inference.ask import Asker
 from aneurysm.inference.models import Model, Pair, only_one
 from aneurysm.inference.peaks import Curves, Peak, curves, find_peaks
+from aneurysm.inference.pictures import Picture, take_pictures
 from aneurysm.inference.sampled import Request, SampledSeries, Unreadable, died, read_sampled
 from aneurysm.stage2.predict import plain_maximum
 
@@ -40,103 +43,149 @@ class Answer:
 class Prediction:
     """What is said of one series.
 
+    folder         where it lies, as it was named
     probabilities  (14,) in [0, 1] in the order of LABELS: the mean over encoders
     by_encoder     what each encoder says, by name
+    uid            SeriesInstanceUID; the folder's name where nothing could be read
+    series         its geometry, and the files of its images; None where it could not be read
     curves, peaks  along the series, and where; None and empty where there is nothing to see
+    pictures       of the most suspicious slices, as many as the predictor was told
     seconds        by step: headers, decode, encode, sequence
+    left_out       sentences on what the time budget left out
     failure        why the training prevalences stand for an answer; empty where the models have answered
     """
 
     folder: Path
     probabilities: np.ndarray
     by_encoder: dict[str, Answer]
+    uid: str = ""
+    series: SampledSeries | None = None
     curves: Curves | None = None
     peaks: tuple[Peak, ...] = ()
+    pictures: tuple[Picture, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     failure: str = ""
 
 
 class Predictor:
     """Models of several folds and encoders that are asked about series, and averaged.
 
-    `notes` are sentences on what had to be assumed about them. Raises ValueError where models cannot be asked
-    together, or a file is not what it should be.
+    `prevalence` (14,) is its answer where there is nothing to see; `notes` are sentences on what had to be assumed
+    about the models. Raises ValueError where models cannot be asked together, or a file is not what it should be.
     """
 
-    def __init__(self, pairs: Sequence[Pair], device: torch.device, tta: bool = True, batch_size: int = 32):
-        """`tta` also asks about the mirrored head, where stage 2 was configured to; `batch_size` windows at a time."""
-        self.device, self.batch_size = device, batch_size
-        self.models = [Model(pair, device, tta) for pair in pairs]
-        self.notes = [note for model in self.models for note in model.notes]
-        inputs = tuple(dict.fromkeys(model.config1.input for model in self.models))
-        self.request = Request(only_one(self.models, "settings"), only_one(self.models, "every_mm"), inputs)
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        devices: torch.device | Sequence[torch.device],
+        tta: bool = True,
+        batch_size: int = 32,
+        threads: int = 1,
+        n_pictures: int = 0,
+    ):
+        """`tta` also asks about the mirrored head, where stage 2 was configured to; `batch_size` windows at a time.
 
-    def predict_series(self, folder: Path, modality: str | None = None) -> Prediction:
+        Several `devices` share the windows of each series; so many `threads` decode its images.
+        """
+        self.devices = [devices] if isinstance(devices, torch.device) else list(devices)
+        self.models = [Model(pair, self.devices, tta) for pair in pairs]
+        self.notes = [note for model in self.models for note in model.notes]
+        settings, every_mm = only_one(self.models, "settings"), only_one(self.models, "every_mm")
+        self.asker, self.n_pictures = Asker(self.models, self.devices, batch_size), n_pictures
+        self.request = Request(settings, every_mm, self.asker.inputs, threads, keep_slices=n_pictures > 0)
+        self._prevalences = self._by_encoder({n: Answer(*[m.prevalence] * 2) for n, m in enumerate(self.models)})
+        self.prevalence = _mean(self._prevalences)
+
+    def warm_up(self) -> None:
+        """Loads what the first call loads, and measures each model's pace, which time budgets go by."""
+        self.asker.warm_up()
+
+    def predict_series(
+        self, place: Path | SeriesFiles, modality: str | None = None, budget_s: float = inf
+    ) -> Prediction:
         """The answer about the series in one folder. `modality` where it is known from elsewhere; else by the header.
 
-        Never raises: a series that cannot be read is answered with the training prevalences and a warning.
+        Where `budget_s` seconds are too few, mirrored views are left out first, then models, then slices. Never raises:
+        a series that cannot be read is answered with the training prevalences and a warning.
         """
-        return self._answer(folder, read_sampled(folder, self.request), modality)
+        deadline = perf_counter() + budget_s
+        return self._answer(place, read_sampled(place, self.request), modality, deadline)
 
     def predict_all(
-        self, folders: Sequence[Path], workers: int, modality: Mapping[Path, str] | None = None
+        self,
+        places: Sequence[Path | SeriesFiles],
+        workers: int,
+        modality: Mapping[Path, str] | None = None,
+        budget_s: float = inf,
     ) -> Iterator[Prediction]:
-        """The answer about each folder, in order; `workers` processes decode ahead of the encoder."""
+        """The answer about each, in order. `workers` processes decode ahead of the models, which have `budget_s` each."""
         read = partial(read_sampled, request=self.request)
-        for folder, series in zip(folders, run_ahead(read, folders, workers, died), strict=True):
-            yield self._answer(folder, series, (modality or {}).get(folder))
+        for place, series in zip(places, run_ahead(read, places, workers, died), strict=True):
+            yield self._answer(place, series, (modality or {}).get(place), perf_counter() + budget_s)
 
-    def _answer(self, folder: Path, series: SampledSeries | Unreadable, modality: str | None) -> Prediction:
+    def _answer(
+        self, place: Path | SeriesFiles, series: SampledSeries | Unreadable, modality: str | None, deadline: float
+    ) -> Prediction:
         if isinstance(series, Unreadable):
-            return self._prevalence(folder, series.reason)
+            return self._prevalence(place, series.reason)
         try:
-            return self._ask(folder, series, modality)
+            return self._ask(_folder(place), series, modality, deadline)
         except Exception as error:  # the GPU's memory, say: this series has an answer, the next is tried again
-            return self._prevalence(folder, f"{type(error).__name__}: {error}", tuple(series.warnings))
+            return self._prevalence(place, f"{type(error).__name__}: {error}", tuple(series.warnings))
 
-    def _ask(self, folder: Path, series: SampledSeries, modality: str | None) -> Prediction:
-        """All models; here a time budget will one day leave some of them out."""
+    def _ask(self, folder: Path, series: SampledSeries, modality: str | None, deadline: float) -> Prediction:
         start = perf_counter()
-        features = self._look(series)
+        said = self.asker.ask(series, deadline)
         encoded = perf_counter()
-        modality, plane = modality or series.type, series.geometry.plane
-        answers = [
-            Answer(model.conclude(own, modality, plane), plain_maximum(own, tta=True))
-            for model, own in zip(self.models, features, strict=True)
-        ]
+        series, modality, plane = said.series, modality or series.type, series.geometry.plane
+        answers = {
+            number: Answer(self.models[number].conclude(own, modality, plane), plain_maximum(own, tta=True))
+            for number, own in said.features.items()
+        }
         by_encoder = self._by_encoder(answers)
-        probabilities = np.mean([answer.stage2 for answer in by_encoder.values()], axis=0)
+        probabilities = _mean(by_encoder)
         if not np.isfinite(probabilities).all():
             raise ValueError(f"expected probabilities, found {probabilities.tolist()}")
+        features = list(said.features.values())
+        along = curves(features, series)
+        asked = [self.models[number] for number in said.features]
         seconds = {"headers": series.headers_s, "decode": series.decode_s, "encode": encoded - start,
                    "sequence": perf_counter() - encoded}  # fmt: skip
         return Prediction(
-            folder, probabilities, by_encoder, curves(features, series), find_peaks(features, series), seconds,
-            tuple(series.warnings),
-        )  # fmt: skip
+            folder=folder,
+            probabilities=probabilities,
+            by_encoder=by_encoder,
+            uid=series.uid,
+            series=series.without_images(),
+            curves=along,
+            peaks=find_peaks(features, series),
+            pictures=take_pictures(asked, series, self.asker.inputs, along, self.n_pictures),
+            seconds=seconds,
+            warnings=tuple(series.warnings),
+            left_out=said.left_out,
+        )
 
-    def _look(self, series: SampledSeries) -> list[SeriesFeatures]:
-        """What each model's stage 1 says; the slices of each input go to the device once."""
-        features = {}
-        for config, shown in zip(self.request.inputs, series.shown, strict=True):
-            images = torch.from_numpy(shown.images).to(self.device)
-            for number, model in enumerate(self.models):
-                if model.config1.input == config:
-                    features[number] = model.look(images, series, shown.rows, self.batch_size)
-        return [features[number] for number in range(len(self.models))]
-
-    def _by_encoder(self, answers: Sequence[Answer]) -> dict[str, Answer]:
+    def _by_encoder(self, answers: Mapping[int, Answer]) -> dict[str, Answer]:
+        """The mean over each encoder's folds, of answers by the number of the model."""
         found: dict[str, list[Answer]] = {}
-        for model, answer in zip(self.models, answers, strict=True):
-            found.setdefault(model.name, []).append(answer)
+        for number, answer in answers.items():
+            found.setdefault(self.models[number].name, []).append(answer)
         return {
             name: Answer(np.mean([a.stage2 for a in own], axis=0), np.mean([a.plain for a in own], axis=0))
             for name, own in found.items()
         }
 
-    def _prevalence(self, folder: Path, reason: str, warnings: tuple[str, ...] = ()) -> Prediction:
-        by_encoder = self._by_encoder([Answer(model.prevalence, model.prevalence) for model in self.models])
-        probabilities = np.mean([answer.stage2 for answer in by_encoder.values()], axis=0)
+    def _prevalence(self, place: Path | SeriesFiles, reason: str, warnings: tuple[str, ...] = ()) -> Prediction:
+        uid = place.uid if isinstance(place, SeriesFiles) else place.name
         warnings += (f"the training prevalences stand for an answer: {reason}",)
-        return Prediction(folder, probabilities, by_encoder, warnings=warnings, failure=reason)
+        return Prediction(_folder(place), self.prevalence, self._prevalences, uid, warnings=warnings, failure=reason)
+
+
+def _mean(by_encoder: Mapping[str, Answer]) -> np.ndarray:
+    return np.mean([answer.stage2 for answer in by_encoder.values()], axis=0)
+
+
+def _folder(place: Path | SeriesFiles) -> Path:
+    return place.folder if isinstance(place, SeriesFiles) else place

@@ -5,15 +5,17 @@ Every step is the function that the cache and its windows are made with.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
 import cv2
 import numpy as np
 
+from aneurysm.data.find import SeriesFiles
 from aneurysm.data.geometry import Geometry
-from aneurysm.data.mapping import Mapping
+from aneurysm.data.intensity import Window
+from aneurysm.data.mapping import SIZE, Mapping
 from aneurysm.data.series import Series, read_series
 from aneurysm.data.slices import CacheSettings, cached_positions_mm, cached_slices, find_slices
 from aneurysm.stage1.config import InputConfig
@@ -27,6 +29,8 @@ class Request:
     settings: CacheSettings
     every_mm: float  # distance of the windows along the series; 0 for every slice
     inputs: tuple[InputConfig, ...]  # what the encoders see, each kind once
+    threads: int = 1  # that decode within a series
+    keep_slices: bool = False  # whole, for pictures
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class SampledSeries:
     index        (windows,) slice in the cache that each window is centred on
     position_mm  (slices,) of all slices that the cache would hold, along the slice axis, increasing
     shown        one for each of Request.inputs
+    slices       (windows, 512, 512) uint8, each window's own cached slice; None where they were not to be kept
     files        the file of each source image, in the order of mapping.images
     """
 
@@ -56,12 +61,23 @@ class SampledSeries:
     index: np.ndarray
     position_mm: np.ndarray
     shown: tuple[Shown, ...]
+    slices: np.ndarray | None
     geometry: Geometry
     mapping: Mapping
     files: tuple[Path, ...]
     warnings: list[str]
     headers_s: float
     decode_s: float
+
+    def thinned(self, step: int) -> SampledSeries:
+        """Every step-th window alone."""
+        shown = tuple(replace(one, rows=one.rows[::step]) for one in self.shown)
+        slices = None if self.slices is None else self.slices[::step]
+        return replace(self, index=self.index[::step], shown=shown, slices=slices)
+
+    def without_images(self) -> SampledSeries:
+        """What can be kept of many series."""
+        return replace(self, shown=(), slices=None)
 
 
 @dataclass(frozen=True)
@@ -71,34 +87,36 @@ class Unreadable:
     reason: str
 
 
-def read_sampled(folder: Path, request: Request) -> SampledSeries | Unreadable:
-    """A series, from the folder of its DICOM files. Never raises: what goes wrong is Unreadable."""
+def read_sampled(place: Path | SeriesFiles, request: Request) -> SampledSeries | Unreadable:
+    """A series, from the folder of its DICOM files or from these. Never raises: what goes wrong is Unreadable."""
     cv2.setNumThreads(1)
     try:
-        return _read(folder, request)
+        return _read(place, request)
     except Exception as error:  # whatever one series brings, the others go on
         return Unreadable(f"{type(error).__name__}: {error}")
 
 
-def died(folder: Path) -> Unreadable:
+def died(place: Path | SeriesFiles) -> Unreadable:
     """In place of a series whose worker process was killed (out of memory, a crash in a decoder)."""
-    return Unreadable(f"{folder}: its worker process was killed twice")
+    return Unreadable(f"{getattr(place, 'folder', place)}: its worker process was killed twice")
 
 
-def _read(folder: Path, request: Request) -> SampledSeries:
+def _read(place: Path | SeriesFiles, request: Request) -> SampledSeries:
     start = perf_counter()
-    series = read_series(folder, select=())
+    series = read_series(place, select=())
     read = perf_counter()
-    window = find_slices(series, request.settings)
+    window = find_slices(series, request.settings, request.threads)
     position_mm = cached_positions_mm(series)
     index = sampled_slices(position_mm, request.every_mm)
     triples = [
         np.array([neighbours(position_mm, i, config.neighbour_mm) for i in index.tolist()]) for config in request.inputs
     ]
     needed = [np.unique(own) for own in triples]
-    images = _decode(series, window, request.inputs, needed)
+    images, slices = _decode(series, window, request, needed, index)
     if all(np.ptp(own) == 0 for own in images):
-        raise ValueError(f"{folder}: expected images of a head, found all of one value; {_first(series.warnings)}")
+        raise ValueError(
+            f"{series.folder}: expected images of a head, found all of one value; {_first(series.warnings)}"
+        )
     rows = [np.searchsorted(own, triple) for own, triple in zip(needed, triples, strict=True)]
     return SampledSeries(
         uid=series.uid,
@@ -106,6 +124,7 @@ def _read(folder: Path, request: Request) -> SampledSeries:
         index=index,
         position_mm=position_mm,
         shown=tuple(Shown(*own) for own in zip(images, rows, strict=True)),
+        slices=slices,
         geometry=series.geometry,
         mapping=series.mapping,
         files=tuple(frame.storage.path for frame in series.frames),
@@ -115,19 +134,27 @@ def _read(folder: Path, request: Request) -> SampledSeries:
     )
 
 
-def _decode(series: Series, window, inputs: tuple[InputConfig, ...], needed: list[np.ndarray]) -> list[np.ndarray]:
-    """For each input the parts of its needed slices (n, image_size, image_size); each slice is decoded once."""
-    boxes = [crop_box(config, series.geometry.plane) for config in inputs]
+def _decode(
+    series: Series, window: Window, request: Request, needed: list[np.ndarray], index: np.ndarray
+) -> tuple[list[np.ndarray], np.ndarray | None]:
+    """For each input the parts of its needed slices (n, image_size, image_size), and the slices of `index` whole
+    where they are to be kept; each slice is decoded once."""
+    boxes = [crop_box(config, series.geometry.plane) for config in request.inputs]
     images = [
-        np.empty((len(own), c.image_size, c.image_size), np.float32) for own, c in zip(needed, inputs, strict=True)
+        np.empty((len(own), c.image_size, c.image_size), np.float32)
+        for own, c in zip(needed, request.inputs, strict=True)
     ]
+    slices = np.empty((len(index), SIZE, SIZE), np.uint8) if request.keep_slices else None
     all_needed = np.unique(np.concatenate(needed)).tolist()
-    for number, whole in zip(all_needed, cached_slices(series, window, all_needed), strict=True):
+    decoded = cached_slices(series, window, all_needed, request.threads)
+    for number, whole in zip(all_needed, decoded, strict=True):
         for own, box, out in zip(needed, boxes, images, strict=True):
             row = np.searchsorted(own, number)
             if row < len(own) and own[row] == number:
                 out[row] = seen_part(whole, box)
-    return images
+        if slices is not None:
+            slices[index == number] = np.round(whole.astype(np.float32) * 255)
+    return images, slices
 
 
 def _first(warnings: list[str]) -> str:

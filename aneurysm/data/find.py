@@ -1,0 +1,134 @@
+"""Which series lie in the folders, files and archives that a person names: told apart by SeriesInstanceUID."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aneurysm.data.header import Header, read_header
+from aneurysm.paths import files_below
+
+IMAGE_SUFFIXES = (".dcm", ".dicom", ".ima")
+
+
+@dataclass(frozen=True)
+class SeriesFiles:
+    """The files of one series.
+
+    uid       SeriesInstanceUID; where it is missing, or nothing can be read, the name of the folder
+    folder    where they were found, as a person would name it (inside an archive: below the archive's name)
+    left_out  why other files there are not images, one sentence each
+    """
+
+    uid: str
+    folder: Path
+    files: tuple[Path, ...]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass
+class _Place:
+    """A folder on disk, under the name that it is shown by, and what was found in it."""
+
+    name: Path
+    files: list[tuple[Path, Header]] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    looks_like_images: bool = False  # something in it should be an image, by its name, and is none
+
+
+def find_series(paths: Sequence[Path], unpack_to: Path) -> Iterator[SeriesFiles]:
+    """Every series below `paths`: folders at any depth, single files, zip archives (unpacked below `unpack_to`).
+
+    A series that lies in several of them is one; a file that is named twice counts once. A folder without any image is
+    a series without files, and so are a missing path and a damaged archive: nothing that was asked for is lost. But a
+    folder above images need not hold one itself, if it does not look so (README.txt, say).
+    """
+    places: dict[Path, _Place] = {}
+    for number, path in enumerate(paths):
+        for file, name in _files_of(path, unpack_to / str(number)):
+            place = places.setdefault(name, _Place(name))
+            if isinstance(file, str):
+                place.refused.append(file)
+            else:
+                _look_at(file, place)
+    yield from _series_in(places.values())
+
+
+def _files_of(path: Path, unpacked: Path) -> Iterator[tuple[Path | str, Path]]:
+    """(file, folder as a person names it); in place of a file the reason why there is none."""
+    if path.is_file() and zipfile.is_zipfile(path):
+        reason = _unpack(path, unpacked)
+        if reason:
+            yield reason, path
+            return
+        root, name = unpacked, path
+    elif path.is_file():
+        yield path, path.parent
+        return
+    else:
+        root = name = path
+    if not root.is_dir():
+        yield f"{path}: no such folder or file", path
+        return
+    for folder in _empty_folders(root):
+        yield f"{name / folder.relative_to(root)}: no file", name / folder.relative_to(root)
+    for file in files_below(root):
+        if not any(part.startswith(".") or part == "__MACOSX" for part in file.relative_to(root).parts):
+            yield file, name / file.relative_to(root).parent
+
+
+def _empty_folders(root: Path) -> Iterable[Path]:
+    return [folder for folder in [root, *root.rglob("*")] if folder.is_dir() and not any(folder.iterdir())]
+
+
+def _unpack(archive: Path, to: Path) -> str:
+    """Unpacks a zip archive; the reason why it cannot be, or nothing."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            needed = sum(member.file_size for member in opened.infolist())
+            to.mkdir(parents=True)
+            free = shutil.disk_usage(to).free
+            if needed > free:
+                return f"{archive}: needs {needed / 1e9:.1f} GB when unpacked, {free / 1e9:.1f} GB are free in {to}"
+            opened.extractall(to)
+    except (zipfile.BadZipFile, RuntimeError, OSError, EOFError, NotImplementedError, ValueError) as error:
+        return f"{archive}: cannot be unpacked ({type(error).__name__}: {error})"  # RuntimeError: it wants a password
+    return ""
+
+
+def _look_at(file: Path, place: _Place) -> None:
+    try:
+        place.files.append((file, read_header(file)))
+    except (ValueError, OSError) as error:
+        place.refused.append(str(error))
+        place.looks_like_images |= file.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _series_in(places: Iterable[_Place]) -> Iterator[SeriesFiles]:
+    """One for each SeriesInstanceUID, in the order in which they were met, and for each place without an image."""
+    groups: dict[str, dict[Path, _Place]] = {}
+    names: set[str] = set()
+    for place in places:
+        for file, header in place.files:
+            uid = header.values.get("SeriesInstanceUID") or place.name.name
+            groups.setdefault(uid, {}).setdefault(file.resolve(), place)
+    for uid, files in groups.items():
+        own = {id(place): place for place in files.values()}.values()
+        left_out = tuple(reason for place in own for reason in place.refused)
+        names.add(uid)
+        yield SeriesFiles(uid, next(iter(own)).name, tuple(files), left_out)
+    above_images = {folder for place in places if place.files for folder in place.name.parents}
+    for place in places:
+        if not place.files and (place.looks_like_images or place.name not in above_images):
+            uid = _unused(place.name.resolve().name, names)
+            names.add(uid)
+            yield SeriesFiles(uid, place.name, (), tuple(place.refused))
+
+
+def _unused(name: str, names: set[str]) -> str:
+    """The name, numbered where it is taken: every series has a file of its own in a report."""
+    numbered = (name if i == 1 else f"{name}-{i}" for i in range(1, len(names) + 2))
+    return next(one for one in numbered if one not in names)

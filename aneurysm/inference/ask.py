@@ -1,0 +1,116 @@
+"""How much of the models' work fits into the time that there is: mirrored views go first, then folds, then slices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aneurysm.data.features import SeriesFeatures
+from aneurysm.inference.models import Model
+from aneurysm.inference.sampled import SampledSeries
+from aneurysm.stage1.extract import Rows
+
+FEWEST_WINDOWS = 8  # a series is not thinned below
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the models say about a series.
+
+    series    as far as it was asked about: fewer windows where time was short
+    features  by the number of the model, for those that were asked
+    left_out  sentences on what there was no time for
+    """
+
+    series: SampledSeries
+    features: dict[int, SeriesFeatures]
+    left_out: tuple[str, ...]
+
+
+class Asker:
+    """Asks several models about series, and learns what a window takes each of them.
+
+    Out of GPU memory, the batch is halved and tried again, and stays so.
+    """
+
+    def __init__(self, models: Sequence[Model], devices: Sequence[torch.device], batch_size: int):
+        self.models, self.devices, self.batch_size = models, devices, batch_size
+        self.inputs = tuple(dict.fromkeys(model.config1.input for model in models))
+        n_turns = max(len(model.views) for model in models)
+        self.questions = [
+            (number, model.views[turn])
+            for turn in range(n_turns)
+            for number, model in enumerate(models)
+            if turn < len(model.views)
+        ]
+        self._window_s: dict[int, float] = {}  # by the number of the model, once it has been asked
+
+    def warm_up(self) -> None:
+        """Asks each model about a few made-up windows: loads what the first call loads, and measures the pace."""
+        rows = np.zeros((min(self.batch_size, 8) * len(self.devices), 3), np.int64)
+        for number, model in enumerate(self.models):
+            size = model.config1.input.image_size
+            images = [torch.rand(1, size, size, device=device) for device in self.devices]
+            for _ in range(2):
+                self._window_s.pop(number, None)  # of what the second call takes alone
+                self._ask(number, model.views[0], images, rows, "axial")
+
+    def ask(self, series: SampledSeries, deadline: float = inf) -> Said:
+        """What can be asked until `deadline` (by perf_counter), all models once before the mirrored views.
+
+        The first question is always asked: of the first model, about fewer windows where all would take too long.
+        """
+        step = self._step(len(series.index), deadline - perf_counter())
+        asked = series.thinned(step)
+        images = [[torch.from_numpy(shown.images).to(device) for device in self.devices] for shown in asked.shown]
+        said: dict[int, dict[str, Rows]] = {}
+        skipped: list[tuple[int, str]] = []
+        for number, view in self.questions:
+            model = self.models[number]
+            expected_s = self._window_s.get(number, 0.0) * len(asked.index)
+            unasked = view != model.views[0] and number not in said
+            if said and (unasked or perf_counter() + expected_s > deadline):
+                skipped.append((number, view))
+                continue
+            kind = self.inputs.index(model.config1.input)
+            answer = self._ask(number, view, images[kind], asked.shown[kind].rows, asked.geometry.plane)
+            said.setdefault(number, {})[view] = answer
+        features = {number: self.models[number].features(own, asked) for number, own in sorted(said.items())}
+        thinned = (f"only {len(asked.index)} of {len(series.index)} slices were asked about",) if step > 1 else ()
+        return Said(asked, features, thinned + self._skipped_text(skipped))
+
+    def _step(self, n_windows: int, seconds: float) -> int:
+        """Of which windows every one is asked about, so that the first model is done in time."""
+        step = 1
+        while self._window_s.get(0, 0.0) * n_windows / step > seconds and n_windows // (2 * step) >= FEWEST_WINDOWS:
+            step *= 2
+        return step
+
+    def _ask(self, number: int, view: str, images: Sequence[Tensor], rows: np.ndarray, plane: str) -> Rows:
+        start = perf_counter()
+        answer = None
+        while answer is None:
+            try:
+                answer = self.models[number].look(view, images, rows, plane, self.batch_size)
+            except torch.OutOfMemoryError:
+                if self.batch_size == 1:
+                    raise
+                self.batch_size //= 2
+                torch.cuda.empty_cache()
+        latest = (perf_counter() - start) / len(rows)
+        self._window_s[number] = (latest + self._window_s.get(number, latest)) / 2
+        return answer
+
+    def _skipped_text(self, skipped: Sequence[tuple[int, str]]) -> tuple[str, ...]:
+        n_all = len(self.models)
+        n_models = sum(view == self.models[number].views[0] for number, view in skipped)
+        n_views = len(skipped) - n_models
+        said = [f"only {n_all - n_models} of {n_all} models were asked"] if n_models else []
+        said += [f"{n_views} of {n_all} models were not asked about the mirror image"] if n_views else []
+        return tuple(said)

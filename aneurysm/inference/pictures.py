@@ -1,0 +1,136 @@
+"""The most suspicious slices of a series, as pictures: the slice, and where on it the heatmaps see an aneurysm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from aneurysm.data.geometry import left_right_in_columns
+from aneurysm.data.mapping import SIZE
+from aneurysm.inference.models import Model
+from aneurysm.inference.peaks import Curves
+from aneurysm.inference.sampled import SampledSeries, Shown
+from aneurysm.labels import LABELS, LOCATIONS, PRESENT
+from aneurysm.stage1.config import InputConfig
+from aneurysm.stage1.extract import Encoder
+from aneurysm.stage1.mirror import mirror_images
+from aneurysm.stage1.windows import crop_box
+
+APART_MM = 6.0  # between two pictures: neighbours show the same
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One slice of the cache: a square, as long in mm as it is wide, axial and coronal as radiologists view them.
+
+    slice        index in the cache
+    position_mm  along the slice axis, in patient coordinates
+    probability  of Aneurysm Present at this slice by stage 1, the mean over models and views
+    location     the most probable one at this slice
+    image        (512, 512) uint8
+    heat         (512, 512) float32 in [0, 1]: of an aneurysm at each pixel; 0 where nobody looked; NaN without heatmaps
+    x, y         where it is highest, in pixels; NaN without heatmaps
+    sop_uid, frame, file    the nearest original image; the frame 0-based
+    """
+
+    slice: int
+    position_mm: float
+    probability: float
+    location: str
+    image: np.ndarray
+    heat: np.ndarray
+    x: float
+    y: float
+    sop_uid: str
+    frame: int
+    file: str
+
+
+def take_pictures(
+    models: Sequence[Model], series: SampledSeries, inputs: Sequence[InputConfig], curves: Curves, n: int
+) -> tuple[Picture, ...]:
+    """Of the n most suspicious slices that lie apart, the most suspicious first; `models` are asked once more."""
+    if n == 0:
+        return ()
+    windows = _highest_apart(curves, n)
+    maps = [found for model in models for found in _maps(model, series, inputs, windows)]
+    heat = np.mean(maps, axis=0) if maps else np.full((len(windows), SIZE, SIZE), np.nan, np.float32)
+    return tuple(_picture(series, curves, window, own) for window, own in zip(windows, heat, strict=True))
+
+
+def _highest_apart(curves: Curves, n: int) -> list[int]:
+    """Windows with the highest probability, each at least APART_MM from those before."""
+    chosen: list[int] = []
+    for window in np.argsort(-curves.probability[:, LABELS.index(PRESENT)], kind="stable").tolist():
+        away = np.abs(curves.position_mm[chosen] - curves.position_mm[window])
+        if len(chosen) < n and (away >= APART_MM).all():
+            chosen.append(window)
+    return chosen
+
+
+def _maps(model: Model, series: SampledSeries, inputs: Sequence[InputConfig], windows: list[int]) -> list[np.ndarray]:
+    """(windows, 512, 512) for each view of a model that has heatmaps."""
+    shown, plane = series.shown[inputs.index(model.config1.input)], series.geometry.plane
+    box = crop_box(model.config1.input, plane)
+    maps = []
+    for view, encoder in model.encoders[0].items():
+        found = _found(encoder, shown, windows, plane, view)
+        if found is None:
+            return []
+        whole = np.zeros((len(windows), SIZE, SIZE), np.float32)
+        for own, small in zip(whole, found, strict=True):
+            own[box.part] = cv2.resize(small, (box.width, box.height), interpolation=cv2.INTER_LINEAR)
+        maps.append(whole)
+    return maps
+
+
+@torch.inference_mode()
+def _found(encoder: Encoder, shown: Shown, windows: list[int], plane: str, view: str) -> np.ndarray | None:
+    """(windows, n, n) probability of an aneurysm at each pixel of the heatmap, of the head as it is."""
+    images = torch.from_numpy(shown.images[shown.rows[windows]]).to(encoder.device)
+    in_columns = left_right_in_columns(plane)
+    if view == "mirror":
+        images = mirror_images(images, torch.full((len(images),), in_columns, device=encoder.device))
+    with encoder.precision.autocast():
+        answer = encoder.model(images.contiguous(memory_format=torch.channels_last))
+    if "found" not in answer:
+        return None
+    found = answer["found"][:, 0].float().sigmoid()
+    found = found.flip(2) if view == "mirror" and in_columns else found
+    return found.cpu().numpy()
+
+
+def _picture(series: SampledSeries, curves: Curves, window: int, heat: np.ndarray) -> Picture:
+    number, probability = int(series.index[window]), curves.probability[window]
+    x = y = np.nan
+    if np.isfinite(heat).all():
+        y, x = map(float, np.unravel_index(heat.argmax(), heat.shape))
+    sop_uid, frame = _nearest_image(series, number, x, y)
+    return Picture(
+        slice=number,
+        position_mm=float(series.position_mm[number]),
+        probability=float(probability[LABELS.index(PRESENT)]),
+        location=LOCATIONS[int(probability[: len(LOCATIONS)].argmax())],
+        image=series.slices[window],
+        heat=heat,
+        x=x,
+        y=y,
+        sop_uid=sop_uid,
+        frame=frame,
+        file=series.files[series.mapping.source_index(sop_uid, frame)].name,
+    )
+
+
+def _nearest_image(series: SampledSeries, number: int, x: float, y: float) -> tuple[str, int]:
+    """Of the point, where it lies in an image; else of the middle of the slice."""
+    middle = (SIZE - 1) / 2
+    for place in ((x, y), (middle, middle)):
+        try:
+            return series.mapping.to_original(*place, number)[2:]
+        except ValueError:  # in what was added around the images, or nowhere
+            continue
+    return series.mapping.images[0]
