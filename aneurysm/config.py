@@ -5,35 +5,44 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 Config = TypeVar("Config")
 
 
-def run_script(main: Callable[[Config], None], config_class: type[Config], script_doc: str) -> None:
-    """Calls `main` with the configuration; bad input (ValueError) ends the program with one line and exit code 1."""
+def run_script(
+    main: Callable[[Config], int | None], config_class: type[Config], script_doc: str, named: str = ""
+) -> None:
+    """Calls `main` with the configuration; bad input (ValueError) ends the program with one line and exit code 1.
+
+    What `main` returns is the exit code otherwise. `named` as in parse_config.
+    """
     try:
-        main(parse_config(config_class, script_doc))
+        raise SystemExit(main(parse_config(config_class, script_doc, named=named)))
     except ValueError as error:
         raise SystemExit(f"error: {error}") from error
 
 
-def parse_config(config_class: type[Config], script_doc: str, args: list[str] | None = None) -> Config:
+def parse_config(config_class: type[Config], script_doc: str, args: list[str] | None = None, named: str = "") -> Config:
     """The script's configuration from the command line; a misspelt or ill-typed name ends the program with exit code 2.
 
     Every field of `config_class` is a flag of the same name, and the string literal below it is its help.
-    `script_doc` is the script's docstring, shown above the flags; `args` replaces sys.argv[1:].
+    `script_doc` is the script's docstring, shown above the flags; `args` replaces sys.argv[1:]. The field `named`, a
+    tuple, is no flag: one or more words of the command line that belong to none.
     """
     from jsonargparse import ArgumentParser, set_parsing_settings
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(description=script_doc, formatter_class=_formatter())
     parser.add_argument("--config", action="config", help="a YAML preset; flags given after it win")
-    parser.add_class_arguments(config_class, as_group=False)
+    if named:
+        parser.add_argument(named, nargs="+", type=get_args(get_type_hints(config_class)[named])[0])
+    parser.add_class_arguments(config_class, as_group=False, skip={named})
     settings = parser.instantiate_classes(
         parser.parse_args(_spelt_out(sys.argv[1:] if args is None else args, config_class))
     )
-    return config_class(**{k: v for k, v in vars(settings).items() if k != "config"})
+    values = {k: tuple(v) if k == named else v for k, v in vars(settings).items() if k != "config"}
+    return config_class(**values)
 
 
 def _spelt_out(args: list[str], config_class: type) -> list[str]:

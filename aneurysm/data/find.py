@@ -81,7 +81,7 @@ def _files_of(path: Path, unpacked: Path) -> Iterator[tuple[Path | str, Path]]:
 
 
 def _empty_folders(root: Path) -> Iterable[Path]:
-    return [folder for folder in [root, *root.rglob("*")] if folder.is_dir() and not any(folder.iterdir())]
+    return [folder for folder in [root, *sorted(root.rglob("*"))] if folder.is_dir() and not any(folder.iterdir())]
 
 
 def _unpack(archive: Path, to: Path) -> str:
@@ -94,8 +94,8 @@ def _unpack(archive: Path, to: Path) -> str:
             if needed > free:
                 return f"{archive}: needs {needed / 1e9:.1f} GB when unpacked, {free / 1e9:.1f} GB are free in {to}"
             opened.extractall(to)
-    except (zipfile.BadZipFile, RuntimeError, OSError, EOFError, NotImplementedError, ValueError) as error:
-        return f"{archive}: cannot be unpacked ({type(error).__name__}: {error})"  # RuntimeError: it wants a password
+    except Exception as error:  # a password, a full disk, and an error of its own for each kind of damage
+        return f"{archive}: cannot be unpacked ({type(error).__name__}: {error})"
     return ""
 
 

@@ -120,7 +120,7 @@ class Predictor:
         modality: Mapping[Path, str] | None = None,
         budget_s: float = inf,
     ) -> Iterator[Prediction]:
-        """The answer about each, in order. `workers` processes decode ahead of the models, which have `budget_s` each."""
+        """The answer about each, in order; `workers` processes decode ahead. The models have `budget_s` for each."""
         read = partial(read_sampled, request=self.request)
         for place, series in zip(places, run_ahead(read, places, workers, died), strict=True):
             yield self._answer(place, series, (modality or {}).get(place), perf_counter() + budget_s)

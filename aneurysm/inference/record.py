@@ -43,6 +43,11 @@ def record_of(prediction: Prediction, prevalence: np.ndarray, bundle_sha256: str
     }
 
 
+def _warnings(prediction: Prediction) -> list[str]:
+    """But for the last one where it repeats why there is no answer."""
+    return list(prediction.warnings[:-1] if prediction.failure else prediction.warnings)
+
+
 def _geometry(series: SampledSeries) -> dict[str, Any]:
     geometry = series.geometry
     images, rows, columns = geometry.shape

@@ -60,6 +60,15 @@ def join_world(device: str = "auto") -> World:
     return World(rank, size, place)
 
 
+def all_devices(device: str = "auto") -> list[torch.device]:
+    """Every device of a kind (auto, cpu, cuda), for one process that uses all of them."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device != "cuda":
+        return [torch.device(device)]
+    return [torch.device(device, number) for number in range(torch.cuda.device_count())]
+
+
 def leave_world() -> None:
     """Ends the talk between processes; does nothing where there is one."""
     if distributed.is_initialized():

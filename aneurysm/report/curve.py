@@ -1,0 +1,124 @@
+"""The curve of a series as the page draws it: coordinates in per cent of the plot, from its top left corner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aneurysm.labels import PRESENT
+
+if TYPE_CHECKING:
+    from aneurysm.inference.pictures import Picture
+
+MARK_GAP = 9.0  # per cent of the plot's width between the numbers above it
+MOST_TICKS = 7
+AXIS = {
+    "axial": "neck at the left, vertex at the right",
+    "coronal": "face at the left, back of the head at the right",
+    "sagittal": "patient's right at the left, patient's left at the right",
+}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A picture on the curve: the point itself, and where along the top its number stands."""
+
+    number: int
+    x: float
+    y: float
+    number_x: float
+
+
+@dataclass(frozen=True)
+class Hover:
+    """The stripe of the plot in which a window's slice number, place and probability show."""
+
+    x: float
+    width: float
+    slice: int
+    position_mm: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What the page draws of a series' curve.
+
+    points, other  "x,y x,y ..." of Aneurysm Present and of the location `other_name`
+    ticks          (x, mm) of the axis
+    axis           which way along the patient the axis runs; "" where that is not known
+    """
+
+    points: str
+    other: str
+    other_name: str
+    ticks: list[tuple[float, str]]
+    axis: str
+    marks: list[Mark]
+    hovers: list[Hover]
+
+
+def draw_curve(record: dict, pictures: Sequence[Picture]) -> Curve | None:
+    """The curve of a record (see record_of) with the pictures marked on it; None where the record has none."""
+    said = record["curves"]
+    if said is None or not said["slice"]:
+        return None
+    mm = np.array(said["position_mm"], float)
+    low, span = mm[0], float(mm[-1] - mm[0])
+
+    def across(place: np.ndarray | float) -> np.ndarray | float:
+        return 100 * (place - low) / span if span > 0 else 50 + 0 * place
+
+    present = np.array(said["probability"][PRESENT], float)
+    other = max((name for name in said["probability"] if name != PRESENT), key=lambda n: max(said["probability"][n]))
+    x = across(mm)
+    places = [float(across(picture.position_mm)) for picture in pictures]
+    marks = [
+        Mark(number, place, _down(picture.probability), number_x)
+        for number, (picture, place, number_x) in enumerate(zip(pictures, places, spread(places), strict=True), start=1)
+    ]
+    return Curve(
+        _points(x, present), _points(x, np.array(said["probability"][other], float)), other,
+        [(float(across(tick)), f"{tick:g}") for tick in ticks(low, low + span)],
+        AXIS.get(record["plane"], ""), marks, _hovers(x, said, present),
+    )  # fmt: skip
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Round millimetres from low to high, at most MOST_TICKS of them."""
+    steps = (factor * 10**power for power in range(6) for factor in (1, 2, 5))
+    step = next(step for step in steps if (high - low) / step < MOST_TICKS - 1)
+    return (step * np.arange(np.ceil(low / step), np.floor(high / step) + 1)).tolist()
+
+
+def spread(places: Sequence[float], gap: float = MARK_GAP) -> list[float]:
+    """Places in [0, 100] moved as little as needs be so that none is nearer than `gap` to the next; in their order."""
+    gap = min(gap, 100 / max(len(places), 1))
+    order = np.argsort(places, kind="stable")
+    moved = np.array(places, float)
+    for before, after in zip(order, order[1:], strict=False):
+        moved[after] = max(moved[after], moved[before] + gap)
+    highest = 100.0
+    for place in order[::-1]:
+        moved[place] = highest = min(moved[place], highest)
+        highest -= gap
+    return moved.tolist()
+
+
+def _hovers(x: np.ndarray, said: dict, present: np.ndarray) -> list[Hover]:
+    """Each window's stripe goes half way to its neighbours."""
+    edges = np.concatenate([[0.0], (x[1:] + x[:-1]) / 2, [100.0]])
+    rows = zip(edges, np.diff(edges), said["slice"], said["position_mm"], present, strict=False)
+    return [Hover(float(left), float(width), *rest, float(p)) for left, width, *rest, p in rows]
+
+
+def _points(x: np.ndarray, probability: np.ndarray) -> str:
+    return " ".join(f"{a:.2f},{_down(b):.2f}" for a, b in zip(x, probability, strict=True))
+
+
+def _down(probability: float) -> float:
+    """From the top of the plot, where probability is 1."""
+    return 100 * (1 - float(probability))

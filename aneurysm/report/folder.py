@@ -1,0 +1,56 @@
+"""The report of one run: a page and a JSON file for each series, a list of all of them, and predictions.csv."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from aneurysm.data.tables import write_csv
+from aneurysm.inference.pictures import Picture
+from aneurysm.inference.record import FORMAT
+from aneurysm.labels import LABELS, PRESENT
+from aneurysm.paths import written_whole
+from aneurysm.report.page import page_name, write_index, write_page
+
+Record = dict[str, Any]
+
+
+def write_series(out: Path, record: Record, pictures: Sequence[Picture]) -> Path:
+    """Writes <uid>.html, then <uid>.json, into the folder; returns the page."""
+    page = out / page_name(record)
+    write_page(page, record, pictures)
+    with written_whole(page.with_suffix(".json")) as beside:
+        beside.write_text(json.dumps(record, indent=1, allow_nan=False))
+    return page
+
+
+def read_record(out: Path, series_uid: str, bundle_sha256: str) -> Record | None:
+    """What these models have said of a series before; None where they have not, or could not read it."""
+    path = out / page_name({"series_uid": series_uid})
+    try:
+        record = json.loads(path.with_suffix(".json").read_text())
+        same = record["format"] == FORMAT and record["bundle_sha256"] == bundle_sha256
+        whole = not record["failure"] and not record["left_out"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return record if same and whole and path.exists() else None
+
+
+def write_lists(out: Path, records: Sequence[Record]) -> None:
+    """Writes index.html and predictions.csv: the most suspicious series first, those without an answer last."""
+    ordered = sorted(records, key=_order)
+    write_index(out / "index.html", ordered)
+    rows = [
+        {"SeriesInstanceUID": record["series_uid"], **(record["probabilities"] or {}), "failure": record["failure"]}
+        for record in ordered
+    ]
+    write_csv(pd.DataFrame(rows, columns=["SeriesInstanceUID", *LABELS, "failure"]), out / "predictions.csv")
+
+
+def _order(record: Record) -> tuple[bool, float]:
+    failed = record["probabilities"] is None
+    return failed, 0.0 if failed else -record["probabilities"][PRESENT]

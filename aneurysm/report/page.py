@@ -1,0 +1,74 @@
+"""The pages that people look at: one for each series, and an index. Each is one file that needs no other."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from aneurysm.labels import LABELS, LOCATIONS, PRESENT
+from aneurysm.paths import written_whole
+from aneurysm.report.curve import draw_curve
+from aneurysm.report.slice_view import LINE_FLOOR, slice_views
+
+if TYPE_CHECKING:
+    from aneurysm.inference.pictures import Picture
+
+LONGEST_NAME = 120  # characters of a UID that go into its page's name
+
+
+def page_name(record: dict) -> str:
+    """The file name of a series' page: its UID where that is a safe name, else made safe, with a checksum."""
+    uid = record["series_uid"]
+    safe = re.sub(r"[^A-Za-z0-9._-]", "_", uid)[:LONGEST_NAME]
+    if safe != uid or safe.startswith(".") or safe.lower() in {"", "index"}:
+        checksum = hashlib.sha256(uid.encode("utf-8", "backslashreplace")).hexdigest()[:12]
+        safe = f"{safe.lstrip('.')}-{checksum}"
+    return f"{safe}.html"
+
+
+def write_page(out: Path, record: dict, pictures: Sequence[Picture]) -> None:
+    """Writes the page of one series to `out`; `record` is what record_of made of it, `pictures` its slices to show."""
+    answered = record["probabilities"] is not None
+    shown = pictures if answered else ()
+    _write(
+        out, "series.html", record=record, strongest=strongest_location(record) if answered else None,
+        curve=draw_curve(record, shown) if answered else None, views=slice_views(shown, record["plane"]),
+    )  # fmt: skip
+
+
+def write_index(out: Path, records: Sequence[dict]) -> None:
+    """Writes the list of all series to `out`, beside their pages: the most suspicious first; unread ones apart."""
+    read = [record for record in records if record["probabilities"] is not None]
+    read.sort(key=lambda record: -record["probabilities"][PRESENT])
+    unread = [record for record in records if record["probabilities"] is None]
+    _write(out, "index.html", read=read, unread=unread)
+
+
+def strongest_location(record: dict) -> str:
+    """The most probable of the 13 locations."""
+    return max(LOCATIONS, key=record["probabilities"].__getitem__)
+
+
+def _write(out: Path, template: str, **content) -> None:
+    page = _environment().get_template(template).render(
+        labels=LABELS, present=PRESENT, line_floor=LINE_FLOOR, page_name=page_name,
+        strongest_location=strongest_location, **content,
+    )  # fmt: skip
+    with written_whole(out) as beside:
+        beside.write_text(page, encoding="utf-8", errors="backslashreplace")  # file names may be no valid UTF-8
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["two"] = lambda value: f"{round(float(value), 2) + 0.0:.2f}"  # + 0.0: no minus before zero
+    environment.filters["percent"] = lambda share: f"{100 * min(max(float(share), 0.0), 1.0):.2f}%"
+    environment.filters["file_name"] = lambda path: PurePath(path).name
+    return environment

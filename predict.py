@@ -1,0 +1,96 @@
+"""From DICOM files to a report: 14 probabilities for each series, where to look, and pages to read it on.
+
+    python predict.py scans/ --bundle bundle --out report
+    python predict.py head.zip enhanced.dcm series/1.2.826... --time_budget 30
+
+Each PATH is the folder of a series, a folder of many, one file, or a .zip archive; series are told apart by their
+SeriesInstanceUID, also where they lie mixed. Research use, not a medical device.
+
+Reads  the DICOM files, and the bundle that eval_end_to_end.py --export has made
+Writes <out>/<uid>.html and <uid>.json for each series, index.html and predictions.csv for all of them, the most
+       suspicious first; with --dicom_sr and --dicom_seg <uid>_sr.dcm and <uid>_seg.dcm
+
+Exit code 0: every series has an answer. 3: some could not be read; they are listed with the reason. 1: bad input.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tqdm import tqdm
+
+from aneurysm.config import run_script
+from aneurysm.data.find import SeriesFiles, find_series
+from aneurysm.inference.bundle import bundle_checksum, read_bundle
+from aneurysm.inference.predict import Predictor
+from aneurysm.inference.record import record_of
+from aneurysm.report.folder import Record, read_record, write_lists, write_series
+from aneurysm.training.distributed import all_devices
+
+N_PICTURES = 3
+SOME_UNREAD = 3  # exit code
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    paths: tuple[Path, ...]
+    """folders, files and .zip archives with DICOM series"""
+    bundle: Path = Path("bundle")
+    """folder that eval_end_to_end.py --export has made"""
+    out: Path = Path("report")
+    """folder for the report"""
+    device: str = "auto"
+    """cpu, cuda (all GPUs), or auto"""
+    time_budget: float = 0.0
+    """seconds that the models may take for a series; mirrored views are left out first, then folds, then slices. 0: all
+    they need"""
+    resume: bool = False
+    """keep what the same bundle has said in an earlier run"""
+    dicom_sr: bool = False
+    """also write the findings as a DICOM structured report (TID 1500)"""
+    dicom_seg: bool = False
+    """also write the places of the findings as a DICOM segmentation"""
+    min_probability: float = 0.1
+    """findings below are left out of these DICOM objects"""
+    workers: int = max(1, (os.cpu_count() or 2) - 1)
+    """processes that decode ahead of the models; 0 decodes in this one"""
+    batch_size: int = 32
+    """windows that are encoded at a time"""
+
+
+def main(config: PredictConfig) -> int:
+    predictor = Predictor(
+        read_bundle(config.bundle), all_devices(config.device), batch_size=config.batch_size, n_pictures=N_PICTURES
+    )
+    for note in predictor.notes:
+        print(f"note: {note}")
+    with TemporaryDirectory() as unpacked:
+        found = list(find_series(config.paths, Path(unpacked)))
+        records = list(tqdm(said_of(found, predictor, config), total=len(found), unit="series"))
+    write_lists(config.out, records)
+    unread = [record for record in records if record["failure"]]
+    for record in unread:
+        print(f"no answer: {record['place']}: {record['failure']}")
+    print(f"{len(records)} series, {len(unread)} could not be read\n{config.out / 'index.html'}")
+    return SOME_UNREAD if unread else 0
+
+
+def said_of(found: list[SeriesFiles], predictor: Predictor, config: PredictConfig) -> Iterator[Record]:
+    """The record of each series, as soon as its page is written."""
+    checksum = bundle_checksum(config.bundle)
+    before = {series.uid: read_record(config.out, series.uid, checksum) if config.resume else None for series in found}
+    yield from filter(None, before.values())
+    new = [series for series in found if before[series.uid] is None]
+    for prediction in predictor.predict_all(new, config.workers, budget_s=config.time_budget or inf):
+        record = record_of(prediction, predictor.prevalence, checksum)
+        write_series(config.out, record, prediction.pictures)
+        yield record
+
+
+if __name__ == "__main__":
+    run_script(main, PredictConfig, __doc__, named="paths")
