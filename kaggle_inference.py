@@ -20,8 +20,6 @@ Reads  the bundle of eval_end_to_end.py --export, wheels/ in it or beside it, an
 Writes kaggle_inference.jsonl, a line a series; submission.parquet is written by kaggle_evaluation
 """
 
-from __future__ import annotations
-
 import os
 from functools import cache
 

@@ -53,7 +53,7 @@ def notebook() -> str:
 
 
 def _cell(name: str, kind: str, text: str) -> dict:
-    cell = {"cell_type": kind, "id": name, "metadata": {}, "source": text.splitlines(keepends=True)}
+    cell = {"cell_type": kind, "id": name, "metadata": {}, "source": text.rstrip("\n").splitlines(keepends=True)}
     return cell | ({"execution_count": None, "outputs": []} if kind == "code" else {})
 
 

@@ -67,7 +67,7 @@ def find_bundle(settings: KaggleSettings) -> Path:
     if settings.bundle is not None:
         return settings.bundle
     found = []
-    for place, folders, files in os.walk(settings.input or "."):
+    for place, folders, files in os.walk(settings.input) if settings.input else ():
         folders[:] = sorted(set(folders) - COMPETITION)
         if "card.json" in files and any(name.endswith(".safetensors") for name in files):
             found.append(Path(place))

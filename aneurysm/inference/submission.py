@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from time import perf_counter
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,6 +23,7 @@ from aneurysm.inference.predict import Predictor
 from aneurysm.labels import LABELS
 
 LEAST_S = 0.5  # less time than this is too little to read anything
+HANGS_S = 28 * 60.0  # whatever takes so long will not be waited for: the gateway gives up after 30 minutes
 LOG = "kaggle_inference.jsonl"
 UNKNOWN = 0.5  # where not even the prevalence is a number
 
@@ -31,6 +36,7 @@ class _Said:
     failure: str = ""
     left_out: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    steps_s: dict[str, float] = field(default_factory=dict)
 
 
 class Submission:
@@ -38,7 +44,7 @@ class Submission:
 
     def __init__(self, settings: KaggleSettings, predictor: Predictor, clock: Clock):
         self.settings, self.predictor, self.clock = settings, predictor, clock
-        self.n_failures = 0
+        self.frames, self.n_failures = frame_library(), 0
 
     @classmethod
     def start(cls, settings: KaggleSettings, bundle: Path) -> Submission:
@@ -52,6 +58,7 @@ class Submission:
             read_bundle(bundle), devices(settings.device), batch_size=settings.batch_size, threads=settings.threads
         )
         predictor.warm_up()
+        print(*predictor.notes, f"{len(predictor.models)} models, {predictor.devices}", sep="\n", flush=True)
         return cls(settings, predictor, clock)
 
     def answer(self, series_path: str) -> Any:
@@ -60,24 +67,33 @@ class Submission:
         What cannot be answered has the training prevalences. Last of all, the shared folder is emptied.
         """
         start, budget_s = perf_counter(), self.clock.next_budget_s()
-        said = self._ask(Path(series_path), budget_s)
+        said = self._ask_within(HANGS_S, Path(series_path), budget_s)
         self.n_failures += bool(said.failure)
-        self._log(Path(series_path).name, perf_counter() - start, budget_s, said)
-        frame = one_row(said.probabilities)
+        with suppress(Exception):  # a full disk, or nobody who reads what is printed
+            self._log(Path(series_path).name, perf_counter() - start, budget_s, said)
+        row = self.frames.DataFrame([dict(zip(LABELS, said.probabilities.tolist(), strict=True))])
         if self.settings.shared is not None:
             empty(self.settings.shared)
-        return frame
+        return row
+
+    def _ask_within(self, limit_s: float, folder: Path, budget_s: float) -> _Said:
+        """In a thread of its own, left behind where it hangs, in a decoder or a read."""
+        said: SimpleQueue[_Said] = SimpleQueue()
+        Thread(target=lambda: said.put(self._ask(folder, budget_s)), daemon=True).start()
+        try:
+            return said.get(timeout=limit_s)
+        except Empty:
+            return self._prevalence(f"no answer within {limit_s:.0f} s")
 
     def _ask(self, folder: Path, budget_s: float) -> _Said:
         if budget_s < LEAST_S:
             return self._prevalence("", left_out=("everything: the time of the submission is over",))
         try:
             found = self.predictor.predict_series(folder, budget_s=budget_s)
-            if not np.isfinite(found.probabilities).all():
-                return self._prevalence(f"expected probabilities, found {found.probabilities}")
-            return _Said(np.clip(found.probabilities, 0, 1), found.failure, found.left_out, found.warnings)
-        except KeyboardInterrupt:
-            raise
+            if found.probabilities.shape != (len(LABELS),) or not np.isfinite(found.probabilities).all():
+                return self._prevalence(f"expected {len(LABELS)} probabilities, found {found.probabilities}")
+            known = np.clip(found.probabilities, 0, 1)
+            return _Said(known, found.failure, found.left_out, found.warnings, found.seconds)
         except BaseException as error:  # SystemExit would hang the server, and a panic in Rust is no Exception
             return self._prevalence(f"{type(error).__name__}: {error}")
 
@@ -86,18 +102,17 @@ class Submission:
         return _Said(np.clip(np.where(np.isfinite(known), known, UNKNOWN), 0, 1), failure, left_out)
 
     def _log(self, uid: str, seconds: float, budget_s: float, said: _Said) -> None:
-        """One line of JSON; a disk that is full stops nothing."""
+        """A line of JSON in the log; on the screen as well where something went wrong."""
         if said.failure or said.left_out:
             print(uid, said.failure, *said.left_out, sep="; ", flush=True)
         if self.settings.out is None:
             return
-        line = {"uid": uid, "seconds": round(seconds, 3), "budget_s": round(budget_s, 3), "failure": said.failure,
-                "left_out": said.left_out, "warnings": said.warnings, "failures": self.n_failures}  # fmt: skip
-        try:
-            with open(self.settings.out / LOG, "a") as file:
-                file.write(json.dumps(line, default=str) + "\n")
-        except OSError as error:
-            print(f"warning: {self.settings.out / LOG}: {error}", flush=True)
+        steps_s = {name: round(step_s, 3) for name, step_s in said.steps_s.items()}
+        line = {"uid": uid, "seconds": round(seconds, 3), "budget_s": round(budget_s, 3), "steps": steps_s,
+                "failure": said.failure, "left_out": said.left_out, "warnings": said.warnings,
+                "failures": self.n_failures}  # fmt: skip
+        with open(self.settings.out / LOG, "a") as file:
+            file.write(json.dumps(line, default=str) + "\n")
 
 
 def devices(name: str) -> list[torch.device]:
@@ -108,29 +123,21 @@ def devices(name: str) -> list[torch.device]:
     return [torch.device("cuda", number) for number in range(n_gpus)] or [torch.device("cpu")]
 
 
-def one_row(probabilities: np.ndarray) -> Any:
-    """A frame of polars, or of pandas where polars is not installed, with the 14 LABELS as columns."""
-    row = dict(zip(LABELS, np.asarray(probabilities, float).tolist(), strict=True))
+def frame_library() -> ModuleType:
+    """Polars, or pandas where polars cannot be imported: always the same one, as the gateway asks for."""
     try:
-        import polars
-    except ImportError:
-        import pandas
-
-        return pandas.DataFrame([row])
-    return polars.DataFrame([row])
+        import polars as library
+    except Exception:  # not there, or built for another processor
+        import pandas as library
+    return library
 
 
 def empty(folder: Path) -> None:
     """Removes what is in a folder, as far as that is allowed; links are removed, and what they lead to stays."""
-    try:
-        content = list(folder.iterdir())
-    except OSError:
-        return
-    for path in content:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            try:
-                path.unlink()
-            except OSError as error:
-                print(f"warning: {error}", flush=True)
+    with suppress(OSError):  # it is not there
+        for path in list(folder.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):  # it may not be removed: the next one may
+                    path.unlink()

@@ -30,7 +30,7 @@ def port() -> int:
 
 class RSNAGateway:
     def __init__(self, data_paths: tuple[str] | None = None):
-        self.data = Path(data_paths[0] if data_paths else os.environ["GATEWAY_DATA"])
+        self.data = Path(data_paths[0] if data_paths else os.environ["GATEWAY_DATA"]).absolute()
         self.share, self.out = Path(os.environ["GATEWAY_SHARE"]), Path(os.environ["GATEWAY_OUT"])
         self.deadline_s = float(os.environ.get("GATEWAY_DEADLINE_S", "1800"))
         self.kind = ""  # of frame, which must be the same each time
@@ -54,7 +54,7 @@ class RSNAGateway:
 
     def _share(self, uid: str, whole: bool) -> Path:
         place = self.share / "series" / uid
-        place.parent.mkdir(parents=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         if whole:
             place.symlink_to(self.data / uid, target_is_directory=True)
         else:
