@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from aneurysm.config import run_script
 from aneurysm.data.find import SeriesFiles, find_series
-from aneurysm.inference.bundle import bundle_checksum, read_bundle
+from aneurysm.inference.bundle import bundle_identity, read_bundle
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.record import record_of
 from aneurysm.report.folder import Record, read_record, write_lists, write_series
@@ -82,12 +82,12 @@ def main(config: PredictConfig) -> int:
 
 def said_of(found: list[SeriesFiles], predictor: Predictor, config: PredictConfig) -> Iterator[Record]:
     """The record of each series, as soon as its page is written."""
-    checksum = bundle_checksum(config.bundle)
-    before = {series.uid: read_record(config.out, series.uid, checksum) if config.resume else None for series in found}
+    identity = bundle_identity(config.bundle)
+    before = {series.uid: read_record(config.out, series.uid, identity) if config.resume else None for series in found}
     yield from filter(None, before.values())
     new = [series for series in found if before[series.uid] is None]
     for prediction in predictor.predict_all(new, config.workers, budget_s=config.time_budget or inf):
-        record = record_of(prediction, predictor.prevalence, checksum)
+        record = record_of(prediction, predictor.prevalence, identity)
         write_series(config.out, record, prediction.pictures)
         yield record
 

@@ -30,13 +30,16 @@ def parse_config(config_class: type[Config], script_doc: str, args: list[str] | 
     `script_doc` is the script's docstring, shown above the flags; `args` replaces sys.argv[1:]. The field `named`, a
     tuple, is no flag: one or more words of the command line that belong to none.
     """
+    from docstring_parser import parse_from_object  # comes with jsonargparse
     from jsonargparse import ArgumentParser, set_parsing_settings
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(description=script_doc, formatter_class=_formatter())
     parser.add_argument("--config", action="config", help="a YAML preset; flags given after it win")
     if named:
-        parser.add_argument(named, nargs="+", type=get_args(get_type_hints(config_class)[named])[0])
+        words = {param.arg_name: param.description for param in parse_from_object(config_class).params}
+        kind, _ = get_args(get_type_hints(config_class)[named])
+        parser.add_argument(named, nargs="+", type=kind, help=words[named])
     parser.add_class_arguments(config_class, as_group=False, skip={named})
     settings = parser.instantiate_classes(
         parser.parse_args(_spelt_out(sys.argv[1:] if args is None else args, config_class))

@@ -43,6 +43,36 @@ class Script(Experiment):
     """a number, or all"""
 
 
+@dataclass(frozen=True)
+class Asking:
+    paths: tuple[Path, ...]
+    """what to look at"""
+    out: Path = Path("report")
+    """where to write"""
+    resume: bool = False
+    """go on"""
+
+
+def test_words_that_belong_to_no_flag_are_the_field_that_is_named(capsys):
+    expected = Asking((Path("a.zip"), Path("b")), Path("c"), resume=True)
+    for args in ("a.zip b --out c --resume", "--resume --out c a.zip b", "--out c --resume true a.zip b"):
+        assert parse_config(Asking, "doc", args.split(), named="paths") == expected
+    with pytest.raises(SystemExit) as stop:
+        parse_config(Asking, "doc", ["--out", "c"], named="paths")
+    assert stop.value.code == 2
+    with pytest.raises(SystemExit):
+        parse_config(Asking, "doc", ["--help"], named="paths")
+    assert "what to look at" in capsys.readouterr().out
+
+
+def test_what_main_returns_is_the_exit_code(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["script"])
+    for code in (None, 3):
+        with pytest.raises(SystemExit) as stop:
+            run_script(lambda _, code=code: code, Config, "doc")
+        assert stop.value.code == code
+
+
 def test_defaults_hold_where_nothing_is_said():
     assert parse_config(Config, "doc", []) == Config()
 

@@ -135,3 +135,14 @@ def test_files_without_a_series_uid_are_one_series_a_folder(tmp_path):
         write_stack(tmp_path / name, PIXELS, spacing=(2.0, 1.0, 1.0), SeriesInstanceUID=None)
     series = found(tmp_path, tmp_path)
     assert set(series) == {"one", "two"} and read_series(series["two"]).uid == "two"
+
+
+def test_files_of_several_studies_without_a_series_uid_are_told_apart_by_the_study(tmp_path):
+    for study in ("1.5", "1.6"):
+        for i in range(3):
+            tags = {"SeriesInstanceUID": None, "StudyInstanceUID": study, "SOPInstanceUID": f"{study}.{i}"}
+            write_image(
+                tmp_path / "mixed" / f"{study}-{i}.dcm", PIXELS[i], **tags, ImagePositionPatient=[0, 0, 2.0 * i]
+            )
+    series = found(tmp_path, tmp_path / "mixed")
+    assert {uid: len(one.files) for uid, one in series.items()} == {"1.5": 3, "1.6": 3}

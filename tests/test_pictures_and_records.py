@@ -21,6 +21,7 @@ from aneurysm.labels import LABELS, LOCATIONS, PRESENT
 from tests.dicom_writer import AXIAL, CORONAL, SAGITTAL, write_enhanced, write_stack
 from tests.test_inference_peaks import FIRST, INPUT, REQUEST, TURNED, brightest, head_with_dot
 
+BUNDLE = {"sha256": "abc", "commit": "def"}
 CPU = torch.device("cpu")
 KEPT = replace(REQUEST, keep_slices=True)
 DOT = (12, 20, 42)  # slice, row, column of a bright voxel: left of the middle of the head, and in front of it
@@ -117,7 +118,7 @@ def predicted(folder: Path) -> Prediction:
 @pytest.mark.parametrize("orientation", [AXIAL, TURNED, SAGITTAL])
 def test_each_slice_of_the_curves_names_the_image_that_lies_there(tmp_path, orientation):
     write_stack(tmp_path, head_with_dot((24, 64, 64), DOT), orientation, (4.0, 3.0, 3.0), FIRST)
-    curves = record_of(predicted(tmp_path), np.zeros(14), "x")["curves"]
+    curves = record_of(predicted(tmp_path), np.zeros(14), BUNDLE)["curves"]
     headers = {header.SOPInstanceUID: header for header in map(pydicom.dcmread, tmp_path.iterdir())}
     axis = 0 if orientation == SAGITTAL else 2
     places = [headers[uid].ImagePositionPatient[axis] for uid in curves["sop_instance_uid"]]
@@ -127,7 +128,7 @@ def test_each_slice_of_the_curves_names_the_image_that_lies_there(tmp_path, orie
 
 def test_frames_of_a_multi_frame_file_are_told_apart(tmp_path):
     write_enhanced(tmp_path / "e.dcm", head_with_dot((24, 64, 64), DOT), TURNED, (4.0, 3.0, 3.0), FIRST)
-    curves = record_of(predicted(tmp_path), np.zeros(14), "x")["curves"]
+    curves = record_of(predicted(tmp_path), np.zeros(14), BUNDLE)["curves"]
     groups = pydicom.dcmread(tmp_path / "e.dcm").PerFrameFunctionalGroupsSequence
     places = [groups[frame].PlanePositionSequence[0].ImagePositionPatient[2] for frame in curves["frame"]]
     np.testing.assert_allclose(places, curves["position_mm"])
@@ -135,7 +136,7 @@ def test_frames_of_a_multi_frame_file_are_told_apart(tmp_path):
 
 def test_the_record_holds_what_was_said_and_can_be_written_as_json(tmp_path):
     write_stack(tmp_path, head_with_dot((24, 64, 64), DOT), AXIAL, (4.0, 3.0, 2.0), FIRST)
-    record = json.loads(json.dumps(record_of(predicted(tmp_path), np.full(14, 0.5), "abc"), allow_nan=False))
+    record = json.loads(json.dumps(record_of(predicted(tmp_path), np.full(14, 0.5), BUNDLE), allow_nan=False))
     assert record["probabilities"][LABELS[0]] == 0 and record["probabilities"][PRESENT] == 1
     assert list(record["probabilities"]) == list(LABELS) and record["prevalence"][LABELS[3]] == 0.5
     assert record["failure"] == "" and record["warnings"] == ["one"] and record["left_out"] == ["two"]
@@ -144,18 +145,18 @@ def test_the_record_holds_what_was_said_and_can_be_written_as_json(tmp_path):
     strongest, other = record["findings"]
     assert strongest["location"] == LOCATIONS[4] and strongest["patient_mm"] == [4, 5, 6]
     assert (other["x"], other["y"], other["file"]) == (10.13, 20, sorted(p.name for p in tmp_path.iterdir())[-1])
-    assert record["curves"]["probability"][PRESENT][5] == 0.8 and record["bundle_sha256"] == "abc"
+    assert record["curves"]["probability"][PRESENT][5] == 0.8 and record["bundle"] == BUNDLE
 
 
 def test_a_series_that_was_cut_anew_has_no_image_for_each_slice(tmp_path):
     write_stack(tmp_path, head_with_dot((40, 64, 64), DOT), CORONAL, (1.8, 2.0, 2.0), FIRST)
-    record = record_of(predicted(tmp_path), np.zeros(14), "x")
+    record = record_of(predicted(tmp_path), np.zeros(14), BUNDLE)
     assert record["geometry"]["resliced"] and record["curves"]["sop_instance_uid"] is None
 
 
 def test_a_series_without_an_answer_has_no_probabilities(tmp_path):
     reason = "the training prevalences stand for an answer: no file"
     failed = Prediction(tmp_path, np.full(14, 0.3), {}, "1.2", warnings=("other", reason), failure="no file")
-    record = record_of(failed, np.full(14, 0.3), "x")
+    record = record_of(failed, np.full(14, 0.3), BUNDLE)
     assert record["probabilities"] is None and record["failure"] == "no file" and record["warnings"] == ["other"]
     assert record["findings"] == [] and record["curves"] is None and record["geometry"] is None

@@ -18,7 +18,8 @@ IMAGE_SUFFIXES = (".dcm", ".dicom", ".ima")
 class SeriesFiles:
     """The files of one series.
 
-    uid       SeriesInstanceUID; where it is missing, or nothing can be read, the name of the folder
+    uid       SeriesInstanceUID; where it is missing, or nothing can be read, the name of the folder (several studies
+              in one folder: StudyInstanceUID)
     folder    where they were found, as a person would name it (inside an archive: below the archive's name)
     left_out  why other files there are not images, one sentence each
     """
@@ -42,7 +43,8 @@ class _Place:
 def find_series(paths: Sequence[Path], unpack_to: Path) -> Iterator[SeriesFiles]:
     """Every series below `paths`: folders at any depth, single files, zip archives (unpacked below `unpack_to`).
 
-    A series that lies in several of them is one; a file that is named twice counts once. A folder without any image is
+    A series that lies in several of them is one; files without a SeriesInstanceUID, as the competition has them, are a
+    series for each folder and study; a file that is named twice counts once. A folder without any image is
     a series without files, and so are a missing path and a damaged archive: nothing that was asked for is lost. But a
     folder above images need not hold one itself, if it does not look so (README.txt, say).
     """
@@ -51,14 +53,14 @@ def find_series(paths: Sequence[Path], unpack_to: Path) -> Iterator[SeriesFiles]
         for file, name in _files_of(path, unpack_to / str(number)):
             place = places.setdefault(name, _Place(name))
             if isinstance(file, str):
-                place.refused.append(file)
+                place.refused += [file] if file else []
             else:
                 _look_at(file, place)
     yield from _series_in(places.values())
 
 
 def _files_of(path: Path, unpacked: Path) -> Iterator[tuple[Path | str, Path]]:
-    """(file, folder as a person names it); in place of a file the reason why there is none."""
+    """(file, folder as a person names it); in place of a file why there is none, or "" for an empty folder."""
     if path.is_file() and zipfile.is_zipfile(path):
         reason = _unpack(path, unpacked)
         if reason:
@@ -74,7 +76,7 @@ def _files_of(path: Path, unpacked: Path) -> Iterator[tuple[Path | str, Path]]:
         yield f"{path}: no such folder or file", path
         return
     for folder in _empty_folders(root):
-        yield f"{name / folder.relative_to(root)}: no file", name / folder.relative_to(root)
+        yield "", name / folder.relative_to(root)
     for file in files_below(root):
         if not any(part.startswith(".") or part == "__MACOSX" for part in file.relative_to(root).parts):
             yield file, name / file.relative_to(root).parent
@@ -112,8 +114,10 @@ def _series_in(places: Iterable[_Place]) -> Iterator[SeriesFiles]:
     groups: dict[str, dict[Path, _Place]] = {}
     names: set[str] = set()
     for place in places:
+        studies = {header.values.get("StudyInstanceUID") for _, header in place.files}
         for file, header in place.files:
-            uid = header.values.get("SeriesInstanceUID") or place.name.name
+            study = header.values.get("StudyInstanceUID") if len(studies) > 1 else None
+            uid = header.values.get("SeriesInstanceUID") or study or place.name.resolve().name
             groups.setdefault(uid, {}).setdefault(file.resolve(), place)
     for uid, files in groups.items():
         own = {id(place): place for place in files.values()}.values()

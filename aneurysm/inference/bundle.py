@@ -62,10 +62,11 @@ def read_bundle(folder: Path) -> list[Pair]:
     ]
 
 
-def bundle_checksum(folder: Path) -> str:
-    """SHA-256 of a bundle's card, which holds those of all other files; ValueError where there is none."""
-    _read_card(folder / CARD)
-    return _sha256(folder / CARD)
+def bundle_identity(folder: Path) -> dict[str, str]:
+    """What tells a bundle from others: `sha256` of its card, which holds those of all other files, and the `commit`
+    that it was made with. Raises ValueError where there is none."""
+    card = _read_card(folder / CARD)
+    return {"sha256": _sha256(folder / CARD), "commit": str(card["software"]["commit"])}
 
 
 def _pack(folder: Path, name: str, trained: Trained) -> dict[str, Any]:

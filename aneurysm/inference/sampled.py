@@ -92,6 +92,8 @@ def read_sampled(place: Path | SeriesFiles, request: Request) -> SampledSeries |
     cv2.setNumThreads(1)
     try:
         return _read(place, request)
+    except ValueError as error:
+        return Unreadable(str(error))
     except Exception as error:  # whatever one series brings, the others go on
         return Unreadable(f"{type(error).__name__}: {error}")
 

@@ -28,12 +28,12 @@ def write_series(out: Path, record: Record, pictures: Sequence[Picture]) -> Path
     return page
 
 
-def read_record(out: Path, series_uid: str, bundle_sha256: str) -> Record | None:
+def read_record(out: Path, series_uid: str, bundle: dict[str, str]) -> Record | None:
     """What these models have said of a series before; None where they have not, or could not read it."""
     path = out / page_name({"series_uid": series_uid})
     try:
         record = json.loads(path.with_suffix(".json").read_text())
-        same = record["format"] == FORMAT and record["bundle_sha256"] == bundle_sha256
+        same = record["format"] == FORMAT and record["bundle"] == bundle
         whole = not record["failure"] and not record["left_out"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
