@@ -109,8 +109,7 @@ def test_pydicom_sees_decoders_in_wheels_where_they_are_not_installed(tmp_path):
             (tmp_path / "site" / part).symlink_to(distribution(name).locate_file(part))
     code = """if True:
         from pathlib import Path
-        from aneurysm.inference.kaggle_settings import KaggleSettings, read_settings
-from aneurysm.inference.wheels import add_wheels
+        from aneurysm.inference.wheels import add_wheels
         print(add_wheels(Path("bundle")))
         from pydicom.pixels import get_decoder
         from pydicom.uid import JPEG2000Lossless, RLELossless
