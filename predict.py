@@ -29,7 +29,7 @@ from aneurysm.data.find import SeriesFiles, find_series
 from aneurysm.inference.bundle import bundle_identity, read_bundle
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.record import record_of
-from aneurysm.report.folder import Record, read_record, write_lists, write_series
+from aneurysm.report.folder import Record, read_record, write_lists, write_objects, write_series
 from aneurysm.training.distributed import all_devices
 
 N_PICTURES = 3
@@ -50,7 +50,7 @@ class PredictConfig:
     """seconds that the models may take for a series; mirrored views are left out first, then folds, then slices. 0: all
     they need"""
     resume: bool = False
-    """keep what the same bundle has said in an earlier run"""
+    """keep what the same bundle has said in an earlier run, without time budget; no DICOM objects are made of that"""
     dicom_sr: bool = False
     """also write the findings as a DICOM structured report (TID 1500)"""
     dicom_seg: bool = False
@@ -75,7 +75,7 @@ def main(config: PredictConfig) -> int:
     write_lists(config.out, records)
     unread = [record for record in records if record["failure"]]
     for record in unread:
-        print(f"no answer: {record['place']}: {record['failure']}")
+        print(f"no answer for {record['series_uid']}: {record['failure']}")
     print(f"{len(records)} series, {len(unread)} could not be read\n{config.out / 'index.html'}")
     return SOME_UNREAD if unread else 0
 
@@ -83,11 +83,13 @@ def main(config: PredictConfig) -> int:
 def said_of(found: list[SeriesFiles], predictor: Predictor, config: PredictConfig) -> Iterator[Record]:
     """The record of each series, as soon as its page is written."""
     identity = bundle_identity(config.bundle)
+    kinds = [kind for kind, wanted in (("sr", config.dicom_sr), ("seg", config.dicom_seg)) if wanted]
     before = {series.uid: read_record(config.out, series.uid, identity) if config.resume else None for series in found}
     yield from filter(None, before.values())
     new = [series for series in found if before[series.uid] is None]
     for prediction in predictor.predict_all(new, config.workers, budget_s=config.time_budget or inf):
         record = record_of(prediction, predictor.prevalence, identity)
+        record["warnings"] += write_objects(config.out, prediction, record, kinds, config.min_probability)
         write_series(config.out, record, prediction.pictures)
         yield record
 

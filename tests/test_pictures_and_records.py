@@ -69,6 +69,7 @@ def test_the_heat_of_a_picture_lies_over_what_it_was_found_on_in_all_planes_and_
     assert np.hypot(picture.x - col, picture.y - row) < 16 and np.hypot(picture.x - x, picture.y - y) < 16
     middle = (512 - 1) / 2
     assert abs(picture.x - middle) > 30  # else mirroring would not show
+    assert np.hypot(picture.column - DOT[2], picture.row - DOT[1]) < 3  # the dot's place in the original image
     assert picture.heat.max() > 0.9 and np.median(picture.heat) < 0.1
     pixels = pydicom.dcmread(tmp_path / picture.file).pixel_array
     assert picture.sop_uid == pydicom.dcmread(tmp_path / picture.file).SOPInstanceUID
@@ -82,6 +83,10 @@ def test_the_image_of_a_picture_is_the_slice_as_it_is_cached(tmp_path):
     # The window is 0 to 600 HU: the head of 40 HU is 40 / 600 of 255, the air nothing, the dot white.
     assert series.slices[12].max() == 255 and series.slices[3].max() == round(255 * 40 / 600)
     assert series.slices[3].min() == 0 and read_sampled(tmp_path, REQUEST).slices is None
+    (picture,) = take_pictures([model(("original",))], series, (INPUT,), curves_of(series, {3: 0.9}), 1)
+    widths = (picture.image > 8).sum(axis=1)
+    # 43 columns of 3 mm are head; half a pixel at either end turns dark, where it meets air of -1000 HU.
+    assert widths.max() * picture.pixel_mm == pytest.approx(42 * 3.0, abs=1)
 
 
 def test_pictures_lie_apart_the_highest_first(tmp_path):
@@ -99,7 +104,7 @@ def test_models_without_heatmaps_make_pictures_without_heat(tmp_path):
     series = read_sampled(tmp_path, KEPT)
     curves = curves_of(series, {5: 0.8})
     (picture,) = take_pictures([model(("original",), heatmaps=False)], series, (INPUT,), curves, 1)
-    assert np.isnan(picture.heat).all() and np.isnan([picture.x, picture.y]).all() and picture.sop_uid
+    assert np.isnan(picture.heat).all() and np.isnan([picture.x, picture.row]).all() and picture.sop_uid
     both = [model(("original",), heatmaps=False), model(("original",))]
     (picture,) = take_pictures(both, series, (INPUT,), curves, 1)
     assert isinstance(picture, Picture) and np.isfinite(picture.heat).all()

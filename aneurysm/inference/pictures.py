@@ -34,7 +34,9 @@ class Picture:
     image        (512, 512) uint8
     heat         (512, 512) float32 in [0, 1]: of an aneurysm at each pixel; 0 where nobody looked; NaN without heatmaps
     x, y         where it is highest, in pixels; NaN without heatmaps
+    pixel_mm     side of a pixel
     sop_uid, frame, file    the nearest original image; the frame 0-based
+    column, row  of that place in it, pixel centres on whole numbers; NaN where it lies in none, and without heatmaps
     """
 
     slice: int
@@ -45,9 +47,12 @@ class Picture:
     heat: np.ndarray
     x: float
     y: float
+    pixel_mm: float
     sop_uid: str
     frame: int
     file: str
+    column: float
+    row: float
 
 
 def take_pictures(
@@ -109,7 +114,7 @@ def _picture(series: SampledSeries, curves: Curves, window: int, heat: np.ndarra
     x = y = np.nan
     if np.isfinite(heat).all():
         y, x = map(float, np.unravel_index(heat.argmax(), heat.shape))
-    sop_uid, frame = _nearest_image(series, number, x, y)
+    column, row, sop_uid, frame = _original(series, number, x, y)
     return Picture(
         slice=number,
         position_mm=float(series.position_mm[number]),
@@ -119,18 +124,23 @@ def _picture(series: SampledSeries, curves: Curves, window: int, heat: np.ndarra
         heat=heat,
         x=x,
         y=y,
+        pixel_mm=series.mapping.crop.width * series.geometry.canonical_spacing[2] / SIZE,
         sop_uid=sop_uid,
         frame=frame,
         file=series.files[series.mapping.source_index(sop_uid, frame)].name,
+        column=column,
+        row=row,
     )
 
 
-def _nearest_image(series: SampledSeries, number: int, x: float, y: float) -> tuple[str, int]:
-    """Of the point, where it lies in an image; else of the middle of the slice."""
-    middle = (SIZE - 1) / 2
-    for place in ((x, y), (middle, middle)):
-        try:
-            return series.mapping.to_original(*place, number)[2:]
-        except ValueError:  # in what was added around the images, or nowhere
-            continue
-    return series.mapping.images[0]
+def _original(series: SampledSeries, number: int, x: float, y: float) -> tuple[float, float, str, int]:
+    """Column, row, SOP Instance UID and frame of a point; of no point, the image in the middle of the slice."""
+    try:
+        return series.mapping.to_original(x, y, number)
+    except ValueError:  # in what was added around the images, or nowhere
+        pass
+    try:
+        middle = (SIZE - 1) / 2
+        return (np.nan, np.nan, *series.mapping.to_original(middle, middle, number)[2:])
+    except ValueError:  # a crop that reaches far beyond the image
+        return (np.nan, np.nan, *series.mapping.images[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from aneurysm.inference.pictures import Picture
 
 MARK_GAP = 9.0  # per cent of the plot's width between the numbers above it
-MOST_TICKS = 7
+MOST_TICKS = 6
 AXIS = {
     "axial": "neck at the left, vertex at the right",
     "coronal": "face at the left, back of the head at the right",
@@ -89,8 +90,8 @@ def draw_curve(record: dict, pictures: Sequence[Picture]) -> Curve | None:
 
 def ticks(low: float, high: float) -> list[float]:
     """Round millimetres from low to high, at most MOST_TICKS of them."""
-    steps = (factor * 10**power for power in range(6) for factor in (1, 2, 5))
-    step = next(step for step in steps if (high - low) / step < MOST_TICKS - 1)
+    steps = (factor * 10**power for power in count() for factor in (1, 2, 5))
+    step = next(step for step in steps if (high - low) / step < MOST_TICKS)
     return (step * np.arange(np.ceil(low / step), np.floor(high / step) + 1)).tolist()
 
 

@@ -1,4 +1,4 @@
-"""The report of one run: a page and a JSON file for each series, a list of all of them, and predictions.csv."""
+"""The report of one run: a page, a JSON file and DICOM objects for each series, a list of all, and predictions.csv."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ import pandas as pd
 
 from aneurysm.data.tables import write_csv
 from aneurysm.inference.pictures import Picture
+from aneurysm.inference.predict import Prediction
 from aneurysm.inference.record import FORMAT
 from aneurysm.labels import LABELS, PRESENT
 from aneurysm.paths import written_whole
+from aneurysm.report.dicom_seg import write_seg
+from aneurysm.report.dicom_source import need_highdicom
+from aneurysm.report.dicom_sr import write_sr
 from aneurysm.report.page import page_name, write_index, write_page
 
 Record = dict[str, Any]
@@ -26,6 +30,28 @@ def write_series(out: Path, record: Record, pictures: Sequence[Picture]) -> Path
     with written_whole(page.with_suffix(".json")) as beside:
         beside.write_text(json.dumps(record, indent=1, allow_nan=False))
     return page
+
+
+def write_objects(
+    out: Path, prediction: Prediction, record: Record, kinds: Sequence[str], min_probability: float
+) -> list[str]:
+    """Writes the DICOM objects <uid>_sr.dcm and <uid>_seg.dcm, as far as they are among `kinds` (sr, seg).
+
+    Findings below `min_probability` are left out. Returns sentences on those that could not be written. Raises
+    ValueError where highdicom is missing.
+    """
+    if not kinds:
+        return []
+    need_highdicom()
+    problems = []
+    for kind in kinds if not prediction.failure else ():
+        path = out / page_name(record).replace(".html", f"_{kind}.dcm")
+        write = {"sr": write_sr, "seg": write_seg}[kind]
+        try:
+            write(prediction, path, record["bundle"]["sha256"], min_probability)
+        except ValueError as error:
+            problems.append(f"{path.name} could not be written: {error}")
+    return problems
 
 
 def read_record(out: Path, series_uid: str, bundle: dict[str, str]) -> Record | None:

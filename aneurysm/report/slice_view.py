@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 JPEG_QUALITY = 88
 CUT_OUT = 128  # pixels of the slice that the cut-out shows, in each direction
 ENLARGED = 4  # times
+WHOLE_BAR_MM, CUT_OUT_BAR_MM = 50, 10  # lengths of the scale bars
 LINE_AT = 0.5  # of the slice's highest heat
 LINE_FLOOR = 0.05  # below this heat there is no line
 EDGES = {"axial": ("R", "L"), "coronal": ("R", "L"), "sagittal": ("A", "P")}  # letters at the left and right edge
@@ -29,11 +30,14 @@ class Pane:
     source    a data: URI
     view_box  of the SVG that lies over it, in pixels of the slice; pixel centres are whole numbers
     name      what it shows
+    bar_mm    length of the scale bar, and its share of the width
     """
 
     source: str
     view_box: str
     name: str
+    bar_mm: int
+    bar_share: float
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,8 @@ def _path(points: np.ndarray) -> str:
 
 def _view(number: int, picture: Picture, plane: str | None) -> SliceView:
     rows, columns = picture.image.shape
-    panes = [Pane(_data_uri(picture.image), f"-0.5 -0.5 {columns} {rows}", "Whole slice")]
+    bar = WHOLE_BAR_MM, WHOLE_BAR_MM / (columns * picture.pixel_mm)
+    panes = [Pane(_data_uri(picture.image), f"-0.5 -0.5 {columns} {rows}", "Whole slice", *bar)]
     if np.isfinite([picture.x, picture.y]).all():
         panes.append(_cut_out(picture))
     return SliceView(number, picture, tuple(panes), outline(picture.heat), EDGES.get(plane))
@@ -93,7 +98,9 @@ def _cut_out(picture: Picture) -> Pane:
     left = int(np.clip(round(picture.x) - width // 2, 0, columns - width))
     part = picture.image[top : top + height, left : left + width]
     larger = cv2.resize(part, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_CUBIC)
-    return Pane(_data_uri(larger), f"{left - 0.5} {top - 0.5} {width} {height}", f"Around the peak, {ENLARGED} times")
+    bar = CUT_OUT_BAR_MM, CUT_OUT_BAR_MM / (width * picture.pixel_mm)
+    view_box = f"{left - 0.5} {top - 0.5} {width} {height}"
+    return Pane(_data_uri(larger), view_box, f"Around the peak, {ENLARGED} times", *bar)
 
 
 def _data_uri(image: np.ndarray) -> str:

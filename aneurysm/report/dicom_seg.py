@@ -1,0 +1,182 @@
+"""`write_seg`: the findings of one series as a DICOM segmentation, which viewers draw over its images.
+
+One segment a finding: the ball around its place in the patient, on every image that it cuts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pydicom
+from pydicom.sr.codedict import codes
+from pydicom.uid import CTImageStorage, generate_uid
+
+from aneurysm.data.geometry import Geometry
+from aneurysm.inference.peaks import Peak
+from aneurysm.inference.predict import Prediction
+from aneurysm.paths import written_whole
+from aneurysm.report import dicom_codes as own
+from aneurysm.report.dicom_source import (
+    CHARACTER_SET,
+    Source,
+    SourceImage,
+    findings,
+    made_up_frame_of_reference,
+    names_as_they_are,
+    need_highdicom,
+    read_source,
+)
+
+if TYPE_CHECKING:
+    from highdicom import seg
+
+SERIES_NUMBER = 9002
+SERIES_DESCRIPTION = f"Aneurysm places: {own.NOTICE}"
+ON_THE_SURFACE_MM = 1e-4  # a pixel centre that lies on the ball's surface is in it, whatever the rounding
+
+
+def write_seg(
+    prediction: Prediction, out: Path, bundle_sha256: str, min_probability: float = 0.1, radius_mm: float = 5.0
+) -> bool:
+    """Writes the segmentation to `out`; False, and nothing written, where no finding is at least `min_probability`.
+
+    `bundle_sha256` names the models that have answered. Where the files name no frame of reference, or their geometry
+    had to be assumed, the segmentation has one of its own and goes by the images that it refers to. Raises ValueError
+    where highdicom is missing, where there is no answer, or naming a file that lacks one of the UIDs referred to.
+    """
+    need_highdicom()
+    from highdicom import seg
+
+    peaks, series = findings(prediction, min_probability), prediction.series
+    if not peaks:
+        return False
+    touched, marks = _marks(series.geometry, peaks, radius_mm)
+    source = read_source(series)
+    series_uid = source.common.SeriesInstanceUID
+    with names_as_they_are():
+        segmentation = seg.Segmentation(
+            source_images=[_plane(series.geometry, image, source) for image in touched],
+            pixel_array=marks,
+            segmentation_type=seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[
+                _describe(number, peak, bundle_sha256, series_uid) for number, peak in enumerate(peaks, 1)
+            ],
+            series_instance_uid=generate_uid(),
+            series_number=SERIES_NUMBER,
+            series_description=SERIES_DESCRIPTION,
+            sop_instance_uid=generate_uid(),
+            instance_number=1,
+            manufacturer=own.MANUFACTURER,
+            manufacturer_model_name=own.MODEL_NAME,
+            software_versions=bundle_sha256,
+            device_serial_number="1",  # must not be empty; software has none
+            content_label="ANEURYSM",
+            content_description=f"Balls of {radius_mm:g} mm: {own.NOTICE}",
+            specific_character_set=CHARACTER_SET,
+        )
+    _refer(segmentation, {_name(image): source.images[image] for image in touched})
+    with written_whole(out) as beside:
+        segmentation.save_as(beside, enforce_file_format=True)
+    return True
+
+
+def ball(geometry: Geometry, centre_mm: Sequence[float], radius_mm: float) -> dict[int, np.ndarray]:
+    """By source image that it cuts, (rows, columns) bool: the pixels whose centres lie in a ball in the patient.
+
+    A ball smaller than a pixel is as large as one, so that a place in an image always marks that image.
+    """
+    limit_mm2 = (max(radius_mm, *geometry.spacing[1:]) + ON_THE_SURFACE_MM) ** 2
+    offset = geometry.positions - np.asarray(centre_mm, float)  # from the centre to the first pixel of each image
+    height = offset @ geometry.normal
+    found = {}
+    for image in np.flatnonzero(height**2 <= limit_mm2).tolist():
+        y = offset[image] @ geometry.orientation[3:] + np.arange(geometry.shape[1]) * geometry.spacing[1]
+        x = offset[image] @ geometry.orientation[:3] + np.arange(geometry.shape[2]) * geometry.spacing[2]
+        inside = y[:, None] ** 2 + x**2 + height[image] ** 2 <= limit_mm2
+        if inside.any():
+            found[image] = inside
+    return found
+
+
+def _marks(geometry: Geometry, peaks: Sequence[Peak], radius_mm: float) -> tuple[list[int], np.ndarray]:
+    """The images that any ball cuts, and (images, rows, columns, findings) uint8 with the balls as 1."""
+    balls = [ball(geometry, peak.patient_mm, radius_mm) for peak in peaks]
+    touched = sorted(set().union(*balls))
+    marks = np.zeros((len(peaks), len(touched), *geometry.shape[1:]), np.uint8)
+    for own_marks, own_ball in zip(marks, balls, strict=True):
+        for image, inside in own_ball.items():
+            own_marks[touched.index(image)] = inside
+    return touched, np.moveaxis(marks, 0, -1)
+
+
+def _describe(number: int, peak: Peak, bundle_sha256: str, series_uid: str) -> seg.SegmentDescription:
+    from highdicom import AlgorithmIdentificationSequence, seg
+    from highdicom.sr import CodedConcept
+
+    site = own.site_of(peak.location)
+    description = seg.SegmentDescription(
+        number,
+        f"{number} {peak.location}",
+        own.ABNORMAL_STRUCTURE,
+        own.ANEURYSM_MORPHOLOGY,
+        seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        AlgorithmIdentificationSequence(own.MODEL_NAME, codes.DCM.ArtificialIntelligence, bundle_sha256),
+        tracking_uid=own.tracking_uid(series_uid, peak.location),
+        tracking_id=peak.location,
+        anatomic_regions=[site.artery],
+    )
+    description.SegmentDescription = f"probability {peak.probability:.3f}; {own.NOTICE}"
+    modifiers = [CodedConcept.from_code(code) for code in (site.side, site.part) if code is not None]
+    if modifiers:
+        description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = modifiers
+    return description
+
+
+def _plane(geometry: Geometry, image: int, source: Source) -> pydicom.Dataset:
+    """A source image as highdicom wants it: a file of one image, whose place is the geometry's.
+
+    Frames of multi-frame files come as such, too, so that all kinds of files go one way; `_refer` names the real ones.
+    """
+    plane = pydicom.Dataset()
+    plane.update(source.common)
+    own_frame = made_up_frame_of_reference(source.common.SeriesInstanceUID)
+    plane.FrameOfReferenceUID = source.frame_of_reference or own_frame
+    plane.SOPClassUID, plane.SOPInstanceUID = CTImageStorage, _name(image)
+    plane.Rows, plane.Columns = geometry.shape[1:]
+    plane.ImagePositionPatient = _decimal(geometry.positions[image])
+    plane.ImageOrientationPatient = _decimal(geometry.orientation)
+    plane.PixelSpacing = _decimal(geometry.spacing[1:])
+    plane.SliceThickness = _decimal(geometry.spacing[:1])[0]
+    return plane
+
+
+def _decimal(values: Sequence[float]) -> list[str]:
+    return [pydicom.valuerep.format_number_as_ds(float(value)) for value in values]
+
+
+def _name(image: int) -> str:
+    return f"1.{image + 1}"
+
+
+def _refer(segmentation: seg.Segmentation, images: dict[str, SourceImage]) -> None:
+    """Puts the source images in the place of the names that stand for them."""
+    for groups in segmentation.PerFrameFunctionalGroupsSequence:
+        for item in groups.DerivationImageSequence[0].SourceImageSequence:
+            image = images.get(item.ReferencedSOPInstanceUID)  # None where an item of several frames is renamed
+            if image is not None:
+                _name_real(item, image)
+    references = []
+    for image in {image.sop_uid: image for image in images.values()}.values():
+        references.append(pydicom.Dataset())
+        references[-1].ReferencedSOPClassUID, references[-1].ReferencedSOPInstanceUID = image.sop_class, image.sop_uid
+    segmentation.SourceImageSequence = references
+    segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence = references
+
+
+def _name_real(item: pydicom.Dataset, image: SourceImage) -> None:
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.sop_class, image.sop_uid
+    if image.frame_number is not None:
+        item.ReferencedFrameNumber = image.frame_number

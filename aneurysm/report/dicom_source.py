@@ -1,0 +1,163 @@
+"""What DICOM objects about a series take from it: its findings, and from its files' headers images and patient."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.uid import UID, generate_uid
+from pydicom.valuerep import DA, TM
+
+from aneurysm.data.frames import Frame, read_frames
+from aneurysm.data.geometry import Geometry
+from aneurysm.data.header import read_header
+from aneurysm.inference.peaks import Peak
+from aneurysm.inference.predict import Prediction
+from aneurysm.inference.sampled import SampledSeries
+
+CHARACTER_SET = "ISO_IR 192"  # UTF-8: whatever the source's character set, pydicom has decoded it
+SAME_MM = 0.01  # positions that differ by less are one
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """One image as other objects refer to it; `frame_number` counts from 1, and is None where its file has but one."""
+
+    sop_class: str
+    sop_uid: str
+    frame_number: int | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the files of a series say of themselves.
+
+    images              each image in slice order
+    common              what objects of the same study repeat: patient and study, the UID of the series, the modality
+    frame_of_reference  UID of the coordinate system that the series' millimetres in the patient are of; None where
+                        the files name none, or where position, orientation or pixel spacing had to be assumed
+    """
+
+    images: tuple[SourceImage, ...]
+    common: pydicom.Dataset
+    frame_of_reference: str | None
+
+
+def need_highdicom() -> None:
+    """Raises ValueError saying how to install what DICOM objects are written with."""
+    try:
+        import highdicom  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            f"DICOM structured reports and segmentations are written with highdicom ({error}): "
+            "install the extra `dicom`: pip install -e .[dicom]"
+        ) from error
+
+
+@contextmanager
+def names_as_they_are() -> Iterator[None]:
+    """Within it highdicom does not warn of patients' names without a caret: they are repeated, not chosen."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The string .* person name")
+        yield
+
+
+def findings(prediction: Prediction, min_probability: float) -> list[Peak]:
+    """The peaks that are at least so probable, strongest first.
+
+    Raises ValueError where the models have not answered, so that prevalences never pass for a reading.
+    """
+    if prediction.series is None or prediction.failure:
+        raise ValueError(f"{prediction.folder}: there is no answer to report: {prediction.failure}")
+    kept = [peak for peak in prediction.peaks if peak.probability >= min_probability]
+    return sorted(kept, key=lambda peak: -peak.probability)
+
+
+def read_source(series: SampledSeries) -> Source:
+    """The source of a series that has been read. Raises ValueError naming a file that lacks one of its UIDs."""
+    headers = {path: read_header(path) for path in dict.fromkeys(series.files)}
+    frames = Counter(uid for uid, *_ in (*series.mapping.images, *series.mapping.twins))
+    images = []
+    for path, (sop_uid, frame) in zip(series.files, series.mapping.images, strict=True):
+        header = headers[path]
+        sop_class = header.values.get("SOPClassUID")
+        if not sop_class or not sop_uid:
+            raise ValueError(
+                f"{path}: expected SOPClassUID and SOPInstanceUID, found {sop_class} and {sop_uid or None}"
+            )
+        several = max(header.number("NumberOfFrames", 1), frames[sop_uid], frame + 1) > 1
+        images.append(SourceImage(sop_class, sop_uid, frame + 1 if several else None))
+    common, frame_of_reference = _common(series.files[0], series.uid)
+    # Of images that all lie at one position, the first is where it says, and the last is not.
+    last = read_frames(headers[series.files[-1]])[series.mapping.images[-1][1]]
+    stated = frame_of_reference if _is_stated(last, series.geometry) else None
+    return Source(tuple(images), common, stated or None)
+
+
+def made_up_frame_of_reference(series_uid: str) -> str:
+    """A coordinate system of a series' own, always the same."""
+    return generate_uid(entropy_srcs=[series_uid, "FrameOfReferenceUID"])
+
+
+def _common(path: Path, series_uid: str) -> tuple[pydicom.Dataset, str]:
+    """Source.common by one image's header, and its FrameOfReferenceUID ("" where there is none).
+
+    Attributes that must be there but may be empty (type 2) are empty where the file lacks them or holds what they
+    cannot be. A file without a SeriesInstanceUID, as the competition has them, is of the series `series_uid`.
+    """
+    header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*_CHECKS, *_UIDS])
+    common = pydicom.Dataset()
+    for name, check in _CHECKS.items():
+        setattr(common, name, _checked(header, name, check))
+    study, series, frame_of_reference = (_checked(header, name, str) for name in _UIDS)
+    series = series or (series_uid if UID(series_uid).is_valid else "")
+    if not study or not series:
+        raise ValueError(
+            f"{path}: expected StudyInstanceUID and SeriesInstanceUID, found {study or None} and {series or None}"
+        )
+    common.StudyInstanceUID, common.SeriesInstanceUID = study, series
+    return common, frame_of_reference
+
+
+def _is_stated(last: Frame, geometry: Geometry) -> bool:
+    if last.position is None or last.orientation is None or last.spacing is None:
+        return False
+    return (
+        np.allclose(last.position, geometry.positions[-1], rtol=0, atol=SAME_MM)
+        and np.allclose(last.orientation, geometry.orientation, rtol=0, atol=0.02)
+        and np.allclose(last.spacing, geometry.spacing[1:], rtol=0.02)
+    )
+
+
+def _sex(value: str) -> str:
+    return value if value in ("M", "F", "O") else ""
+
+
+_CHECKS: dict[str, Callable] = {
+    "PatientName": str,
+    "PatientID": str,
+    "PatientBirthDate": DA,
+    "PatientSex": _sex,
+    "StudyDate": DA,
+    "StudyTime": TM,
+    "AccessionNumber": str,
+    "StudyID": str,
+    "ReferringPhysicianName": str,
+    "Modality": str,
+}
+_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+
+
+def _checked(header: pydicom.Dataset, name: str, check: Callable) -> str:
+    """The text of an element, or "" where it is absent or `check` refuses it."""
+    try:
+        value = header.get(name)
+        return str(check(str(value))) if value else ""
+    except Exception:  # pydicom has an error of its own for each kind of damage
+        return ""

@@ -1,0 +1,163 @@
+"""`write_sr`: what is said of one series as a DICOM structured report that viewers and archives read.
+
+Comprehensive 3D SR with the template Measurement Report (DICOM PS3.16 TID 1500) and these measurement groups (TID
+1501): first the series with its 14 probabilities, then each finding with its probability, its place in the image
+(SCOORD) and, where the file names its frame of reference, in the patient (SCOORD3D).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pydicom
+from pydicom.sr.codedict import codes
+from pydicom.uid import generate_uid
+
+from aneurysm.inference.peaks import Peak
+from aneurysm.inference.predict import Prediction
+from aneurysm.inference.sampled import SampledSeries
+from aneurysm.labels import LABELS
+from aneurysm.paths import written_whole
+from aneurysm.report import dicom_codes as own
+from aneurysm.report.dicom_source import (
+    CHARACTER_SET,
+    Source,
+    findings,
+    names_as_they_are,
+    need_highdicom,
+    read_source,
+)
+
+if TYPE_CHECKING:
+    from highdicom import sr
+
+SERIES_NUMBER = 9001
+SERIES_DESCRIPTION = f"Aneurysm findings: {own.NOTICE}"
+
+
+def write_sr(prediction: Prediction, out: Path, bundle_sha256: str, min_probability: float = 0.1) -> None:
+    """Writes the report to `out`; findings below `min_probability` are left out, the 14 probabilities never.
+
+    `bundle_sha256` names the models that have answered. Raises ValueError where highdicom is missing, where there is
+    no answer, or naming a file that lacks one of the UIDs that the report refers to.
+    """
+    need_highdicom()
+    from highdicom import sr
+    from highdicom.coding_schemes import CodingSchemeIdentificationItem
+
+    peaks = findings(prediction, min_probability)
+    source = read_source(prediction.series)
+    algorithm = sr.AlgorithmIdentification(own.MODEL_NAME, bundle_sha256, parameters=[own.NOTICE])
+    groups = [_series_group(prediction, source, algorithm)]
+    groups += [_finding_group(peak, prediction.series, source, algorithm) for peak in peaks]
+    with names_as_they_are():
+        document = sr.Comprehensive3DSR(
+            evidence=_evidence(source),
+            content=sr.MeasurementReport(_observed_by(bundle_sha256), codes.SCT.ImagingProcedure, groups),
+            series_instance_uid=generate_uid(),
+            series_number=SERIES_NUMBER,
+            series_description=SERIES_DESCRIPTION,
+            sop_instance_uid=generate_uid(),
+            instance_number=1,
+            manufacturer=own.MANUFACTURER,
+            manufacturer_model_name=own.MODEL_NAME,
+            software_versions=bundle_sha256,
+            coding_schemes=[CodingSchemeIdentificationItem(own.SCHEME, own.SCHEME_NAME)],
+            specific_character_set=CHARACTER_SET,
+        )
+    with written_whole(out) as beside:
+        document.save_as(beside, enforce_file_format=True)
+
+
+def _series_group(
+    prediction: Prediction, source: Source, algorithm: sr.AlgorithmIdentification
+) -> sr.MeasurementsAndQualitativeEvaluations:
+    """The 14 probabilities in the order of LABELS, each with its site, tracked by its label."""
+    from highdicom import sr
+
+    series_uid = source.common.SeriesInstanceUID
+    measurements = [
+        sr.Measurement(
+            own.PROBABILITY,
+            float(probability),
+            codes.UCUM.NoUnits,
+            tracking_identifier=sr.TrackingIdentifier(own.tracking_uid(series_uid, f"Series: {label}"), label),
+            finding_sites=[_finding_site(label)],
+        )
+        for label, probability in zip(LABELS, prediction.probabilities, strict=True)
+    ]
+    return sr.MeasurementsAndQualitativeEvaluations(
+        sr.TrackingIdentifier(own.tracking_uid(series_uid, "Series"), "Series"),
+        finding_type=own.INTRACRANIAL_ANEURYSM,
+        algorithm_id=algorithm,
+        measurements=measurements,
+    )
+
+
+def _finding_group(
+    peak: Peak, series: SampledSeries, source: Source, algorithm: sr.AlgorithmIdentification
+) -> sr.MeasurementsAndQualitativeEvaluations:
+    from highdicom import sr
+
+    places = _places(peak, series, source)
+    return sr.MeasurementsAndQualitativeEvaluations(
+        sr.TrackingIdentifier(own.tracking_uid(source.common.SeriesInstanceUID, peak.location), peak.location),
+        finding_type=own.INTRACRANIAL_ANEURYSM,
+        finding_sites=[_finding_site(peak.location)],
+        algorithm_id=algorithm,
+        measurements=[
+            sr.Measurement(own.PROBABILITY, peak.probability, codes.UCUM.NoUnits, referenced_coordinates=places)
+        ],
+        qualitative_evaluations=[sr.QualitativeEvaluation(own.LOCATION, own.location_code(peak.location))],
+    )
+
+
+def _places(
+    peak: Peak, series: SampledSeries, source: Source
+) -> list[sr.CoordinatesForMeasurement | sr.CoordinatesForMeasurement3D]:
+    """Where a finding is: in its image, and in the patient where that has a frame of reference."""
+    from highdicom import sr
+
+    image = source.images[series.mapping.source_index(peak.sop_uid, peak.frame)]
+    frames = [image.frame_number] if image.frame_number else None
+    # Pixel coordinates begin at the corner of the first pixel, not at its centre (DICOM PS3.3 table C.18.6-1).
+    pixel = np.clip([[peak.x + 0.5, peak.y + 0.5]], 0, series.geometry.shape[:0:-1])
+    selected_from = sr.SourceImageForRegion(image.sop_class, image.sop_uid, frames)
+    places = [sr.CoordinatesForMeasurement("POINT", pixel, selected_from)]
+    if source.frame_of_reference:
+        patient_mm = np.array([peak.patient_mm])
+        places.append(sr.CoordinatesForMeasurement3D("POINT", patient_mm, source.frame_of_reference))
+    return places
+
+
+def _finding_site(label: str) -> sr.FindingSite:
+    from highdicom import sr
+
+    site = own.site_of(label)
+    return sr.FindingSite(site.artery, site.side, site.part)
+
+
+def _observed_by(bundle_sha256: str) -> sr.ObservationContext:
+    """The observer is a device: these models."""
+    from highdicom import sr
+
+    device = sr.DeviceObserverIdentifyingAttributes(
+        uid=generate_uid(entropy_srcs=[own.MODEL_NAME, bundle_sha256]),
+        name=own.MODEL_NAME,
+        manufacturer_name=own.MANUFACTURER,
+        model_name=own.MODEL_NAME,
+    )
+    return sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device))
+
+
+def _evidence(source: Source) -> list[pydicom.Dataset]:
+    """All images of the series, each file once; the first gives the report its patient and study."""
+    evidence = []
+    for image in {image.sop_uid: image for image in source.images}.values():
+        dataset = pydicom.Dataset()
+        dataset.update(source.common)
+        dataset.SOPClassUID, dataset.SOPInstanceUID = image.sop_class, image.sop_uid
+        evidence.append(dataset)
+    return evidence

@@ -1,0 +1,156 @@
+"""predict.py as it is run: series in folders, files and archives, what it writes, exit codes, and starting again."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+import torch
+
+from aneurysm.inference.bundle import bundle_identity, read_bundle, write_bundle
+from aneurysm.inference.models import read_pair
+from aneurysm.inference.predict import Predictor
+from aneurysm.labels import LABELS, PRESENT
+from aneurysm.paths import ModelPaths
+from predict import PredictConfig, main
+from tests.dicom_writer import write_stack
+from tests.end_to_end_data import CPU, ENCODER, head, make_data, train_pairs
+
+ROOT = Path(__file__).parents[1]
+SPACING = (3.0, 3.0, 3.0)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """bundle/, and scans/: two series mixed in one folder, one in an archive, one of a single file, and nothing."""
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("predicted")
+    train_pairs(root / "data", root / "model", make_data(root / "data"))
+    write_bundle(root / "bundle", [read_pair(ModelPaths(root / "model", ENCODER), fold) for fold in (0, 1)])
+    for i, uid in enumerate(("1.2.31", "1.2.32", "1.2.33")):
+        write_stack(root / uid, head(30, 20 + i), spacing=SPACING, SeriesInstanceUID=uid)
+    mixed = root / "scans" / "mixed"
+    mixed.mkdir(parents=True)
+    for uid in ("1.2.31", "1.2.32"):
+        for file in (root / uid).iterdir():
+            shutil.copy(file, mixed / f"{uid}-{file.name}")
+    with zipfile.ZipFile(root / "scans.zip", "w") as archive:
+        for file in (root / "1.2.33").iterdir():
+            archive.write(file, f"a/b/{file.name}")
+    shutil.copy(root / "data" / "series" / "enhanced" / "e.dcm", root / "enhanced.dcm")
+    (root / "nothing").mkdir()
+    return root
+
+
+def predict(root: Path, *paths: str, **settings) -> int:
+    given = {"out": root / "report", "device": "cpu", "workers": 0} | settings
+    return main(PredictConfig(tuple(root / path for path in paths), root / "bundle", **given))
+
+
+def records(out: Path) -> dict[str, dict]:
+    return {path.stem: json.loads(path.read_text()) for path in out.glob("*.json")}
+
+
+def test_it_answers_for_every_series_wherever_it_lies(root, tmp_path, capsys):
+    assert predict(root, "scans", "scans.zip", "enhanced.dcm", out=tmp_path) == 0
+    assert "4 series, 0 could not be read" in capsys.readouterr().out
+    found = records(tmp_path)
+    predictor = Predictor(read_bundle(root / "bundle"), CPU)
+    assert {"1.2.31", "1.2.32", "1.2.33"} < set(found) and len(found) == 4
+    for uid in ("1.2.31", "1.2.33"):  # as from a folder of its own
+        expected = predictor.predict_series(root / uid).probabilities
+        np.testing.assert_allclose(list(found[uid]["probabilities"].values()), expected, atol=1e-6)
+        assert found[uid]["bundle"] == bundle_identity(root / "bundle") and found[uid]["warnings"] == []
+    assert found["1.2.33"]["place"].endswith("scans.zip/a/b")
+    table = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False)
+    assert list(table) == ["SeriesInstanceUID", *LABELS, "failure"] and (table.failure == "").all()
+    assert sorted(table[PRESENT], reverse=True) == table[PRESENT].tolist()
+    index = (tmp_path / "index.html").read_text()
+    places = [index.index(f'href="{uid}.html"') for uid in table.SeriesInstanceUID]
+    assert places == sorted(places)
+    for uid in table.SeriesInstanceUID:
+        page = (tmp_path / f"{uid}.html").read_text()
+        assert page.count("<figure") >= 3 and "not a medical device" in page and LABELS[0] in page
+
+
+def test_what_could_not_be_read_is_listed_and_the_exit_code_is_3(root, tmp_path, capsys):
+    (root / "nothing" / "x.dcm").write_bytes(b"garbage")
+    assert predict(root, "1.2.31", "nothing", "nowhere", out=tmp_path) == 3
+    said = capsys.readouterr().out
+    assert "3 series, 2 could not be read" in said and "x.dcm: not a readable DICOM file" in said
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    assert table.SeriesInstanceUID.tolist() == ["1.2.31", "nothing", "nowhere"]
+    assert table[list(LABELS)].isna().all(axis=1).tolist() == [False, True, True]
+    assert "no such folder" in table.failure[2]
+    assert "2 could not be read" in (tmp_path / "index.html").read_text()
+    assert "no such folder" in (tmp_path / "nowhere.html").read_text()
+
+
+def test_started_again_it_asks_only_about_what_has_no_answer_from_the_same_bundle(root, tmp_path, monkeypatch):
+    predict(root, "1.2.31", "nothing", out=tmp_path)
+    shutil.copytree(root / "1.2.32", tmp_path / "more")
+    asked, predict_all = [], Predictor.predict_all
+
+    def spied(self, places, *args, **settings):
+        asked.append([place.uid for place in places])
+        return predict_all(self, places, *args, **settings)
+
+    monkeypatch.setattr(Predictor, "predict_all", spied)
+    before = (tmp_path / "1.2.31.html").stat().st_mtime_ns
+    assert predict(root, "1.2.31", "1.2.32", "nothing", out=tmp_path, resume=True) == 3
+    assert asked == [["1.2.32", "nothing"]] and (tmp_path / "1.2.31.html").stat().st_mtime_ns == before
+    assert len(pd.read_csv(tmp_path / "predictions.csv")) == 3
+    record = json.loads((tmp_path / "1.2.31.json").read_text())
+    (tmp_path / "1.2.31.json").write_text(json.dumps(record | {"bundle": {"sha256": "another", "commit": ""}}))
+    (tmp_path / "1.2.32.html").unlink()
+    predict(root, "1.2.31", "1.2.32", out=tmp_path, resume=True)
+    predict(root, "1.2.31", out=tmp_path)
+    assert asked[1:] == [["1.2.31", "1.2.32"], ["1.2.31"]]
+
+
+def test_what_a_time_budget_left_out_is_told_and_asked_again(root, tmp_path):
+    predict(root, "1.2.31", out=tmp_path, time_budget=1e-9)
+    record = records(tmp_path)["1.2.31"]
+    assert "2 of 2 models were not asked about the mirror image" in record["left_out"]
+    assert "were not asked about the mirror image" in (tmp_path / "1.2.31.html").read_text()
+    predict(root, "1.2.31", out=tmp_path, resume=True)
+    assert records(tmp_path)["1.2.31"]["left_out"] == []
+
+
+def test_dicom_objects_are_written_beside_the_pages(root, tmp_path, monkeypatch):
+    predict(root, "1.2.31", "nothing", out=tmp_path, dicom_sr=True, dicom_seg=True, min_probability=0.0)
+    report, marks = (pydicom.dcmread(tmp_path / f"1.2.31_{kind}.dcm") for kind in ("sr", "seg"))
+    assert report.Modality == "SR" and marks.Modality == "SEG"
+    findings = records(tmp_path)["1.2.31"]["findings"]
+    assert len(marks.SegmentSequence) == len(findings) > 0
+    assert marks.SegmentSequence[0].SegmentLabel == f"1 {findings[0]['location']}"
+    assert not list(tmp_path.glob("nothing_*.dcm"))
+    monkeypatch.setattr("aneurysm.report.folder.write_sr", raising)
+    predict(root, "1.2.31", out=tmp_path / "again", dicom_sr=True)
+    assert records(tmp_path / "again")["1.2.31"]["warnings"] == ["1.2.31_sr.dcm could not be written: no UID"]
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    with pytest.raises(ValueError, match=r"pip install -e \.\[dicom\]"):
+        predict(root, "1.2.31", out=tmp_path, dicom_seg=True)
+
+
+def raising(*_) -> None:
+    raise ValueError("no UID")
+
+
+def test_the_script_itself(root, tmp_path):
+    command = [sys.executable, "predict.py", root / "1.2.31", root / "scans.zip", "--bundle", root / "bundle", "--out",
+               tmp_path / "report", "--device", "cpu", "--workers", "1"]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.splitlines()[-1] == str(tmp_path / "report" / "index.html")
+    command[command.index("--bundle") + 1] = tmp_path
+    failed = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert failed.returncode == 1 and failed.stderr.startswith("error: ") and "expected the card" in failed.stderr
