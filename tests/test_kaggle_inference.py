@@ -21,6 +21,7 @@ from tests.kaggle_series import UNREADABLE, make_hidden_series
 
 ROOT = Path(__file__).parents[1]
 GATEWAY = ROOT / "tests" / "gateway"
+PATHS = f"{ROOT}{os.pathsep}{GATEWAY}"
 CPU = torch.device("cpu")
 
 
@@ -31,7 +32,7 @@ def root(bundle_root) -> Path:
     return bundle_root
 
 
-def environment(root: Path, out: Path, **more: str) -> dict[str, str]:
+def environment(root: Path, out: Path) -> dict[str, str]:
     (out / "shared").mkdir(parents=True)
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -40,42 +41,60 @@ def environment(root: Path, out: Path, **more: str) -> dict[str, str]:
     given = {"ANEURYSM_OUT": out, "ANEURYSM_SHARED": out / "shared", "ANEURYSM_THREADS": 1, "OMP_NUM_THREADS": 1,
              "GATEWAY_DATA": root / "hidden", "GATEWAY_SHARE": out / "shared", "GATEWAY_OUT": out,
              "GATEWAY_PORT": port, "GATEWAY_DEADLINE_S": 60}  # fmt: skip
-    return kept | {name: str(value) for name, value in (given | more).items()}
+    return kept | {name: str(value) for name, value in given.items()}
 
 
-@pytest.fixture(scope="module")
-def local(root) -> Path:
-    """What `python kaggle_inference.py` leaves, with the gateway in the same process, as when a notebook is saved."""
-    out = root / "local"
-    variables = environment(root, out, ANEURYSM_BUNDLE=root / "bundle", PYTHONPATH=f"{ROOT}{os.pathsep}{GATEWAY}")
-    script = [sys.executable, ROOT / "kaggle_inference.py"]
-    run = subprocess.run(script, cwd=out, env=variables, capture_output=True, text=True, timeout=120)
-    assert run.returncode == 0, run.stderr[-3000:]
-    return out
+def start_local(root: Path, out: Path) -> subprocess.Popen:
+    """`python kaggle_inference.py`, with the gateway in the same process, as when a notebook is saved."""
+    own = environment(root, out) | {"ANEURYSM_BUNDLE": str(root / "bundle"), "PYTHONPATH": PATHS}
+    return started([ROOT / "kaggle_inference.py"], out, own)
 
 
-@pytest.fixture(scope="module")
-def rerun(root) -> Path:
-    """What the notebook leaves, with the gateway in another process, where the image lacks polars and decoders.
+def start_rerun(root: Path, out: Path) -> tuple[subprocess.Popen, subprocess.Popen]:
+    """The gateway, and in another process the notebook, where the image lacks polars and decoders.
 
     Code and gateway lie where Kaggle puts datasets and the competition's data, and nowhere else.
     """
-    out, inputs = root / "rerun", root / "input"
-    variables = environment(root, out, ANEURYSM_INPUT=inputs)
+    inputs, own = root / "input", environment(root, out)
     shutil.copytree(GATEWAY / "kaggle_evaluation", inputs / "competition" / "kaggle_evaluation")
     make = run_path(str(ROOT / "kaggle" / "make_dataset.py"))
     make["main"](make["DatasetConfig"](root / "bundle", inputs / "dataset", "me/aneurysm"))
-    notebook = [sys.executable, ROOT / "tests" / "stock_image.py", ROOT / "kaggle" / "inference.ipynb"]
-    server = subprocess.Popen(notebook, cwd=out, env=variables | {"KAGGLE_IS_COMPETITION_RERUN": "1"})
+    notebook = [ROOT / "tests" / "stock_image.py", ROOT / "kaggle" / "inference.ipynb"]
+    there = own | {"ANEURYSM_INPUT": str(inputs), "KAGGLE_IS_COMPETITION_RERUN": "1"}
+    gateway = ["-m", "kaggle_evaluation.rsna_gateway"]
+    return started(gateway, out, own | {"PYTHONPATH": PATHS}), started(notebook, out, there)
+
+
+def started(command: list, out: Path, variables: dict[str, str]) -> subprocess.Popen:
+    """What it says goes to a file: nobody reads the server's while the gateway is waited for."""
+    with open(out / f"{Path(command[-1]).name}.err", "w") as errors:
+        return subprocess.Popen([sys.executable, *command], cwd=out, env=variables, stderr=errors)
+
+
+@pytest.fixture(scope="module")
+def runs(root) -> dict[str, Path]:
+    """The folders in which both ways have left their files, run at the same time."""
+    outs = {"local": root / "local", "rerun": root / "rerun"}
+    local, (gateway, server) = start_local(root, outs["local"]), start_rerun(root, outs["rerun"])
     try:
-        gateway = [sys.executable, "-m", "kaggle_evaluation.rsna_gateway"]
-        there = variables | {"PYTHONPATH": f"{ROOT}{os.pathsep}{GATEWAY}"}
-        run = subprocess.run(gateway, cwd=out, env=there, capture_output=True, text=True, timeout=120)
-        assert run.returncode == 0, run.stderr[-3000:]
+        for process in (local, gateway):
+            failed = process.wait(timeout=200)
+            assert not failed, "\n".join(file.read_text()[-2000:] for file in root.glob("*/*.err"))
     finally:
-        server.kill()
-        server.wait()
-    return out
+        for process in (local, gateway, server):
+            process.kill()
+            process.wait()
+    return outs
+
+
+@pytest.fixture(scope="module")
+def local(runs) -> Path:
+    return runs["local"]
+
+
+@pytest.fixture(scope="module")
+def rerun(runs) -> Path:
+    return runs["rerun"]
 
 
 def answers(out: Path) -> pd.DataFrame:
@@ -88,8 +107,8 @@ def log(out: Path) -> dict[str, dict]:
 
 
 @pytest.mark.parametrize("way", ["local", "rerun"])
-def test_every_series_has_a_valid_row_and_what_cannot_be_read_the_prevalences(root, way, request):
-    out = request.getfixturevalue(way)
+def test_every_series_has_a_valid_row_and_what_cannot_be_read_the_prevalences(root, way, runs):
+    out = runs[way]
     table, lines = answers(out), log(out)
     hidden = sorted(os.listdir(root / "hidden"))
     assert len(hidden) == 15 and sorted(table.index) == sorted(lines) == hidden
@@ -114,7 +133,7 @@ def test_without_polars_and_decoders_the_answers_are_the_same(local, rerun):
 
 
 @pytest.mark.parametrize("way", ["local", "rerun"])
-def test_the_shared_folder_is_empty_at_the_end_and_the_files_that_its_links_led_to_are_still_there(root, way, request):
-    out = request.getfixturevalue(way)
+def test_the_shared_folder_is_empty_at_the_end_and_the_files_that_its_links_led_to_are_still_there(root, way, runs):
+    out = runs[way]
     assert (out / "shared").is_dir() and not os.listdir(out / "shared")
     assert len(list((root / "hidden").rglob("*.dcm"))) > 200 and len(os.listdir(root / "hidden" / "axial")) == 60
