@@ -58,7 +58,12 @@ class Submission:
             read_bundle(bundle), devices(settings.device), batch_size=settings.batch_size, threads=settings.threads
         )
         predictor.warm_up()
-        print(*predictor.notes, f"{len(predictor.models)} models, {predictor.devices}", sep="\n", flush=True)
+        print(
+            *predictor.notes,
+            f"{len(predictor.models)} models on {', '.join(map(str, predictor.devices))}",
+            sep="\n",
+            flush=True,
+        )
         return cls(settings, predictor, clock)
 
     def answer(self, series_path: str) -> Any:
