@@ -30,7 +30,8 @@ from aneurysm.inference.clock import Clock
 from aneurysm.inference.kaggle_settings import KaggleSettings
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.sampled import read_sampled
-from aneurysm.inference.submission import LOG, Submission, devices
+from aneurysm.inference.submission import LOG, Submission
+from aneurysm.training.distributed import all_devices
 from benchmarks import end_to_end
 from benchmarks.preprocess import write_series
 
@@ -66,7 +67,7 @@ class BenchmarkConfig:
 
 def main(config: BenchmarkConfig) -> None:
     predictor = Predictor(
-        pairs_of(config), devices(config.device), batch_size=config.batch_size, threads=config.threads
+        pairs_of(config), all_devices(config.device), batch_size=config.batch_size, threads=config.threads
     )
     predictor.warm_up()
     with tempfile.TemporaryDirectory() as name:

@@ -144,6 +144,23 @@ def test_out_of_memory_the_batch_is_halved_until_it_fits(root, pairs, monkeypatc
     np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-4)
 
 
+def test_where_a_device_does_not_hold_all_images_they_go_there_by_batches(root, pairs, monkeypatch):
+    expected = Predictor(pairs[:1], CPU).predict_series(root / "data" / "series" / "axial")
+    to, refused = torch.Tensor.to, []
+
+    def without_room(self, *args, **settings):
+        if self.ndim == 3 and args == (CPU,) and not refused:
+            refused.append(self.shape)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return to(self, *args, **settings)
+
+    predictor = Predictor(pairs[:1], CPU)
+    monkeypatch.setattr(torch.Tensor, "to", without_room)
+    found = predictor.predict_series(root / "data" / "series" / "axial")
+    assert refused and found.failure == ""
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
+
+
 def test_where_not_even_one_window_fits_the_prevalences_are_the_answer(root, pairs, monkeypatch):
     def out_of_memory(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")

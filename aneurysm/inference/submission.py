@@ -21,6 +21,7 @@ from aneurysm.inference.clock import Clock
 from aneurysm.inference.kaggle_settings import KaggleSettings
 from aneurysm.inference.predict import Predictor
 from aneurysm.labels import LABELS
+from aneurysm.training.distributed import all_devices
 
 LEAST_S = 0.5  # less time than this is too little to read anything
 HANGS_S = 28 * 60.0  # whatever takes so long will not be waited for: the gateway gives up after 30 minutes
@@ -55,7 +56,7 @@ class Submission:
         clock = Clock(settings.total_s, settings.n_series)
         torch.set_num_threads(settings.threads)
         predictor = Predictor(
-            read_bundle(bundle), devices(settings.device), batch_size=settings.batch_size, threads=settings.threads
+            read_bundle(bundle), all_devices(settings.device), batch_size=settings.batch_size, threads=settings.threads
         )
         predictor.warm_up()
         print(
@@ -118,14 +119,6 @@ class Submission:
                 "failures": self.n_failures}  # fmt: skip
         with open(self.settings.out / LOG, "a") as file:
             file.write(json.dumps(line, default=str) + "\n")
-
-
-def devices(name: str) -> list[torch.device]:
-    """Every GPU, or the CPU: cpu, cuda, or auto, which takes what there is."""
-    n_gpus = 0 if name == "cpu" else torch.cuda.device_count()
-    if name == "cuda" and not n_gpus:
-        raise ValueError("expected a GPU, found none: switch on an accelerator for the notebook")
-    return [torch.device("cuda", number) for number in range(n_gpus)] or [torch.device("cpu")]
 
 
 def frame_library() -> ModuleType:
