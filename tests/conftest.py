@@ -6,13 +6,13 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def bundle_root(tmp_path_factory) -> Path:
+def trained_root(tmp_path_factory) -> Path:
     """A folder with bundle/, of two folds, and data/ and model/ that it was made from."""
     import torch
 
     from tests.kaggle_series import make_bundle
 
     torch.set_num_threads(1)
-    root = tmp_path_factory.mktemp("bundle_root")
+    root = tmp_path_factory.mktemp("trained_root")
     make_bundle(root)
     return root

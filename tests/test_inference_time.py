@@ -13,15 +13,12 @@ from aneurysm.inference.models import Model, Pair, read_pair
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.sampled import SampledSeries, read_sampled
 from aneurysm.paths import ModelPaths
-from tests.end_to_end_data import CPU, ENCODER, make_data, train_pairs
+from tests.end_to_end_data import CPU, ENCODER
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    torch.set_num_threads(1)
-    root = tmp_path_factory.mktemp("in_time")
-    train_pairs(root / "data", root / "model", make_data(root / "data"))
-    return root
+def root(trained_root) -> Path:
+    return trained_root
 
 
 @pytest.fixture(scope="module")

@@ -26,10 +26,10 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def root(bundle_root) -> Path:
+def root(trained_root) -> Path:
     """bundle/, and hidden/ with the series."""
-    make_hidden_series(bundle_root)
-    return bundle_root
+    make_hidden_series(trained_root)
+    return trained_root
 
 
 def environment(root: Path, out: Path) -> dict[str, str]:

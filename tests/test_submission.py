@@ -22,8 +22,8 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def root(bundle_root) -> Path:
-    return bundle_root
+def root(trained_root) -> Path:
+    return trained_root
 
 
 @pytest.fixture(scope="module")
