@@ -87,9 +87,12 @@ def _serve() -> None:
 
 
 def _decode(path: str, offset: int, syntax: str, index: int, options: dict) -> np.ndarray:
+    """By GDCM where it is there: pyjpegls, which pydicom asks as well, takes a minute over a frame cut short."""
+    decoder = get_decoder(UID(syntax))
+    plugin = "gdcm" if "gdcm" in decoder.available_plugins else ""
     with open(path, "rb") as file:
         file.seek(offset)
-        return get_decoder(UID(syntax)).as_array(file, index=index, raw=True, **options)[0]
+        return decoder.as_array(file, index=index, raw=True, decoding_plugin=plugin, **options)[0]
 
 
 if __name__ == "__main__":
