@@ -110,7 +110,8 @@ def test_under_gantry_tilt_the_json_follows_the_images_and_a_warning_says_so(tmp
         return {"ImagePositionPatient": [0, 0.4 * 3.0 * i, 3.0 * i]}
 
     write_stack(tmp_path / "series" / "a", stored, spacing=(3.0, 2.0, 2.0), each=tilted)
-    volume, geometry = made(tmp_path, z_mm=3.0, size=64, head_mm=0)
+    volume, geometry = made(tmp_path, z_mm=3.0, size=64, head_mm=45)
+    assert geometry["origin"][2] > 30  # the volume does not begin at the first image
     assert any("gantry tilt of 21.8 degrees" in warning for warning in geometry["warnings"])
     spot_mm = places_mm(geometry)[np.unravel_index(volume.argmax(), volume.shape)]
     assert spot_mm == pytest.approx([80.0, 40.0 + 0.4 * 66, 66.0], abs=1.6)

@@ -105,6 +105,10 @@ def test_a_series_is_made_anew_when_a_file_a_setting_or_its_mask_changes(tmp_pat
         mask = read_vessels(tmp_path, "a")
         assert (mask is not None) == (described is masked)
         assert mask is None or mask[1, 64, 64] == 1 + LOCATIONS.index("Anterior Communicating Artery")
+    make_volume(tmp_path, masked, coarse)
+    (tmp_path / "npy_volume" / "a_mask.npy").unlink()
+    assert not make_volume(tmp_path, masked, coarse).was_cached and read_vessels(tmp_path, "a") is not None
+    make_volume(tmp_path, plain, coarse)
     os.utime(next((tmp_path / "series" / "a").iterdir()), ns=(1, 1))
     assert not make_volume(tmp_path, plain, coarse).was_cached
     assert not make_volume(tmp_path, plain, VolumeSettings(z_mm=6, window_high_hu=500)).was_cached
