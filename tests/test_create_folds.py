@@ -13,6 +13,8 @@ from aneurysm.data.tables import write_tables
 from aneurysm.labels import LABELS
 from aneurysm.paths import DataPaths
 from tests.dicom_writer import write_stack
+from tests.volume3d_series import entry
+from volume3d.manifest import write_manifest
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,9 +40,9 @@ def data_dir(tmp_path_factory) -> Path:
     return root
 
 
-def run(data_dir: Path) -> subprocess.CompletedProcess:
+def run(data_dir: Path, *args: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "create_folds.py", "--data_dir", str(data_dir), "--folds", "2", "--safe_mm", "15"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run([*command, *args], cwd=ROOT, capture_output=True, text=True)
 
 
 def test_the_tables_hold_every_series_its_fold_and_its_spots(data_dir):
@@ -62,6 +64,17 @@ def test_a_localizer_without_a_place_is_a_row_that_says_why(data_dir):
     run(data_dir)
     errors = pd.read_csv(data_dir / "localizer_errors.csv")
     assert errors.SeriesInstanceUID.tolist() == ["s2"] and errors.error[0] == "no image 1.2 in the series"
+
+
+def test_patients_of_a_manifest_are_kept_together_even_those_that_are_not_in_the_cache(data_dir):
+    patients = {"s0": "a", "s5": "a", "s1": "b", "s2": "b", "s3": "c", "s4": "c"}  # s5 has no files
+    write_manifest(data_dir / "manifest.jsonl", [entry(uid, patient_id=who) for uid, who in patients.items()])
+    result = run(data_dir, "--manifest", str(data_dir / "manifest.jsonl"))
+    assert result.returncode == 0, result.stderr
+    folds = pd.read_csv(data_dir / "train_2_folds.csv").set_index("SeriesInstanceUID")
+    assert folds.patient_id.to_dict() == patients
+    assert all(folds.fold[one] == folds.fold[other] for one, other in (("s0", "s5"), ("s1", "s2"), ("s3", "s4")))
+    assert folds.fold.nunique() == 2
 
 
 def test_a_missing_file_is_named(tmp_path):
