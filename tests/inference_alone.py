@@ -16,8 +16,11 @@ BLOCKED = (
 class Blocker:
     """Finds the blocked packages before anybody else does, and refuses to load them."""
 
+    def __init__(self, names: tuple[str, ...] = BLOCKED):
+        self.names = names
+
     def find_spec(self, name: str, path=None, target=None) -> ModuleSpec | None:
-        return ModuleSpec(name, self) if name.split(".")[0] in BLOCKED else None
+        return ModuleSpec(name, self) if name.split(".")[0] in self.names else None
 
     def create_module(self, spec: ModuleSpec) -> None:
         raise ImportError(f"{spec.name} is not there")

@@ -21,19 +21,16 @@ from aneurysm.paths import ModelPaths
 from aneurysm.stage1.config import InputConfig
 from aneurysm.stage1.windows import crop_box, read_window
 from aneurysm.stage2.predict import load_stage2, predict_series
-from tests.end_to_end_data import BROKEN, CPU, ENCODER, EVERY_MM, SERIES, SETTINGS, STAGE1, make_data, train_pairs
+from tests.end_to_end_data import BROKEN, CPU, ENCODER, EVERY_MM, SERIES, SETTINGS, STAGE1
 
 ROOT = Path(__file__).parents[1]
 READABLE = [uid for uid in SERIES if uid not in BROKEN]
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
+def root(trained_root) -> Path:
     """data/ and model/ with pairs of two folds."""
-    torch.set_num_threads(1)
-    root = tmp_path_factory.mktemp("end_to_end")
-    train_pairs(root / "data", root / "model", make_data(root / "data"))
-    return root
+    return trained_root
 
 
 @pytest.fixture(scope="module")

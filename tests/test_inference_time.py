@@ -13,15 +13,12 @@ from aneurysm.inference.models import Model, Pair, read_pair
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.sampled import SampledSeries, read_sampled
 from aneurysm.paths import ModelPaths
-from tests.end_to_end_data import CPU, ENCODER, make_data, train_pairs
+from tests.end_to_end_data import CPU, ENCODER
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    torch.set_num_threads(1)
-    root = tmp_path_factory.mktemp("in_time")
-    train_pairs(root / "data", root / "model", make_data(root / "data"))
-    return root
+def root(trained_root) -> Path:
+    return trained_root
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +139,23 @@ def test_out_of_memory_the_batch_is_halved_until_it_fits(root, pairs, monkeypatc
     found = predictor.predict_series(root / "data" / "series" / "axial")
     assert sizes == [20, 10, 5, 5] and predictor.asker.batch_size == 5
     np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-4)
+
+
+def test_where_a_device_does_not_hold_all_images_they_go_there_by_batches(root, pairs, monkeypatch):
+    expected = Predictor(pairs[:1], CPU).predict_series(root / "data" / "series" / "axial")
+    to, refused = torch.Tensor.to, []
+
+    def without_room(self, *args, **settings):
+        if self.ndim == 3 and args == (CPU,) and not refused:
+            refused.append(self.shape)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return to(self, *args, **settings)
+
+    predictor = Predictor(pairs[:1], CPU)
+    monkeypatch.setattr(torch.Tensor, "to", without_room)
+    found = predictor.predict_series(root / "data" / "series" / "axial")
+    assert refused and found.failure == ""
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
 
 
 def test_where_not_even_one_window_fits_the_prevalences_are_the_answer(root, pairs, monkeypatch):

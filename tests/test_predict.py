@@ -12,28 +12,23 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
-import torch
 
-from aneurysm.inference.bundle import bundle_identity, read_bundle, write_bundle
-from aneurysm.inference.models import read_pair
+from aneurysm.inference.bundle import bundle_identity, read_bundle
 from aneurysm.inference.predict import Predictor
 from aneurysm.labels import LABELS, PRESENT
-from aneurysm.paths import ModelPaths
 from predict import PredictConfig, main
 from tests.dicom_writer import write_stack
-from tests.end_to_end_data import CPU, ENCODER, head, make_data, train_pairs
+from tests.end_to_end_data import CPU, head
 
 ROOT = Path(__file__).parents[1]
 SPACING = (3.0, 3.0, 3.0)
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
+def root(trained_root, tmp_path_factory) -> Path:
     """bundle/, and scans/: two series mixed in one folder, one in an archive, one of a single file, and nothing."""
-    torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("predicted")
-    train_pairs(root / "data", root / "model", make_data(root / "data"))
-    write_bundle(root / "bundle", [read_pair(ModelPaths(root / "model", ENCODER), fold) for fold in (0, 1)])
+    shutil.copytree(trained_root / "bundle", root / "bundle")
     for i, uid in enumerate(("1.2.31", "1.2.32", "1.2.33")):
         write_stack(root / uid, head(30, 20 + i), spacing=SPACING, SeriesInstanceUID=uid)
     mixed = root / "scans" / "mixed"
@@ -44,7 +39,7 @@ def root(tmp_path_factory) -> Path:
     with zipfile.ZipFile(root / "scans.zip", "w") as archive:
         for file in (root / "1.2.33").iterdir():
             archive.write(file, f"a/b/{file.name}")
-    shutil.copy(root / "data" / "series" / "enhanced" / "e.dcm", root / "enhanced.dcm")
+    shutil.copy(trained_root / "data" / "series" / "enhanced" / "e.dcm", root / "enhanced.dcm")
     (root / "nothing").mkdir()
     return root
 

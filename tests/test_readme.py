@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-MADE_BY_RUNNING = ("bundle/", "data/", "demo/", "model/", "series/", "segmentations/", "npy_", "train")
+MADE_BY_RUNNING = ("bundle/", "data/", "demo/", "model/", "report/", "series/", "segmentations/", "npy_", "train")
 
 
 @cache

@@ -19,7 +19,7 @@ from aneurysm.training.batches import EpochBatches
 from aneurysm.training.checkpoint import load_checkpoint, save_state
 from aneurysm.training.distributed import World
 from aneurysm.training.fit import TrainingConfig
-from aneurysm.training.precision import choose_precision
+from aneurysm.training.precision import choose_precision, inference_precision
 from tests.small_training import train
 
 ROOT = Path(__file__).parents[1]
@@ -190,3 +190,12 @@ def test_precision_is_what_was_asked_for_and_a_wrong_name_is_refused():
     assert not choose_precision(cpu, "bf16").scaler().is_enabled()
     with pytest.raises(ValueError, match="expected one of auto, bf16"):
         choose_precision(cpu, "fp8")
+
+
+@pytest.mark.parametrize("native", ["bf16", "fp16"])
+def test_a_model_trained_elsewhere_is_asked_in_what_this_device_computes_but_float32_stays(monkeypatch, native):
+    monkeypatch.setattr("aneurysm.training.precision._native", lambda _: native)
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[native]
+    for trained in ("bf16", "fp16", "auto"):
+        assert inference_precision(torch.device("cpu"), trained).dtype == dtype
+    assert inference_precision(torch.device("cpu"), "fp32").dtype == torch.float32

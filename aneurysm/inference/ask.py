@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aneurysm.data.features import SeriesFeatures
 from aneurysm.inference.models import Model
-from aneurysm.inference.sampled import SampledSeries
+from aneurysm.inference.sampled import SampledSeries, Shown
 from aneurysm.stage1.extract import Rows
 
 FEWEST_WINDOWS = 8  # a series is not thinned below
@@ -68,7 +68,7 @@ class Asker:
         """
         step = self._step(len(series.index), deadline - perf_counter())
         asked = series.thinned(step)
-        images = [[torch.from_numpy(shown.images).to(device) for device in self.devices] for shown in asked.shown]
+        images = [[_images_on(device, shown) for device in self.devices] for shown in asked.shown]
         said: dict[int, dict[str, Rows]] = {}
         skipped: list[tuple[int, str]] = []
         for number, view in self.questions:
@@ -93,9 +93,9 @@ class Asker:
         return step
 
     def _ask(self, number: int, view: str, images: Sequence[Tensor], rows: np.ndarray, plane: str) -> Rows:
-        start = perf_counter()
         answer = None
         while answer is None:
+            start = perf_counter()
             try:
                 answer = self.models[number].look(view, images, rows, plane, self.batch_size)
             except torch.OutOfMemoryError:
@@ -114,3 +114,13 @@ class Asker:
         said = [f"only {n_all - n_models} of {n_all} models were asked"] if n_models else []
         said += [f"{n_views} of {n_all} models were not asked about the mirror image"] if n_views else []
         return tuple(said)
+
+
+def _images_on(device: torch.device, shown: Shown) -> Tensor:
+    """The images on a device; where its memory does not hold all of them, here: windows then go there by batches."""
+    images = torch.from_numpy(shown.images)
+    try:
+        return images.to(device)
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return images

@@ -16,7 +16,7 @@ from aneurysm.stage1.mirror import mirror_images
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import heat_peaks
 from aneurysm.stage1.windows import crop_box
-from aneurysm.training.precision import choose_precision
+from aneurysm.training.precision import inference_precision
 
 PARTS = ("features", "logits", "heat", "peak_x", "peak_y")
 Rows = dict[str, np.ndarray]  # the PARTS of some windows: (windows, views, n)
@@ -30,7 +30,7 @@ class Encoder:
         if not views or any(view not in VIEWS for view in views):
             raise ValueError(f"views: expected some of {', '.join(VIEWS)}, found {', '.join(views) or 'none'}")
         self.model, self.config, self.device, self.views = model, config, device, tuple(views)
-        self.precision = choose_precision(device, config.training.precision)
+        self.precision = inference_precision(device, config.training.precision)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, planes: Sequence[str]) -> Rows:

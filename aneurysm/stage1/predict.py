@@ -21,7 +21,7 @@ from aneurysm.stage1.model import Stage1Net
 from aneurysm.training.batches import one_thread
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.distributed import World
-from aneurysm.training.precision import choose_precision
+from aneurysm.training.precision import inference_precision
 
 Tta = Literal["none", "mirror"]
 
@@ -118,7 +118,7 @@ def predict_windows(
 
 @torch.inference_mode()
 def _batches(model, windows, config, world, batch_size, workers, bar, tta) -> Iterator[tuple[np.ndarray, ...]]:
-    precision = choose_precision(world.device, config.training.precision)
+    precision = inference_precision(world.device, config.training.precision)
     loader = DataLoader(windows, batch_size, num_workers=workers, worker_init_fn=one_thread)
     for batch in tqdm(loader, desc=bar, leave=False, disable=not (bar and world.is_main)):
         images = batch["image"].to(world.device, memory_format=torch.channels_last)

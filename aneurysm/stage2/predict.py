@@ -16,7 +16,7 @@ from aneurysm.stage2.config import Stage2Config
 from aneurysm.stage2.model import Stage2Net
 from aneurysm.stage2.tokens import series_tokens
 from aneurysm.training.checkpoint import load_checkpoint
-from aneurysm.training.precision import choose_precision
+from aneurysm.training.precision import inference_precision
 
 
 def load_stage2(
@@ -75,7 +75,7 @@ def predict_series(
     if expected != found:
         raise ValueError(f"expected {expected} features a slice, found {found}: they come from another encoder")
     device = next(model.parameters()).device
-    precision = choose_precision(device, config.training.precision)
+    precision = inference_precision(device, config.training.precision)
     answers = []
     for view in views_asked(features, config.tokens.tta):
         tokens = series_tokens(features, view, modality, plane, config.tokens)

@@ -61,12 +61,14 @@ def join_world(device: str = "auto") -> World:
 
 
 def all_devices(device: str = "auto") -> list[torch.device]:
-    """Every device of a kind (auto, cpu, cuda), for one process that uses all of them."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device != "cuda":
-        return [torch.device(device)]
-    return [torch.device(device, number) for number in range(torch.cuda.device_count())]
+    """Every GPU, or the CPU, for one process that uses all of them: cpu, cuda, or auto, which takes what there is.
+
+    Raises ValueError where a GPU is asked for and there is none.
+    """
+    n_gpus = 0 if device == "cpu" else torch.cuda.device_count()
+    if device == "cuda" and not n_gpus:
+        raise ValueError("device cuda: expected a GPU, found none")
+    return [torch.device("cuda", number) for number in range(n_gpus)] or [torch.device("cpu")]
 
 
 def leave_world() -> None:

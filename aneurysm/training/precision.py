@@ -32,6 +32,12 @@ def choose_precision(device: torch.device, kind: str = "auto") -> Precision:
     return Precision(device.type, {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[kind])
 
 
+def inference_precision(device: torch.device, trained: str) -> Precision:
+    """For a model that was `trained` in a precision, perhaps on another device: what this one computes natively, but
+    float32 where that was chosen."""
+    return choose_precision(device, "fp32" if trained == "fp32" else "auto")
+
+
 def _native(device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp16"

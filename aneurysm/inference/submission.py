@@ -1,0 +1,141 @@
+"""A submission: every series has a row of 14 probabilities, in time, whatever is in its folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from time import perf_counter
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from aneurysm.inference.bundle import read_bundle
+from aneurysm.inference.clock import Clock
+from aneurysm.inference.kaggle_settings import KaggleSettings
+from aneurysm.inference.predict import Predictor
+from aneurysm.labels import LABELS
+from aneurysm.training.distributed import all_devices
+
+LEAST_S = 0.5  # less time than this is too little to read anything
+HANGS_S = 28 * 60.0  # whatever takes so long will not be waited for: the gateway gives up after 30 minutes
+LOG = "kaggle_inference.jsonl"
+UNKNOWN = 0.5  # where not even the prevalence is a number
+
+
+@dataclass(frozen=True)
+class _Said:
+    """The answer about a series, and what the log tells of it."""
+
+    probabilities: np.ndarray
+    failure: str = ""
+    left_out: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    steps_s: dict[str, float] = field(default_factory=dict)
+
+
+class Submission:
+    """Loaded models that are asked about one series after another, against the clock."""
+
+    def __init__(self, settings: KaggleSettings, predictor: Predictor, clock: Clock):
+        self.settings, self.predictor, self.clock = settings, predictor, clock
+        self.frames, self.n_failures = frame_library(), 0
+
+    @classmethod
+    def start(cls, settings: KaggleSettings, bundle: Path) -> Submission:
+        """Loads the models onto all devices and asks them once; the clock runs from now on.
+
+        Raises ValueError naming the file of the bundle that is missing or damaged.
+        """
+        clock = Clock(settings.total_s, settings.n_series)
+        torch.set_num_threads(settings.threads)
+        predictor = Predictor(
+            read_bundle(bundle), all_devices(settings.device), batch_size=settings.batch_size, threads=settings.threads
+        )
+        predictor.warm_up()
+        print(
+            *predictor.notes,
+            f"{len(predictor.models)} models on {', '.join(map(str, predictor.devices))}",
+            sep="\n",
+            flush=True,
+        )
+        return cls(settings, predictor, clock)
+
+    def answer(self, series_path: str) -> Any:
+        """One row about the series in a folder: a frame of the 14 LABELS, in [0, 1]. Never raises.
+
+        What cannot be answered has the training prevalences. Last of all, the shared folder is emptied.
+        """
+        start, budget_s = perf_counter(), self.clock.next_budget_s()
+        said = self._ask_within(HANGS_S, Path(series_path), budget_s)
+        self.n_failures += bool(said.failure)
+        with suppress(Exception):  # a full disk, or nobody who reads what is printed
+            self._log(Path(series_path).name, perf_counter() - start, budget_s, said)
+        row = self.frames.DataFrame([dict(zip(LABELS, said.probabilities.tolist(), strict=True))])
+        if self.settings.shared is not None:
+            empty(self.settings.shared)
+        return row
+
+    def _ask_within(self, limit_s: float, folder: Path, budget_s: float) -> _Said:
+        """In a thread of its own, left behind where it hangs, in a decoder or a read."""
+        said: SimpleQueue[_Said] = SimpleQueue()
+        Thread(target=lambda: said.put(self._ask(folder, budget_s)), daemon=True).start()
+        try:
+            return said.get(timeout=limit_s)
+        except Empty:
+            return self._prevalence(f"no answer within {limit_s:.0f} s")
+
+    def _ask(self, folder: Path, budget_s: float) -> _Said:
+        if budget_s < LEAST_S:
+            return self._prevalence("", left_out=("everything: the time of the submission is over",))
+        try:
+            found = self.predictor.predict_series(folder, budget_s=budget_s)
+            if found.probabilities.shape != (len(LABELS),) or not np.isfinite(found.probabilities).all():
+                return self._prevalence(f"expected {len(LABELS)} probabilities, found {found.probabilities}")
+            known = np.clip(found.probabilities, 0, 1)
+            return _Said(known, found.failure, found.left_out, found.warnings, found.seconds)
+        except BaseException as error:  # SystemExit would hang the server, and a panic in Rust is no Exception
+            return self._prevalence(f"{type(error).__name__}: {error}")
+
+    def _prevalence(self, failure: str, left_out: tuple[str, ...] = ()) -> _Said:
+        known = np.asarray(self.predictor.prevalence, float)
+        return _Said(np.clip(np.where(np.isfinite(known), known, UNKNOWN), 0, 1), failure, left_out)
+
+    def _log(self, uid: str, seconds: float, budget_s: float, said: _Said) -> None:
+        """A line of JSON in the log; on the screen as well where something went wrong."""
+        if said.failure or said.left_out:
+            print(uid, said.failure, *said.left_out, sep="; ", flush=True)
+        if self.settings.out is None:
+            return
+        steps_s = {name: round(step_s, 3) for name, step_s in said.steps_s.items()}
+        line = {"uid": uid, "seconds": round(seconds, 3), "budget_s": round(budget_s, 3), "steps": steps_s,
+                "failure": said.failure, "left_out": said.left_out, "warnings": said.warnings,
+                "failures": self.n_failures}  # fmt: skip
+        with open(self.settings.out / LOG, "a") as file:
+            file.write(json.dumps(line, default=str) + "\n")
+
+
+def frame_library() -> ModuleType:
+    """Polars, or pandas where polars cannot be imported: always the same one, as the gateway asks for."""
+    try:
+        import polars as library
+    except Exception:  # not there, or built for another processor
+        import pandas as library
+    return library
+
+
+def empty(folder: Path) -> None:
+    """Removes what is in a folder, as far as that is allowed; links are removed, and what they lead to stays."""
+    with suppress(OSError):  # it is not there
+        for path in list(folder.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):  # it may not be removed: the next one may
+                    path.unlink()

@@ -1,0 +1,18 @@
+"""What tests of several files share, made once."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def trained_root(tmp_path_factory) -> Path:
+    """A folder with bundle/, of two folds, and data/ and model/ that it was made from."""
+    import torch
+
+    from tests.kaggle_series import make_bundle
+
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("trained_root")
+    make_bundle(root)
+    return root
