@@ -30,6 +30,7 @@ from aneurysm.inference.judge import (
 from aneurysm.inference.models import read_pair
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.judge import Judged, ensemble_text, folds_with_stage2, judged_text
+from aneurysm.training.sync import copy_up
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class EvalEndToEndConfig(AskConfig):
     """the fold to judge, by models that have not seen it: 0, 1, ... or all that have been trained"""
     folds: int = 5
     """number of folds that create_folds.py was told"""
+    sync: str = ""
+    """s3://bucket/prefix to which the table is copied, too"""
     export: Path | None = None
     """pack the models into this folder, and judge nothing"""
 
@@ -62,6 +65,7 @@ def main(config: EvalEndToEndConfig) -> None:
     for paths in encoders:
         write_csv(judged[paths.encoder].table(), paths.oof_end_to_end_csv)
         print(f"\n{paths.oof_end_to_end_csv}")
+        copy_up([paths.oof_end_to_end_csv], config.sync, config.model_dir)
         print(compared(config, judged[paths.encoder], paths))
     print(f"\n{failures_text(predictions)}\n{times_text(predictions, wall_s)}")
 

@@ -21,6 +21,7 @@ from aneurysm.paths import ModelPaths
 from aneurysm.stage1.judge import ask_fold, judge_fold, series_text, trained_folds, windows_text
 from aneurysm.stage1.predict import Tta
 from aneurysm.training.distributed import join_world, leave_world
+from aneurysm.training.sync import copy_up
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class EvalStage1Config:
     """with --series: distance of the slices asked about; 0 takes every slice"""
     tta: Tta = "none"
     """mirror: of the spots' windows, the mean of the answers about them and about their mirror images"""
+    sync: str = ""
+    """s3://bucket/prefix to which the table is copied, too"""
     device: str = "auto"
     """cpu, cuda, or auto"""
 
@@ -55,6 +58,7 @@ def main(config: EvalStage1Config) -> None:
         print(windows_text(judged))
         write_csv(pd.concat([j.table for j in judged]), model_paths.oof_stage1_csv)
         print(model_paths.oof_stage1_csv)
+        copy_up([model_paths.oof_stage1_csv], config.sync, config.model_dir)
     if config.series:
         series = read_folds(config.data_dir, config.folds)
         slices = [ask_fold(cache, series, model_paths, fold, config.every_mm, world) for fold in folds]

@@ -19,6 +19,7 @@ from aneurysm.paths import ModelPaths
 from aneurysm.stage2.gap import gap_table, gap_text
 from aneurysm.stage2.judge import ensemble_text, folds_with_stage2, judge_folds, judged_text
 from aneurysm.training.distributed import join_world, leave_world
+from aneurysm.training.sync import copy_up
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class EvalStage2Config:
     """number of folds that create_folds.py was told"""
     gap: bool = False
     """instead: how differently stage 1 speaks about series that it was trained on and about others"""
+    sync: str = ""
+    """s3://bucket/prefix to which the table is copied, too"""
     device: str = "auto"
     """cpu, cuda, or auto"""
 
@@ -57,6 +60,7 @@ def main(config: EvalStage2Config) -> None:
             for model_paths in encoders:
                 write_csv(judged[model_paths.encoder].table(), model_paths.oof_stage2_csv)
                 print(model_paths.oof_stage2_csv)
+                copy_up([model_paths.oof_stage2_csv], config.sync, config.model_dir)
     leave_world()
 
 

@@ -42,7 +42,7 @@ def evaluate(root: Path, **settings) -> None:
 
 
 def test_it_prints_the_tables_writes_the_answers_and_agrees_with_the_cached_way(root, capsys):
-    evaluate(root)
+    evaluate(root, sync=str(root / "copies"))
     said, paths = capsys.readouterr().out, ModelPaths(root / "model", ENCODER)
     for words in ("stage 2, held-out series of fold 0, 1; 2 without features", "8 cases", "modality CTA",
                   "plane sagittal", "maximum over slices", "8 series against the cached way: largest difference 0.000",
@@ -52,6 +52,7 @@ def test_it_prints_the_tables_writes_the_answers_and_agrees_with_the_cached_way(
     assert "!!!" not in said
     found = pd.read_csv(paths.oof_end_to_end_csv)
     assert list(found) == [UID, "fold", *LABELS] and set(found[UID]) == set(SERIES)
+    assert ModelPaths(root / "copies", ENCODER).oof_end_to_end_csv.exists()
     cached = pd.read_csv(paths.oof_stage2_csv).set_index(UID).loc[found[UID]]
     np.testing.assert_allclose(found[list(LABELS)], cached[list(LABELS)], atol=1e-3)
     assert (found.fold.to_numpy() == cached.fold.to_numpy()).all()

@@ -1,4 +1,4 @@
-"""What the README names exists: scripts, flags, make targets and files."""
+"""What the pages name exists: scripts, modules, flags, presets, make targets and files."""
 
 import re
 import subprocess
@@ -6,50 +6,104 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = [
+    ROOT / "README.md",
+    *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("kaggle/*.md")),
+    *sorted(ROOT.glob("volume3d/*.md")),
+]
 MADE_BY_RUNNING = ("bundle/", "data/", "demo/", "model/", "report/", "series/", "segmentations/", "npy_", "train")
+OTHERS = {"venv", "pip"}  # modules of Python's own
+FLAG = r"--\w[\w.-]*\w"
+COMMAND = re.compile(r"(?:python|(torchrun)((?: --\w+[ =]\S+)*)) (-m [\w.]+|(?:[\w-]+/)*[\w-]+\.py)([^\n`&|]*)")
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 @cache
-def help_of(script: str) -> str:
-    run = subprocess.run([sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    return run.stdout
+def flags_of(command: str) -> set[str]:
+    """Every flag in the help of `script.py`, `-m package.module` or `torchrun`."""
+    words = ["-m", "torch.distributed.run"] if command == "torchrun" else command.split()
+    run = subprocess.run([sys.executable, *words, "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, f"{command}: {run.stderr}"
+    return set(re.findall(FLAG, run.stdout))
 
 
-def commands() -> list[tuple[str, list[str]]]:
-    """(script, flags) of every `python script.py ...` in the README."""
-    lines = re.findall(r"python ((?:[\w-]+/)*[\w-]+\.py)([^\n`]*)", README)
-    return [(script, re.findall(r"--[\w-]+", rest.split("#")[0])) for script, rest in lines]
+def commands(page: Path) -> set[tuple[str, str]]:
+    """(what runs, the rest of the line) of every command with python or torchrun, and torchrun with its own flags."""
+    text = re.sub(r"\\\n\s*", "", page.read_text())
+    found = set()
+    for torchrun, own, command, rest in COMMAND.findall(text):
+        if torchrun:
+            found.add(("torchrun", own))
+        if command.removeprefix("-m ") not in OTHERS:
+            found.add((command, rest.split("#")[0]))
+    return found
 
 
-def test_the_readme_shows_commands():
-    assert {script for script, _ in commands()} >= {"make_phantoms.py", "preprocess_data.py"}
+def flags_named(page: Path) -> dict[str, set[str]]:
+    """The flags that the page shows each command with; what is shown with none may have no --help."""
+    found: dict[str, set[str]] = {}
+    for command, rest in commands(page):
+        found.setdefault(command, set()).update(re.findall(FLAG, rest))
+    return found
 
 
-def test_every_script_and_every_flag_in_a_command_exists():
-    for script, flags in commands():
-        assert (ROOT / script).exists(), script
-        unknown = [flag for flag in flags if flag not in re.findall(r"--[\w-]+", help_of(script))]
-        assert not unknown, f"{script} has no {unknown}"
+def is_there(command: str) -> bool:
+    module = command.removeprefix("-m ").replace(".", "/") + ".py" if command.startswith("-m ") else command
+    return command == "torchrun" or (ROOT / module).exists()
 
 
-def test_every_flag_named_in_the_text_belongs_to_a_script():
-    known = {flag for script, _ in commands() for flag in re.findall(r"--[\w-]+", help_of(script))}
-    assert set(re.findall(r"`(--[\w-]+)", README)) <= known
+def test_commands_are_found_in_the_pages_however_they_are_written():
+    assert {command for command, _ in commands(ROOT / "README.md")} >= {"make_phantoms.py", "scripts/summary.py"}
+    cloud = commands(ROOT / "docs" / "cloud.md")
+    assert {command for command, _ in cloud} >= {
+        "torchrun",
+        "train_stage1.py",
+        "-m volume3d.train",
+        "preprocess_data.py",
+    }
+    assert ("torchrun", " --nproc_per_node 8") in cloud
+    assert any("--training.sync s3://" in rest for command, rest in cloud if command == "train_stage1.py")
 
 
-def test_every_make_target_exists():
+@pytest.mark.parametrize(
+    ("page", "command"),
+    [(page, command) for page in PAGES for command in sorted({name for name, _ in commands(page)})],
+    ids=lambda value: value if isinstance(value, str) else str(value.relative_to(ROOT)),
+)
+def test_every_script_and_every_flag_in_a_command_exists(page, command):
+    named = flags_named(page)[command]
+    assert is_there(command) and (not named or named <= flags_of(command)), named - flags_of(command)
+
+
+@each_page
+def test_every_preset_in_a_command_exists(page):
+    for command, rest in commands(page):
+        for preset in re.findall(r"--config (\S+)", rest):
+            assert (ROOT / preset).exists(), f"{command}: {preset}"
+
+
+@each_page
+def test_every_flag_named_in_the_text_belongs_to_a_command(page):
+    known = {flag for command, named in flags_named(page).items() if named for flag in flags_of(command)}
+    assert set(re.findall(f"`({FLAG})", page.read_text())) <= known
+
+
+@each_page
+def test_every_make_target_exists(page):
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
-    assert set(re.findall(r"`make ([\w-]+)`|^make ([\w-]+)", README, re.M)) and all(
-        (a or b) in targets for a, b in re.findall(r"`make ([\w-]+)`|^make ([\w-]+)", README, re.M)
-    )
+    named = {a or b for a, b in re.findall(r"`make ([\w-]+)`|^ *make ([\w-]+)", page.read_text(), re.M)}
+    assert named <= targets and (named or page.name != "README.md" or page.parent != ROOT)
 
 
-def test_every_file_named_or_linked_exists():
-    linked = re.findall(r"\]\(([^)#]+)\)", README)
-    named = re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|md|yaml|toml|txt|png|sh))`", README)
-    for name in [*linked, *named]:
-        if not name.startswith(("http", *MADE_BY_RUNNING)):
-            assert (ROOT / name).exists(), name
+@each_page
+def test_every_file_named_or_linked_exists(page):
+    text = page.read_text()
+    for name in re.findall(r"\]\(([^)#]+)\)", text):
+        assert name.startswith(("http", *MADE_BY_RUNNING)) or (page.parent / name).exists(), name
+    for name in re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|md|yaml|toml|txt|png|sh|ipynb))`", text):
+        assert name.startswith(MADE_BY_RUNNING) or (ROOT / name).exists() or (page.parent / name).exists(), name

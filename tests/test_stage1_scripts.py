@@ -61,7 +61,7 @@ def folder(tmp_path_factory) -> Path:
     write_data(folder / "data")
     (folder / "preset.yaml").write_text(yaml.safe_dump(PRESET))
     with open(folder / "said.txt", "w") as said, redirect_stdout(said):
-        call(train_stage1, folder, folder / "model")
+        call(train_stage1, folder, folder / "model", "--training.sync", str(folder / "copies"))
     return folder
 
 
@@ -119,8 +119,14 @@ def test_two_processes_train_and_evaluate_like_one(folder, tmp_path):
 def evaluated(folder) -> tuple[str, pd.DataFrame]:
     """What eval_stage1.py --series prints, and the table that it writes."""
     with redirect_stdout(StringIO()) as said:
-        call(eval_stage1, folder, folder / "model", "--series")
+        call(eval_stage1, folder, folder / "model", "--series", "--sync", str(folder / "copies"))
     return said.getvalue(), pd.read_csv(ModelPaths(folder / "model", ENCODER).oof_stage1_csv)
+
+
+def test_copies_lie_as_the_files_themselves_do(folder, evaluated):
+    own, copies = (ModelPaths(folder / name, ENCODER) for name in ("model", "copies"))
+    for file in (own.stage1(0), own.stage1(1), own.oof_stage1_csv):
+        assert (copies.root / file.relative_to(own.root)).read_bytes() == file.read_bytes()
 
 
 FOLD_OF = {uid: fold for uid, fold, *_ in HEADS}

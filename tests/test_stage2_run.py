@@ -77,7 +77,8 @@ def trained(made) -> Path:
     root, series = made
     (root / "preset.yaml").write_text(PRESET)
     said = run("train_stage2.py", "--data_dir", root / "data", "--model_dir", root / "model", "--folds", "2",
-               "--encoder", "one", "--config", root / "preset.yaml", "--device", "cpu")  # fmt: skip
+               "--encoder", "one", "--config", root / "preset.yaml", "--device", "cpu",
+               "--training.sync", root / "copies")  # fmt: skip
     assert "fold 0: 17 series of" in said and "1 series without features left out" in said
     for fold in range(2):
         train_fold(series, marks_of(root, series), ModelPaths(root / "model", "two"), TINY, fold, ALONE, resume=False)
@@ -234,11 +235,18 @@ def test_a_model_that_has_seen_the_fold_is_not_asked(trained):
 
 
 def test_several_encoders_are_judged_alone_and_together(trained, capsys):
-    evaluate(trained, encoders="one,two")
+    evaluate(trained, encoders="one,two", sync=str(trained / "copies"))
     lines = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
     for name in ("stage 2 of one", "stage 2 of two", "mean of probabilities", "mean of ranks"):
         assert lines.count(name) == 1
     assert all(ModelPaths(trained / "model", name).oof_stage2_csv.exists() for name in ("one", "two"))
+    assert all(ModelPaths(trained / "copies", name).oof_stage2_csv.exists() for name in ("one", "two"))
+
+
+def test_the_copies_of_a_run_lie_as_its_files_do(trained):
+    for fold in range(2):
+        own, copies = (ModelPaths(trained / name, "one").stage2(fold) for name in ("model", "copies"))
+        assert (copies / "last.pth").read_bytes() == (own / "last.pth").read_bytes()
 
 
 def test_the_gap_is_shown_for_each_fold(trained, capsys):

@@ -21,6 +21,7 @@ from aneurysm.training.batches import EpochBatches, training_loader
 from aneurysm.training.checkpoint import load_checkpoint, save_checkpoint, save_state
 from aneurysm.training.distributed import World
 from aneurysm.training.precision import choose_precision
+from aneurysm.training.sync import RunCopies
 from aneurysm.training.tracking import Tracker
 
 Batch = dict[str, Tensor]
@@ -68,6 +69,8 @@ class TrainingConfig:
     """also write TensorBoard events"""
     wandb: bool = False
     """also log to Weights & Biases"""
+    sync: str = ""
+    """s3://bucket/prefix to which the run's files are copied after each epoch, and from which resume fetches them"""
 
 
 @dataclass
@@ -114,18 +117,23 @@ def fit(
     saved_config: dict[str, Any] | None = None,
     resume: bool = False,
     collate: Callable[[list[Batch]], Batch] | None = None,
+    model_dir: Path | None = None,
 ) -> dict[str, float]:
     """Trains `model` and returns the scores of the last epoch, which are those of <folder>/last.pth.
 
     Items of `train_set` are asked for by (epoch, sample). Writes last.pth (EMA weights, the ones to use), best.pth
     (the best epoch by `score`: optimistic, since that fold chose it), history.csv and history.png, and resume.pth,
     from which `resume` goes on to the same end. `saved_config` is kept in the checkpoints. `collate` makes a batch of
-    items that cannot just be stacked. Raises ValueError where the loss is no longer a number.
+    items that cannot just be stacked. With `config.sync`, copies lie there as `folder` lies below `model_dir`
+    (by default folder.parents[1], as of <encoder>/fold-<k>). Raises ValueError where the loss is no longer a number.
     """
     torch.manual_seed(config.seed)
     batches = EpochBatches(len(train_set), config.batch_size, config.accumulate, world, config.seed)
     run = _start(model, config, batches.n_steps, world)
     history: list[dict] = []
+    copies = RunCopies(config.sync, folder, model_dir or folder.parents[1], world)
+    if resume:
+        copies.fetch()
     if resume and (folder / "resume.pth").exists():
         state = load_checkpoint(folder / "resume.pth", world.device)
         run.load(state["run"])
@@ -147,9 +155,11 @@ def fit(
             row = {"epoch": run.epoch, "loss": mean_loss, "lr": run.optimizer.param_groups[0]["lr"]}
             tracker.report(row | {"samples_per_s": len(loader) * batches.part * world.size / seconds} | scores)
             _save(run, folder, about, scores, tracker.rows)
+            copies.after_epoch(tracker.rows)
         world.wait()
     if tracker is not None:
         tracker.close()
+    copies.close()
     return scores
 
 

@@ -1,0 +1,227 @@
+"""A run's files on S3: copied there after each epoch, beside the training, and fetched from there on a new machine.
+
+S3 shows an object whole or not at all, so a copy that breaks off leaves the one before it. resume.pth goes after the
+other files, and sync.json, which tells the epoch, last of all: what it promises is there. That epoch, and no clock,
+decides whether the files there are newer than those here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from aneurysm.paths import remove_leftovers, written_whole
+from aneurysm.training.checkpoint import load_checkpoint
+from aneurysm.training.distributed import World
+
+TRIES = 3  # at the end; before that, every epoch is one
+PAUSE_S = 3.0  # between these
+INDEX = "sync.json"
+
+Signature = tuple[int, int, int]  # inode, bytes, time of change: other ones after each writing
+
+
+class RunCopies:
+    """The copies of a run's folder at <url>/<path of the folder below model_dir>; none where `url` is empty.
+
+    The main process alone copies; what goes wrong is said and tried again, and stops nothing. ValueError for a URL
+    that cannot be used here.
+    """
+
+    def __init__(self, url: str, folder: Path, model_dir: Path, world: World):
+        self.folder, self.world = folder, world
+        self.url = _join(url, folder.relative_to(model_dir)) if url and world.is_main else ""
+        self._state: dict[str, Any] | None = None  # of the files here
+        self._told: dict[str, Any] | None = None  # of the files there, as sync.json tells it
+        self._sent: dict[str, Signature] = {}
+        self._job: Future | None = None
+        self._failed = False
+        if self.url:
+            self._store, self._root = _open_store(self.url)
+            self._thread = ThreadPoolExecutor(1, "sync")
+            remove_leftovers(folder)
+
+    def fetch(self) -> None:
+        """Brings the files here where those there are of a later epoch of the same run, or where here are none.
+
+        Every process calls it before it resumes, and goes on when the files are there. Raises ValueError where the two
+        places hold different runs, and where nothing is here and the other place does not answer: going on would
+        replace what it holds.
+        """
+        if self.url:
+            here = self._state_here()
+            self._state = here or None
+            try:
+                self._fetch(here)
+            except ValueError:
+                raise
+            except Exception as error:  # whatever s3fs raises: with files here, the run can go on
+                if not here:
+                    raise ValueError(f"{self.url}: expected a run or none, found {_line(error)}") from error
+                _say(f"{self.url} does not answer ({_line(error)}); epoch {here['epoch']} of {self.folder} goes on")
+        self.world.wait()
+
+    def after_epoch(self, history: list[dict]) -> None:
+        """Has what has changed copied, now or as soon as the copy that runs is done.
+
+        `history` has one row an epoch.
+        """
+        if self.url:
+            self._state = _state(history)
+            if self._job is not None and self._job.cancel():  # it has not begun, and this one has all that it had
+                shutil.rmtree(self._held)
+            self._held, *what = self._snapshot()
+            self._job = self._thread.submit(self._copy, self._held, *what)
+
+    def close(self) -> None:
+        """Waits for the copy that runs and copies the rest, with some tries; names what could not be copied."""
+        if not self.url or self._state is None:
+            return
+        if self._job is not None:
+            self._job.result()
+        if not any(self._copy(*self._snapshot()) for _ in _tries()):
+            _say(f"NOT in {self.url}: {', '.join([*self._changed(), INDEX])}; {self.folder} has them")
+        self._thread.shutdown()
+
+    def _state_here(self) -> dict[str, Any]:
+        path = self.folder / "resume.pth"
+        return _state(load_checkpoint(path)["history"]) if path.exists() else {}
+
+    def _fetch(self, here: dict[str, Any]) -> None:
+        try:
+            there = json.loads(self._store.cat_file(f"{self._root}/{INDEX}"))
+        except FileNotFoundError:
+            there = {}
+        files = [Path(name).name for name in there.pop("files", [])]  # names alone: nothing is written elsewhere
+        if there and here and there["run"] != here["run"]:
+            raise ValueError(f"{self.url}: expected the run of {self.folder}, found another; move one of them away")
+        if there and (not here or there["epoch"] > here["epoch"]):
+            for name in files:
+                with written_whole(self.folder / name) as beside:
+                    self._store.get_file(f"{self._root}/{name}", str(beside))
+            _say(f"epoch {there['epoch']} fetched from {self.url}")
+            self._state = here = there
+        if here and there == here:
+            self._told, self._sent = there, {name: s for name, s in self._changed().items() if name in files}
+
+    def _changed(self) -> dict[str, Signature]:
+        """The files here that are not there, or not as they are now; resume.pth last."""
+        files = [file for file in self.folder.iterdir() if file.is_file() and not file.name.startswith(".")]
+        files.sort(key=lambda file: _resume_last(file.name))
+        signatures = {file.name: _signature(file) for file in files}
+        return {name: s for name, s in signatures.items() if self._sent.get(name) != s}
+
+    def _snapshot(self) -> tuple[Path, dict[str, Signature], dict[str, Any]]:
+        """What has changed, held fast while training goes on: a folder of links, what they are, and of which state."""
+        held = Path(tempfile.mkdtemp(".part", ".sync.", self.folder))
+        files = self._changed()
+        for name in files:
+            _link(self.folder / name, held / name)
+        return held, files, dict(self._state)
+
+    def _copy(self, held: Path, files: dict[str, Signature], state: dict[str, Any]) -> bool:
+        """Whether all is there; says so where it is not, and where it is again."""
+        try:
+            for name, signature in files.items():
+                if self._sent.get(name) == signature:  # by a copy that ran when this one was put together
+                    continue
+                self._store.put_file(str(held / name), f"{self._root}/{name}")
+                self._sent[name] = signature
+            if files or state != self._told:
+                index = state | {"files": sorted(self._sent, key=_resume_last)}
+                self._store.pipe_file(f"{self._root}/{INDEX}", json.dumps(index).encode())
+        except Exception as error:  # whatever s3fs raises; training goes on
+            left = [name for name in files if self._sent.get(name) != files[name]] + [INDEX]
+            _say(f"epoch {state['epoch']}: {', '.join(left)} cannot be copied to {self.url} now ({_line(error)})")
+            self._failed = True
+            return False
+        finally:
+            shutil.rmtree(held, ignore_errors=True)
+        if self._failed:
+            _say(f"epoch {state['epoch']}: {self.url} has all files again")
+        self._told, self._failed = state, False
+        return True
+
+
+def copy_up(files: Sequence[Path], url: str, below: Path) -> None:
+    """Copies files to <url>/<their path below `below`> with some tries, and names those that cannot be copied.
+
+    Nothing is done where `url` is empty. ValueError for a URL that cannot be used here.
+    """
+    if not url:
+        return
+    store, root = _open_store(url)
+    left = list(files)
+    for _ in _tries():
+        try:
+            while left:
+                store.put_file(str(left[0]), _join(root, left[0].relative_to(below)))
+                del left[0]
+            return
+        except Exception as error:
+            _say(f"{left[0]} cannot be copied to {url} now ({_line(error)})")
+    _say(f"NOT in {url}: {', '.join(map(str, left))}")
+
+
+def _open_store(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it."""
+    try:
+        from fsspec.core import url_to_fs  # an extra: pip install -e .[s3]
+
+        is_folder = "://" not in url or url.startswith("file://")
+        return url_to_fs(url, **({"auto_mkdir": True} if is_folder else {}))
+    except ImportError as error:
+        raise ValueError(
+            f"{url}: expected fsspec and s3fs to be there, pip install -e .[s3] ({_line(error)})"
+        ) from error
+
+
+def _state(history: list[dict]) -> dict[str, Any]:
+    """The epoch that has been reached, and which run it is: two whose first epochs are the same are the same."""
+    first = json.dumps(history[0], sort_keys=True, default=float)
+    return {"epoch": int(history[-1]["epoch"]), "run": hashlib.sha256(first.encode()).hexdigest()[:16]}
+
+
+def _signature(file: Path) -> Signature:
+    status = file.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _link(file: Path, at: Path) -> None:
+    """The file under a second name; later versions take the first one away from it. A copy where links cannot be."""
+    try:
+        os.link(file, at)
+    except OSError:
+        shutil.copyfile(file, at)
+
+
+def _resume_last(name: str) -> tuple[bool, str]:
+    return name == "resume.pth", name
+
+
+def _join(url: str, path: Path) -> str:
+    return f"{url.rstrip('/')}/{path.as_posix()}"
+
+
+def _tries() -> Iterator[int]:
+    for number in range(TRIES):
+        time.sleep(PAUSE_S if number else 0)
+        yield number
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def _say(text: str) -> None:
+    tqdm.write(f"sync: {text}")  # from another thread than the bar's
