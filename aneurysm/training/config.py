@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,14 @@ class TrainingConfig:
     weight_decay: float = 0.01
     """on weights; biases and norms have none"""
     schedule: str = "cosine"
-    """a scheduler of timm, by name, stepped after every optimizer step"""
+    """a scheduler of timm, by name, stepped after every optimizer step; or plateau: lower when nothing gets better"""
+    plateau_on: Literal["loss", "score"] = "loss"
+    """what has to get better, of all epochs or of those evaluated: the mean loss in training, or the score; with the
+    score, held-out data have a say in the weights, and the model cannot be judged on them any more"""
+    plateau_patience: int = 3
+    """epochs, or evaluations, that may bring nothing before the learning rate falls"""
+    plateau_factor: float = 0.3
+    """what it is multiplied with then"""
     warmup_epochs: int = 1
     """epochs in which the learning rate rises"""
     clip_norm: float = 1.0
@@ -34,7 +42,7 @@ class TrainingConfig:
     compile: bool = False
     """torch.compile the model"""
     channels_last: bool = True
-    """memory layout of images; faster for convolutions"""
+    """memory layout of images and volumes; faster for convolutions"""
     workers: int = 2
     """processes that prepare batches; 0 prepares them in the training process"""
     seed: int = 0
