@@ -1,8 +1,9 @@
 """Step 2: folds by patient, and the spots that stage 1 is trained on.
 
     python create_folds.py --data_dir data --folds 5 --seed 42
+    python create_folds.py --data_dir data --folds 5 --manifest data/manifest.jsonl
 
-Reads  train.csv, train_localizers.csv, train_meta.csv, npy_sequence/<uid>.json
+Reads  train.csv, train_localizers.csv, train_meta.csv, npy_sequence/<uid>.json; manifest.jsonl if told so
 Writes train_<folds>_folds.csv         train.csv, the columns of train_meta.csv, fold
        train_stage1_<folds>_folds.csv  one row a spot: series, fold, kind, slice, position_mm, x, y, location
        localizer_errors.csv            localizers that have no place in the cache, and why
@@ -21,6 +22,7 @@ from aneurysm.data.folds import assign_folds, fold_counts
 from aneurysm.data.localizers import place_localizers, read_localizers
 from aneurysm.data.spots import negative_spots, positive_spots
 from aneurysm.data.tables import labelled_series, write_csv
+from volume3d.manifest import read_manifest, with_manifest
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,15 @@ class FoldsConfig:
     """negative spots of each series, at most"""
     safe_mm: float = 20.0
     """negatives keep this far from every localizer, in millimetres along the slice axis"""
+    manifest: Path | None = None
+    """manifest.jsonl of volume3d.build_manifest, whose patients are then kept together instead of train_meta.csv's"""
 
 
 def main(config: FoldsConfig) -> None:
     cache = open_cache(config.data_dir)
     series = labelled_series(cache.paths)
+    if config.manifest:
+        series = with_manifest(series, read_manifest(config.manifest))
     series["fold"] = assign_folds(series, config.folds, config.seed)
     counts = fold_counts(series, series.fold, config.folds)
     print(counts.to_string())

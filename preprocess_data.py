@@ -54,13 +54,14 @@ def main(config: PreprocessConfig) -> None:
         print(
             f"{len(unlisted)} folders in {paths.series} are not in train.csv and are left out, the first: {unlisted[0]}"
         )
-    require_disk(paths, needed)
+    caches = (paths.npy_sequence, paths.npy_slice, paths.npy_vessels)
+    require_disk(paths.root, needed, caches, "leave the slice files out (--slices false) or keep less (--head_mm)")
 
     settings = CacheSettings(config.head_mm, config.window_low_hu, config.window_high_hu)
     job = partial(preprocess_series, config.data_dir.absolute(), settings=settings, slices=config.slices)
     done = run_all(job, series_uids, config.workers, died, config.dask)
     outcomes = dict(tqdm(done, total=len(series_uids), unit="series", smoothing=0.1))
-    for folder in (paths.npy_sequence, paths.npy_slice, paths.npy_vessels, paths.root):
+    for folder in (*caches, paths.root):
         remove_leftovers(folder)
 
     meta, errors = write_tables(paths, [outcomes[i] for i in range(len(series_uids))])

@@ -72,6 +72,25 @@ class DataPaths:
     def preprocess_errors_csv(self) -> Path:
         return self.root / "preprocess_errors.csv"
 
+    @property
+    def manifest(self) -> Path:
+        """one JSON object per series: volume3d/manifest.py"""
+        return self.root / "manifest.jsonl"
+
+    @property
+    def volume_split_csv(self) -> Path:
+        """id, split"""
+        return self.root / "volume_split.csv"
+
+    @property
+    def npy_volume(self) -> Path:
+        """<uid>.npy (Z, H, W) in [0, 1], <uid>.json beside it, <uid>_mask.npy where there is a vessel mask"""
+        return self.root / "npy_volume"
+
+    @property
+    def volume_errors_csv(self) -> Path:
+        return self.root / "volume_errors.csv"
+
 
 VOLUME3D = "volume3d"  # stands for the encoder in the folder of the second system's models
 

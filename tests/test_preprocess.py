@@ -188,11 +188,10 @@ def test_a_series_with_one_cut_file_is_cached_with_a_warning_that_names_it(tmp_p
 
 def test_a_disk_too_small_is_said_before_the_work_begins(data_dir, monkeypatch):
     from aneurysm.data import disk
-    from aneurysm.paths import DataPaths
 
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
     with pytest.raises(ValueError, match="needs about 1000000.0 GB"):
-        disk.require_disk(DataPaths(data_dir), int(1e15))
+        disk.require_disk(data_dir, int(1e15), (), "")
 
 
 def test_the_estimate_counts_slices_of_the_kept_head(tmp_path):

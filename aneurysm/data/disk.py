@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from aneurysm.data.mapping import SIZE
 from aneurysm.data.series import read_series
 from aneurysm.data.vessel_masks import find_mask
 from aneurysm.paths import DataPaths
+
+Item = TypeVar("Item")
 
 SAMPLE = 32  # series whose headers are read for the estimate
 
@@ -25,7 +28,7 @@ def estimate_bytes(paths: DataPaths, series_uids: Sequence[str], head_mm: float,
     """
     if not series_uids:
         return 0
-    sample = [series_uids[i] for i in np.unique(np.linspace(0, len(series_uids) - 1, SAMPLE).astype(int))]
+    sample = sample_of(series_uids)
     n_slices = sum(_expected_slices(paths.series / uid, head_mm) for uid in sample)
     slices_per_file = n_slices / max(1, sum(_count_files(paths.series / uid) for uid in sample))
     n_files = {uid: _count_files(paths.series / uid) for uid in series_uids}
@@ -34,20 +37,24 @@ def estimate_bytes(paths: DataPaths, series_uids: Sequence[str], head_mm: float,
     return all_slices * SLICE_BYTES * copies + masked_slices * SIZE * SIZE
 
 
-def require_disk(paths: DataPaths, needed: int) -> None:
-    """Raises ValueError saying how much is missing where the disk cannot hold `needed` bytes.
+def sample_of(items: Sequence[Item]) -> list[Item]:
+    """A few of the items, spread evenly, for an estimate."""
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, SAMPLE).astype(int))]
 
-    What lies in the cache already counts as room.
+
+def require_disk(root: Path, needed: int, caches: Sequence[Path], remedy: str) -> None:
+    """Raises ValueError saying how much is missing where the disk of `root` cannot hold `needed` bytes.
+
+    What lies in the folders `caches` already counts as room. `remedy` is what a person can do.
     """
-    free = shutil.disk_usage(paths.root).free
+    free = shutil.disk_usage(root).free
     if needed <= free:
         return
-    caches = (paths.npy_sequence, paths.npy_slice, paths.npy_vessels)
     held = sum(f.stat().st_size for folder in caches for f in folder.rglob("*.npy"))
     if needed > free + held:
         raise ValueError(
-            f"{paths.root}: the cache needs about {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free and the "
-            f"cache holds {held / 1e9:.1f} GB; leave the slice files out (--slices false) or keep less (--head_mm)"
+            f"{root}: the cache needs about {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free and the "
+            f"cache holds {held / 1e9:.1f} GB; {remedy}"
         )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
-from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
+from iterstrat.ml_stratifiers import IterativeStratification, MultilabelStratifiedKFold
 
 from aneurysm.labels import LOCATIONS, PRESENT
 
@@ -21,17 +23,33 @@ def assign_folds(series: pd.DataFrame, n_folds: int, seed: int) -> pd.Series:
     PatientSex. Iterative stratification (Sechidis et al. 2011) of patients, repeated with other seeds; the most even
     result is taken. Raises ValueError where there are fewer patients than folds.
     """
+    n_patients = patients(series).nunique()
+    if n_patients < n_folds:
+        raise ValueError(f"expected at least {n_folds} patients for {n_folds} folds, found {n_patients}")
+    stratify = partial(_stratify, n_folds=n_folds)
+    return _most_even(series, stratify, partial(unevenness, n_folds=n_folds), seed)
+
+
+def assign_parts(series: pd.DataFrame, shares: Sequence[float], seed: int) -> pd.Series:
+    """(series,) part of each row, 0 to len(shares) - 1; as assign_folds, but part i takes a share of shares[i].
+
+    `shares` sum to 1.
+    """
+    shares = np.array(shares, float)
+    return _most_even(series, partial(_stratify_parts, shares=shares), partial(_distance, shares=shares), seed)
+
+
+def _most_even(series: pd.DataFrame, stratify: Callable, score: Callable, seed: int) -> pd.Series:
+    """(series,) the best by `score` of some stratifications of the patients, with different seeds."""
     patient = patients(series)
     table = strata(series).groupby(patient.to_numpy()).max()
-    if len(table) < n_folds:
-        raise ValueError(f"expected at least {n_folds} patients for {n_folds} folds, found {len(table)}")
     best, best_score = None, None
     for attempt in range(TRIES):
-        fold = pd.Series(_stratify(table.to_numpy(), n_folds, seed + attempt), index=table.index)
+        fold = pd.Series(stratify(table.to_numpy(), seed=seed + attempt), index=table.index)
         assigned = pd.Series(fold[patient.to_numpy()].to_numpy(), index=series.index, name="fold")
-        score = unevenness(series, assigned, n_folds)
-        if best_score is None or score < best_score:
-            best, best_score = assigned, score
+        attempt_score = score(series, assigned)
+        if best_score is None or attempt_score < best_score:
+            best, best_score = assigned, attempt_score
     return best
 
 
@@ -77,3 +95,21 @@ def _stratify(table: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
         for number, (_, held_out) in enumerate(splitter.split(table, table)):
             fold[held_out] = number
     return fold
+
+
+def _stratify_parts(table: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
+    """(patients,) part of each row of a table of 0 and 1, for parts of different sizes."""
+    rng = np.random.RandomState(seed)  # of this kind, because the library asks for it
+    order = rng.permutation(len(table))
+    part = np.empty(len(table), int)
+    part[order] = IterativeStratification(labels=table[order].astype(bool), r=shares, random_state=rng)
+    return part
+
+
+def _distance(series: pd.DataFrame, part: pd.Series, shares: np.ndarray) -> tuple[int, float]:
+    """Smaller is better: labels that a part lacks although one is due to it, largest distance from what is due."""
+    table = strata(series).assign(series=1)
+    counts = table.groupby(part.to_numpy()).sum().reindex(range(len(shares)), fill_value=0).T.to_numpy()
+    due = table.sum().to_numpy()[:, None] * shares
+    lacking = (counts == 0) & (due >= 1)
+    return int(lacking.sum()), float((np.abs(counts - due) / due.clip(min=5)).max())

@@ -11,7 +11,7 @@ are those after turning, by flips and transposes only, to the orientation of the
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -86,14 +86,32 @@ class Geometry:
 
     def slice_positions_mm(self) -> np.ndarray:
         """(canonical slices,) position along the axis of the canonical slices, increasing, in patient coordinates."""
-        if not self.resliced:
+        return self.positions_mm(0)
+
+    def positions_mm(self, axis: int) -> np.ndarray:
+        """(n,) position of each index along a canonical axis, increasing: its point times `canonical_directions`."""
+        source = self.order[axis]
+        if source == 0:
             along = self.positions @ self.normal
-            return -along[::-1] if self.flip[0] else along
-        direction = self.orientation[3:] if self.order[0] == 1 else self.orientation[:3]
-        sense = -1 if self.flip[0] else 1
-        first = self.to_patient([0, 0, 0]) @ direction * sense
-        offsets = np.arange(self.canonical_shape[0]) * self.canonical_spacing[0]
-        return first + offsets - (offsets[-1] if self.flip[0] else 0)
+        else:
+            direction = self.source_directions[source]
+            along = self.positions[0] @ direction + np.arange(self.shape[source]) * self.spacing[source]
+        return -along[::-1] if self.flip[axis] else along
+
+    @property
+    def source_directions(self) -> np.ndarray:
+        """(3, 3) unit direction (LPS) of the source slices, rows and columns."""
+        return np.stack([self.normal, self.orientation[3:], self.orientation[:3]])
+
+    @property
+    def canonical_directions(self) -> np.ndarray:
+        """(3, 3) unit direction (LPS) of the canonical slices, rows and columns."""
+        return self.source_directions[list(self.order)] * np.where(self.flip, -1.0, 1.0)[:, None]
+
+    def turned_to(self, plane: str) -> Geometry:
+        """The same images, cut in another plane."""
+        plane, order, flip = canonical_axes(self.orientation, plane)
+        return replace(self, plane=plane, order=order, flip=flip)
 
     def turned(self, image: np.ndarray) -> np.ndarray:
         """A view of one source image (rows, columns), or of the whole source volume, in canonical orientation."""

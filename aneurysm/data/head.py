@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -19,12 +19,18 @@ TISSUE_HU, TISSUE_MR = -250.0, 0.12  # from here on it is tissue; for MR between
 MARGIN = 0.04  # added around the head, as a share of its size
 
 
-def find_head(series: Series, ct_window: Window, head_mm: float, threads: int = 1) -> Window:
+def find_head(
+    series: Series,
+    ct_window: Window,
+    head_mm: float,
+    threads: int = 1,
+    mr: Callable[[np.ndarray, np.ndarray], Window] = mr_window,
+) -> Window:
     """Sets the series' `crop` to the head and, for CT, corrects Hounsfield units that the pixels prove wrong.
 
     Keeps the top `head_mm` of the head (0: all slices). Returns the window that maps values to [0, 1]: `ct_window`,
-    or percentiles of the head for MR. The slices looked at stay in memory for the next pass over the series. Raises
-    ValueError naming the folder where no slice can be decoded.
+    or for MR what `mr` makes of the values looked at and the mask of the head in them. The slices looked at stay in
+    memory for the next pass over the series. Raises ValueError naming the folder where no slice can be decoded.
     """
     indices = np.unique(np.linspace(0, series.n_slices - 1, SAMPLES).round().astype(int))
     _, row_mm, col_mm = series.geometry.canonical_spacing
@@ -38,7 +44,7 @@ def find_head(series: Series, ct_window: Window, head_mm: float, threads: int = 
     head = np.stack([_largest_part(tissue, grid_mm) for tissue in _tissue(values, series.modality)])
     series.crop = _crop(series, indices, head, steps, head_mm)
     inside = (indices >= series.crop.first) & (indices < series.crop.first + series.crop.count)
-    return ct_window if series.modality == "CT" else mr_window(values[inside], head[inside])
+    return ct_window if series.modality == "CT" else mr(values[inside], head[inside])
 
 
 def _tissue(values: np.ndarray, modality: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A vessel mask brought to the slices, rows and columns of the cache.
+"""A vessel mask brought to the slices, rows and columns of the cache, or to others between the pixels of the images.
 
 It is placed by patient coordinates: cache pixel -> source index -> millimetres -> mask voxel, the nearest one. A mask
 with as many voxels as the series has pixels, axis by axis, was drawn on these very images. Where by patient
@@ -8,16 +8,16 @@ voxels and the pixels are matched one to one, both turned to the canonical orien
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 
 from aneurysm.data.geometry import turn_axes
-from aneurysm.data.mapping import SIZE
 from aneurysm.data.series import Series
-from aneurysm.data.vessel_masks import VesselMask
+from aneurysm.data.vessel_masks import VesselMask, read_mask
 
 MEET_VOXELS = 0.5  # patient coordinates hold where they lead nowhere further than this from one to one
 MEET_SHARE = 0.9  # of the vessels inside the series: where the counts differ, patient coordinates hold from here on
@@ -26,11 +26,12 @@ ROUNDING = 1e-3  # of a voxel: halfway between two voxels the upper one counts, 
 
 @dataclass(frozen=True)
 class PlacedMask:
-    """A mask in the cache of one series: pixel (k, i, j) shows the voxel nearest to slices[k] + rows[i] + cols[j].
+    """A mask in the cache of one series, say: pixel (k, i, j) shows the voxel nearest to slices[k] + rows[i] + cols[j].
 
     box         uint8, the box around the vessels with a rim of background: 0, or 1 + index into LOCATIONS
     slices      (cached slices, 3) in voxels of the box
     rows, cols  (n, 3) the same, for the rows and columns `shown`: those that show the image and not its padding
+    size        rows and columns in all
     """
 
     box: np.ndarray
@@ -38,11 +39,12 @@ class PlacedMask:
     rows: np.ndarray
     cols: np.ndarray
     shown: tuple[slice, slice]
+    size: tuple[int, int]
 
     def images(self) -> Iterator[np.ndarray]:
-        """(512, 512) uint8 for each cached slice: 0, or 1 + index into LOCATIONS."""
+        """`size` uint8 for each slice: 0, or 1 + index into LOCATIONS."""
         for start in self.slices:
-            image = np.zeros((SIZE, SIZE), np.uint8)
+            image = np.zeros(self.size, np.uint8)
             # Vessels fill a few per cent of the head: only rows and columns that can hold any are looked up.
             rows, cols = self._near(start + self.rows, self.cols), self._near(start + self.cols, self.rows)
             if rows.stop and cols.stop:
@@ -68,12 +70,34 @@ class PlacedMask:
         return self.box.ravel(order="F")[index]
 
 
-def place_mask(mask: VesselMask, series: Series, warnings: list[str]) -> PlacedMask:
+def place_series_mask(
+    path: Path | None, series: Series, pixels: Sequence[np.ndarray] | None = None
+) -> PlacedMask | None:
+    """The series' vessel mask; None where it has none or none of use, which is a warning of the series, not its end.
+
+    `pixels` as in `place_mask`.
+    """
+    said, placed = [], None
+    if path is not None:
+        try:
+            placed = place_mask(read_mask(path, said), series, said, pixels)
+        except ValueError as error:
+            said.append(f"no vessel mask: {error}")
+    series.warnings += said
+    return placed
+
+
+def place_mask(
+    mask: VesselMask, series: Series, warnings: list[str], pixels: Sequence[np.ndarray] | None = None
+) -> PlacedMask:
     """The mask in the cache of `series.crop`; a sentence in `warnings` where patient coordinates do not hold.
 
-    Raises ValueError naming the file where they do not and the counts of voxels and pixels differ.
+    `pixels` asks for other slices, rows and columns than the cache's: see Mapping.cached_pixels. Raises ValueError
+    naming the file where patient coordinates do not hold and the counts of voxels and pixels differ.
     """
-    pixels, shown = _shown_pixels(series)
+    pixels = series.mapping.cached_pixels() if pixels is None else pixels
+    size = (len(pixels[1]), len(pixels[2]))
+    pixels, shown = _shown_pixels(series, pixels)
     ways, one_to_one = _by_position(mask, series, pixels), _one_to_one(mask, series, pixels)
     if one_to_one is not None:
         apart = _voxels_apart(ways, one_to_one)
@@ -88,18 +112,18 @@ def place_mask(mask: VesselMask, series: Series, warnings: list[str]) -> PlacedM
             f"{mask.path}: expected to lie in the series or to have its {n_slices} {plane} slices of {rows} x {cols}, "
             f"found {share:.0%} of the vessels inside and {' x '.join(map(str, mask.shape))} voxels"
         )
-    return _boxed(mask, ways, shown)
+    return _boxed(mask, ways, shown, size)
 
 
-def _shown_pixels(series: Series) -> tuple[list[np.ndarray], tuple[slice, slice]]:
-    """Source indices of the cached slices, rows and columns, padding left out, and the rows and columns so `shown`."""
-    slices, *lines = series.mapping.cached_pixels()
-    pixels, shown = [slices], []
+def _shown_pixels(series: Series, pixels: Sequence[np.ndarray]) -> tuple[list[np.ndarray], tuple[slice, slice]]:
+    """Source indices of the slices, rows and columns, padding left out, and the rows and columns so `shown`."""
+    slices, *lines = pixels
+    inner, shown = [slices], []
     for line, length in zip(lines, series.geometry.canonical_shape[1:], strict=True):
         inside = np.flatnonzero((line >= -0.5) & (line <= length - 0.5))
         shown.append(slice(inside[0], inside[-1] + 1))
-        pixels.append(np.clip(line[shown[-1]], 0, length - 1))  # the outer half of the outermost pixel
-    return pixels, tuple(shown)
+        inner.append(np.clip(line[shown[-1]], 0, length - 1))  # the outer half of the outermost pixel
+    return inner, tuple(shown)
 
 
 def _by_position(mask: VesselMask, series: Series, pixels: list[np.ndarray]) -> list[np.ndarray]:
@@ -141,9 +165,9 @@ def _share_inside(mask: VesselMask, series: Series) -> float:
     return float(inside.all(axis=1).mean())
 
 
-def _boxed(mask: VesselMask, ways: list[np.ndarray], shown: tuple[slice, slice]) -> PlacedMask:
+def _boxed(mask: VesselMask, ways: list[np.ndarray], shown: tuple[slice, slice], size: tuple[int, int]) -> PlacedMask:
     low, high = mask.voxels.min(0), mask.voxels.max(0)
     box = np.zeros(high - low + 3, np.uint8, order="F")  # as NIfTI files lie, so that a row of pixels lies together
     box[tuple((mask.voxels - low + 1).T)] = mask.numbers
     slices, rows, cols = ways
-    return PlacedMask(box, slices - low + 1, rows, cols, shown)
+    return PlacedMask(box, slices - low + 1, rows, cols, shown, size)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from aneurysm.data.intensity import Window
 from aneurysm.data.mapping import SIZE
-from aneurysm.data.placed_masks import PlacedMask, place_mask
+from aneurysm.data.placed_masks import PlacedMask, place_series_mask
 from aneurysm.data.series import Series, read_series
 from aneurysm.data.slices import CacheSettings, cached_positions_mm, cached_slices, find_slices
-from aneurysm.data.vessel_masks import find_mask, read_mask
+from aneurysm.data.vessel_masks import find_mask
 from aneurysm.paths import DataPaths, files_below, written_whole
 
 FORMAT = 2  # raised when the same DICOM files would give another cache
@@ -35,20 +37,32 @@ class Outcome:
 
 def preprocess_series(data_dir: Path, series_uid: str, settings: CacheSettings, slices: bool) -> Outcome:
     """Brings one series into the cache, unless it is there already. Never raises: an error is an Outcome."""
-    cv2.setNumThreads(1)
     paths = DataPaths(data_dir)
-    try:
+
+    def work() -> bool:
         fingerprint = fingerprint_of(paths.series / series_uid, find_mask(paths, series_uid), settings)
-        if _is_cached(paths, series_uid, fingerprint, slices):
-            return Outcome(series_uid, was_cached=True)
-        _write(paths, series_uid, settings, slices, fingerprint)
-        return Outcome(series_uid)
+        was_cached = _is_cached(paths, series_uid, fingerprint, slices)
+        if not was_cached:
+            _write(paths, series_uid, settings, slices, fingerprint)
+        return was_cached
+
+    return outcome_of(series_uid, paths.series / series_uid, work)
+
+
+def outcome_of(series_uid: str, folder: Path, work: Callable[[], bool]) -> Outcome:
+    """The outcome of `work`, which makes something of the series in `folder`, or says True where it is there already.
+
+    Never raises.
+    """
+    cv2.setNumThreads(1)
+    try:
+        return Outcome(series_uid, was_cached=work())
     except ValueError as error:
         return Outcome(series_uid, "unreadable series", str(error))
     except FileNotFoundError as error:
         return Outcome(series_uid, "missing folder", str(error))
     except Exception as error:  # whatever one series brings, the others go on, and it is counted
-        return Outcome(series_uid, type(error).__name__, f"{paths.series / series_uid}: {error}")
+        return Outcome(series_uid, type(error).__name__, f"{folder}: {error}")
 
 
 def died(series_uid: str) -> Outcome:
@@ -56,8 +70,11 @@ def died(series_uid: str) -> Outcome:
     return Outcome(series_uid, "worker died", f"series {series_uid}: its worker process was killed twice")
 
 
-def fingerprint_of(folder: Path, mask: Path | None, settings: CacheSettings) -> str:
-    """Changes when a DICOM file or the vessel mask is added, removed or written anew, or a setting changes."""
+def fingerprint_of(folder: Path, mask: Path | None, settings: Any) -> str:
+    """Changes when a DICOM file or the vessel mask is added, removed or written anew, or a setting (dataclass) changes.
+
+    Raises FileNotFoundError where there is no such folder.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
     files = files_below(folder) + ([mask] if mask else [])
@@ -89,10 +106,10 @@ def _write(paths: DataPaths, series_uid: str, settings: CacheSettings, slices: b
                 _write_slices(series, window, whole, folder)
         else:
             _write_slices(series, window, whole, None)
-    mask = _place_mask(paths, series_uid, series)
+    mask = place_series_mask(find_mask(paths, series_uid), series)
     _write_vessels(mask, paths.npy_vessels / f"{series_uid}.npy")
     description = {"fingerprint": fingerprint, "settings": asdict(settings)}
-    description |= describe(series, series_uid, window, vessels=mask is not None)
+    description |= describe(series, series_uid, window, warnings_of(series, paths.root), vessels=mask is not None)
     with written_whole(described) as file:
         file.write_text(json.dumps(description))
 
@@ -105,18 +122,6 @@ def _write_slices(series: Series, window: Window, whole: Path, folder: Path | No
             _append(file, image)
             if folder is not None:
                 np.save(folder / f"{index:04d}.npy", image)
-
-
-def _place_mask(paths: DataPaths, series_uid: str, series: Series) -> PlacedMask | None:
-    """The series' vessel mask; None where it has none or none of use, which is a warning of the series, not its end."""
-    path, said, placed = find_mask(paths, series_uid), [], None
-    if path is not None:
-        try:
-            placed = place_mask(read_mask(path, said), series, said)
-        except ValueError as error:
-            said.append(f"no vessel mask: {error}")
-    series.warnings += [sentence.replace(f"{paths.root}/", "") for sentence in said]
-    return placed
 
 
 def _write_vessels(mask: PlacedMask | None, path: Path) -> None:
@@ -139,7 +144,12 @@ def _append(file: FileIO, image: np.ndarray) -> None:
         raise OSError(f"{file.name}: the disk is full")
 
 
-def describe(series: Series, series_uid: str, window: Window, vessels: bool) -> dict:
+def warnings_of(series: Series, root: Path) -> list[str]:
+    """The series' warnings, where files of the series or others below `root` go by their names from there."""
+    return [warning.replace(f"{series.folder}/", "").replace(f"{root}/", "") for warning in series.warnings]
+
+
+def describe(series: Series, series_uid: str, window: Window, warnings: list[str], vessels: bool) -> dict:
     """What the cache knows of a series besides its pixels: the row of train_meta.csv, slice positions, mapping."""
     geometry, crop = series.geometry, series.crop
     slice_mm, row_mm, col_mm = (round(mm, 6) for mm in geometry.canonical_spacing)
@@ -164,6 +174,6 @@ def describe(series: Series, series_uid: str, window: Window, vessels: bool) -> 
         "window_high": window.high,
         "shift_hu": series.shift_hu,
         "vessels": vessels,
-        "warnings": " | ".join(warning.replace(f"{series.folder}/", "") for warning in series.warnings),
+        "warnings": " | ".join(warnings),
     }
     return {"meta": meta, "position_mm": cached_positions_mm(series).tolist(), "mapping": asdict(series.mapping)}

@@ -195,7 +195,7 @@ def _files_at(path: Path) -> SeriesFiles:
 def _read_headers(found: SeriesFiles) -> Series:
     frames, warnings = _find_frames(found)
     stack = stack_frames(frames, warnings)
-    first = _whole_header(stack.frames[0].storage.path)
+    first = whole_header(stack.frames[0].storage.path)
     modality = str(first.get("Modality") or "")
     if modality not in ("CT", "MR"):
         warnings.append(f"expected modality CT or MR, found {modality or 'none'}: values are taken as they are")
@@ -232,10 +232,13 @@ def _find_frames(found: SeriesFiles) -> tuple[list[Frame], list[str]]:
     return frames, [f"{len(refused)} files left out: {shown}"] if refused else []
 
 
-def _whole_header(path: Path) -> pydicom.Dataset:
-    """Every element of a header that can be read; the pixels' own have been read with care, here are descriptions."""
+def whole_header(path: Path, tags: list[str] | None = None) -> pydicom.Dataset:
+    """Every element of a header that can be read (of `tags`, if given); nothing where it is damaged.
+
+    For descriptions: what the pixels need has been read with more care by then.
+    """
     try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
     except Exception:  # pydicom has an error of its own for each kind of damage
         return pydicom.Dataset()
     for tag in list(dataset.keys()):

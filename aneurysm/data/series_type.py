@@ -10,6 +10,9 @@ _TEXTS = (
     "SeriesDescription ProtocolName StudyDescription SequenceName PulseSequenceName RequestedProcedureDescription "
     "PerformedProcedureStepDescription AcquisitionContrast ContrastBolusAgent ImageType"
 ).split()
+_CODES = ("ProcedureCodeSequence", "RequestedProcedureCodeSequence", "PerformedProtocolCodeSequence")
+_TIMES = ("EchoTime", "RepetitionTime")
+TAGS = ("Modality", "AngioFlag", *_TEXTS, *_CODES, *_TIMES)  # all that series_type looks at
 _ANGIO = re.compile(r"angio|cta\b|mra\b|\btof|tof\b|\btof3d|fi3d|carotid|willis", re.I)
 _T2 = re.compile(r"t2|flair|\btse2d|haste|ciss|fiesta", re.I)
 _T1 = re.compile(r"t1|mprage|bravo|spgr|vibe", re.I)
@@ -48,7 +51,7 @@ def _mr_type(text: str, contrast: bool, angio_flag: str, echo_ms: float, repetit
 def _times(dataset: pydicom.Dataset) -> tuple[float, float]:
     """Echo and repetition time in milliseconds; 0 where the header does not say them."""
     found = []
-    for name in ("EchoTime", "RepetitionTime"):
+    for name in _TIMES:
         try:
             found.append(float(dataset.get(name) or 0))
         except (TypeError, ValueError):
@@ -59,7 +62,7 @@ def _times(dataset: pydicom.Dataset) -> tuple[float, float]:
 def _code_meanings(dataset: pydicom.Dataset) -> list[str]:
     """What the procedure codes of the header mean, as texts."""
     found = []
-    for name in ("ProcedureCodeSequence", "RequestedProcedureCodeSequence", "PerformedProtocolCodeSequence"):
+    for name in _CODES:
         items = dataset.get(name)
         if isinstance(items, pydicom.Sequence):
             found += [str(item.get("CodeMeaning") or "") for item in items]

@@ -69,11 +69,16 @@ def write_tables(paths: DataPaths, outcomes: Sequence[Outcome]) -> tuple[pd.Data
         said = pd.read_csv(paths.train_csv, dtype={"SeriesInstanceUID": str}).set_index("SeriesInstanceUID")
         if "Modality" in said:
             meta["series_type"] = meta.SeriesInstanceUID.map(said.Modality).fillna(meta.series_type)
-    failed = [(o.series_uid, o.kind, o.message) for o in outcomes if o.kind]
-    errors = pd.DataFrame(failed, columns=["SeriesInstanceUID", "kind", "message"])
+    errors = error_rows(outcomes)
     write_csv(meta, paths.train_meta_csv)
     write_csv(errors, paths.preprocess_errors_csv)
     return meta, errors
+
+
+def error_rows(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """One row for each series that could not be preprocessed: SeriesInstanceUID, kind, message."""
+    failed = [(o.series_uid, o.kind, o.message) for o in outcomes if o.kind]
+    return pd.DataFrame(failed, columns=["SeriesInstanceUID", "kind", "message"])
 
 
 def labelled_series(paths: DataPaths) -> pd.DataFrame:

@@ -1,0 +1,1 @@
+"""The second system: whole volumes of the head through a 3D ResNet-18."""

@@ -1,0 +1,126 @@
+"""Where the voxels of a volume lie in the patient, and which pixels of a series they are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from aneurysm.data.geometry import Geometry, shear_mm
+from aneurysm.data.series import Series
+from volume3d.resample import line_weights
+
+LONGEST_MM = 2000.0  # more is no patient, but a damaged position
+
+
+@dataclass(frozen=True)
+class Line:
+    """One axis of a volume and the series' canonical pixels along it, on one scale of millimetres.
+
+    centres_mm  (n,) of the voxels, increasing, evenly spaced by `step_mm`
+    pixels_mm   (m,) of the pixels, increasing, evenly spaced or not; usually by `pixel_mm`
+    """
+
+    centres_mm: np.ndarray
+    step_mm: float
+    pixels_mm: np.ndarray
+    pixel_mm: float
+
+    def weights(self) -> csr_array:
+        """(n, m) see line_weights; rows of voxels outside the image are empty."""
+        inside = np.abs(self.pixel_indices() - (len(self.pixels_mm) - 1) / 2) <= len(self.pixels_mm) / 2
+        weights = line_weights(self.pixels_mm, self.centres_mm, self.step_mm)
+        return csr_array(weights.multiply(inside[:, None]))
+
+    def pixel_indices(self) -> np.ndarray:
+        """(n,) index of the pixel at each voxel's centre, with fractions; -0.5 and m - 0.5 are the image's edges."""
+        last = len(self.pixels_mm) - 1
+        known = np.interp(self.centres_mm, self.pixels_mm, np.arange(last + 1))
+        beyond = self.centres_mm - np.clip(self.centres_mm, self.pixels_mm[0], self.pixels_mm[-1])
+        return known + beyond / self.pixel_mm
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The voxels of a volume: Z upward, H to the back, W to the patient's left."""
+
+    z: Line
+    y: Line
+    x: Line
+    geometry: Geometry
+
+    @property
+    def lines(self) -> tuple[Line, Line, Line]:
+        return self.z, self.y, self.x
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return tuple(len(line.centres_mm) for line in self.lines)
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        return tuple(line.step_mm for line in self.lines)
+
+    def source_pixels(self) -> list[np.ndarray]:
+        """What Mapping.cached_pixels is for the cache: source indices that slices, rows and columns show."""
+        geometry = self.geometry
+        indices = [line.pixel_indices() for line in self.lines]
+        turned = zip(indices, geometry.canonical_shape, geometry.flip, strict=True)
+        return [n - 1 - index if flip else index for index, n, flip in turned]
+
+    def placement(self) -> tuple[np.ndarray, np.ndarray]:
+        """(3,) origin and (3, 3) axes: voxel (z, y, x) lies at origin + ((z, y, x) * spacing_mm) @ axes, in LPS.
+
+        Axes are unit vectors, but for that along which the images are stacked under gantry tilt: images are stacked
+        as they are, so that this axis is oblique to the others.
+        """
+        geometry, axes = self.geometry, self.geometry.canonical_directions
+        corner_mm = np.array([line.centres_mm[0] for line in self.lines])
+        origin, axes = corner_mm @ axes, axes.copy()
+        along_mm = geometry.positions @ geometry.normal
+        if len(along_mm) > 1:
+            stacked = geometry.order.index(0)
+            across_mm = shear_mm(geometry.positions, geometry.orientation)[-1] / (along_mm[-1] - along_mm[0])
+            drift = across_mm @ geometry.orientation.reshape(2, 3)  # millimetres sideways for each along the normal
+            sense = -1.0 if geometry.flip[stacked] else 1.0
+            origin += (corner_mm[stacked] * sense - along_mm[0]) * drift
+            axes[stacked] += sense * drift
+        return origin, axes
+
+
+def make_grid(series: Series, z_mm: float, size: int) -> Grid:
+    """The grid over the `crop` of a series that is cut axially: `z_mm` between slices, size x size over a square.
+
+    Raises ValueError naming the folder where the crop is too large for a patient.
+    """
+    geometry, crop = series.geometry, series.crop
+    low, high = zip(
+        _edges_mm(geometry, 0, crop.first, crop.count),
+        _edges_mm(geometry, 1, crop.top, crop.height),
+        _edges_mm(geometry, 2, crop.left, crop.width),
+        strict=True,
+    )
+    if max(np.subtract(high, low)) > LONGEST_MM:
+        raise ValueError(f"{series.folder}: expected a patient, found {max(np.subtract(high, low)):.0f} mm")
+    n_slices = max(1, round((high[0] - low[0]) / z_mm))
+    z_centres_mm = high[0] - z_mm * (np.arange(n_slices)[::-1] + 0.5)  # counted from the top, whatever the length
+    side_mm = max(high[1] - low[1], high[2] - low[2])
+    step_mm = side_mm / size
+    centres_mm = step_mm * (np.arange(size) - (size - 1) / 2)
+    lines = [_line(geometry, 0, z_centres_mm, z_mm)]
+    lines += [_line(geometry, axis, (low[axis] + high[axis]) / 2 + centres_mm, step_mm) for axis in (1, 2)]
+    return Grid(*lines, geometry)
+
+
+def _line(geometry: Geometry, axis: int, centres_mm: np.ndarray, step_mm: float) -> Line:
+    return Line(centres_mm, step_mm, geometry.positions_mm(axis), geometry.canonical_spacing[axis])
+
+
+def _edges_mm(geometry: Geometry, axis: int, first: int, count: int) -> tuple[float, float]:
+    """Lower edge of pixel `first` and upper edge of the last of `count`; may lie beyond the image."""
+    pixels_mm, numbers = geometry.positions_mm(axis), np.arange(geometry.canonical_shape[axis])
+    index = np.array([first - 0.5, first + count - 0.5])
+    beyond = index - np.clip(index, 0, numbers[-1])
+    low, high = np.interp(index, numbers, pixels_mm) + beyond * geometry.canonical_spacing[axis]
+    return float(low), float(high)

@@ -1,0 +1,155 @@
+"""One series from DICOM to a volume, done once: resampled slice by slice, so that memory does not grow with the series.
+
+npy_volume/<id>.npy       (Z, H, W) in [0, 1]: Z upward, H to the back, W to the patient's left, for every plane
+npy_volume/<id>_mask.npy  (Z, H, W) uint8: 0, or 1 + index into LOCATIONS; where there is a vessel mask
+npy_volume/<id>.json      id, shape, spacing_mm, origin and axes of the voxels (volume3d/grid.py), plane of the images,
+                          window, shift_hu, mask, warnings, settings, fingerprint of files and settings
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from aneurysm.data.geometry import canonical_axes
+from aneurysm.data.head import find_head
+from aneurysm.data.intensity import Window, mr_window
+from aneurysm.data.mapping import Crop
+from aneurysm.data.placed_masks import place_series_mask
+from aneurysm.data.preprocess import Outcome, fingerprint_of, outcome_of, warnings_of
+from aneurysm.data.series import Series, read_series
+from aneurysm.paths import DataPaths, written_whole
+from volume3d.grid import Grid, make_grid
+from volume3d.manifest import Entry
+from volume3d.windows import voi_window, zscore_window
+
+FORMAT = 1  # raised when the same DICOM files would give another volume
+
+
+@dataclass(frozen=True)
+class VolumeSettings:
+    """What decides the bytes of a volume, besides the DICOM files."""
+
+    z_mm: float = 3.0
+    """millimetres between slices"""
+    size: int = 128
+    """rows and columns of the square around the head"""
+    head_mm: float = 180.0
+    """keep the top so many millimetres of the head; 0 keeps every slice"""
+    window_low_hu: float = 0.0
+    """CT: Hounsfield units that become 0"""
+    window_high_hu: float = 600.0
+    """CT: Hounsfield units that become 1"""
+    mr: Literal["percentiles", "voi", "zscore"] = "percentiles"
+    """MR: robust percentiles of the head; the window of the file where it has one; standard deviations of the head"""
+    dtype: Literal["float16", "float32"] = "float16"
+    """type of the numbers"""
+
+    def __post_init__(self) -> None:
+        if not self.z_mm > 0 or self.size < 1 or self.head_mm < 0 or not self.window_low_hu < self.window_high_hu:
+            raise ValueError(
+                "expected z_mm above 0, size of at least 1, head_mm of at least 0 and window_low_hu below "
+                f"window_high_hu, found {self.z_mm:g}, {self.size}, {self.head_mm:g}, {self.window_low_hu:g} and "
+                f"{self.window_high_hu:g}"
+            )
+
+
+def make_volume(data_dir: Path, entry: Entry, settings: VolumeSettings) -> Outcome:
+    """Makes the volume of one series, unless it is there already. Never raises: an error is an Outcome."""
+    folder = data_dir / entry.image_path
+    mask = data_dir / entry.segmentation_path if entry.segmentation_path else None
+
+    def work() -> bool:
+        fingerprint = f"{FORMAT}-{fingerprint_of(folder, mask, settings)}"
+        there = is_made(DataPaths(data_dir).npy_volume, entry.id, fingerprint)
+        if not there:
+            _write(data_dir, entry.id, folder, mask, settings, fingerprint)
+        return there
+
+    return outcome_of(entry.id, folder, work)
+
+
+def is_made(volumes: Path, series_id: str, fingerprint: str) -> bool:
+    """Whether a volume was made of these files with these settings, and all its files are there."""
+    described, whole, mask = (volumes / f"{series_id}{ending}" for ending in (".json", ".npy", "_mask.npy"))
+    if not (described.exists() and whole.exists()):
+        return False
+    saved = json.loads(described.read_text())
+    return saved["fingerprint"] == fingerprint and mask.exists() == saved["mask"]
+
+
+def _write(
+    data_dir: Path, series_id: str, folder: Path, mask: Path | None, settings: VolumeSettings, fingerprint: str
+) -> None:
+    """Volume, mask, description: in this order, so that a description vouches for the rest."""
+    volumes = DataPaths(data_dir).npy_volume
+    described, whole, mask_file = (volumes / f"{series_id}{ending}" for ending in (".json", ".npy", "_mask.npy"))
+    for path in (described, whole, mask_file):
+        path.unlink(missing_ok=True)
+    series, grid, window = find_volume(folder, settings)
+    _save(whole, resample(series, grid, window).astype(settings.dtype))
+    placed = place_series_mask(mask, series, grid.source_pixels())
+    if placed is not None:
+        _save(mask_file, np.stack(list(placed.images())))
+    with written_whole(described) as file:
+        description = describe(series, series_id, grid, window) | {"mask": placed is not None}
+        description |= {"warnings": warnings_of(series, data_dir)}
+        file.write_text(json.dumps(description | {"settings": asdict(settings), "fingerprint": fingerprint}))
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with written_whole(path) as beside, open(beside, "wb") as file:
+        np.save(file, array)
+
+
+def find_volume(folder: Path, settings: VolumeSettings) -> tuple[Series, Grid, Window]:
+    """The series of a folder, cut axially and cropped to the head; the grid over it; what becomes 0 and 1.
+
+    Raises ValueError naming the folder where nothing in it can be read.
+    """
+    series = read_series(folder, select=())
+    series.geometry = series.geometry.turned_to("axial")
+    n_slices, n_rows, n_cols = series.geometry.canonical_shape
+    series.crop = Crop(0, n_slices, 0, n_rows, 0, n_cols)  # kept where no head is found
+    by_head = zscore_window if settings.mr == "zscore" else mr_window
+    ct_window = Window(settings.window_low_hu, settings.window_high_hu)
+    window = find_head(series, ct_window, settings.head_mm, mr=by_head)
+    if settings.mr == "voi" and series.modality == "MR":
+        window = voi_window(series) or window
+    return series, make_grid(series, settings.z_mm, settings.size), window
+
+
+def resample(series: Series, grid: Grid, window: Window) -> np.ndarray:
+    """(Z, H, W) float32 in [0, 1]: 0 outside the images. Values are clipped to the window before they are averaged."""
+    slices, rows, cols = (line.weights() for line in grid.lines)
+    rows, cols = rows.astype(np.float32), cols.astype(np.float32)
+    slope, intercept = series.scale
+    gain, offset = slope / (window.high - window.low), (intercept - window.low) / (window.high - window.low)
+    volume = np.zeros(grid.shape, np.float32)
+    shares = slices.tocsc()  # column k: which slices of the volume the series' slice k is part of, and by how much
+    used = np.flatnonzero(np.diff(shares.indptr))
+    for k, image in zip(used, series.images(used.tolist()), strict=True):
+        values = np.clip(image * np.float32(gain) + np.float32(offset), 0, 1)
+        plane = (cols @ (rows @ values).T).T
+        for place in range(shares.indptr[k], shares.indptr[k + 1]):
+            volume[shares.indices[place]] += np.float32(shares.data[place]) * plane
+    return np.clip(volume, 0, 1)
+
+
+def describe(series: Series, series_id: str, grid: Grid, window: Window) -> dict:
+    """What is known of a volume besides its voxels and where they came from; see the top of this file."""
+    origin, axes = grid.placement()
+    return {
+        "id": series_id,
+        "shape": list(grid.shape),
+        "spacing_mm": [round(mm, 6) for mm in grid.spacing_mm],
+        "origin": [round(mm, 6) for mm in origin.tolist()],
+        "axes": [[round(part, 9) + 0.0 for part in axis] for axis in axes.tolist()],
+        "plane": canonical_axes(series.geometry.orientation)[0],
+        "window": [window.low, window.high],
+        "shift_hu": series.shift_hu,
+    }

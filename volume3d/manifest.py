@@ -1,0 +1,127 @@
+"""data/manifest.jsonl: one line per series with its patient, what kind of images it has, and its labels."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from aneurysm.labels import LABELS, LOCATIONS
+from aneurysm.paths import written_whole
+
+# The key of each label, in the order of LABELS: left_infraclinoid_internal_carotid_artery, ..., label.
+LABEL_KEYS = (*(re.sub(r"\W+", "_", name.lower()) for name in LOCATIONS), "label")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One series; None (and NaN among the labels) where nobody says it.
+
+    modality           CT or MR
+    subtype            CT, CTA, MR, MRA, MRI T1post or MRI T2
+    patient_id         the series' own id where the header names no patient
+    patient_age        years
+    patient_sex        F or M
+    patient_weight     kilograms
+    image_path         folder of the DICOM files, relative to the data folder
+    segmentation_path  vessel mask, relative to the data folder
+    labels14           (14,) float32, 0 or 1, in the order of LABELS
+    """
+
+    id: str
+    modality: str | None
+    subtype: str | None
+    patient_id: str
+    patient_age: float | None
+    patient_sex: str | None
+    patient_weight: float | None
+    image_path: str
+    segmentation_path: str | None
+    labels14: np.ndarray
+
+
+_FIELDS = tuple(name for name in Entry.__annotations__ if name != "labels14")
+_TEXTS = ("id", "patient_id", "image_path")  # never null
+_NUMBERS = ("patient_age", "patient_weight")
+
+
+def write_manifest(path: Path, entries: Iterable[Entry]) -> None:
+    """Writes the entries, one JSON object a line, whole or not at all."""
+    with written_whole(path) as beside:
+        beside.write_text("".join(json.dumps(_to_json(entry)) + "\n" for entry in entries))
+
+
+def read_manifest(path: Path) -> list[Entry]:
+    """The entries of a manifest.
+
+    Raises ValueError naming the file and the line where it is missing, damaged, or names a series twice.
+    """
+    if not path.exists():
+        raise ValueError(f"{path}: not there; has volume3d.build_manifest run?")
+    entries: dict[str, Entry] = {}
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            entry = _from_json(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
+        if entry.id in entries:
+            raise ValueError(f"{path}, line {number}: expected each series once, found {entry.id} again")
+        entries[entry.id] = entry
+    return list(entries.values())
+
+
+def manifest_table(entries: Sequence[Entry]) -> pd.DataFrame:
+    """The entries in the columns of train.csv, as the functions on folds take them; labels nobody knows count as 0."""
+    labels = np.nan_to_num(np.array([entry.labels14 for entry in entries]).reshape(-1, len(LABELS))).astype(int)
+    table = pd.DataFrame(labels, columns=list(LABELS))
+    table.insert(0, "SeriesInstanceUID", [entry.id for entry in entries])
+    sex = {"F": "Female", "M": "Male", None: None}
+    return table.assign(
+        patient_id=[entry.patient_id for entry in entries],
+        Modality=[entry.subtype for entry in entries],
+        PatientSex=[sex[entry.patient_sex] for entry in entries],
+    )
+
+
+def with_manifest(series: pd.DataFrame, entries: Sequence[Entry]) -> pd.DataFrame:
+    """`series` with the patients of a manifest; also Modality and PatientSex, where it has no such column.
+
+    What the manifest does not name stays as it is.
+    """
+    said = manifest_table(entries).set_index("SeriesInstanceUID")
+    found = {name: series.SeriesInstanceUID.map(said[name]) for name in ("patient_id", "Modality", "PatientSex")}
+    if "patient_id" in series:
+        found["patient_id"] = found["patient_id"].fillna(series.patient_id)
+    return series.assign(
+        **{name: values for name, values in found.items() if name == "patient_id" or name not in series}
+    )
+
+
+def _to_json(entry: Entry) -> dict:
+    """Whole numbers without a point; null where nothing is known."""
+    labels = (None if np.isnan(value) else int(value) for value in entry.labels14)
+    return {name: getattr(entry, name) for name in _FIELDS} | dict(zip(LABEL_KEYS, labels, strict=True))
+
+
+def _from_json(saved: object) -> Entry:
+    if not isinstance(saved, dict):
+        raise ValueError(f"expected a JSON object, found {type(saved).__name__}")
+    missing = [key for key in (*_FIELDS, *LABEL_KEYS) if key not in saved]
+    if missing:
+        raise ValueError(f"expected the keys of a series, found no {', '.join(missing)}")
+    empty = [key for key in _TEXTS if not isinstance(saved[key], str) or not saved[key].strip()]
+    if empty:
+        raise ValueError(f"expected a text as {empty[0]}, found {saved[empty[0]]!r}")
+    wrong = [key for key in LABEL_KEYS if saved[key] not in (0, 1, None)]
+    if wrong:
+        raise ValueError(f"expected 0, 1 or null as {wrong[0]}, found {saved[wrong[0]]!r}")
+    if saved["patient_sex"] not in ("F", "M", None):
+        raise ValueError(f"expected F, M or null as patient_sex, found {saved['patient_sex']!r}")
+    labels = np.array([saved[key] for key in LABEL_KEYS], np.float32)  # None becomes NaN
+    numbers = {key: None if saved[key] is None else float(saved[key]) for key in _NUMBERS}
+    return Entry(**({name: saved[name] for name in _FIELDS} | numbers), labels14=labels)

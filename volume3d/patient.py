@@ -1,0 +1,89 @@
+"""What the header of a series says of its patient and of the kind of its images."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+
+from aneurysm.data.header import read_header
+from aneurysm.data.series import whole_header
+from aneurysm.data.series_type import TAGS as TYPE_TAGS
+from aneurysm.data.series_type import series_type
+from aneurysm.paths import files_below
+
+_TAGS = ["PatientID", "PatientAge", "PatientSex", "PatientWeight", *TYPE_TAGS]
+_YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}  # DICOM PS3.5 section 6.2, VR AS
+# What anonymisers write into PatientID: it would make one patient of all.
+_NO_NAME = re.compile(r"(anon\w*|unknown|no ?(id|name)|none|null|nan|n/?a|removed|deleted|[x0_?.*-]+)?", re.I)
+_KILOGRAMS = 0.3, 400.0
+
+
+@dataclass(frozen=True)
+class Described:
+    """Of one series, by its first readable file; None where the header does not say it. Units as in Entry.
+
+    error  why there is no such file, or empty
+    """
+
+    modality: str | None = None
+    subtype: str | None = None
+    patient_id: str | None = None
+    age: float | None = None
+    sex: str | None = None
+    weight: float | None = None
+    error: str = ""
+
+
+def describe_series(folder: Path) -> Described:
+    """What the first readable file of a folder says. Never raises: what is wrong is the `error`."""
+    if not folder.is_dir():
+        return Described(error=f"{folder}: no such folder")
+    refused = []
+    for file in files_below(folder):
+        try:
+            read_header(file)  # says whether it is an image
+            return describe(whole_header(file, _TAGS))
+        except Exception as error:  # one file, whatever is in it, stops neither this series nor the others
+            refused.append(str(error))
+    found = f"{len(refused)} files, the first: {refused[0]}" if refused else "no file"
+    return Described(error=f"{folder}: expected DICOM images, found {found}")
+
+
+def describe(header: pydicom.Dataset) -> Described:
+    """What one header says of patient and images."""
+    modality, subtype = _text(header, "Modality").upper(), series_type(header)
+    sex = _text(header, "PatientSex").upper()[:1]
+    patient_id = _text(header, "PatientID")
+    return Described(
+        modality=modality if modality in ("CT", "MR") else None,
+        subtype=None if subtype == "unknown" else subtype,
+        patient_id=None if _NO_NAME.fullmatch(patient_id) else patient_id,
+        age=years(_text(header, "PatientAge")),
+        sex=sex if sex in ("F", "M") else None,
+        weight=_kilograms(_text(header, "PatientWeight")),
+    )
+
+
+def years(age: str) -> float | None:
+    """Years of a DICOM age string: 067Y, 018M, 003W, 012D; a number alone is in years.
+
+    None for anything else, and for 0, which anonymisers write.
+    """
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d*)?)([DWMY]?)", age.strip().upper())
+    return round(float(match[1]) * _YEARS[match[2] or "Y"], 2) or None if match else None
+
+
+def _kilograms(text: str) -> float | None:
+    try:
+        weight = float(text)
+    except ValueError:
+        return None
+    return weight if math.isfinite(weight) and _KILOGRAMS[0] <= weight <= _KILOGRAMS[1] else None
+
+
+def _text(header: pydicom.Dataset, name: str) -> str:
+    return str(header.get(name) or "").strip("\0 ")

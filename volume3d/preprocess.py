@@ -1,0 +1,93 @@
+"""Step 3 of the second system: DICOM series to volumes of one orientation, a few megabytes each.
+
+    python -m volume3d.preprocess --data_dir data --workers 8 --z_mm 3 --size 128
+
+Reads  manifest.jsonl, series/<uid>/, segmentations/ where there are any
+Writes npy_volume/<uid>.npy (Z, H, W) in [0, 1], <uid>_mask.npy and <uid>.json: volume3d/make_volume.py
+       volume_errors.csv  one row per series that has no volume
+Killed and started again, it goes on where it stopped. A series is redone when its files or these settings change.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from aneurysm.config import only, run_script
+from aneurysm.data.disk import require_disk, sample_of
+from aneurysm.data.parallel import run_all
+from aneurysm.data.preprocess import Outcome, died
+from aneurysm.data.series import read_series
+from aneurysm.data.tables import error_rows, write_csv
+from aneurysm.paths import DataPaths, remove_leftovers
+from volume3d.make_volume import VolumeSettings, make_volume
+from volume3d.manifest import Entry, read_manifest
+
+
+@dataclass(frozen=True)
+class PreprocessConfig(VolumeSettings):
+    data_dir: Path = Path("data")
+    """folder that holds manifest.jsonl and takes npy_volume/"""
+    workers: int = os.cpu_count() or 1
+    """worker processes, one thread each"""
+    dask: str = ""
+    """address of a Dask scheduler (tcp://...) whose workers do the work; they must see the same data_dir"""
+
+
+def main(config: PreprocessConfig) -> None:
+    paths, settings = DataPaths(config.data_dir), only(VolumeSettings, config)
+    entries = read_manifest(paths.manifest)
+    needed = estimate_bytes(config.data_dir, entries, settings)
+    print(f"{len(entries)} series, about {needed / 1e9:.1f} GB of volumes")
+    require_disk(paths.root, needed, [paths.npy_volume], "keep less (--size, --z_mm, --head_mm)")
+
+    job = partial(make_volume, config.data_dir.absolute(), settings=settings)
+    done = run_all(job, entries, config.workers, _died, config.dask)
+    outcomes = dict(tqdm(done, total=len(entries), unit="series", smoothing=0.1))
+    for folder in (paths.npy_volume, paths.root):
+        remove_leftovers(folder)
+
+    errors = error_rows([outcomes[i] for i in range(len(entries))])
+    write_csv(errors, paths.volume_errors_csv)
+    was_there = sum(outcome.was_cached for outcome in outcomes.values())
+    n_made = len(entries) - len(errors)
+    print(f"{n_made} series in {paths.npy_volume} ({was_there} were there before), {len(errors)} errors")
+    for kind, rows in errors.groupby("kind"):
+        print(f"{len(rows)} x {kind}, the first: {rows.message.iloc[0]}")
+    if len(errors):
+        print(f"all errors: {paths.volume_errors_csv}")
+
+
+def estimate_bytes(data_dir: Path, entries: Sequence[Entry], settings: VolumeSettings) -> int:
+    """Bytes that the volumes of these series take, by the headers of a few. The head itself is not looked for."""
+    if not entries:
+        return 0
+    heights_mm = [_height_mm(data_dir / entry.image_path) for entry in sample_of(entries)]
+    if settings.head_mm > 0:
+        heights_mm = np.minimum(heights_mm, settings.head_mm)
+    voxels = np.mean(heights_mm) / settings.z_mm * settings.size**2
+    n_masks = sum(entry.segmentation_path is not None for entry in entries)
+    return int(voxels * (len(entries) * np.dtype(settings.dtype).itemsize + n_masks))
+
+
+def _height_mm(folder: Path) -> float:
+    """Of all axial slices of a series; 0 where it cannot be read."""
+    try:
+        geometry = read_series(folder, select=()).geometry.turned_to("axial")
+    except ValueError:
+        return 0.0
+    return float(np.ptp(geometry.positions_mm(0))) + geometry.canonical_spacing[0]
+
+
+def _died(entry: Entry) -> Outcome:
+    return died(entry.id)
+
+
+if __name__ == "__main__":
+    run_script(main, PreprocessConfig, __doc__)

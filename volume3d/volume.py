@@ -1,0 +1,83 @@
+"""Reading what `python -m volume3d.preprocess` has made of a series: volume, vessel mask, geometry."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from aneurysm.labels import LOCATIONS
+from aneurysm.paths import DataPaths
+
+# Floating-point numbers from 0 to 1 are those whose bits, as a whole number, are at most those of 1.
+_BITS = {np.dtype(np.float16): (np.uint16, 0x3C00), np.dtype(np.float32): (np.uint32, 0x3F800000)}
+
+
+def volume_path(data_dir: Path, series_id: str) -> Path:
+    """npy_volume/<id>.npy; _mask.npy and .json lie beside it."""
+    return DataPaths(data_dir).npy_volume / f"{series_id}.npy"
+
+
+def read_volume(data_dir: Path, series_id: str) -> np.ndarray:
+    """(Z, H, W) float16 or float32 in [0, 1], mapped into memory and read-only.
+
+    Raises ValueError naming the file, what was expected and what was found, where it is missing, cut short, or holds
+    something else.
+    """
+    path = volume_path(data_dir, series_id)
+    volume = _load(path, tuple(_BITS))
+    kind, one = _BITS[volume.dtype]
+    if volume.view(kind).max() > one:  # a tenth of a millisecond, where comparing float16 takes a hundred
+        wrong = volume[volume.view(kind) > one]
+        raise ValueError(f"{path}: expected values from 0 to 1, found {wrong[0]} and {len(wrong) - 1} more")
+    _check_shape(path, volume.shape, data_dir, series_id)
+    return volume
+
+
+def read_vessels(data_dir: Path, series_id: str) -> np.ndarray | None:
+    """(Z, H, W) uint8: 0, or 1 + index into LOCATIONS; None where the series has no vessel mask.
+
+    Raises ValueError as read_volume.
+    """
+    path = volume_path(data_dir, f"{series_id}_mask")
+    if not path.exists():
+        return None
+    mask = _load(path, (np.dtype(np.uint8),))
+    if mask.max() > len(LOCATIONS):
+        raise ValueError(f"{path}: expected values from 0 to {len(LOCATIONS)}, found {mask.max()}")
+    _check_shape(path, mask.shape, data_dir, series_id)
+    return mask
+
+
+def read_geometry(data_dir: Path, series_id: str) -> dict:
+    """What volume3d/make_volume.py describes; ValueError naming the file where it is missing or damaged."""
+    path = volume_path(data_dir, series_id).with_name(f"{series_id}.json")
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: not there; has volume3d.preprocess run for this series?") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: expected JSON, found a damaged file ({error})") from error
+
+
+def _load(path: Path, dtypes: tuple[np.dtype, ...]) -> np.ndarray:
+    if not path.exists():
+        raise ValueError(f"{path}: not there; has volume3d.preprocess run for this series?")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:  # numpy's messages do not name the file
+        raise ValueError(f"{path}: expected a volume, found a damaged or cut file ({error})") from error
+    if not isinstance(array, np.ndarray) or array.ndim != 3 or array.dtype not in dtypes or not array.size:
+        found = f"{array.shape} {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise ValueError(f"{path}: expected (Z, H, W) {' or '.join(map(str, dtypes))}, found {found}")
+    return array
+
+
+def _check_shape(path: Path, shape: tuple[int, ...], data_dir: Path, series_id: str) -> None:
+    """Against the description beside it, where there is one."""
+    if not path.with_name(f"{series_id}.json").exists():
+        return
+    expected = tuple(read_geometry(data_dir, series_id)["shape"])
+    if shape != expected:
+        raise ValueError(f"{path}: expected the shape {expected} of {series_id}.json, found {shape}")
