@@ -19,7 +19,7 @@ from aneurysm.labels import LABELS
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.scores import compared_text, score_text
 
-WEIGHTS = np.linspace(0, 1, 21)  # of the second system
+WEIGHTS = np.linspace(0, 1, 11)  # of the second system
 NEVER, ALWAYS = 1e-6, 1 - 1e-6  # probabilities nearer to 0 or 1 count as these
 
 
