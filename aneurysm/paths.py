@@ -92,6 +92,9 @@ class DataPaths:
         return self.root / "volume_errors.csv"
 
 
+VOLUME3D = "volume3d"  # stands for the encoder in the folder of the second system's models
+
+
 @dataclass(frozen=True)
 class ModelPaths:
     """What the training scripts leave below the model folder, for one encoder."""
@@ -124,11 +127,11 @@ class ModelPaths:
     def only_one(cls, root: Path, encoder: str) -> ModelPaths:
         """Those of `encoder`, or, where that is empty, of the only one in the folder; ValueError where there is no one.
 
-        The name of the folder stands for that of the encoder.
+        The name of the folder stands for that of the encoder; that of the second system is none.
         """
         if encoder:
             return cls(root, encoder)
-        found = sorted({path.parent.name for path in root.glob("*/fold-*")})
+        found = sorted({path.parent.name for path in root.glob("*/fold-*")} - {VOLUME3D})
         if len(found) != 1:
             raise ValueError(f"{root}: expected one encoder or --encoder, found {', '.join(found) or 'none'}")
         return cls(root, found[0])
@@ -140,6 +143,15 @@ class ModelPaths:
     @property
     def oof_stage2_csv(self) -> Path:
         return self.folder / "oof_stage2.csv"
+
+    @property
+    def volume3d_split(self) -> Path:
+        """The folder of a model of the second system that was trained on the `train` of a split."""
+        return self.folder / "split"
+
+    @property
+    def oof_volume3d_csv(self) -> Path:
+        return self.folder / "oof_volume3d.csv"
 
     @property
     def oof_end_to_end_csv(self) -> Path:

@@ -26,8 +26,8 @@ from aneurysm.stage2.config import NetConfig, Stage2Config
 from aneurysm.stage2.run import train_fold
 from aneurysm.stage2.slice_marks import SliceMarks
 from aneurysm.training.checkpoint import save_checkpoint
+from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
-from aneurysm.training.fit import TrainingConfig
 from tests.dicom_writer import CORONAL, SAGITTAL, write_enhanced, write_stack
 
 CPU = torch.device("cpu")

@@ -16,8 +16,9 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World, join_world, leave_world
-from aneurysm.training.fit import TrainingConfig, fit
+from aneurysm.training.fit import fit
 
 N_TRAIN, N_HELD_OUT = 64, 200
 

@@ -25,6 +25,12 @@ def test_the_only_encoder_need_not_be_named(tmp_path):
     assert ModelPaths.only_one(tmp_path, "another") == ModelPaths(tmp_path, "another")
 
 
+def test_the_models_of_the_second_system_are_no_encoders(tmp_path):
+    for name in ("convnext_atto", "volume3d"):
+        (tmp_path / name / "fold-0").mkdir(parents=True)
+    assert ModelPaths.only_one(tmp_path, "").encoder == "convnext_atto"
+
+
 def test_none_or_several_encoders_are_an_error_that_names_them(tmp_path):
     with pytest.raises(ValueError, match="expected one encoder or --encoder, found none"):
         ModelPaths.only_one(tmp_path / "nowhere", "")

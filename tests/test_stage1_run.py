@@ -14,8 +14,8 @@ from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
 from aneurysm.stage1.judge import Judged, series_froc, series_text, trained_folds, windows_text, with_pixel_mm
 from aneurysm.stage1.predict import Answers
 from aneurysm.stage1.run import HeldOut, train_fold
+from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
-from aneurysm.training.fit import TrainingConfig
 from tests.stage1_cache import CACHED_MM, HEADS, NEGATIVE_SLICES, make_spots, spot, write_data
 
 ALONE = World(0, 1, torch.device("cpu"))

@@ -9,11 +9,12 @@ import torch
 
 from aneurysm.stage2.attention import distance_bias
 from aneurysm.stage2.config import LossConfig, NetConfig
-from aneurysm.stage2.losses import Stage2Loss, label_weights, slice_loss
+from aneurysm.stage2.losses import Stage2Loss, slice_loss
 from aneurysm.stage2.model import Stage2Net
 from aneurysm.stage2.plain import PlainMaximum
 from aneurysm.stage2.pooling import GeM, masked_max, masked_mean
 from aneurysm.stage2.tokens import pad_batch
+from aneurysm.training.label_loss import label_weights
 
 NET = NetConfig(width=32, depth=2, heads=4)
 INPUTS = ("features", "logits", "heat", "peaks")

@@ -23,8 +23,8 @@ from aneurysm.stage2.predict import load_stage2, plain_maximum, predict_series
 from aneurysm.stage2.run import HeldOut, train_fold
 from aneurysm.stage2.slice_marks import SliceMarks
 from aneurysm.training.checkpoint import load_checkpoint
+from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
-from aneurysm.training.fit import TrainingConfig
 from eval_stage2 import EvalStage2Config, main
 from tests.stage2_series import make_series
 

@@ -17,8 +17,8 @@ import torch
 from aneurysm.training import fit as fit_module
 from aneurysm.training.batches import EpochBatches
 from aneurysm.training.checkpoint import load_checkpoint, save_state
+from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
-from aneurysm.training.fit import TrainingConfig
 from aneurysm.training.precision import choose_precision, inference_precision
 from tests.small_training import train
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from aneurysm.stage1.augment_config import AugmentConfig
-from aneurysm.training.fit import TrainingConfig
+from aneurysm.training.config import TrainingConfig
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aneurysm.training.fit import TrainingConfig
+from aneurysm.training.config import TrainingConfig
 
 Input = Literal["features", "logits", "heat", "peaks"]
 Pooling = Literal["gem", "mean", "max", "cls"]

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aneurysm.labels import LABELS
 from aneurysm.stage2.config import LossConfig
+from aneurysm.training.label_loss import label_loss, label_weights, pos_weights
 
 
 class Stage2Loss:
@@ -17,18 +17,15 @@ class Stage2Loss:
         """`prevalence` (14,) in (0, 1): the share of positives among the training series."""
         self.label_weight = label_weights(config.present_share)
         self.slice_weight = config.slice_weight
-        self.pos_weight = ((1 - prevalence) / prevalence).clamp(1.0, max(1.0, config.pos_weight_cap))
+        self.pos_weight = pos_weights(prevalence, config.pos_weight_cap)
 
     def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         labels = batch["labels"]
-        pos_weight, label_weight = (w.to(labels.device) for w in (self.pos_weight, self.label_weight))
         inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "slice_labels")}
         logits, of_slices = model(inputs, with_slices=True)
-        each = functional.binary_cross_entropy_with_logits(
-            logits.float(), labels, reduction="none", pos_weight=pos_weight
-        )
-        total = (each * label_weight).sum(dim=1)
+        total = label_loss(logits, labels, self.pos_weight, self.label_weight)
         if self.slice_weight and of_slices is not None:
+            label_weight = self.label_weight.to(labels.device)
             total = total + self.slice_weight * slice_loss(of_slices.float(), batch, label_weight)
         return total.mean()
 
@@ -39,10 +36,3 @@ def slice_loss(logits: Tensor, batch: dict[str, Tensor], label_weight: Tensor) -
     known = labels.isfinite().all(dim=-1) & batch["mask"]
     each = functional.binary_cross_entropy_with_logits(logits, torch.nan_to_num(labels), reduction="none")
     return ((each * label_weight).sum(dim=-1) * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
-
-
-def label_weights(present_share: float) -> Tensor:
-    """(14,) adding up to 1, the last of them `present_share`, the others alike."""
-    weights = torch.full((len(LABELS),), (1 - present_share) / (len(LABELS) - 1))
-    weights[-1] = present_share
-    return weights

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
@@ -19,58 +18,18 @@ from tqdm import tqdm
 
 from aneurysm.training.batches import EpochBatches, training_loader
 from aneurysm.training.checkpoint import load_checkpoint, save_checkpoint, save_state
+from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
+from aneurysm.training.layout import batch_on, channels_last_model
 from aneurysm.training.precision import choose_precision
+from aneurysm.training.schedule import Plateau, make_schedule, watched
 from aneurysm.training.sync import RunCopies
-from aneurysm.training.tracking import Tracker
+from aneurysm.training.tracking import Seen, Tracker
 
 Batch = dict[str, Tensor]
 Loss = Callable[[nn.Module, Batch], Tensor]  # the mean loss of a batch, forward pass included
 Evaluate = Callable[[nn.Module], dict[str, float]]  # scores of the held-out fold, `score` among them; or nothing
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How a model is trained; every process of a run has the same."""
-
-    epochs: int = 10
-    """passes over the training samples; the number is fixed, no epoch is picked by the held-out fold"""
-    batch_size: int = 32
-    """samples of one optimizer step, over all processes and accumulated parts"""
-    accumulate: int = 1
-    """parts that a step's samples are seen in, where memory does not hold them at once"""
-    optimizer: str = "adamw"
-    """an optimizer of timm, by name"""
-    lr: float = 1e-4
-    """highest learning rate"""
-    weight_decay: float = 0.01
-    """on weights; biases and norms have none"""
-    schedule: str = "cosine"
-    """a scheduler of timm, by name, stepped after every optimizer step"""
-    warmup_epochs: int = 1
-    """epochs in which the learning rate rises"""
-    clip_norm: float = 1.0
-    """largest norm of the gradients; 0 leaves them"""
-    ema_decay: float = 0.999
-    """of the exponential moving average of the weights, which is what is evaluated and kept; 0 leaves it out"""
-    precision: str = "auto"
-    """bf16, fp16, fp32, or auto: what the device computes natively"""
-    compile: bool = False
-    """torch.compile the model"""
-    channels_last: bool = True
-    """memory layout of images; faster for convolutions"""
-    workers: int = 2
-    """processes that prepare batches; 0 prepares them in the training process"""
-    seed: int = 0
-    """of weights, order and augmentation"""
-    evaluate_every: int = 1
-    """epochs from one evaluation to the next; the last epoch is always evaluated"""
-    tensorboard: bool = False
-    """also write TensorBoard events"""
-    wandb: bool = False
-    """also log to Weights & Biases"""
-    sync: str = ""
-    """s3://bucket/prefix to which the run's files are copied after each epoch, and from which resume fetches them"""
+Observe = Callable[[int], Seen]  # told of every optimizer step: what was seen of the model, mostly nothing
 
 
 @dataclass
@@ -94,6 +53,7 @@ class Run:
     def state(self) -> dict[str, Any]:
         own = {name: getattr(self, name).state_dict() for name in ("model", "optimizer", "scaler")}
         own["ema"] = self.ema.state_dict() if self.ema is not None else {}
+        own["scheduler"] = self.scheduler.state_dict() if isinstance(self.scheduler, Plateau) else {}
         return own | {"epoch": self.epoch, "step": self.step, "best": self.best, "random": torch.get_rng_state()}
 
     def load(self, state: dict[str, Any]) -> None:
@@ -102,6 +62,8 @@ class Run:
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
         self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
+        if isinstance(self.scheduler, Plateau):
+            self.scheduler.load_state_dict(state["scheduler"])
         self.scheduler.step_update(self.step)
         torch.set_rng_state(state["random"].cpu())
 
@@ -118,14 +80,16 @@ def fit(
     resume: bool = False,
     collate: Callable[[list[Batch]], Batch] | None = None,
     model_dir: Path | None = None,
+    observe: Observe | None = None,
 ) -> dict[str, float]:
     """Trains `model` and returns the scores of the last epoch, which are those of <folder>/last.pth.
 
     Items of `train_set` are asked for by (epoch, sample). Writes last.pth (EMA weights, the ones to use), best.pth
     (the best epoch by `score`: optimistic, since that fold chose it), history.csv and history.png, and resume.pth,
     from which `resume` goes on to the same end. `saved_config` is kept in the checkpoints. `collate` makes a batch of
-    items that cannot just be stacked. With `config.sync`, copies lie there as `folder` lies below `model_dir`
-    (by default folder.parents[1], as of <encoder>/fold-<k>). Raises ValueError where the loss is no longer a number.
+    items that cannot just be stacked; what `observe` sees goes to TensorBoard and Weights & Biases. With
+    `config.sync`, copies lie there as `folder` lies below `model_dir` (by default folder.parents[1], as of
+    <encoder>/fold-<k>). Raises ValueError where the loss is no longer a number.
     """
     torch.manual_seed(config.seed)
     batches = EpochBatches(len(train_set), config.batch_size, config.accumulate, world, config.seed)
@@ -142,17 +106,25 @@ def fit(
     tracker = Tracker(folder, history, config.tensorboard, config.wandb, about) if world.is_main else None
     loader = training_loader(train_set, batches, config.workers, collate)
     forward = world.wrap(torch.compile(run.model) if config.compile else run.model)
+
+    def told(step: int) -> None:
+        seen = observe(step) if observe is not None else {}
+        if seen and tracker is not None:
+            tracker.report_step(step, seen)
+
     scores = {k: v for k, v in history[-1].items() if k not in _NOT_SCORES} if history else {}
     while run.epoch < config.epochs:
         started = time.perf_counter()
         batches.epoch = run.epoch
-        mean_loss = _train_epoch(run, forward, loader, loss, config, world)
+        mean_loss = _train_epoch(run, forward, loader, loss, config, world, told)
         run.epoch += 1
         seconds = time.perf_counter() - started
         due = run.epoch % config.evaluate_every == 0 or run.epoch == config.epochs
         scores = evaluate(run.kept.eval()) if due else {}
+        lr = run.optimizer.param_groups[0]["lr"]
+        run.scheduler.step(run.epoch, watched(config, mean_loss, scores))
         if tracker is not None:
-            row = {"epoch": run.epoch, "loss": mean_loss, "lr": run.optimizer.param_groups[0]["lr"]}
+            row = {"epoch": run.epoch, "loss": mean_loss, "lr": lr}
             tracker.report(row | {"samples_per_s": len(loader) * batches.part * world.size / seconds} | scores)
             _save(run, folder, about, scores, tracker.rows)
             copies.after_epoch(tracker.rows)
@@ -169,13 +141,9 @@ _NOT_SCORES = ("epoch", "loss", "lr", "samples_per_s")
 def _start(model: nn.Module, config: TrainingConfig, steps_per_epoch: int, world: World) -> Run:
     model = model.to(world.device)
     if config.channels_last:
-        model = model.to(memory_format=torch.channels_last)
+        model = channels_last_model(model)
     optimizer = create_optimizer_v2(model, config.optimizer, config.lr, config.weight_decay)
-    scheduler, _ = create_scheduler_v2(
-        optimizer, config.schedule, max(1, config.epochs - config.warmup_epochs),  # so that the last step is its end
-        warmup_epochs=config.warmup_epochs, warmup_lr=config.lr / 100, warmup_prefix=True,
-        step_on_epochs=False, updates_per_epoch=steps_per_epoch,
-    )  # fmt: skip
+    scheduler = make_schedule(optimizer, config, steps_per_epoch)
     ema = AveragedModel(model, multi_avg_fn=_average(config.ema_decay), use_buffers=True) if config.ema_decay else None
     return Run(model, ema, optimizer, scheduler, choose_precision(world.device, config.precision).scaler())
 
@@ -190,20 +158,23 @@ def _average(decay: float) -> Callable:
     return update
 
 
-def _train_epoch(run: Run, forward: nn.Module, loader, loss: Loss, config: TrainingConfig, world: World) -> float:
+def _train_epoch(
+    run: Run, forward: nn.Module, loader, loss: Loss, config: TrainingConfig, world: World, told: Callable[[int], None]
+) -> float:
     """One pass; returns the mean loss over all processes."""
     run.model.train()
     precision = choose_precision(world.device, config.precision)
     total, n_parts = torch.zeros((), device=world.device), 0
     bar = tqdm(loader, desc=f"epoch {run.epoch + 1}/{config.epochs}", leave=False, disable=not world.is_main)
     for part, batch in enumerate(bar):
-        batch = _to_device(batch, world.device, config.channels_last)
+        batch = batch_on(world.device, batch, config.channels_last)
         with precision.autocast():
             value = loss(forward, batch)
         run.scaler.scale(value / config.accumulate).backward()
         total, n_parts = total + value.detach(), n_parts + 1
         if (part + 1) % config.accumulate == 0:
             _step(run, config)
+            told(run.step)
     mean = float(world.gather((total / n_parts).float().cpu().numpy()[None]).mean())
     if not math.isfinite(mean):
         raise ValueError(f"epoch {run.epoch + 1}: the loss is {mean}; a lower lr or precision fp32 may help")
@@ -222,13 +193,6 @@ def _step(run: Run, config: TrainingConfig) -> None:
     run.scheduler.step_update(run.step)
     if run.ema is not None:
         run.ema.update_parameters(run.model)
-
-
-def _to_device(batch: Batch, device: torch.device, channels_last: bool) -> Batch:
-    moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-    if channels_last:
-        return {k: v.to(memory_format=torch.channels_last) if v.ndim == 4 else v for k, v in moved.items()}
-    return moved
 
 
 def _save(run: Run, folder: Path, about: dict[str, Any], scores: dict[str, float], history: list[dict]) -> None:

@@ -7,10 +7,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from aneurysm.paths import written_whole
 
+Histogram = tuple[np.ndarray, np.ndarray]  # counts (bins,) and edges (bins + 1,)
+Seen = dict[str, float | Histogram]  # numbers and histograms of one optimizer step, by name
+
+STEP = "optimizer_step"
 REDRAW_S = 20.0  # the plot takes half a second: epochs may take less
 
 
@@ -38,7 +43,18 @@ class Tracker:
                 self._board.add_scalar(name, value, int(row["epoch"]))
             self._board.flush()
         if self._wandb:
-            self._wandb.log(row, step=int(row["epoch"]))
+            self._wandb.log(row)
+
+    def report_step(self, step: int, seen: Seen) -> None:
+        """What was seen at one optimizer step, for TensorBoard and Weights & Biases alone."""
+        if self._board:
+            for name, value in seen.items():
+                if isinstance(value, tuple):
+                    _add_histogram(self._board, name, value, step)
+                else:
+                    self._board.add_scalar(name, value, step)
+        if self._wandb:
+            self._wandb.log(_for_wandb(seen) | {STEP: step})
 
     def close(self) -> None:
         """Draws the plot a last time and ends what else was opened."""
@@ -72,6 +88,23 @@ def plot_history(history: pd.DataFrame, path: Path) -> None:
         figure.savefig(beside, format="png", dpi=90)
 
 
+def _add_histogram(board: Any, name: str, histogram: Histogram, step: int) -> None:
+    """TensorBoard asks for sums, too: those of the bins' middles."""
+    counts, edges = histogram
+    middles = (edges[1:] + edges[:-1]) / 2
+    board.add_histogram_raw(
+        name, min=edges[0], max=edges[-1], num=counts.sum(), sum=(counts * middles).sum(),
+        sum_squares=(counts * middles**2).sum(), bucket_limits=edges[1:].tolist(), bucket_counts=counts.tolist(),
+        global_step=step,
+    )  # fmt: skip
+
+
+def _for_wandb(seen: Seen) -> dict[str, Any]:
+    import wandb
+
+    return {k: wandb.Histogram(np_histogram=v) if isinstance(v, tuple) else v for k, v in seen.items()}
+
+
 def _tensorboard(folder: Path) -> Any:
     from torch.utils.tensorboard import SummaryWriter  # an extra: pip install -e .[tracking]
 
@@ -81,6 +114,9 @@ def _tensorboard(folder: Path) -> Any:
 def _wandb(folder: Path, config: dict[str, Any]) -> Any:
     import wandb  # the same extra; WANDB_MODE=offline works without internet
 
-    return wandb.init(
+    run = wandb.init(
         project="aneurysm", dir=folder, config=config, id=folder.as_posix().replace("/", "-"), resume="allow"
     )
+    run.define_metric("*", step_metric="epoch")  # rows of epochs and of steps stand in one log, each with its number
+    run.define_metric("activations/*", step_metric=STEP)
+    return run

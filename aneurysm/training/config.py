@@ -1,0 +1,57 @@
+"""How a model is trained, whichever it is; kept in every checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained; every process of a run has the same."""
+
+    epochs: int = 10
+    """passes over the training samples; the number is fixed, no epoch is picked by the held-out fold"""
+    batch_size: int = 32
+    """samples of one optimizer step, over all processes and accumulated parts"""
+    accumulate: int = 1
+    """parts that a step's samples are seen in, where memory does not hold them at once"""
+    optimizer: str = "adamw"
+    """an optimizer of timm, by name"""
+    lr: float = 1e-4
+    """highest learning rate"""
+    weight_decay: float = 0.01
+    """on weights; biases and norms have none"""
+    schedule: str = "cosine"
+    """a scheduler of timm, by name, stepped after every optimizer step; or plateau: lower when nothing gets better"""
+    plateau_on: Literal["loss", "score"] = "loss"
+    """what has to get better, of all epochs or of those evaluated: the mean loss in training, or the score; with the
+    score, held-out data have a say in the weights, and the model cannot be judged on them any more"""
+    plateau_patience: int = 3
+    """epochs, or evaluations, that may bring nothing before the learning rate falls"""
+    plateau_factor: float = 0.3
+    """what it is multiplied with then"""
+    warmup_epochs: int = 1
+    """epochs in which the learning rate rises"""
+    clip_norm: float = 1.0
+    """largest norm of the gradients; 0 leaves them"""
+    ema_decay: float = 0.999
+    """of the exponential moving average of the weights, which is what is evaluated and kept; 0 leaves it out"""
+    precision: str = "auto"
+    """bf16, fp16, fp32, or auto: what the device computes natively"""
+    compile: bool = False
+    """torch.compile the model"""
+    channels_last: bool = True
+    """memory layout of images and volumes; faster for convolutions"""
+    workers: int = 2
+    """processes that prepare batches; 0 prepares them in the training process"""
+    seed: int = 0
+    """of weights, order and augmentation"""
+    evaluate_every: int = 1
+    """epochs from one evaluation to the next; the last epoch is always evaluated"""
+    tensorboard: bool = False
+    """also write TensorBoard events"""
+    wandb: bool = False
+    """also log to Weights & Biases"""
+    sync: str = ""
+    """s3://bucket/prefix to which the run's files are copied after each epoch, and from which resume fetches them"""

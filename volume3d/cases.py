@@ -1,0 +1,115 @@
+"""The series that the second system is trained on and judged by: labels and patient of each, and where it belongs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from aneurysm.data.tables import read_folds
+from aneurysm.labels import LABELS, PRESENT
+from volume3d.manifest import Entry, read_manifest
+from volume3d.patient_inputs import PATIENT_KEYS, patient_inputs
+from volume3d.split import read_split
+from volume3d.volume import volume_path
+
+
+@dataclass(frozen=True)
+class Cases:
+    """`table`, one row a series: SeriesInstanceUID, part (a fold, or train, val or test), series_type, plane (or None),
+    the 14 labels (NaN where unknown), PATIENT_KEYS, has_volume.
+    """
+
+    data_dir: Path
+    table: pd.DataFrame
+
+    def of(self, part: int | str) -> Cases:
+        """Those of one part."""
+        return self._where(self.table.part == part)
+
+    def without(self, *parts: int | str) -> Cases:
+        """Those of all other parts."""
+        return self._where(~self.table.part.isin(parts))
+
+    def with_volume(self) -> Cases:
+        """Those that have a volume; ValueError naming the folder where there is none."""
+        if not self.table.has_volume.any():
+            folder = volume_path(self.data_dir, "").parent
+            raise ValueError(f"{folder}: expected volumes of {len(self.table)} series; has volume3d.preprocess run?")
+        return self._where(self.table.has_volume)
+
+    def judgeable(self) -> Cases:
+        """Those of which all labels are known."""
+        return self._where(self.table[list(LABELS)].notna().all(axis=1))
+
+    def first(self, n: int) -> Cases:
+        """About n of them, the same share of each part and of series with and without an aneurysm; all for 0."""
+        if not n:
+            return self
+        group = self.table.groupby(["part", PRESENT], dropna=False)
+        number, size = group.cumcount(), group["part"].transform("size")
+        return self._where(number < np.ceil(n * size / len(self.table)))
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(series, 14) float32: 0, 1, or NaN."""
+        return self.table[list(LABELS)].to_numpy(np.float32)
+
+    @property
+    def prevalence(self) -> np.ndarray:
+        """(14,) share of positives among those known, kept within (0, 1) by half a series of either kind."""
+        known = np.isfinite(self.labels)
+        return (np.nansum(self.labels, axis=0) + 0.5) / (known.sum(axis=0) + 1)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def _where(self, rows: pd.Series) -> Cases:
+        return Cases(self.data_dir, self.table[rows].reset_index(drop=True))
+
+
+def cases_of_folds(data_dir: Path, folds: int) -> Cases:
+    """The series of train_{folds}_folds.csv, labelled as there; `part` is the fold.
+
+    Raises ValueError naming the file where one is missing, or where the manifest lacks a series.
+    """
+    series = read_folds(data_dir, folds)
+    path = data_dir / "manifest.jsonl"
+    entries = {entry.id: entry for entry in read_manifest(path)}
+    lacking = [uid for uid in series.SeriesInstanceUID if uid not in entries]
+    if lacking:
+        raise ValueError(f"{path}: expected {len(series)} series, found no {lacking[0]} and {len(lacking) - 1} others")
+    described = _described(data_dir, [entries[uid] for uid in series.SeriesInstanceUID])
+    columns = series[["series_type", "plane", *LABELS]].assign(part=series.fold)
+    return Cases(data_dir, described.assign(**{name: columns[name] for name in columns}))
+
+
+def cases_of_split(data_dir: Path, path: Path) -> Cases:
+    """The series of the manifest; `part` is train, val or test, as a split of split_patients says.
+
+    Raises ValueError naming the file where one is missing, or where the split lacks a series.
+    """
+    entries, split = read_manifest(data_dir / "manifest.jsonl"), read_split(path)
+    lacking = [entry.id for entry in entries if entry.id not in split]
+    if lacking:
+        raise ValueError(f"{path}: expected {len(entries)} series, found no {lacking[0]} and {len(lacking) - 1} others")
+    table = _described(data_dir, entries)
+    labels = pd.DataFrame(np.array([entry.labels14 for entry in entries]).reshape(-1, len(LABELS)), columns=LABELS)
+    part = [split[entry.id] for entry in entries]
+    return Cases(data_dir, table.join(labels).assign(part=part, series_type=[e.subtype for e in entries], plane=None))
+
+
+def split_checksum(path: Path) -> str:
+    """Of the content of a split's file; ValueError naming it where it is missing."""
+    return hashlib.sha256(repr(sorted(read_split(path).items())).encode()).hexdigest()[:16]
+
+
+def _described(data_dir: Path, entries: Sequence[Entry]) -> pd.DataFrame:
+    rows = [{"SeriesInstanceUID": entry.id, "has_volume": volume_path(data_dir, entry.id).exists()}
+            | patient_inputs(entry.patient_age, entry.patient_sex, entry.patient_weight)
+            for entry in entries]  # fmt: skip
+    return pd.DataFrame(rows, columns=["SeriesInstanceUID", "has_volume", *PATIENT_KEYS])

@@ -1,0 +1,111 @@
+"""What decides the second system: what it sees of a volume, augmentation, model, loss. Kept in every checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aneurysm.training.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """The part of a volume that the model sees; all of them have one shape, so that they stack."""
+
+    shape: tuple[int, int, int] = (64, 112, 112)
+    """slices, rows and columns of the model's input; what the volume lacks of them is filled with 0"""
+    centre: tuple[float, float] = (0.47, 0.5)
+    """middle of the input in the square around the head, as shares of its rows (from the front) and columns"""
+    below_top_mm: float = 80.0
+    """middle of the input below the top of the volume, in millimetres"""
+    tta: bool = True
+    """answer with the mean over a volume and its mirror image"""
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """Which volumes are trained on."""
+
+    balanced: bool = False
+    """draw as many volumes with an aneurysm as without, and all locations alike, instead of each volume once an
+    epoch"""
+    crop_shift: tuple[int, int, int] = (4, 8, 8)
+    """largest random shift of the input, in slices, rows and columns"""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How a volume is changed each time that it is trained on."""
+
+    mirror_p: float = 0.5
+    """chance that left and right are exchanged"""
+    affine_p: float = 0.5
+    """chance that it is turned about the vertical axis and scaled"""
+    rotate_degrees: float = 10.0
+    """largest turn"""
+    scale: float = 0.1
+    """largest change of size, as a share of it"""
+    gain: float = 0.1
+    """largest change of contrast, as a share of it"""
+    offset: float = 0.05
+    """largest change of brightness; values lie in [0, 1]"""
+    gamma: float = 0.2
+    """largest change of the logarithm of gamma"""
+
+
+@dataclass(frozen=True)
+class NetConfig:
+    """torchvision's r3d_18 with one input channel and 14 logits."""
+
+    width: int = 64
+    """channels of the first layers; 64 is r3d_18's own"""
+    stem_stride: tuple[int, int, int] = (1, 2, 2)
+    """steps of the first convolution along slices, rows and columns; (1, 2, 2) is r3d_18's own"""
+    norm: Literal["batch", "group"] = "batch"
+    """batch norm, or group norm, which does not depend on how many volumes fit into a batch"""
+    groups: int = 8
+    """groups of channels of each group norm"""
+    pooling: Literal["mean", "max"] = "mean"
+    """how the last feature map becomes one vector: its mean, as in r3d_18, or each feature's highest value, since an
+    aneurysm fills little of a head"""
+    patient: bool = False
+    """the head also sees age, sex and weight"""
+    dropout: float = 0.0
+    """before the head"""
+    checkpointing: bool = False
+    """activation checkpointing: less memory for a second forward pass"""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """How wrong answers are counted."""
+
+    present_share: float = 0.5
+    """share of Aneurysm Present in the loss, the other labels alike; 0.5 is that of the competition's score"""
+    pos_weight_cap: float = 10.0
+    """positives of a label count as much as its negatives, but at most this many times; 1 counts all alike"""
+
+
+@dataclass(frozen=True)
+class ActivationsConfig:
+    """Statistics of what layers put out while training, for TensorBoard and Weights & Biases."""
+
+    every: int = 0
+    """optimizer steps from one record to the next; 0 records nothing"""
+    layers: tuple[str, ...] = ("stem", "layer1.1", "layer2.1", "layer3.1", "layer4.1")
+    """modules of the network, by name"""
+    bins: int = 64
+    """bars of the histograms"""
+
+
+@dataclass(frozen=True)
+class Volume3dConfig:
+    """All of it."""
+
+    input: InputConfig = field(default_factory=InputConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    net: NetConfig = field(default_factory=NetConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    activations: ActivationsConfig = field(default_factory=ActivationsConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)

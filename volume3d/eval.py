@@ -1,0 +1,78 @@
+"""Step 5 of the second system: what it is worth on series that it was not trained on, alone and beside the first one.
+
+    python -m volume3d.eval --data_dir data --model_dir model --fold all
+    python -m volume3d.eval --data_dir data --model_dir model --blend model/tf_efficientnet_lite0/oof_stage2.csv
+    python -m volume3d.eval --data_dir data --model_dir model --split data/volume_split.csv --part test
+
+Reads  manifest.jsonl, npy_volume/, train_<folds>_folds.csv or the split, <model_dir>/volume3d/fold-<k>/last.pth
+Writes <model_dir>/volume3d/oof_volume3d.csv  14 probabilities of each held-out series; with --part nothing
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from aneurysm.config import run_script
+from aneurysm.data.tables import chosen_folds, read_folds, write_csv
+from aneurysm.paths import VOLUME3D, ModelPaths
+from aneurysm.training.distributed import World, join_world, leave_world
+from volume3d.blend import blend_of
+from volume3d.cases import cases_of_folds, cases_of_split, split_checksum
+from volume3d.judge import judge_folds, judge_split
+
+
+@dataclass(frozen=True)
+class EvalVolume3dConfig:
+    data_dir: Path = Path("data")
+    """folder with manifest.jsonl and npy_volume/"""
+    model_dir: Path = Path("model")
+    """folder with volume3d/fold-<k>/"""
+    fold: str = "all"
+    """the fold to judge: 0, 1, ... or all that have been trained"""
+    folds: int = 5
+    """number of folds that create_folds.py was told"""
+    split: Path | None = None
+    """instead of folds: the file of volume3d.split_patients that the model was trained on"""
+    part: Literal["val", "test"] = "test"
+    """the part of the split to judge"""
+    blend: Path | None = None
+    """the first system's oof_stage2.csv: also judge the average of both, its weight chosen on the other folds"""
+    limit: int = 0
+    """judge with about so many series only, as volume3d.train; 0 takes all"""
+    device: str = "auto"
+    """cpu, cuda, or auto"""
+
+
+def main(config: EvalVolume3dConfig) -> None:
+    world = join_world(config.device)
+    model_paths = ModelPaths(config.model_dir, VOLUME3D)
+    if config.split is not None and config.blend is not None:
+        raise ValueError("blend: the first system answers out of fold; expected folds, found a split")
+    (eval_folds if config.split is None else eval_split)(config, model_paths, world)
+    leave_world()
+
+
+def eval_folds(config: EvalVolume3dConfig, model_paths: ModelPaths, world: World) -> None:
+    cases = cases_of_folds(config.data_dir, config.folds).first(config.limit)
+    judged = judge_folds(cases, model_paths, chosen_folds(config.fold, config.folds), world)
+    if not world.is_main:
+        return
+    print(judged.text())
+    write_csv(judged.table(), model_paths.oof_volume3d_csv)
+    print(model_paths.oof_volume3d_csv)
+    if config.blend is not None:
+        blend = blend_of(read_folds(config.data_dir, config.folds), config.blend, model_paths.oof_volume3d_csv)
+        print(f"\n{blend.text(config.blend.parent.name)}")
+
+
+def eval_split(config: EvalVolume3dConfig, model_paths: ModelPaths, world: World) -> None:
+    cases = cases_of_split(config.data_dir, config.split).first(config.limit)
+    judged = judge_split(cases, model_paths, config.part, split_checksum(config.split), world)
+    if world.is_main:
+        print(judged.text())
+
+
+if __name__ == "__main__":
+    run_script(main, EvalVolume3dConfig, __doc__)

@@ -1,0 +1,74 @@
+"""The second system on the series that it was not trained on, in the first system's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from aneurysm.labels import LABELS
+from aneurysm.paths import ModelPaths
+from aneurysm.scores import score_text
+from aneurysm.training.distributed import World
+from volume3d.cases import Cases
+from volume3d.predict import load_volume3d
+from volume3d.run import HeldOut
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Answers about held-out series."""
+
+    cases: Cases
+    answers: np.ndarray  # (series, 14) probabilities
+    title: str
+
+    @property
+    def counted(self) -> str:
+        """How many series there are, and how many have no volume."""
+        n_missing = int((~self.cases.table.has_volume).sum())
+        return f"{len(self.cases)} series, {n_missing} without a volume, answered with the training prevalences"
+
+    def text(self) -> str:
+        """The tables of AUCs, for all and by modality and plane."""
+        subgroups = self.cases.table[["series_type", "plane"]].rename(columns={"series_type": "modality"})
+        if subgroups.plane.isna().all():  # a manifest does not tell it
+            subgroups = subgroups[["modality"]]
+        head = f"volume3d, held-out series of {self.title}; {self.counted}"
+        return f"{head}\n{score_text(self.cases.labels.astype(int), self.answers, subgroups)}"
+
+    def table(self) -> pd.DataFrame:
+        """SeriesInstanceUID, fold (or part of the split) and the 14 probabilities."""
+        uids = self.cases.table[["SeriesInstanceUID", "part"]].rename(columns={"part": "fold"})
+        return uids.join(pd.DataFrame(self.answers, columns=list(LABELS)))
+
+
+def judge_folds(cases: Cases, model_paths: ModelPaths, folds: Sequence[int], world: World) -> Judged:
+    """What each fold's model says about its held-out series; of `folds`, those that are trained.
+
+    Raises ValueError where none is, or a model has seen the series.
+    """
+    trained = [fold for fold in folds if (model_paths.fold(fold) / "last.pth").exists()]
+    if not trained:
+        raise ValueError(f"{model_paths.folder}: expected fold-<k>/last.pth, found none; has volume3d.train run?")
+    parts = [
+        _judge(cases.of(fold), cases.without(fold), model_paths.fold(fold), fold, f"fold {fold}", world)
+        for fold in trained
+    ]
+    table = pd.concat([part.cases.table for part in parts], ignore_index=True)
+    title = f"fold {', '.join(str(fold) for fold in trained)}"
+    return Judged(Cases(cases.data_dir, table), np.concatenate([part.answers for part in parts]), title)
+
+
+def judge_split(cases: Cases, model_paths: ModelPaths, part: str, checksum: str, world: World) -> Judged:
+    """What the model of a split says about one part of it. Raises ValueError where it was trained on another split."""
+    return _judge(cases.of(part), cases.of("train"), model_paths.volume3d_split, checksum, part, world)
+
+
+def _judge(held_out: Cases, training: Cases, folder: Path, named: int | str, title: str, world: World) -> Judged:
+    model, config = load_volume3d(folder / "last.pth", world.device, named)
+    unseen = HeldOut(held_out.judgeable(), training.prevalence)
+    return Judged(unseen.cases, unseen.answers(model, config, world, title), title)

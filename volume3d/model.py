@@ -1,0 +1,107 @@
+"""The second system's network: torchvision's r3d_18 with one input channel, 14 logits, and what flags change of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.video.resnet import BasicBlock, Conv3DSimple, VideoResNet
+
+from aneurysm.labels import LABELS
+from volume3d.checkpointing import checkpointed, plainly
+from volume3d.config import NetConfig
+from volume3d.patient_inputs import PATIENT_KEYS
+
+R3D_WIDTH = 64  # channels of r3d_18's first layers
+STEM_KERNEL = (3, 7, 7)
+LAST = 8  # times the width: channels of the last layers
+
+
+class Block(BasicBlock):
+    """r3d_18's block, in two halves that can be checkpointed."""
+
+    keep = staticmethod(plainly)
+
+    def forward(self, x: Tensor) -> Tensor:
+        middle = self.keep(self.conv1, self.conv1, x)
+        return self.keep(self.second_half, self, middle, x)
+
+    def second_half(self, middle: Tensor, x: Tensor) -> Tensor:
+        out = self.conv2(middle)
+        out += x if self.downsample is None else self.downsample(x)
+        return self.relu(out)
+
+
+class Backbone(VideoResNet):
+    """r3d_18 without its head, of any width; at width 64 its weights have the names and shapes of r3d_18's."""
+
+    def __init__(self, config: NetConfig):
+        self.width = config.width
+
+        def stem() -> nn.Module:
+            padding = tuple(size // 2 for size in STEM_KERNEL)
+            first = nn.Conv3d(1, config.width, STEM_KERNEL, config.stem_stride, padding, bias=False)
+            return nn.Sequential(first, nn.BatchNorm3d(config.width), nn.ReLU(inplace=True))
+
+        super().__init__(Block, [Conv3DSimple] * 4, [2, 2, 2, 2], stem)
+        self.avgpool, self.fc = nn.Identity(), nn.Identity()  # the head is Volume3dNet's
+        self.keep = checkpointed if config.checkpointing else plainly
+        for block in self.blocks:
+            block.keep = self.keep
+
+    @property
+    def blocks(self) -> list[Block]:
+        return [*self.layer1, *self.layer2, *self.layer3, *self.layer4]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, 8 * width, slices, rows, columns): the last feature map.
+
+        Checkpointed, the input of each block but the first is kept, and of one block at a time what lies between its
+        halves: the first feature maps take nearly all of the memory.
+        """
+        first, *others = self.blocks
+        x = self.keep(lambda volume: first(self.keep(self.stem, self.stem, volume)), self, x)
+        for block in others:
+            x = self.keep(block, block, x)
+        return x
+
+    def _make_layer(self, block, conv_builder, planes, blocks, stride=1):
+        if planes == R3D_WIDTH:
+            self.inplanes = self.width  # what the stem puts out
+        return super()._make_layer(block, conv_builder, planes * self.width // R3D_WIDTH, blocks, stride)
+
+
+class Volume3dNet(nn.Module):
+    """Batches of dataset.py in, (batch, 14) logits in the order of LABELS out."""
+
+    def __init__(self, config: NetConfig):
+        super().__init__()
+        if config.width <= 0 or config.width % config.groups:
+            raise ValueError(f"net.width {config.width}: expected a multiple of net.groups, {config.groups}")
+        self.config = config
+        self.backbone = Backbone(config)
+        if config.norm == "group":
+            group_norms(self.backbone, config.groups)
+        n_features = LAST * config.width + (len(PATIENT_KEYS) if config.patient else 0)
+        self.dropout, self.head = nn.Dropout(config.dropout), nn.Linear(n_features, len(LABELS))
+        nn.init.normal_(self.head.weight, 0, 0.01)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        x = self.backbone(batch["image"]).flatten(2)
+        x = x.mean(dim=2) if self.config.pooling == "mean" else x.amax(dim=2)
+        if self.config.patient:
+            x = torch.cat([x, torch.stack([batch[key] for key in PATIENT_KEYS], dim=1).to(x.dtype)], dim=1)
+        return self.head(self.dropout(x))
+
+    def start_from(self, prevalence: Tensor) -> None:
+        """Lets the untrained head answer with these probabilities (14,), so that training starts from them."""
+        self.head.bias.data = prevalence.to(self.head.bias).logit()
+
+
+def group_norms(module: nn.Module, groups: int) -> None:
+    """Puts group norms in the place of all batch norms, here and below."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm3d):
+            setattr(module, name, nn.GroupNorm(groups, child.num_features))
+        else:
+            group_norms(child, groups)

@@ -1,0 +1,108 @@
+"""The second system on one fold or split: what it trains on, what it is held to, and what it says about that."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.metrics import accuracy_score, average_precision_score
+from torch import Tensor, nn
+
+from aneurysm.metrics import label_aucs, weighted_score
+from aneurysm.training.distributed import World
+from aneurysm.training.fit import fit
+from aneurysm.training.label_loss import label_loss, label_weights, pos_weights
+from volume3d.activations import Activations
+from volume3d.cases import Cases
+from volume3d.config import LossConfig, Volume3dConfig
+from volume3d.dataset import PlainVolumes, TrainingVolumes
+from volume3d.model import Volume3dNet
+from volume3d.predict import predict_volumes
+from volume3d.weights import load_backbone_weights
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The series that a model is held to; all their labels are known."""
+
+    cases: Cases
+    prevalence: np.ndarray  # (14,) of the training series: the answer about a series without a volume
+
+    @cached_property
+    def has_volume(self) -> np.ndarray:
+        """(series,) bool"""
+        return self.cases.table.has_volume.to_numpy(bool)
+
+    @property
+    def truth(self) -> np.ndarray:
+        """(series, 14) 0 or 1"""
+        return self.cases.labels.astype(int)
+
+    def answers(self, model: nn.Module, config: Volume3dConfig, world: World, bar: str = "") -> np.ndarray:
+        """(series, 14) probabilities; several processes share the work and all get them all."""
+        answers = np.tile(self.prevalence, (len(self.cases), 1))
+        if self.has_volume.any():
+            volumes = PlainVolumes(self.cases.with_volume(), config)
+            answers[self.has_volume] = predict_volumes(model, volumes, config, world, bar)
+        return answers
+
+    def scores(self, answers: np.ndarray) -> dict[str, float]:
+        """The competition's score; AUC, average precision and accuracy (at 0.5) of Aneurysm Present."""
+        aucs, truth, present = label_aucs(self.truth, answers), self.truth[:, -1], answers[:, -1]
+        return {
+            "score": float(weighted_score(aucs)),
+            "auc_present": float(aucs[-1]),
+            "ap_present": float(average_precision_score(truth, present)) if truth.any() else np.nan,
+            "accuracy_present": float(accuracy_score(truth, present > 0.5)),
+        }
+
+
+class Volume3dLoss:
+    """loss(model, batch): weighted cross-entropy of the labels that are known."""
+
+    def __init__(self, config: LossConfig, prevalence: Tensor):
+        """`prevalence` (14,) in (0, 1): the share of positives among the training series."""
+        self.label_weight = label_weights(config.present_share)
+        self.pos_weight = pos_weights(prevalence, config.pos_weight_cap)
+
+    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        return label_loss(model(batch), batch["labels14"], self.pos_weight, self.label_weight).mean()
+
+
+def train(
+    training: Cases,
+    held_out: Cases,
+    config: Volume3dConfig,
+    named: int | str,
+    weights: Path | None,
+    folder: Path,
+    world: World,
+    resume: bool,
+) -> None:
+    """Trains on all `training` series that have a volume; writes what `fit` writes into `folder`.
+
+    Of `held_out`, nothing but the scores in the history depends on the labels, unless `training.plateau_on` is score.
+    `named` is what tells it apart: the fold, or the checksum of the split. `weights` is a file of pretrained ones.
+    """
+    torch.manual_seed(config.training.seed)
+    seen, unseen = training.with_volume(), HeldOut(held_out.judgeable(), training.prevalence)
+    prevalence = torch.from_numpy(seen.prevalence)
+    model = Volume3dNet(config.net)
+    said = load_backbone_weights(model.backbone, weights) if weights else "random weights"
+    model.start_from(prevalence)
+    if world.is_main:
+        print(
+            f"{named}: {said}; {len(seen)} volumes, {len(training) - len(seen)} series without one left out; "
+            f"held out {len(unseen.cases)}, {int((~unseen.has_volume).sum())} of them without, "
+            f"and {len(held_out) - len(unseen.cases)} whose labels are not all known left out"
+        )
+    about = {"volume3d": asdict(config), "held_out": named, "prevalence": training.prevalence.tolist()}
+    watch = Activations(model.backbone, config.activations) if config.activations.every else None
+    fit(
+        model, TrainingVolumes(seen, config), Volume3dLoss(config.loss, prevalence),
+        lambda trained: unseen.scores(unseen.answers(trained, config, world)) if len(unseen.cases) else {},
+        config.training, folder, world, about, resume, observe=watch,
+    )  # fmt: skip

@@ -1,0 +1,86 @@
+"""Step 4 of the second system: trains a 3D ResNet-18 on whole volumes, on all folds but one or on a split.
+
+    python -m volume3d.train --data_dir data --model_dir model --config configs/volume3d/demo.yaml --folds 2 --fold all
+    torchrun --nproc_per_node 2 -m volume3d.train --data_dir data --config configs/volume3d/base.yaml --fold 0
+    python -m volume3d.train --data_dir data --config configs/volume3d/base.yaml --split data/volume_split.csv
+
+Reads  manifest.jsonl, npy_volume/, train_<folds>_folds.csv or the split
+Writes <model_dir>/volume3d/fold-<k>/, or split/  last.pth (the one to use), best.pth, resume.pth, history.csv, ...
+       <model_dir>/volume3d/oof_volume3d.csv      with --fold all: 14 probabilities of each held-out series
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from aneurysm.config import only, run_script
+from aneurysm.data.tables import chosen_folds, write_csv
+from aneurysm.paths import VOLUME3D, ModelPaths
+from aneurysm.training.distributed import World, join_world, leave_world
+from volume3d.cases import Cases, cases_of_folds, cases_of_split, split_checksum
+from volume3d.config import Volume3dConfig
+from volume3d.judge import judge_folds
+from volume3d.run import train
+
+
+@dataclass(frozen=True)
+class TrainVolume3dConfig(Volume3dConfig):
+    data_dir: Path = Path("data")
+    """folder with manifest.jsonl and npy_volume/"""
+    model_dir: Path = Path("model")
+    """folder for volume3d/fold-<k>/"""
+    fold: str = "all"
+    """the fold that is held out: 0, 1, ... or all, one after another"""
+    folds: int = 5
+    """number of folds that create_folds.py was told"""
+    split: Path | None = None
+    """instead of folds: a file of volume3d.split_patients, whose train is trained on, and whose val is watched"""
+    weights: Path | None = None
+    """pretrained weights of r3d_18, a file of tensors; of several input channels, these are summed"""
+    limit: int = 0
+    """train and judge with about so many series only; 0 takes all"""
+    resume: bool = False
+    """go on with a killed run"""
+    device: str = "auto"
+    """cpu, cuda, or auto"""
+
+
+def main(config: TrainVolume3dConfig) -> None:
+    world = join_world(config.device)
+    model_paths = ModelPaths(config.model_dir, VOLUME3D)
+    (train_folds if config.split is None else train_split)(config, model_paths, world)
+    leave_world()
+
+
+def train_folds(config: TrainVolume3dConfig, model_paths: ModelPaths, world: World) -> None:
+    """Each fold's model and, where all folds are asked for, what each says about its own fold."""
+    training = config.training
+    if training.schedule == "plateau" and training.plateau_on == "score":
+        raise ValueError("training.plateau_on score: the held-out fold would have a say in the weights; expected loss")
+    cases = cases_of_folds(config.data_dir, config.folds).first(config.limit)
+    for fold in chosen_folds(config.fold, config.folds):
+        run_one(cases.without(fold), cases.of(fold), config, fold, model_paths.fold(fold), world)
+    if config.fold == "all":
+        judged = judge_folds(cases, model_paths, range(config.folds), world)
+        if world.is_main:
+            write_csv(judged.table(), model_paths.oof_volume3d_csv)
+            print(f"{model_paths.oof_volume3d_csv}: {judged.counted}")
+
+
+def train_split(config: TrainVolume3dConfig, model_paths: ModelPaths, world: World) -> None:
+    cases = cases_of_split(config.data_dir, config.split).first(config.limit)
+    named = split_checksum(config.split)
+    run_one(cases.of("train"), cases.of("val"), config, named, model_paths.volume3d_split, world)
+
+
+def run_one(
+    seen: Cases, unseen: Cases, config: TrainVolume3dConfig, named: int | str, folder: Path, world: World
+) -> None:
+    train(seen, unseen, only(Volume3dConfig, config), named, config.weights, folder, world, config.resume)
+    if world.is_main:
+        print(folder / "last.pth")
+
+
+if __name__ == "__main__":
+    run_script(main, TrainVolume3dConfig, __doc__)
