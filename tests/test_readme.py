@@ -1,8 +1,10 @@
 """What the pages name exists: scripts, modules, flags, presets, make targets and files."""
 
+import io
 import re
-import subprocess
+import runpy
 import sys
+from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 
@@ -25,11 +27,19 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 
 @cache
 def flags_of(command: str) -> set[str]:
-    """Every flag in the help of `script.py`, `-m package.module` or `torchrun`."""
+    """Every flag in the help of `script.py`, `-m package.module` or `torchrun`; run here, torch is loaded once."""
     words = ["-m", "torch.distributed.run"] if command == "torchrun" else command.split()
-    run = subprocess.run([sys.executable, *words, "--help"], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 0, f"{command}: {run.stderr}"
-    return set(re.findall(FLAG, run.stdout))
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+        patch.setattr(sys, "argv", [words[-1], "--help"])
+        try:
+            if words[0] == "-m":
+                runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+            else:
+                runpy.run_path(str(ROOT / words[0]), run_name="__main__")
+        except SystemExit as end:
+            assert not end.code, command
+    return set(re.findall(FLAG, said.getvalue()))
 
 
 def commands(page: Path) -> set[tuple[str, str]]:
