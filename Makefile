@@ -36,6 +36,11 @@ demo: install
 	$(RUN) eval_stage2.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2
 	$(RUN) eval_end_to_end.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --limit 12
 	$(RUN) scripts/summary.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2
+	$(RUN) -m volume3d.build_manifest --data_dir $(DEMO) --workers $(WORKERS)
+	$(RUN) -m volume3d.preprocess --data_dir $(DEMO) --z_mm 2.5 --workers $(WORKERS)
+	$(RUN) -m volume3d.train --data_dir $(DEMO) --model_dir $(DEMO)/model --config configs/volume3d/demo.yaml --folds 2 \
+		--limit 16 --training.epochs 2 --resume
+	$(RUN) -m volume3d.eval --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --limit 16
 	$(RUN) eval_end_to_end.py --model_dir $(DEMO)/model --folds 2 --export $(DEMO)/bundle
 	$(RUN) make_phantoms.py --out $(DEMO)/test --n_series 3 --seed 1000 --balanced true --workers $(WORKERS)
 	$(RUN) predict.py $(DEMO)/test/series $(REAL_SCANS) --bundle $(DEMO)/bundle --out $(DEMO)/report
