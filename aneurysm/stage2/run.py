@@ -118,5 +118,5 @@ def train_fold(
     fit(
         model, train_set, Stage2Loss(config.loss, prevalence),
         lambda trained: held_out.scores(held_out.answers(trained, config, world)),
-        config.training, model_paths.stage2(fold), world, about, resume, pad_batch, model_paths.root,
+        config.training, model_paths.stage2(fold), world, about, resume, pad_batch, model_dir=model_paths.root,
     )  # fmt: skip
