@@ -18,6 +18,7 @@ from aneurysm.config import only, run_script
 from aneurysm.data.tables import chosen_folds, write_csv
 from aneurysm.paths import VOLUME3D, ModelPaths
 from aneurysm.training.distributed import World, join_world, leave_world
+from aneurysm.training.sync import copy_up
 from volume3d.cases import Cases, cases_of_folds, cases_of_split, split_checksum
 from volume3d.config import Volume3dConfig
 from volume3d.judge import judge_folds
@@ -65,6 +66,7 @@ def train_folds(config: TrainVolume3dConfig, model_paths: ModelPaths, world: Wor
         judged = judge_folds(cases, model_paths, range(config.folds), world)
         if world.is_main:
             write_csv(judged.table(), model_paths.oof_volume3d_csv)
+            copy_up([model_paths.oof_volume3d_csv], config.training.sync, config.model_dir)
             print(f"{model_paths.oof_volume3d_csv}: {judged.counted}")
 
 
