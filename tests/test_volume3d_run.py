@@ -22,11 +22,12 @@ from aneurysm.training.distributed import World
 from tests.made_volumes import make_volumes
 from volume3d.cases import Cases, cases_of_folds
 from volume3d.config import AugmentConfig, InputConfig, NetConfig, SamplingConfig, Volume3dConfig
+from volume3d.dataset import PlainVolumes
 from volume3d.eval import EvalVolume3dConfig
 from volume3d.eval import main as evaluate
 from volume3d.judge import judge_folds
 from volume3d.model import Volume3dNet
-from volume3d.predict import load_volume3d
+from volume3d.predict import load_volume3d, predict_volumes
 from volume3d.run import HeldOut, train
 from volume3d.train import TrainVolume3dConfig
 from volume3d.train import main as train_script
@@ -94,6 +95,26 @@ def test_the_held_out_fold_changes_nothing_that_is_learned(tmp_path):
     assert all(torch.equal(before["weights"][name], after["weights"][name]) for name in before["weights"])
     assert before["scores"] != after["scores"]
     assert before["config"]["prevalence"] == after["config"]["prevalence"]
+
+
+class LeftHalf(torch.nn.Module):
+    """Its logit of label 4, on the left, is the mean of the left half; it never looks to the right."""
+
+    def forward(self, batch: dict) -> torch.Tensor:
+        logits = torch.zeros(len(batch["image"]), 14)
+        logits[:, 4] = batch["image"][..., 16:].mean(dim=(1, 2, 3, 4))
+        return logits
+
+
+def test_what_is_said_of_the_mirror_image_is_said_of_the_other_side(tmp_path):
+    make_volumes(tmp_path)
+    volumes = PlainVolumes(cases_of_folds(tmp_path, 2), TINY)
+    answers = predict_volumes(LeftHalf(), volumes, TINY, ALONE)
+    halves = torch.stack([volumes[i]["image"].reshape(-1, 2, 16).mean(dim=(0, 2)) for i in range(8)])
+    right, left = halves.sigmoid().T.numpy()
+    assert answers[:, 4] == pytest.approx((left + 0.5) / 2) and answers[:, 5] == pytest.approx((right + 0.5) / 2)
+    plain = predict_volumes(LeftHalf(), volumes, replace(TINY, input=replace(TINY.input, tta=False)), ALONE)
+    assert plain[:, 4] == pytest.approx(left) and (np.delete(plain, 4, axis=1) == 0.5).all()
 
 
 def held_out_of(truth: np.ndarray, **columns) -> HeldOut:

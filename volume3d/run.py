@@ -31,6 +31,11 @@ class HeldOut:
     cases: Cases
     prevalence: np.ndarray  # (14,) of the training series: the answer about a series without a volume
 
+    @classmethod
+    def of(cls, held_out: Cases, training: Cases) -> HeldOut:
+        """Those of `held_out` whose labels are all known."""
+        return cls(held_out.judgeable(), training.prevalence)
+
     @cached_property
     def has_volume(self) -> np.ndarray:
         """(series,) bool"""
@@ -88,7 +93,7 @@ def train(
     `named` is what tells it apart: the fold, or the checksum of the split. `weights` is a file of pretrained ones.
     """
     torch.manual_seed(config.training.seed)
-    seen, unseen = training.with_volume(), HeldOut(held_out.judgeable(), training.prevalence)
+    seen, unseen = training.with_volume(), HeldOut.of(held_out, training)
     prevalence = torch.from_numpy(seen.prevalence)
     model = Volume3dNet(config.net)
     said = load_backbone_weights(model.backbone, weights) if weights else "random weights"
