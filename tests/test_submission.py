@@ -162,5 +162,9 @@ def test_the_shared_folder_is_emptied_after_the_series_was_read_and_links_are_no
 
 
 def test_nothing_is_emptied_where_the_settings_name_no_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "empty", lambda folder: pytest.fail(f"emptied {folder}"))
+    emptied = []
+    monkeypatch.setattr(module, "empty", emptied.append)
     made(Broken(raising(ValueError())), tmp_path, shared=None).answer("a")
+    assert emptied == []
+    made(Broken(raising(ValueError())), tmp_path, shared=tmp_path / "s").answer("a")
+    assert emptied == [tmp_path / "s"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import cv2
@@ -135,12 +136,9 @@ def _picture(series: SampledSeries, curves: Curves, window: int, heat: np.ndarra
 
 def _original(series: SampledSeries, number: int, x: float, y: float) -> tuple[float, float, str, int]:
     """Column, row, SOP Instance UID and frame of a point; of no point, the image in the middle of the slice."""
-    try:
+    with suppress(ValueError):  # in what was added around the images, or nowhere
         return series.mapping.to_original(x, y, number)
-    except ValueError:  # in what was added around the images, or nowhere
-        pass
-    try:
+    with suppress(ValueError):  # a crop that reaches far beyond the image
         middle = (SIZE - 1) / 2
         return (np.nan, np.nan, *series.mapping.to_original(middle, middle, number)[2:])
-    except ValueError:  # a crop that reaches far beyond the image
-        return (np.nan, np.nan, *series.mapping.images[0])
+    return (np.nan, np.nan, *series.mapping.images[0])

@@ -94,14 +94,8 @@ def fit(
     torch.manual_seed(config.seed)
     batches = EpochBatches(len(train_set), config.batch_size, config.accumulate, world, config.seed)
     run = _start(model, config, batches.n_steps, world)
-    history: list[dict] = []
     copies = RunCopies(config.sync, folder, model_dir or folder.parents[1], world)
-    if resume:
-        copies.fetch()
-    if resume and (folder / "resume.pth").exists():
-        state = load_checkpoint(folder / "resume.pth", world.device)
-        run.load(state["run"])
-        history = state["history"]
+    history = _go_on(run, folder, copies, world) if resume else []
     about = {"training": asdict(config)} | (saved_config or {})
     tracker = Tracker(folder, history, config.tensorboard, config.wandb, about) if world.is_main else None
     loader = training_loader(train_set, batches, config.workers, collate)
@@ -136,6 +130,16 @@ def fit(
 
 
 _NOT_SCORES = ("epoch", "loss", "lr", "samples_per_s")
+
+
+def _go_on(run: Run, folder: Path, copies: RunCopies, world: World) -> list[dict]:
+    """Brings the run to where it was left, here or in its copies; the history of its epochs."""
+    copies.fetch()
+    if not (folder / "resume.pth").exists():
+        return []
+    state = load_checkpoint(folder / "resume.pth", world.device)
+    run.load(state["run"])
+    return state["history"]
 
 
 def _start(model: nn.Module, config: TrainingConfig, steps_per_epoch: int, world: World) -> Run:
