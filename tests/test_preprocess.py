@@ -221,7 +221,8 @@ def test_without_train_csv_every_folder_is_taken(tmp_path):
 def test_a_run_killed_three_times_ends_with_the_bytes_of_an_undisturbed_one(tmp_path):
     for i in range(30):
         write_stack(tmp_path / "series" / f"s{i:02d}", head_ct(10 + i), spacing=(4.0, 3.0, 3.0))
-    undisturbed = shutil.copytree(tmp_path, tmp_path.parent / "undisturbed", copy_function=shutil.copy2)
+    undisturbed = tmp_path.with_name(f"{tmp_path.name}_undisturbed")
+    shutil.copytree(tmp_path, undisturbed, copy_function=shutil.copy2)
     assert run(undisturbed).returncode == 0
     draw = random.Random(7)
     for kill in range(3):

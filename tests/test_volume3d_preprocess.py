@@ -78,7 +78,8 @@ def test_a_run_killed_ends_with_the_bytes_of_an_undisturbed_one(tmp_path):
     for i, name in enumerate(names):
         write_stack(tmp_path / "series" / name, head_ct(10 + i), spacing=SPACING)
     write_manifest(tmp_path / "manifest.jsonl", [entry(name) for name in names])
-    undisturbed = shutil.copytree(tmp_path, tmp_path.parent / "undisturbed", copy_function=shutil.copy2)
+    undisturbed = tmp_path.with_name(f"{tmp_path.name}_undisturbed")
+    shutil.copytree(tmp_path, undisturbed, copy_function=shutil.copy2)
     assert run("preprocess", undisturbed, "--workers", "2").returncode == 0
     command = [sys.executable, "-m", "volume3d.preprocess", "--data_dir", str(tmp_path), "--workers", "1"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
