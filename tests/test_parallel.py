@@ -61,12 +61,14 @@ def test_an_item_that_kills_its_dask_worker_every_time_is_reported_too():
 
 
 def test_dask_workers_killed_one_after_another_while_they_work_cost_no_item(tmp_path):
-    with distributed.LocalCluster(3, threads_per_worker=1, dashboard_address=None) as cluster:
-        killer = KillWorkers(cluster.scheduler_address, 4)
-        killer.start()
-        results = list(run_all(partial(work_a_while, tmp_path), range(40), 2, answer, cluster.scheduler_address))
-        killer.join()
+    results = []
+    with (
+        distributed.LocalCluster(3, threads_per_worker=1, dashboard_address=None) as cluster,
+        KillWorkers(cluster.scheduler_address, lambda: len(results), at=(1, 5, 10, 15)) as killed,
+    ):
+        for result in run_all(partial(work_a_while, tmp_path), range(40), 2, answer, cluster.scheduler_address):
+            results.append(result)
     assert sorted(results) == [(i, i * i) for i in range(40)]  # each once
-    assert len(set(killer.killed)) == 4
+    assert len(set(killed.pids)) == 4
     begun = Counter(path.name.split("-")[0] for path in tmp_path.iterdir())
     assert sum(begun.values()) > 40  # what the killed were at was begun again
