@@ -23,7 +23,8 @@ from aneurysm.data.spots import barred_series
 from aneurysm.data.tables import chosen_folds, read_folds, read_spots, read_unplaced
 from aneurysm.labels import PRESENT
 from aneurysm.paths import ModelPaths
-from aneurysm.stage1.judge import ask_fold, trained_folds
+from aneurysm.stage1.judge import ask_fold, ask_fold_on_dask, trained_folds
+from aneurysm.stage1.on_dask import DaskWorkers
 from aneurysm.training.distributed import join_world, leave_world
 
 
@@ -45,6 +46,8 @@ class MineConfig:
     """distance of the slices that are asked about; 0 takes every slice"""
     device: str = "auto"
     """cpu, cuda, or auto"""
+    dask: str = ""
+    """address of a Dask scheduler (tcp://...) whose workers do the work, on CPUs; they must see the same folders"""
 
 
 def main(config: MineConfig) -> None:
@@ -53,7 +56,9 @@ def main(config: MineConfig) -> None:
     tables = (read(config.data_dir, config.folds) for read in (read_folds, read_spots, read_unplaced))
     series, spots, unplaced = tables
     folds = trained_folds(model_paths, chosen_folds("all", config.folds))
-    slices = pd.concat([ask_fold(cache, series, model_paths, fold, config.every_mm, world) for fold in folds])
+    dask = DaskWorkers(config.dask, world)
+    ask, by = (ask_fold_on_dask, dask) if config.dask else (ask_fold, world)
+    slices = pd.concat([ask(cache, series, model_paths, fold, config.every_mm, by) for fold in folds])
     if world.is_main:
         positives = spots[spots.kind == "positive"]
         barred = barred_series(series, positives, unplaced)
@@ -64,6 +69,7 @@ def main(config: MineConfig) -> None:
               f"of {len(slices)} slices of {slices.SeriesInstanceUID.nunique()} series asked about")  # fmt: skip
         print(cache.paths.hard_negatives)
     leave_world()
+    dask.check()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,11 @@ PAGES = [
 ]
 MADE_BY_RUNNING = ("bundle/", "data/", "demo/", "model/", "report/", "series/", "segmentations/", "npy_", "train")
 OTHERS = {"venv", "pip"}  # modules of Python's own
+OTHER_PROGRAMS = {
+    "torchrun": "-m torch.distributed.run", "dask scheduler": "-m dask scheduler", "dask worker": "-m dask worker"
+}  # fmt: skip
 FLAG = r"--\w[\w.-]*\w"
+DASK = re.compile(r"(dask (?:scheduler|worker))([^\n`&|>]*)")
 COMMAND = re.compile(r"(?:python|(torchrun)((?: --\w+[ =]\S+)*)) (-m [\w.]+|(?:[\w-]+/)*[\w-]+\.py)([^\n`&|]*)")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -27,11 +31,11 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 
 @cache
 def flags_of(command: str) -> set[str]:
-    """Every flag in the help of `script.py`, `-m package.module` or `torchrun`; run here, torch is loaded once."""
-    words = ["-m", "torch.distributed.run"] if command == "torchrun" else command.split()
+    """Every flag in the help of `script.py`, `-m package.module` or OTHER_PROGRAMS; run here, torch is loaded once."""
+    words = OTHER_PROGRAMS.get(command, command).split()
     said = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
-        patch.setattr(sys, "argv", [words[-1], "--help"])
+        patch.setattr(sys, "argv", [*words[1:], "--help"] if words[0] == "-m" else [*words, "--help"])
         try:
             if words[0] == "-m":
                 runpy.run_module(words[1], run_name="__main__", alter_sys=True)
@@ -43,9 +47,9 @@ def flags_of(command: str) -> set[str]:
 
 
 def commands(page: Path) -> set[tuple[str, str]]:
-    """(what runs, the rest of the line) of every command with python or torchrun, and torchrun with its own flags."""
+    """(what runs, the rest of the line) of every command with python, torchrun or dask; torchrun with its own flags."""
     text = re.sub(r"\\\n\s*", "", page.read_text())
-    found = set()
+    found = set(DASK.findall(text))
     for torchrun, own, command, rest in COMMAND.findall(text):
         if torchrun:
             found.add(("torchrun", own))
@@ -64,7 +68,7 @@ def flags_named(page: Path) -> dict[str, set[str]]:
 
 def is_there(command: str) -> bool:
     module = command.removeprefix("-m ").replace(".", "/") + ".py" if command.startswith("-m ") else command
-    return command == "torchrun" or (ROOT / module).exists()
+    return command in OTHER_PROGRAMS or (ROOT / module).exists()
 
 
 def test_commands_are_found_in_the_pages_however_they_are_written():

@@ -23,7 +23,7 @@ def run_all(
 
     `dask` is the address of a Dask scheduler that runs the same function on its workers instead.
     """
-    return _run_on_dask(function, items, died, dask) if dask else _run_here(function, items, workers, died)
+    return run_on_dask(function, items, died, dask) if dask else _run_here(function, items, workers, died)
 
 
 def _run_here(function: Callable, items: Sequence, workers: int, died: Callable) -> Iterator[tuple[int, Result]]:
@@ -55,13 +55,28 @@ def _run_alone(function: Callable, item: Item, died: Callable[[Item], Result]) -
         return died(item)
 
 
-def _run_on_dask(function: Callable, items: Sequence, died: Callable, address: str) -> Iterator[tuple[int, Result]]:
-    """Dask's own futures: joblib's backend for Dask waits for ever when a worker is killed too often."""
+def run_on_dask(
+    function: Callable[[Item], Result], items: Sequence[Item], died: Callable[[Item], Result], address: str
+) -> Iterator[tuple[int, Result]]:
+    """As run_all, on the workers of the Dask scheduler at `address`; an item whose worker dies runs on another one.
+
+    Dask gives an item up when its workers have died too often (`distributed.scheduler.allowed-failures`), and cannot
+    tell which of those on a worker killed it: each of them runs once more, alone, after all others. Joblib's backend
+    for Dask would wait for ever.
+    """
     from dask.distributed import Client, KilledWorker, as_completed  # an extra: pip install aneurysm[dask]
 
+    suspects = []
     with Client(address) as client:
         index_of = {future: i for i, future in enumerate(client.map(function, items, pure=False))}
         for future in as_completed(index_of):
             index = index_of.pop(future)
-            killed = future.status == "error" and isinstance(future.exception(), KilledWorker)
-            yield index, died(items[index]) if killed else future.result()
+            try:
+                yield index, future.result()
+            except KilledWorker:
+                suspects.append(index)
+        for index in suspects:
+            try:
+                yield index, client.submit(function, items[index], pure=False).result()
+            except KilledWorker:
+                yield index, died(items[index])

@@ -6,14 +6,18 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
 from torch.utils.data import DataLoader
 
 from aneurysm.data.cache import Cache
 from aneurysm.data.features import SeriesFeatures, made_from
+from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.dataset import PlainWindows
 from aneurysm.stage1.extract import Encoder, Rows, by_series, series_features
+from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.whole_series import slice_places
 from aneurysm.training.batches import one_thread
+from aneurysm.training.checkpoint import file_hash
 
 
 def extract(
@@ -38,12 +42,21 @@ def extract(
         yield uid, series_features(rows, index[uid], cache.position_mm(uid), encoder.views, every_mm)
 
 
+def features_of(
+    model: Stage1Net, config: Stage1Config, series_uid: str, *,
+    data_dir: Path, views: Sequence[str], every_mm: float, batch_size: int,
+) -> SeriesFeatures:  # fmt: skip
+    """One series' features, by a CPU: a question for DaskWorkers."""
+    encoder = Encoder(model, config, torch.device("cpu"), views)
+    ((_, features),) = extract(Cache(data_dir), [series_uid], encoder, every_mm, batch_size, workers=0)
+    return features
+
+
 def fingerprints(
     cache: Cache, series_uids: Sequence[str], checkpoint: Path, every_mm: float, views: Sequence[str]
 ) -> dict[str, str]:
     """For each series what its features are made from: weights, cached slices, settings."""
-    weights = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    settings = f"{weights} {every_mm} {','.join(views)}"
+    settings = f"{file_hash(checkpoint)} {every_mm} {','.join(views)}"
     return {uid: hashlib.sha256(f"{settings} {cache.fingerprint(uid)}".encode()).hexdigest() for uid in series_uids}
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from aneurysm.data.cache import Cache
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.paths import ModelPaths
 from aneurysm.scores import score_text
+from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.localisation import froc, localisation, points_mm, suppress
+from aneurysm.stage1.model import Stage1Net
+from aneurysm.stage1.on_dask import ALONE, DaskWorkers
 from aneurysm.stage1.predict import Tta, load_stage1
 from aneurysm.stage1.run import HeldOut
 from aneurysm.stage1.whole_series import ask_series, heat_candidates, slice_places
@@ -68,9 +74,32 @@ def ask_fold(
 ) -> pd.DataFrame:
     """What the model that has not seen `fold` says about the slices of all its series; see ask_series, and `fold`."""
     model, config = load_stage1(model_paths.stage1(fold), world.device, unseen=fold)
-    cached = series.SeriesInstanceUID[(series.fold == fold) & series.n_slices.notna()]
-    places = slice_places(cache, cached, every_mm)
+    places = slice_places(cache, _cached(series, fold), every_mm)
     return ask_series(model, cache, places, config, world, f"series of fold {fold}").assign(fold=fold)
+
+
+def ask_fold_on_dask(
+    cache: Cache, series: pd.DataFrame, model_paths: ModelPaths, fold: int, every_mm: float, workers: DaskWorkers
+) -> pd.DataFrame:
+    """As ask_fold, by the workers of a Dask cluster; without the series that are in `workers.failures` then.
+
+    Raises ValueError where no series has an answer.
+    """
+    cached = _cached(series, fold)
+    question = partial(slices_of, data_dir=cache.paths.root.absolute(), every_mm=every_mm)
+    done = workers.ask(question, model_paths.stage1(fold), fold, cached)
+    said = dict(tqdm(done, total=len(cached), desc=f"series of fold {fold}", leave=False))
+    if not said:
+        workers.check()
+    return pd.concat([said[uid] for uid in cached if uid in said], ignore_index=True).assign(fold=fold)
+
+
+def slices_of(
+    model: Stage1Net, config: Stage1Config, series_uid: str, *, data_dir: Path, every_mm: float
+) -> pd.DataFrame:
+    """What a model says about the slices of one series: a question for DaskWorkers."""
+    cache, config = Cache(data_dir), replace(config, training=replace(config.training, workers=0))
+    return ask_series(model, cache, slice_places(cache, [series_uid], every_mm), config, ALONE, bar="")
 
 
 def series_text(slices: pd.DataFrame, series: pd.DataFrame, spots: pd.DataFrame, cache: Cache) -> str:
@@ -103,6 +132,10 @@ def with_pixel_mm(rows: pd.DataFrame, cache: Cache) -> pd.DataFrame:
     """`rows` with cached_col_mm and cached_row_mm of their series."""
     meta = rows.SeriesInstanceUID.map(cache.meta)
     return rows.assign(**{name: [m[name] for m in meta] for name in ("cached_col_mm", "cached_row_mm")})
+
+
+def _cached(series: pd.DataFrame, fold: int) -> list[str]:
+    return series.SeriesInstanceUID[(series.fold == fold) & series.n_slices.notna()].tolist()
 
 
 def _numbers(folds: pd.Series) -> str:

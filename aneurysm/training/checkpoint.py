@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -44,6 +45,12 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     if "labels" in content and content["labels"] != list(LABELS):
         raise ValueError(f"{path}: expected the labels {LABELS}, found {content['labels']}")
     return content
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file: which weights these are."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @cache

@@ -1,0 +1,53 @@
+"""Reads damaged files in a process of its own: one path a line comes in, one JSON line about it goes out.
+
+python -m tests.read_damaged
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from aneurysm.data.head import find_head
+from aneurysm.data.intensity import Window
+from aneurysm.data.series import read_series
+from aneurysm.data.slices import cached_slices
+
+GIB = 2**30
+ADDRESS_SPACE = 12 * GIB
+
+
+def what_came_of(path: Path) -> dict:
+    """`trouble`, empty for a sound series or a ValueError that names the file; `read`, `cpu_s`, and in GiB what this
+    process has held at most, and holds now."""
+    start, trouble, read = time.process_time(), "", False
+    try:
+        series = read_series(path)
+        read = bool(np.isfinite(series.pixels).all() and len(series.frames) == series.geometry.shape[0])
+        trouble = "" if read else "pixels are not finite"
+        window = find_head(series, Window(0, 600), 180)
+        for image in cached_slices(series, window, [0]):
+            trouble = trouble or ("" if np.isfinite(image).all() else "cached slice is not finite")
+    except ValueError as error:
+        trouble = "" if str(path) in str(error) else f"the file is not named: {error}"
+    except BaseException as error:
+        trouble = f"{type(error).__name__}: {error}"
+    held = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / GIB
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"trouble": trouble, "read": read, "cpu_s": time.process_time() - start, "peak_gib": peak, "held_gib": held}
+
+
+if __name__ == "__main__":
+    cv2.setNumThreads(1)
+    warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(json.dumps(what_came_of(Path(line.rstrip("\n")))), flush=True)
