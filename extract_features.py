@@ -11,6 +11,7 @@ Writes <model_dir>/<encoder>/fold-<k>/features/<SeriesInstanceUID>.safetensors
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +20,14 @@ from tqdm import tqdm
 from aneurysm.config import run_script
 from aneurysm.data.cache import open_cache
 from aneurysm.data.features import VIEWS, write_features
+from aneurysm.data.lock import locked
 from aneurysm.data.tables import chosen_folds, read_folds
 from aneurysm.paths import ModelPaths, remove_leftovers
 from aneurysm.stage1.extract import Encoder
 from aneurysm.stage1.extract_run import extract, fingerprints, out_of_date
 from aneurysm.stage1.judge import trained_folds
 from aneurysm.stage1.predict import load_stage1
-from aneurysm.training.distributed import join_world, leave_world
+from aneurysm.training.distributed import World, join_world, leave_world
 
 
 @dataclass(frozen=True)
@@ -56,23 +58,30 @@ class ExtractConfig:
 
 def main(config: ExtractConfig) -> None:
     world = join_world(config.device)
-    cache, model_paths = open_cache(config.data_dir), ModelPaths.only_one(config.model_dir, config.encoder)
-    series = read_folds(config.data_dir, config.folds)
+    model_paths = ModelPaths.only_one(config.model_dir, config.encoder)
     for fold in trained_folds(model_paths, chosen_folds(config.fold, config.folds)):
-        cached = series.n_slices.notna() & ((series.fold == fold) | (not config.own_fold))
-        checkpoint, folder = model_paths.stage1(fold), model_paths.features(fold)
-        made_from = fingerprints(cache, series.SeriesInstanceUID[cached], checkpoint, config.every_mm, config.views)
-        todo = out_of_date(folder, made_from)[world.rank :: world.size]
-        encoder = Encoder(*load_stage1(checkpoint, world.device, unseen=fold), world.device, config.views)
-        done = extract(cache, todo, encoder, config.every_mm, config.batch_size, config.workers)
-        for uid, features in tqdm(done, total=len(todo), unit="series", desc=f"fold {fold}", disable=not world.is_main):
-            write_features(folder / f"{uid}.safetensors", features, made_from[uid])
-        world.wait()
-        if world.is_main:
-            remove_leftovers(folder)
-            print(f"{folder}: {cached.sum()} series ({cached.sum() - len(todo)} were there before), "
-                  f"{(~series.n_slices.notna()).sum()} are not in the cache")  # fmt: skip
+        folder = model_paths.features(fold)
+        with locked(folder, "extract_features") if world.is_main else nullcontext():
+            world.wait()  # no process begins before the main one has the lock for all of them
+            extract_fold(config, world, model_paths.stage1(fold), fold, folder)
     leave_world()
+
+
+def extract_fold(config: ExtractConfig, world: World, checkpoint: Path, fold: int, folder: Path) -> None:
+    """The features of all series as the encoder of one fold gives them; this process takes its share of the series."""
+    cache, series = open_cache(config.data_dir), read_folds(config.data_dir, config.folds)
+    cached = series.n_slices.notna() & ((series.fold == fold) | (not config.own_fold))
+    made_from = fingerprints(cache, series.SeriesInstanceUID[cached], checkpoint, config.every_mm, config.views)
+    todo = out_of_date(folder, made_from)[world.rank :: world.size]
+    encoder = Encoder(*load_stage1(checkpoint, world.device, unseen=fold), world.device, config.views)
+    done = extract(cache, todo, encoder, config.every_mm, config.batch_size, config.workers)
+    for uid, features in tqdm(done, total=len(todo), unit="series", desc=f"fold {fold}", disable=not world.is_main):
+        write_features(folder / f"{uid}.safetensors", features, made_from[uid])
+    world.wait()
+    if world.is_main:
+        remove_leftovers(folder)
+        print(f"{folder}: {cached.sum()} series ({cached.sum() - len(todo)} were there before), "
+              f"{(~series.n_slices.notna()).sum()} are not in the cache")  # fmt: skip
 
 
 if __name__ == "__main__":
