@@ -51,20 +51,26 @@ class SliceFile:
     def read(self, first: int, out: np.ndarray) -> None:
         """Fills `out` (n, 512, 512) with the slices from `first` on; ValueError naming the file where it is damaged."""
         begin, end = int(self.edges[first]), int(self.edges[first + len(out)])
-        wanted = memoryview(out).cast("B") if self.crc32 is None else memoryview(bytearray(end - begin))
         with open(self.path, "rb", buffering=0) as file:
-            if os.preadv(file.fileno(), [wanted], begin) != len(wanted):
-                raise ValueError(f"{self.path}: expected {self.n_slices} slices, the file is too short; {REMEDY}")
+            if self.crc32 is None:
+                n_read = os.preadv(file.fileno(), [memoryview(out).cast("B")], begin)
+            else:
+                packed = os.pread(file.fileno(), end - begin, begin)
+                n_read = len(packed)
+        if n_read != end - begin:
+            raise ValueError(f"{self.path}: expected {self.n_slices} slices, the file is too short; {REMEDY}")
         if self.crc32 is not None:
-            self._decompress(first, wanted, out)
+            self._decompress(first, memoryview(packed), out)
 
-    def _decompress(self, first: int, compressed: memoryview, out: np.ndarray) -> None:
-        edges = self.edges[first : first + len(out) + 1] - self.edges[first]
+    def _decompress(self, first: int, packed: memoryview, out: np.ndarray) -> None:
+        blosc2 = _blosc2()
+        edges = (self.edges[first : first + len(out) + 1] - self.edges[first]).tolist()
         for k, image in enumerate(out):
-            chunk = compressed[edges[k] : edges[k + 1]]
-            if zlib.crc32(chunk) != self.crc32[first + k]:
+            chunk = packed[edges[k] : edges[k + 1]]
+            # The library trusts its input: bytes that are not a slice's would be written past the end of the image.
+            if zlib.crc32(chunk) != self.crc32[first + k] or blosc2.get_cbuffer_sizes(chunk)[0] != image.nbytes:
                 raise ValueError(f"{self.path}: expected slice {first + k} as it was written, found damage; {REMEDY}")
-            _blosc2().decompress2(chunk, dst=image, nthreads=1)
+            blosc2.decompress2(chunk, dst=image, nthreads=1)
 
 
 def find_slices_file(folder: Path, name: str) -> Path | None:
@@ -76,7 +82,9 @@ def open_slices(path: Path, dtype: type) -> SliceFile:
     """A file of slices by its head; ValueError naming the file where it is damaged or of another type."""
     try:
         return (_open_blosc2 if path.suffix == ENDINGS["blosc2"] else _open_npy)(path, np.dtype(dtype))
-    except ValueError as error:
+    except OSError:
+        raise
+    except Exception as error:  # numpy's parser of a damaged header has errors of many kinds
         found = f"{error}" if str(path) in str(error) else f"{path}: expected slices, found damage ({error})"
         raise ValueError(f"{found}; {REMEDY}") from error
 
@@ -100,10 +108,10 @@ def write_slices(path: Path, storage: Storage, dtype: type, n_slices: int, image
 
 def write_npy(path: Path, array: np.ndarray) -> None:
     """One array, as np.save writes it, whose OSError does not tell that a disk is full."""
+    array = np.ascontiguousarray(array)
     with open(path, "wb") as file:
-        header = np.lib.format.header_data_from_array_1_0(array)
-        np.lib.format.write_array_header_1_0(file, header)
-        file.write(memoryview(np.ascontiguousarray(array)).cast("B"))
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(memoryview(array).cast("B"))
 
 
 def compressed(image: np.ndarray) -> bytes:
