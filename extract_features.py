@@ -61,7 +61,7 @@ def main(config: ExtractConfig) -> None:
     model_paths = ModelPaths.only_one(config.model_dir, config.encoder)
     for fold in trained_folds(model_paths, chosen_folds(config.fold, config.folds)):
         folder = model_paths.features(fold)
-        with locked(folder, "extract_features") if world.is_main else nullcontext():
+        with locked(model_paths.fold(fold), "extract_features") if world.is_main else nullcontext():
             world.wait()  # no process begins before the main one has the lock for all of them
             extract_fold(config, world, model_paths.stage1(fold), fold, folder)
     leave_world()

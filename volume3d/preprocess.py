@@ -44,7 +44,7 @@ class PreprocessConfig(VolumeSettings):
 def main(config: PreprocessConfig) -> None:
     paths, settings = DataPaths(config.data_dir), only(VolumeSettings, config)
     entries = read_manifest(paths.manifest)
-    with locked(paths.npy_volume, "preprocess"):
+    with locked(paths.root, "volume3d_preprocess"):
         errors, was_there = preprocess(config, paths, settings, entries)
     n_made = len(entries) - len(errors)
     print(f"{n_made} series in {paths.npy_volume} ({was_there} were there before), {len(errors)} errors")
