@@ -62,7 +62,6 @@ def main(config: ExtractConfig) -> None:
     for fold in trained_folds(model_paths, chosen_folds(config.fold, config.folds)):
         folder = model_paths.features(fold)
         with locked(model_paths.fold(fold), "extract_features") if world.is_main else nullcontext():
-            world.wait()  # no process begins before the main one has the lock for all of them
             extract_fold(config, world, model_paths.stage1(fold), fold, folder)
     leave_world()
 
@@ -73,6 +72,7 @@ def extract_fold(config: ExtractConfig, world: World, checkpoint: Path, fold: in
     cached = series.n_slices.notna() & ((series.fold == fold) | (not config.own_fold))
     made_from = fingerprints(cache, series.SeriesInstanceUID[cached], checkpoint, config.every_mm, config.views)
     todo = out_of_date(folder, made_from)[world.rank :: world.size]
+    world.wait()  # no process writes before the main one has the lock and all have seen what there is to share out
     encoder = Encoder(*load_stage1(checkpoint, world.device, unseen=fold), world.device, config.views)
     done = extract(cache, todo, encoder, config.every_mm, config.batch_size, config.workers)
     for uid, features in tqdm(done, total=len(todo), unit="series", desc=f"fold {fold}", disable=not world.is_main):
