@@ -20,6 +20,7 @@ from aneurysm.config import run_script
 from aneurysm.data.cache import open_cache
 from aneurysm.data.folds import assign_folds, fold_counts
 from aneurysm.data.localizers import place_localizers, read_localizers
+from aneurysm.data.lock import locked
 from aneurysm.data.spots import negative_spots, positive_spots
 from aneurysm.data.tables import labelled_series, write_csv
 from volume3d.manifest import read_manifest, with_manifest
@@ -42,6 +43,12 @@ class FoldsConfig:
 
 
 def main(config: FoldsConfig) -> None:
+    with locked(config.data_dir, "create_folds"):
+        create_folds(config)
+
+
+def create_folds(config: FoldsConfig) -> None:
+    """Writes the tables and prints their counts."""
     cache = open_cache(config.data_dir)
     series = labelled_series(cache.paths)
     if config.manifest:

@@ -11,6 +11,7 @@ Writes hard_negatives.parquet
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +20,14 @@ import pandas as pd
 from aneurysm.config import run_script
 from aneurysm.data.cache import open_cache
 from aneurysm.data.hard_negatives import select_hard_negatives, write_hard_negatives
+from aneurysm.data.lock import locked
 from aneurysm.data.spots import barred_series
 from aneurysm.data.tables import chosen_folds, read_folds, read_spots, read_unplaced
 from aneurysm.labels import PRESENT
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1.judge import ask_fold, ask_fold_on_dask, trained_folds
 from aneurysm.stage1.on_dask import DaskWorkers
-from aneurysm.training.distributed import join_world, leave_world
+from aneurysm.training.distributed import World, join_world, leave_world
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,19 @@ class MineConfig:
 
 def main(config: MineConfig) -> None:
     world = join_world(config.device)
+    dask = DaskWorkers(config.dask, world)
+    with locked(config.data_dir, "mine_hard_negatives") if world.is_main else nullcontext():
+        mine(config, world, dask)
+    leave_world()
+    dask.check()
+
+
+def mine(config: MineConfig, world: World, dask: DaskWorkers) -> None:
+    """Asks every model about the series it has not seen; the main process writes and prints."""
     cache, model_paths = open_cache(config.data_dir), ModelPaths.only_one(config.model_dir, config.encoder)
     tables = (read(config.data_dir, config.folds) for read in (read_folds, read_spots, read_unplaced))
     series, spots, unplaced = tables
     folds = trained_folds(model_paths, chosen_folds("all", config.folds))
-    dask = DaskWorkers(config.dask, world)
     ask, by = (ask_fold_on_dask, dask) if config.dask else (ask_fold, world)
     slices = pd.concat([ask(cache, series, model_paths, fold, config.every_mm, by) for fold in folds])
     if world.is_main:
@@ -68,8 +78,6 @@ def main(config: MineConfig) -> None:
         print(f"folds {folds}: {len(hard)} slices of {hard.SeriesInstanceUID.nunique()} series, "
               f"of {len(slices)} slices of {slices.SeriesInstanceUID.nunique()} series asked about")  # fmt: skip
         print(cache.paths.hard_negatives)
-    leave_world()
-    dask.check()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -38,7 +39,7 @@ class DataPaths:
 
     @property
     def npy_sequence(self) -> Path:
-        """<uid>.npy (slices, 512, 512) float16 and <uid>.json beside it"""
+        """<uid>.npy (slices, 512, 512) float16, or the same compressed in <uid>.blosc2; <uid>.json beside it"""
         return self.root / "npy_sequence"
 
     @property
@@ -48,7 +49,7 @@ class DataPaths:
 
     @property
     def npy_vessels(self) -> Path:
-        """<uid>.npy (slices, 512, 512) uint8, for series that have a vessel mask: 0, or 1 + index into LOCATIONS"""
+        """<uid>.npy (slices, 512, 512) uint8, or <uid>.blosc2, where there is a mask: 0, or 1 + index into LOCATIONS"""
         return self.root / "npy_vessels"
 
     @property
@@ -168,16 +169,44 @@ def files_below(folder: Path) -> list[Path]:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A place beside `path` to write a file or folder to; it becomes `path` by rename when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A place beside `path` to write a file or folder to; it becomes `path` by rename when the block ends well.
+
+    Raises CannotWrite where the disk is full, read-only or closed to this user.
+    """
     beside = path.parent / f".{path.name}.{socket.gethostname()}.{os.getpid()}.part"
     try:
-        yield beside
-        if beside.is_dir() and path.exists():
-            shutil.rmtree(path)
-        os.replace(beside, path)
+        with writing_to(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield beside
+            if beside.is_dir() and path.exists():
+                shutil.rmtree(path)
+            os.replace(beside, path)
     finally:
         _remove(beside)
+
+
+class CannotWrite(ValueError):
+    """A folder that takes no more files, whichever: the message names it and says what to do."""
+
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_RIGHT = {errno.EACCES, errno.EPERM}  # of files that are written only: one that cannot be read is another matter
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Turns an OSError of the block that says that `folder` takes no more files into CannotWrite."""
+    try:
+        yield
+    except OSError as error:
+        refused = error.errno in _NO_RIGHT and str(error.filename or folder).startswith(str(folder))
+        if not (refused or error.errno in _NO_ROOM or error.errno == errno.EROFS):
+            raise
+        remedy = "make room on this disk" if error.errno in _NO_ROOM else "make it writable"
+        raise CannotWrite(
+            f"{folder}: expected to write here, found: {os.strerror(error.errno)}; {remedy} and run this again: "
+            "what is done stays"
+        ) from error
 
 
 def remove_leftovers(folder: Path) -> None:

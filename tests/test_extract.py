@@ -12,6 +12,7 @@ import torch
 
 from aneurysm.data.cache import open_cache
 from aneurysm.data.features import SeriesFeatures, made_from, read_features, read_sampling, write_features
+from aneurysm.data.lock import locked
 from aneurysm.data.mapping import SIZE
 from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
 from aneurysm.stage1.extract import PARTS, Encoder, by_series
@@ -193,3 +194,17 @@ def test_the_script_writes_a_file_a_series_and_goes_on_where_it_stopped(data_dir
         12,
         15,
     ]  # at 100, 112, ... and, nearest to 148, 145 mm
+
+
+def test_two_processes_of_one_run_share_the_work_and_a_second_run_is_turned_away(data_dir, model, tmp_path):
+    fold = tmp_path / CONFIG.encoder / "fold-0"
+    save_checkpoint(fold / "last.pth", model, {"stage1": asdict(CONFIG), "fold": 0}, {}, 1)
+    script = ["extract_features.py", "--data_dir", str(data_dir), "--model_dir", str(tmp_path), "--device", "cpu"]
+    script += ["--folds", "2", "--fold", "0", "--every_mm", "12", "--workers", "0"]
+    several = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    how = {"cwd": ROOT, "capture_output": True, "text": True, "env": os.environ | {"OMP_NUM_THREADS": "1"}}
+    result = subprocess.run([sys.executable, *several, *script], **how)
+    assert result.returncode == 0 and len(list((fold / "features").iterdir())) == 6, result.stderr
+    with locked(fold, "extract_features"):
+        result = subprocess.run([sys.executable, *script], **how)
+    assert result.returncode == 1 and f"error: {fold}: expected no other run" in result.stderr

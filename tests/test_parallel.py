@@ -46,10 +46,25 @@ def test_an_item_that_kills_its_worker_is_reported_and_the_others_are_done():
     assert results == {i: "died 5" if i == 5 else f"done {i}" for i in range(12)}
 
 
+def slow_square(item: int) -> int:
+    time.sleep(0.05)
+    return item * item
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_item_is_begun_after_one_that_ends_the_run_and_those_in_work_are_answered(workers):
+    done = list(run_all(slow_square, range(100), workers, answer, ends=lambda result: result == 9))
+    indices = [index for index, _ in done]
+    assert {0, 1, 2, 3} <= set(indices) and len(set(indices)) == len(indices) <= 4 + 3 * workers
+
+
 def test_an_address_of_a_dask_scheduler_runs_the_same_function_there():
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         results = dict(run_all(square, range(8), workers=2, died=answer, dask=cluster.scheduler_address))
+        there = {"dask": cluster.scheduler_address, "ends": lambda result: result == 9}
+        ended = dict(run_all(slow_square, range(100), workers=2, died=answer, **there))
     assert results == {i: i * i for i in range(8)}
+    assert ended[3] == 9 and len(ended) < 50
 
 
 def test_an_item_that_kills_its_dask_worker_every_time_is_reported_too():

@@ -22,7 +22,8 @@ from aneurysm.data.mapping import Crop
 from aneurysm.data.placed_masks import place_series_mask
 from aneurysm.data.preprocess import Outcome, fingerprint_of, outcome_of, warnings_of
 from aneurysm.data.series import Series, read_series
-from aneurysm.paths import DataPaths, written_whole
+from aneurysm.data.storage import write_npy
+from aneurysm.paths import DataPaths, writing_to, written_whole
 from volume3d.grid import Grid, make_grid
 from volume3d.manifest import Entry
 from volume3d.windows import voi_window, zscore_window
@@ -88,8 +89,9 @@ def _write(
     """Volume, mask, description: in this order, so that a description vouches for the rest."""
     volumes = DataPaths(data_dir).npy_volume
     described, whole, mask_file = (volumes / f"{series_id}{ending}" for ending in (".json", ".npy", "_mask.npy"))
-    for path in (described, whole, mask_file):
-        path.unlink(missing_ok=True)
+    with writing_to(volumes):
+        for path in (described, whole, mask_file):
+            path.unlink(missing_ok=True)
     series, grid, window = find_volume(folder, settings)
     _save(whole, resample(series, grid, window).astype(settings.dtype))
     placed = place_series_mask(mask, series, grid.source_pixels())
@@ -102,8 +104,8 @@ def _write(
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    with written_whole(path) as beside, open(beside, "wb") as file:
-        np.save(file, array)
+    with written_whole(path) as beside:
+        write_npy(beside, array)
 
 
 def find_volume(folder: Path, settings: VolumeSettings) -> tuple[Series, Grid, Window]:

@@ -17,15 +17,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
+import pandas as pd
 
 from aneurysm.config import only, run_script
 from aneurysm.data.disk import require_disk, sample_of
-from aneurysm.data.parallel import run_all
+from aneurysm.data.every_series import run_every_series
+from aneurysm.data.lock import locked
 from aneurysm.data.preprocess import Outcome, died
 from aneurysm.data.series import read_series
 from aneurysm.data.tables import error_rows, write_csv
-from aneurysm.paths import DataPaths, remove_leftovers
+from aneurysm.paths import DataPaths
 from volume3d.make_volume import VolumeSettings, make_volume
 from volume3d.manifest import Entry, read_manifest
 
@@ -43,25 +44,30 @@ class PreprocessConfig(VolumeSettings):
 def main(config: PreprocessConfig) -> None:
     paths, settings = DataPaths(config.data_dir), only(VolumeSettings, config)
     entries = read_manifest(paths.manifest)
-    needed = estimate_bytes(config.data_dir, entries, settings)
-    print(f"{len(entries)} series, about {needed / 1e9:.1f} GB of volumes")
-    require_disk(paths.root, needed, [paths.npy_volume], "keep less (--size, --z_mm, --head_mm)")
-
-    job = partial(make_volume, config.data_dir.absolute(), settings=settings)
-    done = run_all(job, entries, config.workers, _died, config.dask)
-    outcomes = dict(tqdm(done, total=len(entries), unit="series", smoothing=0.1))
-    for folder in (paths.npy_volume, paths.root):
-        remove_leftovers(folder)
-
-    errors = error_rows([outcomes[i] for i in range(len(entries))])
-    write_csv(errors, paths.volume_errors_csv)
-    was_there = sum(outcome.was_cached for outcome in outcomes.values())
+    with locked(paths.root, "volume3d_preprocess"):
+        errors, was_there = preprocess(config, paths, settings, entries)
     n_made = len(entries) - len(errors)
     print(f"{n_made} series in {paths.npy_volume} ({was_there} were there before), {len(errors)} errors")
     for kind, rows in errors.groupby("kind"):
         print(f"{len(rows)} x {kind}, the first: {rows.message.iloc[0]}")
     if len(errors):
         print(f"all errors: {paths.volume_errors_csv}")
+
+
+def preprocess(
+    config: PreprocessConfig, paths: DataPaths, settings: VolumeSettings, entries: Sequence[Entry]
+) -> tuple[pd.DataFrame, int]:
+    """The rows of volume_errors.csv, and the number of volumes that were there before."""
+    needed = estimate_bytes(config.data_dir, entries, settings)
+    print(f"{len(entries)} series, about {needed / 1e9:.1f} GB of volumes")
+    require_disk(paths.root, needed, [paths.npy_volume], "keep less (--size, --z_mm, --head_mm)")
+
+    job = partial(make_volume, config.data_dir.absolute(), settings=settings)
+    folders = (paths.npy_volume, paths.root)
+    outcomes = run_every_series(job, entries, config.workers, _died, config.dask, folders, paths.volume_errors_csv)
+    errors = error_rows(outcomes)
+    write_csv(errors, paths.volume_errors_csv)
+    return errors, sum(outcome.was_cached for outcome in outcomes)
 
 
 def estimate_bytes(data_dir: Path, entries: Sequence[Entry], settings: VolumeSettings) -> int:

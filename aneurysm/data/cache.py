@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -11,8 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from aneurysm.config import from_saved
+from aneurysm.data.description import read_description
 from aneurysm.data.mapping import SIZE, Mapping
 from aneurysm.data.slices import CacheSettings
+from aneurysm.data.storage import ENDINGS, REMEDY, SliceFile, find_slices_file, open_slices
 from aneurysm.paths import DataPaths
 
 SLICE_BYTES = SIZE * SIZE * 2
@@ -24,9 +25,9 @@ class Cache:
     def __init__(self, data_dir: str | Path):
         self.paths = DataPaths(Path(data_dir))
         self._described = lru_cache(maxsize=64)(self._describe)
-        self._laid_out = lru_cache(maxsize=None)(self._layout)
+        self._stored = lru_cache(maxsize=None)(self._open)
         self._positions = lru_cache(maxsize=None)(lambda uid: np.array(self._described(uid)["position_mm"]))
-        self._vessels_laid_out = lru_cache(maxsize=None)(self._vessel_layout)
+        self._stored_vessels = lru_cache(maxsize=None)(self._open_vessels)
 
     def __reduce__(self) -> tuple:
         """What goes to a process that does not share this one's memory: the folder."""
@@ -34,13 +35,15 @@ class Cache:
 
     def series_uids(self) -> list[str]:
         """All series in the cache, sorted."""
-        whole = {path.stem for path in self.paths.npy_sequence.glob("*.npy")}
+        endings = (f"[!.]*{ending}" for ending in ENDINGS.values())
+        whole = {path.stem for ending in endings for path in self.paths.npy_sequence.glob(ending)}
         single = {path.name for path in self.paths.npy_slice.glob("[!.]*") if path.is_dir()}
         return sorted(whole | single)
 
     def n_slices(self, series_uid: str) -> int:
         """Number of slices of a series; ValueError if it is not in the cache or damaged."""
-        return self._laid_out(series_uid)[0]
+        stored = self._stored(series_uid)
+        return stored if isinstance(stored, int) else stored.n_slices
 
     def window(self, series_uid: str, indices: Sequence[int]) -> np.ndarray:
         """(len(indices), 512, 512) float16 in [0, 1]; neighbouring indices cost one read.
@@ -48,21 +51,17 @@ class Cache:
         Raises ValueError naming the file where the series is not in the cache or a file is damaged, IndexError where
         a slice does not exist.
         """
-        n_slices, first_byte = self._laid_out(series_uid)
+        stored, n_slices = self._stored(series_uid), self.n_slices(series_uid)
         indices = np.asarray(indices, int)
         if indices.size and (indices.min() < 0 or indices.max() >= n_slices):
             raise IndexError(f"series {series_uid}: slices 0 to {n_slices - 1} expected, {indices.tolist()} asked for")
         out = np.empty((len(indices), SIZE, SIZE), np.float16)
-        if first_byte is None:
+        if isinstance(stored, int):
             for place, index in enumerate(indices):
-                out[place] = np.load(self._slice_path(series_uid, index))
+                out[place] = _load(self.paths.npy_slice / series_uid / f"{index:04d}.npy")
             return out
-        path = self.paths.npy_sequence / f"{series_uid}.npy"
-        with open(path, "rb", buffering=0) as file:
-            for start, stop in _runs(indices):
-                wanted = memoryview(out[start:stop]).cast("B")
-                if os.preadv(file.fileno(), [wanted], first_byte + int(indices[start]) * SLICE_BYTES) != len(wanted):
-                    raise ValueError(f"{path}: expected {n_slices} slices, the file is too short")
+        for start, stop in _runs(indices):
+            stored.read(int(indices[start]), out[start:stop])
         return out
 
     def vessels(self, series_uid: str, index: int) -> np.ndarray | None:
@@ -70,19 +69,14 @@ class Cache:
 
         Raises ValueError naming the file where it is damaged, IndexError where the slice does not exist.
         """
-        laid_out = self._vessels_laid_out(series_uid)
-        if laid_out is None:
+        stored = self._stored_vessels(series_uid)
+        if stored is None:
             return None
-        n_slices, first_byte = laid_out
-        if not 0 <= index < n_slices:
-            raise IndexError(f"series {series_uid}: slices 0 to {n_slices - 1} expected, {index} asked for")
-        out = np.empty((SIZE, SIZE), np.uint8)
-        path = self._vessel_path(series_uid)
-        with open(path, "rb", buffering=0) as file:
-            n_read = os.preadv(file.fileno(), [memoryview(out).cast("B")], first_byte + int(index) * out.nbytes)
-        if n_read != out.nbytes:
-            raise ValueError(f"{path}: expected {n_slices} slices, the file is too short")
-        return out
+        if not 0 <= index < stored.n_slices:
+            raise IndexError(f"series {series_uid}: slices 0 to {stored.n_slices - 1} expected, {index} asked for")
+        out = np.empty((1, SIZE, SIZE), np.uint8)
+        stored.read(int(index), out)
+        return out[0]
 
     def position_mm(self, series_uid: str) -> np.ndarray:
         """(slices,) position of each slice along the slice axis, increasing, in patient coordinates."""
@@ -114,36 +108,27 @@ class Cache:
         return self._described(series_uid)["meta"]
 
     def _describe(self, series_uid: str) -> dict:
-        path = self.paths.npy_sequence / f"{series_uid}.json"
-        if not path.exists():
-            raise ValueError(f"{path}: not there; has preprocess_data.py run for this series?")
-        return json.loads(path.read_text())
+        return read_description(self.paths.npy_sequence / f"{series_uid}.json")
 
-    def _layout(self, series_uid: str) -> tuple[int, int | None]:
-        """Number of slices, and the byte in the series file where they begin (None: only slice files exist)."""
-        path = self.paths.npy_sequence / f"{series_uid}.npy"
-        if not path.exists():
-            n_slices = sum(1 for _ in (self.paths.npy_slice / series_uid).glob("*.npy"))
-            if n_slices == 0:
-                raise ValueError(f"{path}: no such series in the cache")
-            return n_slices, None
-        return _read_header(path, np.float16)
+    def _open(self, series_uid: str) -> SliceFile | int:
+        """The series file; where only slice files exist, their number."""
+        path = find_slices_file(self.paths.npy_sequence, series_uid)
+        if path:
+            return open_slices(path, np.float16)
+        n_slices = sum(1 for _ in (self.paths.npy_slice / series_uid).glob("*.npy"))
+        if n_slices == 0:
+            raise ValueError(f"{self.paths.npy_sequence / series_uid}.npy: no such series in the cache")
+        return n_slices
 
-    def _vessel_layout(self, series_uid: str) -> tuple[int, int] | None:
-        """As `_layout`, for the series' vessel mask; None where it has none."""
-        path = self._vessel_path(series_uid)
-        if not path.exists():
+    def _open_vessels(self, series_uid: str) -> SliceFile | None:
+        """The series' vessel mask; None where it has none."""
+        path = find_slices_file(self.paths.npy_vessels, series_uid)
+        if path is None:
             return None
-        found, expected = _read_header(path, np.uint8), self.n_slices(series_uid)
-        if found[0] != expected:
-            raise ValueError(f"{path}: expected {expected} slices as in the series, found {found[0]}")
+        found, expected = open_slices(path, np.uint8), self.n_slices(series_uid)
+        if found.n_slices != expected:
+            raise ValueError(f"{path}: expected {expected} slices as in the series, found {found.n_slices}; {REMEDY}")
         return found
-
-    def _vessel_path(self, series_uid: str) -> Path:
-        return self.paths.npy_vessels / f"{series_uid}.npy"
-
-    def _slice_path(self, series_uid: str, index: int) -> Path:
-        return self.paths.npy_slice / series_uid / f"{index:04d}.npy"
 
 
 def open_cache(data_dir: str | Path) -> Cache:
@@ -151,14 +136,11 @@ def open_cache(data_dir: str | Path) -> Cache:
     return Cache(data_dir)
 
 
-def _read_header(path: Path, dtype: type) -> tuple[int, int]:
-    """Number of slices in an npy file, and the byte where they begin; ValueError where it holds something else."""
-    with open(path, "rb") as file:
-        np.lib.format.read_magic(file)
-        shape, _, found = np.lib.format.read_array_header_1_0(file)
-        if shape[1:] != (SIZE, SIZE) or found != dtype:
-            raise ValueError(f"{path}: expected (slices, {SIZE}, {SIZE}) {np.dtype(dtype)}, found {shape} {found}")
-        return shape[0], file.tell()
+def _load(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: expected a slice, found damage ({error}); delete it, and {REMEDY}") from error
 
 
 def _runs(indices: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from aneurysm.paths import written_whole
 
@@ -64,7 +64,8 @@ def write_features(path: Path, features: SeriesFeatures, made_from: str) -> None
     arrays = {name: np.ascontiguousarray(getattr(features, name)) for name in names}
     sampling = {"views": json.dumps(features.views), "every_mm": json.dumps(features.every_mm)}
     with written_whole(path) as beside:
-        save_file(arrays, beside, {**sampling, "made_from": made_from})
+        # Not save_file: its error does not tell that a disk is full.
+        beside.write_bytes(save(arrays, {**sampling, "made_from": made_from}))
 
 
 def read_features(path: Path) -> SeriesFeatures:

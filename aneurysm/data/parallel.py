@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import joblib
@@ -18,30 +18,48 @@ def run_all(
     workers: int,
     died: Callable[[Item], Result],
     dask: str = "",
+    ends: Callable[[Result], bool] = lambda result: False,
 ) -> Iterator[tuple[int, Result]]:
     """(index, result) of every item, as they are done. `died(item)` answers for an item whose worker was killed.
 
-    `dask` is the address of a Dask scheduler that runs the same function on its workers instead.
+    `dask` is the address of a Dask scheduler that runs the same function on its workers instead. After a result that
+    `ends` says True of, no further item is begun; those in work come to their end (with Dask: are given up).
     """
-    return run_on_dask(function, items, died, dask) if dask else _run_here(function, items, workers, died)
+    run = run_on_dask(function, items, died, dask) if dask else _run_here(function, items, workers, died, ends)
+    for index, result in run:
+        yield index, result
+        if dask and ends(result):
+            return
 
 
-def _run_here(function: Callable, items: Sequence, workers: int, died: Callable) -> Iterator[tuple[int, Result]]:
-    left = dict(enumerate(items))
-    while left:
+def _run_here(
+    function: Callable, items: Sequence, workers: int, died: Callable, ends: Callable
+) -> Iterator[tuple[int, Result]]:
+    left, ended = dict(enumerate(items)), False
+
+    def begun() -> Iterator[tuple[int, Item]]:
+        for index, item in list(left.items()):
+            if ended:
+                return
+            yield index, item
+
+    while left and not ended:
         try:
-            for index, result in _run_pool(function, dict(left), workers):
+            for index, result in _run_pool(function, begun(), workers):
                 del left[index]
+                ended = ended or ends(result)
                 yield index, result
         except TerminatedWorkerError:
+            if ended:
+                return
             # One of the items in flight killed a worker: only these run again, each in a pool of its own.
             for index in list(left)[: 3 * workers]:
                 yield index, _run_alone(function, left.pop(index), died)
 
 
-def _run_pool(function: Callable, items: dict[int, Item], workers: int) -> Iterator[tuple[int, Result]]:
+def _run_pool(function: Callable, items: Iterable[tuple[int, Item]], workers: int) -> Iterator[tuple[int, Result]]:
     parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
-    yield from parallel(joblib.delayed(_numbered)(function, index, item) for index, item in items.items())
+    yield from parallel(joblib.delayed(_numbered)(function, index, item) for index, item in items)
 
 
 def _numbered(function: Callable, index: int, item: Item) -> tuple[int, Result]:

@@ -5,48 +5,78 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from io import FileIO
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from aneurysm.data.description import damaged_files, file_facts, read_description, write_description
 from aneurysm.data.intensity import Window
 from aneurysm.data.mapping import SIZE
-from aneurysm.data.placed_masks import PlacedMask, place_series_mask
+from aneurysm.data.placed_masks import place_series_mask
 from aneurysm.data.series import Series, read_series
 from aneurysm.data.slices import CacheSettings, cached_positions_mm, cached_slices, find_slices
+from aneurysm.data.storage import ENDINGS, Storage, write_npy, write_slices
 from aneurysm.data.vessel_masks import find_mask
-from aneurysm.paths import DataPaths, files_below, written_whole
+from aneurysm.paths import CannotWrite, DataPaths, files_below, writing_to, written_whole
 
 FORMAT = 2  # raised when the same DICOM files would give another cache
+CANNOT_WRITE = "disk takes no more files"  # the kind of an outcome that is not the series' fault
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one series: `kind` is empty when it is in the cache, else what went wrong, with a message."""
+    """What became of one series: `kind` is empty when it is in the cache, else what went wrong, with a message.
+
+    `damage` says what was wrong with its files in the cache, which have been made anew where `kind` is empty.
+    """
 
     series_uid: str
     kind: str = ""
     message: str = ""
     was_cached: bool = False
+    damage: tuple[str, ...] = ()
 
 
-def preprocess_series(data_dir: Path, series_uid: str, settings: CacheSettings, slices: bool) -> Outcome:
-    """Brings one series into the cache, unless it is there already. Never raises: an error is an Outcome."""
-    paths = DataPaths(data_dir)
+@dataclass(frozen=True)
+class _Wanted:
+    """How a series is cached; see preprocess_series."""
+
+    slices: bool
+    storage: Storage
+    verify: bool
+
+
+def preprocess_series(
+    data_dir: Path,
+    series_uid: str,
+    settings: CacheSettings,
+    slices: bool,
+    storage: Storage = "float16",
+    verify: bool = False,
+) -> Outcome:
+    """Brings one series into the cache, unless it is there already. Never raises: an error is an Outcome.
+
+    `slices` writes one file per slice besides; `storage` is the form of series file and vessel mask; `verify` compares
+    every byte of what is there already with its checksum, which is otherwise trusted where the size is right.
+    """
+    paths, wanted = DataPaths(data_dir), _Wanted(slices, storage, verify)
+    damage: list[str] = []
 
     def work() -> bool:
+        saved = _saved(paths, series_uid, verify, damage)  # first: damage is said even where the DICOM files are gone
         fingerprint = fingerprint_of(paths.series / series_uid, find_mask(paths, series_uid), settings)
-        was_cached = _is_cached(paths, series_uid, fingerprint, slices)
+        was_cached = saved is not None and not damage and _is_wanted(paths, series_uid, saved, fingerprint, wanted)
         if not was_cached:
-            _write(paths, series_uid, settings, slices, fingerprint)
+            _write(paths, series_uid, settings, wanted, fingerprint)
         return was_cached
 
-    return outcome_of(series_uid, paths.series / series_uid, work)
+    return replace(outcome_of(series_uid, paths.series / series_uid, work), damage=tuple(damage))
 
 
 def outcome_of(series_uid: str, folder: Path, work: Callable[[], bool]) -> Outcome:
@@ -57,6 +87,8 @@ def outcome_of(series_uid: str, folder: Path, work: Callable[[], bool]) -> Outco
     cv2.setNumThreads(1)
     try:
         return Outcome(series_uid, was_cached=work())
+    except CannotWrite as error:
+        return Outcome(series_uid, CANNOT_WRITE, str(error))
     except ValueError as error:
         return Outcome(series_uid, "unreadable series", str(error))
     except FileNotFoundError as error:
@@ -83,65 +115,78 @@ def fingerprint_of(folder: Path, mask: Path | None, settings: Any) -> str:
     return hashlib.sha256(json.dumps([FORMAT, asdict(settings), facts]).encode()).hexdigest()
 
 
-def _is_cached(paths: DataPaths, series_uid: str, fingerprint: str, slices: bool) -> bool:
-    described, whole = (paths.npy_sequence / f"{series_uid}.{ending}" for ending in ("json", "npy"))
-    if not (described.exists() and whole.exists()):
-        return False
-    saved = json.loads(described.read_text())
-    if saved["fingerprint"] != fingerprint or (slices and not (paths.npy_slice / series_uid).is_dir()):
-        return False
-    return not saved["meta"]["vessels"] or (paths.npy_vessels / f"{series_uid}.npy").exists()
+def _saved(paths: DataPaths, series_uid: str, verify: bool, damage: list[str]) -> dict | None:
+    """The description of a series that is in the cache; sentences on files that are damaged go to `damage`."""
+    described = paths.npy_sequence / f"{series_uid}.json"
+    if not described.exists():
+        return None
+    try:
+        saved = read_description(described)
+        damage.extend(damaged_files(paths, saved, verify))
+    except ValueError as error:
+        damage.append(str(error))
+        return None
+    return saved
 
 
-def _write(paths: DataPaths, series_uid: str, settings: CacheSettings, slices: bool, fingerprint: str) -> None:
+def _is_wanted(paths: DataPaths, series_uid: str, saved: dict, fingerprint: str, wanted: _Wanted) -> bool:
+    """Whether a series was cached from these files with these settings in this form, and all its files are there."""
+    if saved["fingerprint"] != fingerprint or saved.get("storage", "float16") != wanted.storage:
+        return False
+    if wanted.slices and not (paths.npy_slice / series_uid).is_dir():
+        return False
+    folders = [paths.npy_sequence, *([paths.npy_vessels] if saved["meta"]["vessels"] else [])]
+    return all(_stored(folder, series_uid, wanted).exists() for folder in folders)
+
+
+def _stored(folder: Path, series_uid: str, wanted: _Wanted) -> Path:
+    return folder / f"{series_uid}{ENDINGS[wanted.storage]}"
+
+
+def _write(paths: DataPaths, series_uid: str, settings: CacheSettings, wanted: _Wanted, fingerprint: str) -> None:
     """Slice files, series file, vessels, description: in this order, so that a description vouches for the rest."""
     described = paths.npy_sequence / f"{series_uid}.json"
-    described.unlink(missing_ok=True)
+    with writing_to(paths.root):
+        described.unlink(missing_ok=True)
+        for folder, ending in product((paths.npy_sequence, paths.npy_vessels), ENDINGS.values()):
+            (folder / f"{series_uid}{ending}").unlink(missing_ok=True)
     series = read_series(paths.series / series_uid, select=())
     window = find_slices(series, settings)
-    with written_whole(paths.npy_sequence / f"{series_uid}.npy") as whole:
-        if slices:
-            with written_whole(paths.npy_slice / series_uid) as folder:
-                folder.mkdir()
-                _write_slices(series, window, whole, folder)
-        else:
-            _write_slices(series, window, whole, None)
+    written = _write_series(paths, series_uid, series, window, wanted)
     mask = place_series_mask(find_mask(paths, series_uid), series)
-    _write_vessels(mask, paths.npy_vessels / f"{series_uid}.npy")
-    description = {"fingerprint": fingerprint, "settings": asdict(settings)}
+    if mask is not None:
+        path = _stored(paths.npy_vessels, series_uid, wanted)
+        with written_whole(path) as beside:
+            crc32 = write_slices(beside, wanted.storage, np.uint8, len(mask.slices), mask.images())
+        written |= file_facts(paths, path, crc32)
+    description = {
+        "fingerprint": fingerprint,
+        "settings": asdict(settings),
+        "storage": wanted.storage,
+        "files": written,
+    }
     description |= describe(series, series_uid, window, warnings_of(series, paths.root), vessels=mask is not None)
-    with written_whole(described) as file:
-        file.write_text(json.dumps(description))
+    write_description(described, description)
 
 
-def _write_slices(series: Series, window: Window, whole: Path, folder: Path | None) -> None:
+def _write_series(paths: DataPaths, series_uid: str, series: Series, window: Window, wanted: _Wanted) -> dict:
     """The series file, slice by slice, so that memory does not grow with the series; slice files where asked for."""
-    with open(whole, "wb", buffering=0) as file:
-        _begin_npy(file, "<f2", series.crop.count)
-        for index, image in enumerate(cached_slices(series, window, range(series.crop.count))):
-            _append(file, image)
-            if folder is not None:
-                np.save(folder / f"{index:04d}.npy", image)
+    path = _stored(paths.npy_sequence, series_uid, wanted)
+    images = cached_slices(series, window, range(series.crop.count))
+    with ExitStack() as stack:
+        whole = stack.enter_context(written_whole(path))
+        if wanted.slices:
+            images = _each_kept(images, stack.enter_context(written_whole(paths.npy_slice / series_uid)))
+        crc32 = write_slices(whole, wanted.storage, np.float16, series.crop.count, images)
+    return file_facts(paths, path, crc32)
 
 
-def _write_vessels(mask: PlacedMask | None, path: Path) -> None:
-    if mask is None:
-        path.unlink(missing_ok=True)
-        return
-    with written_whole(path) as beside, open(beside, "wb", buffering=0) as file:
-        _begin_npy(file, "|u1", len(mask.slices))
-        for image in mask.images():
-            _append(file, image)
-
-
-def _begin_npy(file: FileIO, descr: str, n_slices: int) -> None:
-    header = {"descr": descr, "fortran_order": False, "shape": (n_slices, SIZE, SIZE)}
-    np.lib.format.write_array_header_1_0(file, header)
-
-
-def _append(file: FileIO, image: np.ndarray) -> None:
-    if file.write(memoryview(image).cast("B")) != image.nbytes:
-        raise OSError(f"{file.name}: the disk is full")
+def _each_kept(images: Iterable[np.ndarray], folder: Path) -> Iterator[np.ndarray]:
+    """The images, each of which is written to a file of its own on its way."""
+    folder.mkdir()
+    for index, image in enumerate(images):
+        write_npy(folder / f"{index:04d}.npy", image)
+        yield image
 
 
 def warnings_of(series: Series, root: Path) -> list[str]:

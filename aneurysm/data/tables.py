@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aneurysm.data.description import read_description
 from aneurysm.data.preprocess import Outcome
 from aneurysm.data.spots import COLUMNS as SPOT_COLUMNS
 from aneurysm.labels import LABELS
@@ -59,7 +59,7 @@ def write_tables(paths: DataPaths, outcomes: Sequence[Outcome]) -> tuple[pd.Data
     with written_whole(paths.slices_parquet) as beside, pq.ParquetWriter(beside, _SLICE_SCHEMA) as slices:
         for outcome in outcomes:
             if not outcome.kind:
-                saved = json.loads((paths.npy_sequence / f"{outcome.series_uid}.json").read_text())
+                saved = read_description(paths.npy_sequence / f"{outcome.series_uid}.json")
                 rows.append(saved["meta"])
                 slices.write_table(_slice_rows(saved))
     meta = (
