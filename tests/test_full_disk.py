@@ -18,6 +18,7 @@ from aneurysm.data.cache import open_cache
 from aneurysm.data.every_series import run_every_series
 from aneurysm.data.features import SeriesFeatures, write_features
 from aneurysm.data.preprocess import CANNOT_WRITE, Outcome, preprocess_series
+from aneurysm.data.storage import write_slices
 from aneurysm.paths import CannotWrite, writing_to, written_whole
 from preprocess_data import PreprocessConfig
 from preprocess_data import main as preprocess_data
@@ -145,6 +146,19 @@ def test_each_way_of_a_disk_to_refuse_is_an_outcome_of_its_own(tmp_path, monkeyp
     monkeypatch.setattr(preprocess, "write_slices", refuse)
     outcome = preprocess_series(tmp_path, "a", SETTINGS, slices=False)
     assert outcome.kind == CANNOT_WRITE and os.strerror(code) in outcome.message
+
+
+def test_a_series_whose_vessel_mask_does_not_fit_leaves_nothing(tmp_path, monkeypatch):
+    def write_one(path: Path, *how) -> int:
+        if how[1] is np.uint8:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write_slices(path, *how)
+
+    write_data(tmp_path)
+    monkeypatch.setattr(preprocess, "write_slices", write_one)
+    outcome = preprocess_series(tmp_path, "a", SETTINGS, slices=False)
+    assert outcome.kind == CANNOT_WRITE and outcome.message.startswith(f"{tmp_path}/npy_vessels: ")
+    assert not files(tmp_path / "npy_sequence") and not files(tmp_path / "npy_vessels")
 
 
 def test_what_cannot_be_read_is_not_taken_for_a_disk_that_refuses(tmp_path):

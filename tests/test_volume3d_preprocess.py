@@ -117,6 +117,16 @@ def test_a_series_is_made_anew_when_a_file_a_setting_or_its_mask_changes(tmp_pat
     assert not make_volume(tmp_path, plain, VolumeSettings(z_mm=6, window_high_hu=500)).was_cached
 
 
+def test_a_volume_whose_description_is_cut_is_made_anew(tmp_path):
+    write_stack(tmp_path / "series" / "a", head_ct(6), spacing=SPACING)
+    make_volume(tmp_path, entry("a"), VolumeSettings())
+    described = tmp_path / "npy_volume" / "a.json"
+    whole = described.read_bytes()
+    described.write_bytes(whole[:-40])
+    outcome = make_volume(tmp_path, entry("a"), VolumeSettings())
+    assert (outcome.kind, outcome.was_cached) == ("", False) and described.read_bytes() == whole
+
+
 def test_a_series_that_has_become_unreadable_keeps_no_old_volume(tmp_path):
     write_stack(tmp_path / "series" / "a", head_ct(6), spacing=SPACING)
     assert make_volume(tmp_path, entry("a"), VolumeSettings()).kind == ""

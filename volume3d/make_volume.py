@@ -79,7 +79,10 @@ def is_made(volumes: Path, series_id: str, fingerprint: str) -> bool:
     described, whole, mask = (volumes / f"{series_id}{ending}" for ending in (".json", ".npy", "_mask.npy"))
     if not (described.exists() and whole.exists()):
         return False
-    saved = json.loads(described.read_text())
+    try:
+        saved = json.loads(described.read_bytes())
+    except ValueError:  # cut short or damaged
+        return False
     return saved["fingerprint"] == fingerprint and mask.exists() == saved["mask"]
 
 

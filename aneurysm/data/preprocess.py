@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -73,7 +73,14 @@ def preprocess_series(
         fingerprint = fingerprint_of(paths.series / series_uid, find_mask(paths, series_uid), settings)
         was_cached = saved is not None and not damage and _is_wanted(paths, series_uid, saved, fingerprint, wanted)
         if not was_cached:
-            _write(paths, series_uid, settings, wanted, fingerprint)
+            with writing_to(paths.root):
+                _remove(paths, series_uid)
+            try:
+                _write(paths, series_uid, settings, wanted, fingerprint)
+            except CannotWrite:
+                with suppress(OSError):
+                    _remove(paths, series_uid)  # what was written before the disk was full
+                raise
         return was_cached
 
     return replace(outcome_of(series_uid, paths.series / series_uid, work), damage=tuple(damage))
@@ -131,7 +138,7 @@ def _saved(paths: DataPaths, series_uid: str, verify: bool, damage: list[str]) -
 
 def _is_wanted(paths: DataPaths, series_uid: str, saved: dict, fingerprint: str, wanted: _Wanted) -> bool:
     """Whether a series was cached from these files with these settings in this form, and all its files are there."""
-    if saved["fingerprint"] != fingerprint or saved.get("storage", "float16") != wanted.storage:
+    if saved["fingerprint"] != fingerprint:
         return False
     if wanted.slices and not (paths.npy_slice / series_uid).is_dir():
         return False
@@ -145,11 +152,6 @@ def _stored(folder: Path, series_uid: str, wanted: _Wanted) -> Path:
 
 def _write(paths: DataPaths, series_uid: str, settings: CacheSettings, wanted: _Wanted, fingerprint: str) -> None:
     """Slice files, series file, vessels, description: in this order, so that a description vouches for the rest."""
-    described = paths.npy_sequence / f"{series_uid}.json"
-    with writing_to(paths.root):
-        described.unlink(missing_ok=True)
-        for folder, ending in product((paths.npy_sequence, paths.npy_vessels), ENDINGS.values()):
-            (folder / f"{series_uid}{ending}").unlink(missing_ok=True)
     series = read_series(paths.series / series_uid, select=())
     window = find_slices(series, settings)
     written = _write_series(paths, series_uid, series, window, wanted)
@@ -159,14 +161,16 @@ def _write(paths: DataPaths, series_uid: str, settings: CacheSettings, wanted: _
         with written_whole(path) as beside:
             crc32 = write_slices(beside, wanted.storage, np.uint8, len(mask.slices), mask.images())
         written |= file_facts(paths, path, crc32)
-    description = {
-        "fingerprint": fingerprint,
-        "settings": asdict(settings),
-        "storage": wanted.storage,
-        "files": written,
-    }
+    description = {"fingerprint": fingerprint, "settings": asdict(settings), "files": written}
     description |= describe(series, series_uid, window, warnings_of(series, paths.root), vessels=mask is not None)
-    write_description(described, description)
+    write_description(paths.npy_sequence / f"{series_uid}.json", description)
+
+
+def _remove(paths: DataPaths, series_uid: str) -> None:
+    """The description first, then series file and vessel mask in either form; slice files are replaced as a whole."""
+    (paths.npy_sequence / f"{series_uid}.json").unlink(missing_ok=True)
+    for folder, ending in product((paths.npy_sequence, paths.npy_vessels), ENDINGS.values()):
+        (folder / f"{series_uid}{ending}").unlink(missing_ok=True)
 
 
 def _write_series(paths: DataPaths, series_uid: str, series: Series, window: Window, wanted: _Wanted) -> dict:
