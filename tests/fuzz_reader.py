@@ -78,9 +78,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=10_000, help="damaged files")
     parser.add_argument("--first", type=int, default=0, help="seed of the first; the others follow")
     parser.add_argument("--seconds", type=float, default=3600, help="end after so long, whatever has been read by then")
-    parser.add_argument(
-        "--hang", type=float, default=90, help="seconds that a file may take; a decoder may take 60"
-    )
+    parser.add_argument("--hang", type=float, default=90, help="seconds that a file may take; a decoder may take 60")
     parser.add_argument("--keep", type=Path, default=Path("/tmp/bad_dicom"), help="folder for files that made trouble")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ FUNCTIONAL_GROUPS = (0x52009229, 0x52009230)  # shared, per frame
 _END = -1
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # their length takes four bytes
 _PLAIN_BYTES = 4096  # a single-frame header of the competition takes 800 to 1,100 bytes
+
+_MAX_INFLATED = 2**26  # bytes that a deflated data set may always have; a larger one, 20 times its deflated length
 
 _TEXT = (
     "SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID PatientID Modality PhotometricInterpretation "
@@ -71,7 +74,7 @@ def read_header(path: Path) -> Header:
 
     Raises ValueError naming the file where it is no DICOM file, or holds no image.
     """
-    with open(path, "rb") as file:
+    with _Inflating(open(path, "rb", buffering=0)) as file:
         header = _read_plain(path, file.read(_PLAIN_BYTES))
         if header is None:
             file.seek(0)
@@ -79,6 +82,22 @@ def read_header(path: Path) -> Header:
     if header.number("Rows", 0) < 1 or header.number("Columns", 0) < 1:
         raise ValueError(f"{path}: not an image ({header.values.get('Modality', 'no modality')}: no rows and columns)")
     return header
+
+
+class _Inflating(io.BufferedReader):
+    """A file of which pydicom reads all that is left at once only where that is a deflated data set, to inflate it."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Raises ValueError where the inflated data set would fill the memory."""
+        content = super().read(size)
+        if size in (None, -1):
+            n_bytes, most, inflater, rest = 0, max(_MAX_INFLATED, 20 * len(content)), zlib.decompressobj(-15), content
+            while rest and not inflater.eof:
+                n_bytes += len(inflater.decompress(rest, 2**20))
+                rest = inflater.unconsumed_tail
+                if n_bytes > most:
+                    raise ValueError(f"{len(content)} deflated bytes are more than {most} bytes when inflated")
+        return content
 
 
 def _read_plain(path: Path, start: bytes) -> Header | None:
@@ -135,8 +154,8 @@ def _read_any(path: Path, file: io.BufferedReader) -> Header:
     syntax = _syntax(dataset)
     header = Header(path, syntax=syntax)
     for tag in _WANTED:
-        if tag in dataset:
-            element = dataset.get_item(tag)
+        element = _element(dataset, tag)
+        if element is not None:
             _take(header, tag, element.value, getattr(element, "is_little_endian", True))
     if any(tag in dataset for tag in FUNCTIONAL_GROUPS):
         header.dataset = dataset
@@ -144,6 +163,14 @@ def _read_any(path: Path, file: io.BufferedReader) -> Header:
         at = file.tell()
         _find_pixels(header, file.read(12), at + 12, syntax.is_implicit_VR)
     return header
+
+
+def _element(dataset: pydicom.Dataset, tag: int) -> Any:
+    """An element, raw where that is how it was read; None where there is none, or pydicom does not know its VR."""
+    try:
+        return dataset.get_item(tag)
+    except Exception:  # pydicom has an error of its own for each kind of damage
+        return None
 
 
 def _looks_bare(file: io.BufferedReader) -> bool:
