@@ -98,18 +98,27 @@ def deflated(path: Path) -> Path:
 
 
 def million_items(path: Path) -> Path:
-    """A sequence of a million empty items, which take a kilobyte each when they are read."""
+    """A sequence of a million empty items, without a length."""
+    return with_items(path, 0xFFFFFFFF, b"\xfe\xff\xdd\xe0\0\0\0\0")
+
+
+def million_items_of_known_length(path: Path) -> Path:
+    """The same with its length, so that pydicom looks into it later."""
+    return with_items(path, 8_000_000, b"")
+
+
+def with_items(path: Path, length: int, end: bytes) -> Path:
     data = write_image(path, SMALL).read_bytes()
     at = data.index(b"\x20\x00\x0d\x00UI")
-    item = b"\xfe\xff\x00\xe0\0\0\0\0"
-    sequence = b"\x18\x00\x12\x00SQ\0\0\xff\xff\xff\xff" + item * 1_000_000 + b"\xfe\xff\xdd\xe0\0\0\0\0"
-    path.write_bytes(data[:at] + sequence + data[at:])
+    head = b"\x18\x00\x12\x00SQ\0\0" + struct.pack("<I", length)
+    path.write_bytes(data[:at] + head + b"\xfe\xff\x00\xe0\0\0\0\0" * 1_000_000 + end + data[at:])
     return path
 
 
 BOMBS = (
     large_uncompressed, large(RLELossless), large(JPEG2000Lossless), just_small_enough, blank_jpeg_2000, blank_jpeg_ls,
     million_frames, million_compressed_frames, million_tiny_frames, many_blank_frames, deflated, million_items,
+    million_items_of_known_length,
 )  # fmt: skip
 
 
@@ -119,9 +128,8 @@ def test_a_small_file_that_declares_much_costs_little_memory(tmp_path, bomb):
     assert files[1].stat().st_size < 20 * MIB
     sound, of_bomb = read_in_a_process(files)
     assert sound["read"] and not of_bomb["trouble"]
-    print(bomb.__name__, of_bomb, sound["peak_gib"])
     assert of_bomb["peak_gib"] < sound["peak_gib"] + SPARE_GIB
-    assert of_bomb["cpu_s"] < 10
+    assert of_bomb["cpu_s"] < 60  # for as many items as a header may have; the others take none
 
 
 def read_in_a_process(files: list[Path]) -> list[dict]:

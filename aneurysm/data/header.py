@@ -6,10 +6,8 @@ A plain header is parsed from the first bytes of the file, five times faster tha
 
 from __future__ import annotations
 
-import io
 import math
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,13 +18,13 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.multival import MultiValue
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from aneurysm.data.bounded_file import BoundedFile, check_items
+
 PIXEL_DATA = 0x7FE00010
 FUNCTIONAL_GROUPS = (0x52009229, 0x52009230)  # shared, per frame
 _END = -1
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # their length takes four bytes
 _PLAIN_BYTES = 4096  # a single-frame header of the competition takes 800 to 1,100 bytes
-
-_MAX_INFLATED = 2**26  # bytes that a deflated data set may always have; a larger one, 20 times its deflated length
 
 _TEXT = (
     "SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID PatientID Modality PhotometricInterpretation "
@@ -74,7 +72,7 @@ def read_header(path: Path) -> Header:
 
     Raises ValueError naming the file where it is no DICOM file, or holds no image.
     """
-    with _Inflating(open(path, "rb", buffering=0)) as file:
+    with BoundedFile(open(path, "rb", buffering=0)) as file:
         header = _read_plain(path, file.read(_PLAIN_BYTES))
         if header is None:
             file.seek(0)
@@ -82,22 +80,6 @@ def read_header(path: Path) -> Header:
     if header.number("Rows", 0) < 1 or header.number("Columns", 0) < 1:
         raise ValueError(f"{path}: not an image ({header.values.get('Modality', 'no modality')}: no rows and columns)")
     return header
-
-
-class _Inflating(io.BufferedReader):
-    """A file of which pydicom reads all that is left at once only where that is a deflated data set, to inflate it."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Raises ValueError where the inflated data set would fill the memory."""
-        content = super().read(size)
-        if size in (None, -1):
-            n_bytes, most, inflater, rest = 0, max(_MAX_INFLATED, 20 * len(content)), zlib.decompressobj(-15), content
-            while rest and not inflater.eof:
-                n_bytes += len(inflater.decompress(rest, 2**20))
-                rest = inflater.unconsumed_tail
-                if n_bytes > most:
-                    raise ValueError(f"{len(content)} deflated bytes are more than {most} bytes when inflated")
-        return content
 
 
 def _read_plain(path: Path, start: bytes) -> Header | None:
@@ -145,10 +127,11 @@ def _flat_elements(data: bytes, at: int, until: int, implicit: bool) -> Iterator
         at += length
 
 
-def _read_any(path: Path, file: io.BufferedReader) -> Header:
+def _read_any(path: Path, file: BoundedFile) -> Header:
     """The header by way of pydicom, which knows every encoding."""
     try:
         dataset = pydicom.dcmread(file, stop_before_pixels=True, force=_looks_bare(file))
+        check_items(dataset)
     except Exception as error:
         raise ValueError(f"{path}: not a readable DICOM file ({type(error).__name__}: {error})") from error
     syntax = _syntax(dataset)
@@ -173,7 +156,7 @@ def _element(dataset: pydicom.Dataset, tag: int) -> Any:
         return None
 
 
-def _looks_bare(file: io.BufferedReader) -> bool:
+def _looks_bare(file: BoundedFile) -> bool:
     """Whether a file without the DICM mark begins like a data set: group 0002 or 0008, little endian."""
     start = file.read(132)
     file.seek(0)
