@@ -2,7 +2,7 @@
 
     python -m tests.fuzz_reader --n 10000 --seconds 3600 --keep /tmp/bad
 
-Reads  sound files made here, those that come inside pydicom, and ../shared/dicom where it is there
+Reads  sound files made here, those that come inside pydicom, and those below --sound where it is there
 Writes <keep>/<seed>-<source>: the files that ended otherwise, or took longer than --hang
 """
 
@@ -27,7 +27,7 @@ from tests.dicom_damage import DAMAGES
 from tests.sound_files import whole_files
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = (Path(pydicom.__file__).parent / "data" / "test_files", ROOT.parent / "shared" / "dicom")
+BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
 LARGEST = 2_000_000  # bytes: what is larger is one of the small ones, many times
 
 
@@ -80,10 +80,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3600, help="end after so long, whatever has been read by then")
     parser.add_argument("--hang", type=float, default=90, help="seconds that a file may take; a decoder may take 60")
     parser.add_argument("--keep", type=Path, default=Path("/tmp/bad_dicom"), help="folder for files that made trouble")
+    parser.add_argument("--sound", type=Path, default=ROOT.parent / "shared" / "dicom", help="more files to damage")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         sources = [*whole_files(Path(scratch) / "sound").values()]
-        sources += [file for folder in FOLDERS for file in sorted(folder.rglob("*")) if file.is_file()]
+        sources += [file for folder in (BUNDLED, given.sound) for file in sorted(folder.rglob("*")) if file.is_file()]
         reader = Reader(given.hang)
         sources = [file for file in sources if file.stat().st_size <= LARGEST and reader(file)["read"]]
         fuzz(reader, sources, given, Path(scratch))

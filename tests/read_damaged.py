@@ -39,8 +39,8 @@ def what_came_of(path: Path) -> dict:
         trouble = "" if str(path) in str(error) else f"the file is not named: {error}"
     except BaseException as error:
         trouble = f"{type(error).__name__}: {error}"
-    held = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / GIB
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    memory = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    peak, held = (int(memory[name].split()[0]) / 2**20 for name in ("VmHWM", "VmRSS"))  # kB
     return {"trouble": trouble, "read": read, "cpu_s": time.process_time() - start, "peak_gib": peak, "held_gib": held}
 
 

@@ -1,6 +1,8 @@
 """find_series: what lies in folders, files and archives is told apart by SeriesInstanceUID, and nothing is lost."""
 
 import shutil
+import stat
+import struct
 import zipfile
 from pathlib import Path
 
@@ -113,13 +115,61 @@ def test_hidden_files_and_what_macs_add_to_archives_are_passed_over(tmp_path):
     assert found(tmp_path, folder)["1.2.3"].left_out == ()
 
 
-def test_an_archive_cannot_write_outside_its_folder(tmp_path):
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr("../../outside.dcm", b"x")
-        archive.writestr("/tmp-absolute.dcm", b"x")
-    found(tmp_path, tmp_path / "a.zip")
-    assert not (tmp_path.parent / "outside.dcm").exists() and not (tmp_path / "outside.dcm").exists()
-    assert {path.name for path in (tmp_path / "unpacked").rglob("*.dcm")} == {"outside.dcm", "tmp-absolute.dcm"}
+def link(name: str) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name)
+    member.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return member
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["../../outside.dcm", "/tmp-absolute.dcm", "a/../../b.dcm", "..\\b.dcm", "C:\\b.dcm", "c:b.dcm", "\\\\host\\b.dcm",
+     link("link.dcm")],
+    ids=str,
+)  # fmt: skip
+def test_an_archive_with_a_member_that_leaves_its_folder_is_refused_as_a_whole(tmp_path, hostile):
+    scan(tmp_path / "good", "1.2.3")
+    (tmp_path / "in").mkdir()
+    with zipfile.ZipFile(tmp_path / "in" / "a.zip", "w") as archive:
+        archive.write(tmp_path / "good" / "1.2.3-0.dcm", "x.dcm")
+        archive.writestr(hostile, "/etc/passwd")
+    before = set(tmp_path.rglob("*"))
+    (series,) = found(tmp_path, tmp_path / "in" / "a.zip").values()
+    assert series.files == () and len(series.left_out) == 1
+    assert "a.zip: not unpacked, since 1 members are links or lie outside of it, the first: " in series.left_out[0]
+    assert not [path for path in set(tmp_path.rglob("*")) - before if path.is_file()]
+    assert not Path("/tmp-absolute.dcm").exists() and not (tmp_path.parent / "outside.dcm").exists()
+
+
+def test_an_archive_that_grows_beyond_measure_is_refused_before_it_is_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for i in range(5):
+            archive.writestr(f"{i}.dcm", bytes(2**24))  # 80 MB that take 80 kB
+    (series,) = found(tmp_path, tmp_path / "a.zip").values()
+    assert "bytes would be 83886080, expected at most 67108864" in series.left_out[0]
+    assert not [path for path in (tmp_path / "unpacked").rglob("*") if path.is_file()]
+
+
+def test_a_member_that_is_larger_than_it_declares_does_not_get_more_room(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.dcm", bytes(10**8))
+    path.write_bytes(path.read_bytes().replace(struct.pack("<I", 10**8), struct.pack("<I", 1000)))
+    (series,) = found(tmp_path, path).values()
+    assert "cannot be unpacked" in series.left_out[0]
+    assert sum(file.stat().st_size for file in (tmp_path / "unpacked").rglob("*") if file.is_file()) <= 1000
+
+
+def test_an_archive_in_an_archive_is_not_opened(tmp_path):
+    scan(tmp_path / "good", "1.2.3")
+    with zipfile.ZipFile(tmp_path / "inner.zip", "w") as inner:
+        inner.write(tmp_path / "good" / "1.2.3-0.dcm", "0.dcm")
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as outer:
+        outer.write(tmp_path / "inner.zip", "inner.zip")
+        outer.write(tmp_path / "good" / "1.2.3-1.dcm", "1.dcm")
+    (series,) = found(tmp_path, tmp_path / "outer.zip").values()
+    assert [file.name for file in series.files] == ["1.dcm"]
+    assert len(series.left_out) == 1 and "inner.zip" in series.left_out[0]
 
 
 def test_an_archive_larger_than_the_disk_is_refused(tmp_path, monkeypatch):

@@ -144,3 +144,12 @@ def test_a_single_image_is_a_series_of_one_slice(tmp_path):
 def test_the_data_sets_own_sop_uid_counts(tmp_path):
     write_image(tmp_path / "one.dcm", ramp((1, 6, 8))[0], SOPInstanceUID="1.2.9")  # the file meta says 1.2.3.4
     assert read_series(tmp_path).frames[0].sop_uid == "1.2.9"
+
+
+def test_an_empty_element_of_an_unknown_type_is_one_that_is_not_there(tmp_path):
+    path = write_image(tmp_path / "a.dcm", np.arange(64, dtype=np.int16).reshape(8, 8), ImageComments="x" * 5000)
+    data = path.read_bytes()
+    assert data.count(b"\x20\x00\x13\x00IS\x02\x001 ") == 1
+    path.write_bytes(data.replace(b"\x20\x00\x13\x00IS\x02\x001 ", b"\x20\x00\x13\x00I\xb6\x00\x00"))
+    series = read_series(path)
+    assert series.pixels.tolist() == [np.arange(64).reshape(8, 8).tolist()] and series.frames[0].instance is None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aneurysm.data.archive import unpack
 from aneurysm.data.header import Header, read_header
 from aneurysm.paths import files_below
 
@@ -41,7 +41,8 @@ class _Place:
 
 
 def find_series(paths: Sequence[Path], unpack_to: Path) -> Iterator[SeriesFiles]:
-    """Every series below `paths`: folders at any depth, single files, zip archives (unpacked below `unpack_to`).
+    """Every series below `paths`: folders at any depth, single files, zip archives (unpacked below `unpack_to`;
+    archives in them are files like others).
 
     A series that lies in several of them is one; files without a SeriesInstanceUID, as the competition has them, are a
     series for each folder and study; a file that is named twice counts once. A folder without any image is
@@ -62,7 +63,7 @@ def find_series(paths: Sequence[Path], unpack_to: Path) -> Iterator[SeriesFiles]
 def _files_of(path: Path, unpacked: Path) -> Iterator[tuple[Path | str, Path]]:
     """(file, folder as a person names it); in place of a file why there is none, or "" for an empty folder."""
     if path.is_file() and zipfile.is_zipfile(path):
-        reason = _unpack(path, unpacked)
+        reason = unpack(path, unpacked)
         if reason:
             yield reason, path
             return
@@ -84,21 +85,6 @@ def _files_of(path: Path, unpacked: Path) -> Iterator[tuple[Path | str, Path]]:
 
 def _empty_folders(root: Path) -> Iterable[Path]:
     return [folder for folder in [root, *sorted(root.rglob("*"))] if folder.is_dir() and not any(folder.iterdir())]
-
-
-def _unpack(archive: Path, to: Path) -> str:
-    """Unpacks a zip archive; the reason why it cannot be, or nothing."""
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            needed = sum(member.file_size for member in opened.infolist())
-            to.mkdir(parents=True)
-            free = shutil.disk_usage(to).free
-            if needed > free:
-                return f"{archive}: needs {needed / 1e9:.1f} GB when unpacked, {free / 1e9:.1f} GB are free in {to}"
-            opened.extractall(to)
-    except Exception as error:  # a password, a full disk, and an error of its own for each kind of damage
-        return f"{archive}: cannot be unpacked ({type(error).__name__}: {error})"
-    return ""
 
 
 def _look_at(file: Path, place: _Place) -> None:

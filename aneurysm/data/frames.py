@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.encaps import generate_fragments, parse_basic_offsets
-from pydicom.uid import UID, CTImageStorage, MRImageStorage, RLELossless
+from pydicom.uid import UID
 
+from aneurysm.data.frame_count import count_frames
 from aneurysm.data.header import FUNCTIONAL_GROUPS, Header, usable
 
 MAX_PIXELS = 8192 * 8192  # one frame; more is a damaged header
-ONE_FRAME_CLASSES = (CTImageStorage, MRImageStorage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +102,7 @@ def _storage(header: Header) -> Storage:
         syntax=header.syntax,
         offset=header.pixel_offset,
         n_bytes=header.pixel_bytes,
-        n_frames=_count_frames(header, rows * cols * bits // 8),
+        n_frames=count_frames(header, rows * cols * bits // 8, len(_sequence(header.dataset, FUNCTIONAL_GROUPS[1]))),
         rows=rows,
         cols=cols,
         bits_allocated=bits,
@@ -122,42 +120,6 @@ def _padding(header: Header, signed: bool) -> tuple[int, int] | None:
     limit = header.number("PixelPaddingRangeLimit", value)
     ends = [int(v) - 65536 if signed and v >= 32768 else int(v) for v in (value, limit)]  # both have 16 bits
     return min(ends), max(ends)
-
-
-def _count_frames(header: Header, frame_bytes: int) -> int:
-    """Number of frames, by what is there rather than by what NumberOfFrames says.
-
-    Raises ValueError where an uncompressed file is too short for even one.
-    """
-    said = max(0, int(header.number("NumberOfFrames", 0)))
-    listed = len(_sequence(header.dataset, FUNCTIONAL_GROUPS[1]))
-    if header.pixel_bytes is None:
-        if header.pixel_offset is None and header.syntax.is_encapsulated:
-            raise ValueError(f"{header.path}: no pixel data")
-        n_frames = said or listed or _count_encapsulated(header)
-        if n_frames > header.path.stat().st_size // 8:  # an encapsulated frame takes at least an 8-byte item
-            raise ValueError(f"{header.path}: {n_frames} frames cannot lie in so small a file")
-        return n_frames
-    there = min(header.pixel_bytes, header.path.stat().st_size - header.pixel_offset) // frame_bytes
-    if there == 0:
-        raise ValueError(f"{header.path}: expected {frame_bytes} bytes of pixels, found {header.pixel_bytes}")
-    return min(said, there) if said else min(listed, there) if listed else there
-
-
-def _count_encapsulated(header: Header) -> int:
-    """Frames of a compressed file that does not say how many: each begins with its codec's mark (DICOM PS3.5 A.4)."""
-    if header.values.get("SOPClassUID") in ONE_FRAME_CLASSES or header.pixel_offset is None:
-        return 1
-    with open(header.path, "rb") as file:
-        file.seek(header.pixel_offset)
-        try:
-            parse_basic_offsets(file)
-            starts = [fragment[:2] for fragment in generate_fragments(file)]
-        except (ValueError, struct.error) as error:
-            raise ValueError(f"{header.path}: damaged compressed pixels ({error})") from error
-    if header.syntax == RLELossless:  # one fragment a frame, without a mark
-        return max(1, len(starts))
-    return max(1, sum(start in (b"\xff\xd8", b"\xff\x4f") for start in starts))  # JPEG and JPEG-LS, JPEG 2000
 
 
 def _functional_groups(header: Header) -> tuple[list, list]:

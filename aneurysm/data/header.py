@@ -6,7 +6,6 @@ A plain header is parsed from the first bytes of the file, five times faster tha
 
 from __future__ import annotations
 
-import io
 import math
 import struct
 from collections.abc import Iterator
@@ -18,6 +17,8 @@ import pydicom
 from pydicom.datadict import tag_for_keyword
 from pydicom.multival import MultiValue
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from aneurysm.data.bounded_file import BoundedFile, check_items
 
 PIXEL_DATA = 0x7FE00010
 FUNCTIONAL_GROUPS = (0x52009229, 0x52009230)  # shared, per frame
@@ -71,7 +72,7 @@ def read_header(path: Path) -> Header:
 
     Raises ValueError naming the file where it is no DICOM file, or holds no image.
     """
-    with open(path, "rb") as file:
+    with BoundedFile(open(path, "rb", buffering=0)) as file:
         header = _read_plain(path, file.read(_PLAIN_BYTES))
         if header is None:
             file.seek(0)
@@ -126,17 +127,18 @@ def _flat_elements(data: bytes, at: int, until: int, implicit: bool) -> Iterator
         at += length
 
 
-def _read_any(path: Path, file: io.BufferedReader) -> Header:
+def _read_any(path: Path, file: BoundedFile) -> Header:
     """The header by way of pydicom, which knows every encoding."""
     try:
         dataset = pydicom.dcmread(file, stop_before_pixels=True, force=_looks_bare(file))
+        check_items(dataset)
     except Exception as error:
         raise ValueError(f"{path}: not a readable DICOM file ({type(error).__name__}: {error})") from error
     syntax = _syntax(dataset)
     header = Header(path, syntax=syntax)
     for tag in _WANTED:
-        if tag in dataset:
-            element = dataset.get_item(tag)
+        element = _element(dataset, tag)
+        if element is not None:
             _take(header, tag, element.value, getattr(element, "is_little_endian", True))
     if any(tag in dataset for tag in FUNCTIONAL_GROUPS):
         header.dataset = dataset
@@ -146,7 +148,15 @@ def _read_any(path: Path, file: io.BufferedReader) -> Header:
     return header
 
 
-def _looks_bare(file: io.BufferedReader) -> bool:
+def _element(dataset: pydicom.Dataset, tag: int) -> Any:
+    """An element, raw where that is how it was read; None where there is none, or pydicom does not know its VR."""
+    try:
+        return dataset.get_item(tag)
+    except Exception:  # pydicom has an error of its own for each kind of damage
+        return None
+
+
+def _looks_bare(file: BoundedFile) -> bool:
     """Whether a file without the DICM mark begins like a data set: group 0002 or 0008, little endian."""
     start = file.read(132)
     file.seek(0)
