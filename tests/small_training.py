@@ -1,11 +1,13 @@
 """A tiny training run for tests, as a script: torchrun and a killer need a process of its own.
 
-python tests/small_training.py FOLDER [--resume] [--epochs N] [--pause SECONDS]
+python tests/small_training.py FOLDER [--resume] [--epochs N] [--pause SECONDS] [--workers N] [--killed_at STEP]
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -49,7 +51,24 @@ def loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return functional.binary_cross_entropy_with_logits(model(batch["x"])[:, 0], batch["y"])
 
 
-def train(folder: Path, config: TrainingConfig, world: World, resume: bool = False, pause: float = 0.0) -> dict:
+class KilledAt:
+    """The loss; it kills the process of the highest rank at its nth call, unless a launcher has started it again."""
+
+    def __init__(self, step: int, world: World):
+        self.left = (
+            step if world.rank == world.size - 1 and not int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) else 0
+        )
+
+    def __call__(self, model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return loss(model, batch)
+
+
+def train(
+    folder: Path, config: TrainingConfig, world: World, resume: bool = False, pause: float = 0.0, killed_at: int = 0
+) -> dict:
     held_out = Points(N_HELD_OUT, seed=1)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
@@ -61,7 +80,8 @@ def train(folder: Path, config: TrainingConfig, world: World, resume: bool = Fal
         time.sleep(pause)
         return {"score": float(roc_auc_score(labels, world.gather(scores)))}
 
-    return fit(make_model(), Points(N_TRAIN, seed=0), loss, evaluate, config, folder, world, resume=resume)
+    own = KilledAt(killed_at, world)
+    return fit(make_model(), Points(N_TRAIN, seed=0), own, evaluate, config, folder, world, resume=resume)
 
 
 def main() -> None:
@@ -70,10 +90,14 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--killed_at", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    config = TrainingConfig(epochs=args.epochs, batch_size=16, lr=0.02, ema_decay=0.9, workers=0, precision="fp32")
-    train(args.folder, config, join_world("cpu"), args.resume, args.pause)
+    config = TrainingConfig(
+        epochs=args.epochs, batch_size=16, lr=0.02, ema_decay=0.9, workers=args.workers, precision="fp32"
+    )
+    train(args.folder, config, join_world("cpu"), args.resume, args.pause, args.killed_at)
     leave_world()
 
 

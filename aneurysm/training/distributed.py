@@ -37,6 +37,14 @@ class World:
         distributed.all_gather_object(parts, rows)
         return np.concatenate(parts)
 
+    def highest(self, number: int) -> int:
+        """The highest of what the processes say, in the main memory: no GPU waits for it."""
+        if self.size == 1:
+            return number
+        told = torch.tensor(number)
+        distributed.all_reduce(told, distributed.ReduceOp.MAX)
+        return int(told)
+
     def wait(self) -> None:
         """Returns when every process has come here."""
         if self.size > 1:
@@ -56,7 +64,7 @@ def join_world(device: str = "auto") -> World:
     if place.type == "cuda":
         torch.cuda.set_device(place)
     if size > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo")
     return World(rank, size, place)
 
 
