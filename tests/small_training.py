@@ -1,11 +1,13 @@
 """A tiny training run for tests, as a script: torchrun and a killer need a process of its own.
 
-python tests/small_training.py FOLDER [--resume] [--epochs N] [--pause SECONDS] [--workers N] [--killed_at STEP]
+python tests/small_training.py FOLDER [--resume] [--epochs N] [--pause SECONDS] [--workers N]
+       [--killed_at STEP] [--nan_at STEP]
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import time
@@ -51,23 +53,33 @@ def loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return functional.binary_cross_entropy_with_logits(model(batch["x"])[:, 0], batch["y"])
 
 
-class KilledAt:
-    """The loss; it kills the process of the highest rank at its nth call, unless a launcher has started it again."""
+class DisturbedLoss:
+    """The loss; in the process of the highest rank, something happens in its nth call, counted from 1.
 
-    def __init__(self, step: int, world: World):
-        self.left = (
-            step if world.rank == world.size - 1 and not int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) else 0
-        )
+    `killed_at` ends the process, unless a launcher has started it again; `nan_at` makes the loss a NaN.
+    """
+
+    def __init__(self, world: World, killed_at: int, nan_at: int):
+        again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+        self.last, self.killed_at, self.nan_at = world.rank == world.size - 1, 0 if again else killed_at, nan_at
+        self.n = 0
 
     def __call__(self, model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        self.left -= 1
-        if self.left == 0:
+        self.n += 1
+        if self.last and self.n == self.killed_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        return loss(model, batch)
+        value = loss(model, batch)
+        return value * math.nan if self.last and self.n == self.nan_at else value
 
 
 def train(
-    folder: Path, config: TrainingConfig, world: World, resume: bool = False, pause: float = 0.0, killed_at: int = 0
+    folder: Path,
+    config: TrainingConfig,
+    world: World,
+    resume: bool = False,
+    pause: float = 0.0,
+    killed_at: int = 0,
+    nan_at: int = 0,
 ) -> dict:
     held_out = Points(N_HELD_OUT, seed=1)
 
@@ -80,7 +92,7 @@ def train(
         time.sleep(pause)
         return {"score": float(roc_auc_score(labels, world.gather(scores)))}
 
-    own = KilledAt(killed_at, world)
+    own = DisturbedLoss(world, killed_at, nan_at)
     return fit(make_model(), Points(N_TRAIN, seed=0), own, evaluate, config, folder, world, resume=resume)
 
 
@@ -92,12 +104,14 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--killed_at", type=int, default=0)
+    parser.add_argument("--nan_at", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
     config = TrainingConfig(
-        epochs=args.epochs, batch_size=16, lr=0.02, ema_decay=0.9, workers=args.workers, precision="fp32"
-    )
-    train(args.folder, config, join_world("cpu"), args.resume, args.pause, args.killed_at)
+        epochs=args.epochs, batch_size=16, lr=0.02, ema_decay=0.9, workers=args.workers, precision="fp32",
+        skip_nan=args.nan_at > 0,
+    )  # fmt: skip
+    train(args.folder, config, join_world("cpu"), args.resume, args.pause, args.killed_at, args.nan_at)
     leave_world()
 
 

@@ -160,7 +160,7 @@ def test_the_held_out_fold_is_asked_every_so_many_epochs_and_after_the_last(tmp_
 def test_a_loss_that_is_no_number_stops_the_run_and_says_so(tmp_path):
     from tests.small_training import Points, make_model
 
-    with pytest.raises(ValueError, match="epoch 1: the loss is nan"):
+    with pytest.raises(ValueError, match="epoch 1, step 1 of 4: the loss is nan, of sample "):
         fit_module.fit(make_model(), Points(64, 0), lambda model, batch: model(batch["x"]).mean() * math.nan,
                        lambda model: {}, CONFIG, tmp_path, ALONE)  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import cv2
@@ -65,17 +65,23 @@ def training_loader(
     )  # fmt: skip
 
 
-def steps(loader: DataLoader, batches: EpochBatches) -> Iterator[list[dict[str, Tensor]]]:
-    """The parts of each optimizer step that is left of the epoch.
+def steps(loader: DataLoader, batches: EpochBatches) -> Iterator[tuple[list[list[Key]], list[dict[str, Tensor]]]]:
+    """The parts of each optimizer step that is left of the epoch, as the keys of their samples and as batches.
 
     A loader draws a random number of torch when it starts its processes. It counts once, where the run begins: so a
     resumed run, and one with another number of workers, goes on with the same numbers.
     """
     begins = batches.epoch == batches.first_step == 0
     with torch.random.fork_rng(devices=[], enabled=not begins):
-        parts = iter(loader)
+        parts = zip(batches, loader, strict=True)
     while step := list(islice(parts, batches.accumulate)):
-        yield step
+        yield tuple(map(list, zip(*step, strict=True)))
+
+
+def names_of(dataset: Dataset, keys: Sequence[Key]) -> str:
+    """The series of samples, each once, as `dataset.name_of(key)` tells them; numbers where it does not."""
+    name_of = getattr(dataset, "name_of", lambda key: f"sample {key[1]}")
+    return ", ".join(dict.fromkeys(name_of(key) for key in keys))
 
 
 def _helper(number: int) -> None:

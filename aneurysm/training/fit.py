@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from aneurysm.training.batches import EpochBatches, steps, training_loader
+from aneurysm.training.batches import EpochBatches, names_of, steps, training_loader
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
 from aneurysm.training.folder import RESUME, RunFolder
@@ -48,8 +48,9 @@ def fit(
     from which `resume` goes on to the same end. `saved_config` is kept in the checkpoints. `collate` makes a batch of
     items that cannot just be stacked; what `observe` sees goes to TensorBoard and Weights & Biases. With
     `config.sync`, copies lie there as `folder` lies below `model_dir` (by default folder.parents[1], as of
-    <encoder>/fold-<k>). Raises ValueError where the loss is no longer a number, and Interrupted, which ends the
-    program, on a signal (interrupt.py): resume.pth then holds the optimizer step that was done last.
+    <encoder>/fold-<k>). Raises ValueError where the loss is no longer a number, naming the series that
+    `train_set.name_of(key)` tells, and Interrupted, which ends the program, on a signal (interrupt.py): resume.pth then
+    holds the optimizer step that was done last.
     """
     torch.manual_seed(config.seed)
     batches = EpochBatches(len(train_set), config.batch_size, config.accumulate, world, config.seed)
@@ -58,12 +59,12 @@ def fit(
     scores = kept.open(run, resume)
     loader = training_loader(train_set, batches, config.workers, collate)
     forward = world.wrap(torch.compile(run.model) if config.compile else run.model)
-    take = Steps(run, forward, loss, config, world)
+    take = Steps(run, forward, loss, config, batches, partial(names_of, train_set))
     told = (lambda step: kept.report_step(step, observe(step))) if observe is not None else (lambda step: None)
     with Interrupt() as interrupt:
         while run.epoch < config.epochs:
             started, n_before = time.perf_counter(), run.step
-            _train_epoch(take, loader, batches, interrupt, told)
+            _train_epoch(take, loader, interrupt, told)
             state = run.state(world)
             samples_per_s = (run.step - n_before) * config.batch_size / (time.perf_counter() - started)
             due = (run.epoch + 1) % config.evaluate_every == 0 or run.epoch + 1 == config.epochs
@@ -73,11 +74,11 @@ def fit(
             except Interrupted:
                 kept.keep(state)  # the evaluation changes nothing of it
                 break
-            mean_loss, lr = run.mean_loss(world), run.optimizer.param_groups[0]["lr"]
-            _check(mean_loss, run)
+            row = {"loss": run.mean_loss(world), "lr": run.optimizer.param_groups[0]["lr"]}
+            row |= {"skipped": run.n_skipped} if config.skip_nan else {}
+            row |= {"samples_per_s": samples_per_s}
             run.end_epoch(scores)
-            run.scheduler.step(run.epoch, watched(config, mean_loss, scores))
-            row = {"loss": mean_loss, "lr": lr, "samples_per_s": samples_per_s}
+            run.scheduler.step(run.epoch, watched(config, row["loss"], scores))
             kept.keep_epoch(run, row, scores, run.state(world))
             world.wait()
         kept.close()
@@ -87,25 +88,25 @@ def fit(
     return scores
 
 
-def _train_epoch(
-    take: Steps, loader: DataLoader, batches: EpochBatches, interrupt: Interrupt, told: Callable[[int], None]
-) -> None:
-    """What is left of the epoch, or of it what is done before a signal comes."""
-    run, world = take.run, take.world
+def _train_epoch(take: Steps, loader: DataLoader, interrupt: Interrupt, told: Callable[[int], None]) -> None:
+    """What is left of the epoch, or of it what is done before a signal comes; ValueError where no step counted."""
+    run, batches, world = take.run, take.batches, take.batches.world
     run.model.train()
     batches.epoch, batches.first_step = run.epoch, run.step - run.epoch * batches.n_steps
     bar = tqdm(steps(loader, batches), f"epoch {run.epoch + 1}/{take.config.epochs}", batches.n_steps, leave=False,
                initial=batches.first_step, disable=not world.is_main)  # fmt: skip
-    for parts in bar:
-        take(parts)
+    for keys, parts in bar:
+        take(keys, parts)
         told(run.step)
         if interrupt.agreed(world):
-            return
-
-
-def _check(mean_loss: float, run: Run) -> None:
-    if not math.isfinite(mean_loss):
-        raise ValueError(f"epoch {run.epoch + 1}: the loss is {mean_loss}; a lower lr or precision fp32 may help")
+            break
+    take.watch.look()
+    if run.n_skipped and not interrupt.signum:
+        said = f"epoch {run.epoch + 1}: {run.n_skipped} of {batches.n_steps} steps were left out"
+        if not run.n_counted:
+            raise ValueError(f"{said}, their losses or gradients being no numbers")
+        if world.is_main:
+            print(f"{said}, and are not in its mean loss")
 
 
 def _stopped_text(interrupt: Interrupt, run: Run, batches: EpochBatches, folder: Path) -> str:

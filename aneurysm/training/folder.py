@@ -15,7 +15,7 @@ from aneurysm.training.sync import RunCopies
 from aneurysm.training.tracking import Seen, Tracker
 
 RESUME = "resume.pth"
-_NOT_SCORES = ("epoch", "loss", "lr", "samples_per_s")
+_NOT_SCORES = ("epoch", "loss", "lr", "skipped", "samples_per_s")
 
 
 class RunFolder:

@@ -2,58 +2,89 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
+from aneurysm.training.batches import EpochBatches, Key
 from aneurysm.training.config import TrainingConfig
-from aneurysm.training.distributed import World
 from aneurysm.training.layout import batch_on
+from aneurysm.training.loss_watch import LossWatch, Taken
 from aneurysm.training.precision import choose_precision
 from aneurysm.training.run import Run
 
 Batch = dict[str, Tensor]
 Loss = Callable[[nn.Module, Batch], Tensor]  # the mean loss of a batch, forward pass included
+Names = Callable[[Sequence[Key]], str]
 
 
 class Steps:
-    """Takes the steps of a run; `forward` is its model, as it is called."""
+    """Takes the steps of a run; `forward` is its model, as it is called, and `names` tells the series of samples."""
 
-    def __init__(self, run: Run, forward: nn.Module, loss: Loss, config: TrainingConfig, world: World):
-        self.run, self.forward, self.loss, self.config, self.world = run, forward, loss, config, world
-        self.precision = choose_precision(world.device, config.precision)
+    def __init__(
+        self, run: Run, forward: nn.Module, loss: Loss, config: TrainingConfig, batches: EpochBatches, names: Names
+    ):
+        self.run, self.forward, self.loss, self.config, self.batches = run, forward, loss, config, batches
+        self.device = batches.world.device
+        self.precision = choose_precision(self.device, config.precision)
+        self.watch = LossWatch(names, batches.world)
 
-    def __call__(self, parts: Sequence[Batch]) -> None:
-        """One optimizer step over the samples of all parts."""
+    def __call__(self, keys: Sequence[Sequence[Key]], parts: Sequence[Batch]) -> None:
+        """One optimizer step over the samples of all parts; `keys` are theirs.
+
+        Raises ValueError naming the series where a loss or a gradient was no number in this step or in one of the last
+        few. With `skip_nan` such a step is left out in all processes, and the buffers of the model (the statistics of
+        batch norms) are put back.
+        """
+        before = [buffer.clone() for buffer in self.run.model.buffers()] if self.config.skip_nan else []
         losses = self._gradients(parts)
-        self._clip()
-        self._update()
-        self.run.loss_sum = self.run.loss_sum + losses.mean()
-        self.run.n_counted += 1
+        taken = Taken(self._where(), keys, losses, self._clipped_norm())
+        if not self.config.skip_nan:
+            self.watch.note(taken)
+        if self.config.skip_nan and (fault := self.watch.fault(taken)):
+            self._leave_out(fault, before)
+        else:
+            self._update()
+            self.run.loss_sum = self.run.loss_sum + losses.mean()
+            self.run.n_counted += 1
+        self.run.optimizer.zero_grad(set_to_none=True)
+        self.run.step += 1
+        self.run.scheduler.step_update(self.run.step)
+
+    def _where(self) -> str:
+        n_steps = self.batches.n_steps
+        return f"epoch {self.run.epoch + 1}, step {self.run.step % n_steps + 1} of {n_steps}"
 
     def _gradients(self, parts: Sequence[Batch]) -> Tensor:
         """(parts,) the mean loss of each; the gradients of their mean are then there."""
         losses = []
         for part in parts:
-            batch = batch_on(self.world.device, part, self.config.channels_last)
+            batch = batch_on(self.device, part, self.config.channels_last)
             with self.precision.autocast():
                 value = self.loss(self.forward, batch)
             self.run.scaler.scale(value / len(parts)).backward()
             losses.append(value.detach().float())
         return torch.stack(losses)
 
-    def _clip(self) -> None:
+    def _clipped_norm(self) -> Tensor:
+        """() of the gradients before they are clipped; 0 with a scaler, which finds its factor by infinite ones."""
         self.run.scaler.unscale_(self.run.optimizer)
-        if self.config.clip_norm:
-            nn.utils.clip_grad_norm_(self.run.model.parameters(), self.config.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.run.model.parameters(), self.config.clip_norm or math.inf)
+        return torch.zeros_like(norm) if self.run.scaler.is_enabled() else norm
 
     def _update(self) -> None:
-        run = self.run
-        run.scaler.step(run.optimizer)
-        run.scaler.update()
-        run.optimizer.zero_grad(set_to_none=True)
-        run.step += 1
-        run.scheduler.step_update(run.step)
-        if run.ema is not None:
-            run.ema.update_parameters(run.model)
+        self.run.scaler.step(self.run.optimizer)
+        self.run.scaler.update()
+        if self.run.ema is not None:
+            self.run.ema.update_parameters(self.run.model)
+
+    def _leave_out(self, fault: str, buffers: Sequence[Tensor]) -> None:
+        self.run.scaler.update()
+        self.run.n_skipped += 1
+        for buffer, before in zip(self.run.model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+        if self.batches.world.is_main:
+            tqdm.write(f"left out: {fault}")
