@@ -53,6 +53,11 @@ def loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return functional.binary_cross_entropy_with_logits(model(batch["x"])[:, 0], batch["y"])
 
 
+def again() -> bool:
+    """Whether a launcher has started this process before."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
 class DisturbedLoss:
     """The loss; in the process of the highest rank, something happens in its nth call, counted from 1.
 
@@ -60,8 +65,7 @@ class DisturbedLoss:
     """
 
     def __init__(self, world: World, killed_at: int, nan_at: int):
-        again = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
-        self.last, self.killed_at, self.nan_at = world.rank == world.size - 1, 0 if again else killed_at, nan_at
+        self.last, self.killed_at, self.nan_at = world.rank == world.size - 1, 0 if again() else killed_at, nan_at
         self.n = 0
 
     def __call__(self, model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -111,6 +115,8 @@ def main() -> None:
         epochs=args.epochs, batch_size=16, lr=0.02, ema_decay=0.9, workers=args.workers, precision="fp32",
         skip_nan=args.nan_at > 0,
     )  # fmt: skip
+    if args.killed_at and again() and os.environ["RANK"] == "1":
+        time.sleep(3)  # the launcher still knows where this process was to be found before it was killed
     train(args.folder, config, join_world("cpu"), args.resume, args.pause, args.killed_at, args.nan_at)
     leave_world()
 
