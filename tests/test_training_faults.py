@@ -15,10 +15,13 @@ import torch
 from torch import nn
 
 from aneurysm.training import tracking
+from aneurysm.training.batches import EpochBatches
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
 from aneurysm.training.fit import fit
+from aneurysm.training.run import start_run
+from aneurysm.training.steps import Steps, pieces
 from tests.small_training import Points, loss
 
 ROOT = Path(__file__).parents[1]
@@ -76,9 +79,27 @@ def nan_gradient(value: torch.Tensor, model: nn.Module) -> torch.Tensor:
     return value + (model[0].weight * 0).sum().sqrt()
 
 
-def train(folder: Path, own_loss: Callable, config: TrainingConfig = CONFIG, resume: bool = False) -> nn.Module:
+class Short:
+    """The loss, on a device whose memory holds so many samples at once; `sizes` are those of each call."""
+
+    def __init__(self, at_most: int):
+        self.at_most, self.sizes = at_most, []
+
+    def __call__(self, model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        self.sizes.append(len(batch["x"]))
+        value = loss(model, batch)
+        if len(batch["x"]) > self.at_most:
+            value.backward()  # gradients that must not count
+            raise torch.OutOfMemoryError("made up")
+        return value
+
+
+def train(
+    folder: Path, own_loss: Callable, config: TrainingConfig = CONFIG, resume: bool = False,
+    norm: nn.Module | None = None,
+) -> nn.Module:  # fmt: skip
     torch.manual_seed(1)
-    model = nn.Sequential(nn.Linear(6, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Linear(24, 1))
+    model = nn.Sequential(nn.Linear(6, 24), norm or nn.BatchNorm1d(24), nn.ReLU(), nn.Linear(24, 1))
     fit(model, NamedPoints(64, 0), own_loss, lambda trained: {}, config, folder, ALONE, resume=resume)
     return model
 
@@ -157,3 +178,43 @@ def test_several_processes_leave_out_the_same_step_where_one_has_such_a_loss(tmp
     assert pd.read_csv(tmp_path / "history.csv").skipped.tolist() == [0, 1]
     saved = load_checkpoint(tmp_path / "last.pth")
     assert all(tensor.isfinite().all() for tensor in saved["weights"].values())
+
+
+@pytest.mark.parametrize(("at_most", "sizes"), [(8, [16, 8]), (7, [16, 8, 4]), (1, [16, 8, 4, 2, 1])])
+def test_out_of_memory_smaller_parts_give_what_accumulating_them_gives(tmp_path, capsys, at_most, sizes):
+    short, fitted = Short(at_most), sizes[-1]
+    train(tmp_path / "short", short, norm=nn.LayerNorm(24))
+    assert short.sizes == sizes[:-1] + [fitted] * (16 // fitted) * 8  # 8 steps: it is not tried again with more
+    config = replace(CONFIG, accumulate=16 // fitted)
+    train(tmp_path / "accumulated", loss, config, norm=nn.LayerNorm(24))
+    expected, found = (load_checkpoint(tmp_path / name / "last.pth")["weights"] for name in ("accumulated", "short"))
+    assert all(torch.allclose(expected[name], found[name], atol=1e-7) for name in expected)
+    one, two = (pd.read_csv(tmp_path / name / "history.csv").loss for name in ("accumulated", "short"))
+    assert two.tolist() == pytest.approx(one.tolist(), abs=1e-6)
+    said = capsys.readouterr().out
+    assert f"epoch 1, step 1 of 4: out of memory; from now on {fitted} samples at once" in said
+    assert f"--training.accumulate {16 // fitted}\n" in said
+
+
+def test_pieces_of_unequal_size_count_by_their_samples():
+    parts = list(pieces({"x": torch.arange(3), "y": torch.arange(3) * 2}, 2))
+    assert [(piece["x"].tolist(), piece["y"].tolist()) for piece, _ in parts] == [([0, 1], [0, 2]), ([2], [4])]
+    assert [share for _, share in parts] == pytest.approx([2 / 3, 1 / 3])
+
+
+def test_out_of_memory_with_one_sample_ends_the_run_and_says_what_to_lower(tmp_path):
+    with pytest.raises(
+        ValueError, match="epoch 1, step 1 of 4: out of memory with one sample at once; expected a smal"
+    ):
+        train(tmp_path, Short(0), norm=nn.LayerNorm(24))
+
+
+def test_one_of_several_processes_that_is_out_of_memory_names_the_setting(tmp_path):
+    model, pair = nn.Sequential(nn.Linear(6, 1)), World(1, 2, torch.device("cpu"))
+    run = start_run(model, CONFIG, 4, ALONE)
+    steps = Steps(run, model, Short(4), CONFIG, EpochBatches(64, 16, 1, pair, 0), str)
+    part = {name: torch.zeros(8, *shape) for name, shape in (("x", (6,)), ("y", ()))}
+    with pytest.raises(
+        ValueError, match="out of memory with 8 samples at once in each process; expected --training.acc"
+    ):
+        steps([[(0, i) for i in range(8)]], [part])
