@@ -45,17 +45,18 @@ def fit(
 
     Items of `train_set` are asked for by (epoch, sample). Writes last.pth (EMA weights, the ones to use), best.pth
     (the best epoch by `score`: optimistic, since that fold chose it), history.csv and history.png, and resume.pth,
-    from which `resume` goes on to the same end. `saved_config` is kept in the checkpoints. `collate` makes a batch of
-    items that cannot just be stacked; what `observe` sees goes to TensorBoard and Weights & Biases. With
-    `config.sync`, copies lie there as `folder` lies below `model_dir` (by default folder.parents[1], as of
-    <encoder>/fold-<k>). Raises ValueError where the loss is no longer a number, naming the series that
-    `train_set.name_of(key)` tells, and Interrupted, which ends the program, on a signal (interrupt.py): resume.pth then
-    holds the optimizer step that was done last.
+    from which `resume` goes on to the same end, with the same settings (settings.py). `saved_config` is kept in the
+    checkpoints. `collate` makes a batch of items that cannot just be stacked; what `observe` sees goes to TensorBoard
+    and Weights & Biases. With `config.sync`, copies lie there as `folder` lies below `model_dir` (by default
+    folder.parents[1], as of <encoder>/fold-<k>). Raises ValueError where the loss is no longer a number, naming the
+    series that `train_set.name_of(key)` tells, and Interrupted, which ends the program, on a signal (interrupt.py):
+    resume.pth then holds the optimizer step that was done last.
     """
     torch.manual_seed(config.seed)
     batches = EpochBatches(len(train_set), config.batch_size, config.accumulate, world, config.seed)
     run = start_run(model, config, batches.n_steps, world)
-    kept = RunFolder(folder, model_dir or folder.parents[1], config, saved_config or {}, world)
+    about = (saved_config or {}) | {"n_samples": len(train_set)}
+    kept = RunFolder(folder, model_dir or folder.parents[1], config, about, world)
     scores = kept.open(run, resume)
     loader = training_loader(train_set, batches, config.workers, collate)
     forward = world.wrap(torch.compile(run.model) if config.compile else run.model)

@@ -11,6 +11,7 @@ from aneurysm.training.checkpoint import load_checkpoint, save_checkpoint, save_
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
 from aneurysm.training.run import Run
+from aneurysm.training.settings import check_settings
 from aneurysm.training.sync import RunCopies
 from aneurysm.training.tracking import Seen, Tracker
 
@@ -34,12 +35,13 @@ class RunFolder:
     def open(self, run: Run, resume: bool) -> dict[str, float]:
         """Brings the run to where it was left, here or in its copies, if it is to go on; the scores of its last epoch.
 
-        Every process calls it.
+        Every process calls it. Raises ValueError naming the file where it is damaged or holds a run of other settings.
         """
         if resume:
             self._copies.fetch()
             if (self.path / RESUME).exists():
                 saved = load_checkpoint(self.path / RESUME)
+                check_settings(self.path / RESUME, saved.get("config", {}), self.about)
                 run.load(saved["run"], self.world)
                 self._history = saved["history"]
         if self.world.is_main:
@@ -67,7 +69,8 @@ class RunFolder:
     def keep(self, state: dict[str, Any]) -> None:
         """resume.pth, from which a run goes on: the only file that is written in the middle of an epoch."""
         if self._tracker is not None:
-            save_state(self.path / RESUME, {"run": state, "history": self._tracker.rows})
+            content = {"run": state, "history": self._tracker.rows, "config": self.about}
+            save_state(self.path / RESUME, content)
             self._copies.has_changed(self._tracker.rows, state["step"])
 
     def close(self) -> None:
