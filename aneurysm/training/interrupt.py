@@ -47,7 +47,7 @@ class Interrupt:
     def agreed(self, world: World) -> bool:
         """Whether any process was told to end; every process has to ask at the same step.
 
-        Between several processes this is one number through gloo, 0.5 ms for two on a busy machine; no GPU waits for it.
+        Between several processes this is one number through gloo, 0.5 ms for two; no GPU waits for it.
         """
         self.signum = world.highest(self.signum)
         return self.signum != 0
