@@ -77,6 +77,12 @@ def test_an_epoch_has_each_positive_slice_and_negatives_of_each_series_as_often_
     }  # fmt: skip
 
 
+def test_each_item_is_called_by_the_series_that_it_shows(cache):
+    windows = TrainingWindows(cache, SPOTS, {"c": np.array([3])}, PLAIN)
+    keys = [(epoch, i) for epoch in range(2) for i in range(len(windows))]
+    assert [windows.name_of(key) for key in keys] == [decode(windows[key])[0] for key in keys]
+
+
 def test_an_item_depends_on_seed_epoch_and_number_alone(cache):
     config = Stage1Config(input=InputConfig(image_size=64), sampling=PLAIN.sampling)  # all changes switched on
     windows, keys = TrainingWindows(cache, SPOTS, {}, config), [(e, i) for e in (0, 1) for i in range(10)]

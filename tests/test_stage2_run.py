@@ -148,7 +148,7 @@ def test_a_run_that_is_resumed_ends_with_the_weights_of_an_undisturbed_one(made,
         pass
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aneurysm.training.fit.Tracker.report", _killing(2, Killed))
+        patch.setattr("aneurysm.training.tracking.Tracker.report", _killing(2, Killed))
         with pytest.raises(Killed):
             train_fold(series, marks, resumed, TINY, 1, ALONE, resume=False)
     assert load_checkpoint(resumed.stage2(1) / "resume.pth")["run"]["epoch"] == 1

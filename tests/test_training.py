@@ -20,6 +20,7 @@ from aneurysm.training.checkpoint import load_checkpoint, save_state
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
 from aneurysm.training.precision import choose_precision, inference_precision
+from aneurysm.training.run import ema_update
 from tests.small_training import train
 
 ROOT = Path(__file__).parents[1]
@@ -159,13 +160,13 @@ def test_the_held_out_fold_is_asked_every_so_many_epochs_and_after_the_last(tmp_
 def test_a_loss_that_is_no_number_stops_the_run_and_says_so(tmp_path):
     from tests.small_training import Points, make_model
 
-    with pytest.raises(ValueError, match="epoch 1: the loss is nan"):
+    with pytest.raises(ValueError, match="epoch 1, step 1 of 4: the loss is nan, of sample "):
         fit_module.fit(make_model(), Points(64, 0), lambda model, batch: model(batch["x"]).mean() * math.nan,
                        lambda model: {}, CONFIG, tmp_path, ALONE)  # fmt: skip
 
 
 def test_the_average_of_a_constant_is_that_constant_and_follows_a_change():
-    update = fit_module._average(0.5)
+    update = ema_update(0.5)
     average, current = [torch.tensor([1.0])], [torch.tensor([3.0])]
     update(average, current, 100)
     assert average[0].item() == pytest.approx(2.0)  # 0.5 * 1 + 0.5 * 3

@@ -159,6 +159,14 @@ def test_balanced_draws_depend_on_seed_epoch_and_sample_alone(data_dir):
     assert numbers[0] == numbers[1] != numbers[2] and sorted(numbers[0]) != list(range(12))
 
 
+@pytest.mark.parametrize("balanced", [False, True])
+def test_each_item_is_called_by_the_series_that_it_shows(data_dir, balanced):
+    config = Volume3dConfig(SMALL.input, SamplingConfig(balanced=balanced))
+    volumes = TrainingVolumes(cases_of_folds(data_dir, 2), config)
+    keys = [(epoch, i) for epoch in range(2) for i in range(len(volumes))]
+    assert [volumes.name_of(key) for key in keys] == [volumes.uids[volumes[key]["number"]] for key in keys]
+
+
 def test_balanced_chances_by_hand():
     """Six without; two with label 0, one with label 4, one of these with both: half for those without, and of the
     other half a half for each location."""

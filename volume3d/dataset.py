@@ -62,16 +62,22 @@ class TrainingVolumes(PlainVolumes):
         super().__init__(cases, config)
         self.chance = balanced_chances(self.labels) if config.sampling.balanced else None
 
+    def name_of(self, key: tuple[int, int]) -> str:
+        """The SeriesInstanceUID of an item."""
+        return self.uids[self._drawn(key)[0]]
+
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
-        epoch, number = key
-        rng = np.random.default_rng([self.config.training.seed, SAMPLE_STREAM, epoch, number])
-        if self.chance is not None:
-            number = int(rng.choice(len(self), p=self.chance))
+        number, rng = self._drawn(key)
         volume, centre = self._read(number)
         shift = self.config.sampling.crop_shift
         centre = centre + rng.integers(-np.array(shift), np.array(shift) + 1)
         shape, labels = self.config.input.shape, self.labels[number]
         return self._item(number, *augmented(volume, labels, centre, shape, self.config.augment, rng))
+
+    def _drawn(self, key: tuple[int, int]) -> tuple[int, np.random.Generator]:
+        """The row of an item, and the random numbers that it is changed by."""
+        rng = np.random.default_rng([self.config.training.seed, SAMPLE_STREAM, *key])
+        return (key[1] if self.chance is None else int(rng.choice(len(self), p=self.chance))), rng
 
 
 def balanced_chances(labels: np.ndarray) -> np.ndarray:

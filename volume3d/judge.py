@@ -53,7 +53,8 @@ def judge_folds(cases: Cases, model_paths: ModelPaths, folds: Sequence[int], wor
     """
     trained = [fold for fold in folds if (model_paths.fold(fold) / "last.pth").exists()]
     if not trained:
-        raise ValueError(f"{model_paths.folder}: expected fold-<k>/last.pth, found none; has volume3d.train run?")
+        asked = folds[0] if len(folds) == 1 else "<k>"
+        raise ValueError(f"{model_paths.folder}: expected fold-{asked}/last.pth, found none; has volume3d.train run?")
     parts = [
         _judge(cases.of(fold), cases.without(fold), model_paths.fold(fold), fold, f"fold {fold}", world)
         for fold in trained

@@ -15,6 +15,7 @@ from aneurysm.data.features import SeriesFeatures
 from aneurysm.inference.models import Model
 from aneurysm.inference.sampled import SampledSeries, Shown
 from aneurysm.stage1.extract import Rows
+from aneurysm.training.memory import halved_until_it_fits
 
 FEWEST_WINDOWS = 8  # a series is not thinned below
 
@@ -93,17 +94,13 @@ class Asker:
         return step
 
     def _ask(self, number: int, view: str, images: Sequence[Tensor], rows: np.ndarray, plane: str) -> Rows:
-        answer = None
-        while answer is None:
+        def look(batch_size: int) -> tuple[Rows, float]:
             start = perf_counter()
-            try:
-                answer = self.models[number].look(view, images, rows, plane, self.batch_size)
-            except torch.OutOfMemoryError:
-                if self.batch_size == 1:
-                    raise
-                self.batch_size //= 2
-                torch.cuda.empty_cache()
-        latest = (perf_counter() - start) / len(rows)
+            answer = self.models[number].look(view, images, rows, plane, batch_size)
+            return answer, perf_counter() - start
+
+        (answer, seconds), self.batch_size = halved_until_it_fits(look, self.batch_size)
+        latest = seconds / len(rows)
         self._window_s[number] = (latest + self._window_s.get(number, latest)) / 2
         return answer
 

@@ -53,16 +53,22 @@ class TrainingWindows(Dataset):
         sampling = self.config.sampling
         return len(self.positives) * sampling.positive_repeats + len(self.negatives) * sampling.negatives_per_series
 
+    def name_of(self, key: tuple[int, int]) -> str:
+        """The SeriesInstanceUID of an item."""
+        return self._draw_place(key[1], self._rng(key))[0]
+
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
-        epoch, number = key
-        rng = np.random.default_rng([self.config.training.seed, SAMPLE_STREAM, epoch, number])
-        series_uid, index = self._draw_place(number, rng)
+        rng = self._rng(key)
+        series_uid, index = self._draw_place(key[1], rng)
         sample = self._sample(series_uid, self._shifted(series_uid, index, rng), rng)
         sample = augment(sample, self.pipeline, int(rng.integers(2**62)))
         if rng.random() < self.config.sampling.mirror_p:
             sample = mirror(sample, self.plane[series_uid])
         sample = cut_out(sample, self.config.sampling.cut_size, self.config.sampling.away_p, rng)
         return _tensors(sample, self.config)
+
+    def _rng(self, key: tuple[int, int]) -> np.random.Generator:
+        return np.random.default_rng([self.config.training.seed, SAMPLE_STREAM, *key])
 
     def _check_hard(self) -> None:
         for uid in self.hard.keys() & {uid for uid, _ in self.negatives}:

@@ -41,7 +41,8 @@ def trained_folds(model_paths: ModelPaths, folds: Sequence[int]) -> list[int]:
     """Those of `folds` that have a model; ValueError naming the folder where none has."""
     trained = [fold for fold in folds if model_paths.stage1(fold).exists()]
     if not trained:
-        raise ValueError(f"{model_paths.folder}: expected fold-<k>/last.pth, found none; has train_stage1.py run?")
+        asked = folds[0] if len(folds) == 1 else "<k>"
+        raise ValueError(f"{model_paths.folder}: expected fold-{asked}/last.pth, found none; has train_stage1.py run?")
     return trained
 
 

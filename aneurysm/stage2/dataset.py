@@ -97,6 +97,10 @@ class TrainingSeries(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def name_of(self, key: tuple[int, int]) -> str:
+        """The SeriesInstanceUID of an item."""
+        return self.uids[key[1]]
+
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
         epoch, number = key
         rng = np.random.default_rng([self.config.training.seed, SAMPLE_STREAM, epoch, number])

@@ -43,7 +43,8 @@ def folds_with_stage2(model_paths: Sequence[ModelPaths], folds: Sequence[int]) -
     trained = [fold for fold in folds if all((paths.stage2(fold) / "last.pth").exists() for paths in model_paths)]
     if not trained:
         folders = " and ".join(str(paths.folder) for paths in model_paths)
-        raise ValueError(f"{folders}: expected fold-<k>/stage2/last.pth, found none; has train_stage2.py run?")
+        asked = folds[0] if len(folds) == 1 else "<k>"
+        raise ValueError(f"{folders}: expected fold-{asked}/stage2/last.pth, found none; has train_stage2.py run?")
     return trained
 
 

@@ -24,7 +24,10 @@ def load_stage2(
 ) -> tuple[Stage2Net, Stage2Config]:
     """A trained model, ready to be asked, and its configuration. Raises ValueError as read_stage2."""
     saved = read_stage2(path, unseen)
-    model, config = stage2_from(saved["config"], saved["weights"])
+    try:
+        model, config = stage2_from(saved["config"], saved["weights"])
+    except (ValueError, RuntimeError) as error:  # of another version of this code
+        raise ValueError(f"{path}: {error}") from error
     return model.to(device), config
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from aneurysm.training.distributed import World
+from aneurysm.training.interrupt import leave_signals_to_parent
 
 Key = tuple[int, int]  # epoch and sample number
 
@@ -18,7 +21,8 @@ class EpochBatches(Sampler):
     """The batches of this process for one epoch, as lists of (epoch, sample).
 
     A step's `batch_size` samples are the same for any number of processes; each gets its share, in `accumulate`
-    parts. What does not fill a step is left for another epoch.
+    parts. What does not fill a step is left for another epoch. `epoch` is the one that comes next, and `first_step` its
+    first step that has not been taken.
     """
 
     def __init__(self, n_samples: int, batch_size: int, accumulate: int, world: World, seed: int):
@@ -28,7 +32,7 @@ class EpochBatches(Sampler):
         if n_samples < batch_size:
             raise ValueError(f"expected at least one batch of {batch_size} samples, found {n_samples}")
         self.n_samples, self.batch_size, self.accumulate = n_samples, batch_size, accumulate
-        self.world, self.seed, self.epoch = world, seed, 0
+        self.world, self.seed, self.epoch, self.first_step = world, seed, 0, 0
 
     @property
     def n_steps(self) -> int:
@@ -36,11 +40,11 @@ class EpochBatches(Sampler):
         return self.n_samples // self.batch_size
 
     def __len__(self) -> int:
-        return self.n_steps * self.accumulate
+        return (self.n_steps - self.first_step) * self.accumulate
 
     def __iter__(self) -> Iterator[list[Key]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_samples)
-        for step in range(self.n_steps):
+        for step in range(self.first_step, self.n_steps):
             for turn in range(self.accumulate):
                 first = step * self.batch_size + (turn * self.world.size + self.world.rank) * self.part
                 yield [(self.epoch, int(i)) for i in order[first : first + self.part]]
@@ -57,8 +61,32 @@ def training_loader(
     pin = batches.world.device.type == "cuda"
     return DataLoader(
         dataset, batch_sampler=batches, num_workers=workers, collate_fn=collate, pin_memory=pin,
-        worker_init_fn=one_thread, **keep,
+        worker_init_fn=_helper, **keep,
     )  # fmt: skip
+
+
+def steps(loader: DataLoader, batches: EpochBatches) -> Iterator[tuple[list[list[Key]], list[dict[str, Tensor]]]]:
+    """The parts of each optimizer step that is left of the epoch, as the keys of their samples and as batches.
+
+    A loader draws a random number of torch when it starts its processes. It counts once, where the run begins: so a
+    resumed run, and one with another number of workers, goes on with the same numbers.
+    """
+    begins = batches.epoch == batches.first_step == 0
+    with torch.random.fork_rng(devices=[], enabled=not begins):
+        parts = zip(batches, loader, strict=True)
+    while step := list(islice(parts, batches.accumulate)):
+        yield tuple(map(list, zip(*step, strict=True)))
+
+
+def names_of(dataset: Dataset, keys: Sequence[Key]) -> str:
+    """The series of samples, each once, as `dataset.name_of(key)` tells them; numbers where it does not."""
+    name_of = getattr(dataset, "name_of", lambda key: f"sample {key[1]}")
+    return ", ".join(dict.fromkeys(name_of(key) for key in keys))
+
+
+def _helper(number: int) -> None:
+    one_thread(number)
+    leave_signals_to_parent()
 
 
 def one_thread(_: int) -> None:

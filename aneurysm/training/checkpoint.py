@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 from functools import cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -37,11 +38,15 @@ def save_state(path: Path, content: dict[str, Any]) -> None:
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """What save_checkpoint or save_state wrote; nothing but tensors and plain values is unpickled.
 
-    Raises ValueError naming the file where it is missing or made with other labels.
+    Raises ValueError naming the file where it is missing, damaged, or made with other labels.
     """
     if not path.exists():
         raise ValueError(f"{path}: no such checkpoint")
-    content = torch.load(path, map_location=device, weights_only=True)
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, OSError, EOFError, UnpicklingError) as error:
+        line = str(error).split("\n", 1)[0]
+        raise ValueError(f"{path}: expected a checkpoint, found what cannot be read as one ({line})") from error
     if "labels" in content and content["labels"] != list(LABELS):
         raise ValueError(f"{path}: expected the labels {LABELS}, found {content['labels']}")
     return content

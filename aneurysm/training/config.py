@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +38,9 @@ class TrainingConfig:
     """largest norm of the gradients; 0 leaves them"""
     ema_decay: float = 0.999
     """of the exponential moving average of the weights, which is what is evaluated and kept; 0 leaves it out"""
+    skip_nan: bool = False
+    """leave out steps whose loss or gradients are no numbers, and say of which series, instead of ending the run; the
+    main process then waits for the device at each step, as with fp16"""
     precision: str = "auto"
     """bf16, fp16, fp32, or auto: what the device computes natively"""
     compile: bool = False
@@ -55,3 +59,23 @@ class TrainingConfig:
     """also log to Weights & Biases"""
     sync: str = ""
     """s3://bucket/prefix to which the run's files are copied after each epoch, and from which resume fetches them"""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the setting."""
+        for names, (fits, words) in _LIMITS.items():
+            for name in names.split():
+                if not fits(getattr(self, name)):  # a NaN fits nowhere
+                    raise ValueError(f"training.{name}: expected {words}, found {getattr(self, name)}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"training.precision: expected one of {', '.join(PRECISIONS)}, found {self.precision}")
+
+
+PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+_LIMITS = {
+    "epochs batch_size accumulate evaluate_every": (lambda value: value >= 1, "1 or more"),
+    "warmup_epochs workers plateau_patience seed": (lambda value: value >= 0, "0 or more"),
+    "lr": (lambda value: 0 < value < math.inf, "a number above 0"),
+    "weight_decay clip_norm": (lambda value: 0 <= value < math.inf, "a number from 0 on"),
+    "ema_decay": (lambda value: 0 <= value < 1, "a number from 0 on, below 1"),
+    "plateau_factor": (lambda value: 0 < value < 1, "a number between 0 and 1"),
+}

@@ -37,6 +37,14 @@ class World:
         distributed.all_gather_object(parts, rows)
         return np.concatenate(parts)
 
+    def highest(self, number: int) -> int:
+        """The highest of what the processes say, in the main memory: no GPU waits for it."""
+        if self.size == 1:
+            return number
+        told = torch.tensor(number)
+        distributed.all_reduce(told, distributed.ReduceOp.MAX)
+        return int(told)
+
     def wait(self) -> None:
         """Returns when every process has come here."""
         if self.size > 1:
@@ -56,8 +64,21 @@ def join_world(device: str = "auto") -> World:
     if place.type == "cuda":
         torch.cuda.set_device(place)
     if size > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
+        distributed.init_process_group(backend, store=_meeting_place(), rank=rank, world_size=size)
     return World(rank, size, place)
+
+
+def _meeting_place() -> distributed.Store:
+    """Where the processes tell each other how to be reached.
+
+    What torchrun offers outlives a restart, with the addresses of the processes before it, so each start has a part of
+    its own. Several machines count their starts apart: there, torchrun needs TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1.
+    """
+    store, _, _ = next(distributed.rendezvous("env://"))
+    alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if alone else "0"
+    return distributed.PrefixStore(f"start_{start}", store)
 
 
 def all_devices(device: str = "auto") -> list[torch.device]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-KINDS = ("auto", "bf16", "fp16", "fp32")
+from aneurysm.training.config import PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Precision:
 
 def choose_precision(device: torch.device, kind: str = "auto") -> Precision:
     """The precision of that kind; `auto` takes what the device computes natively. ValueError for an unknown kind."""
-    if kind not in KINDS:
-        raise ValueError(f"precision: expected one of {', '.join(KINDS)}, found {kind}")
+    if kind not in PRECISIONS:
+        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, found {kind}")
     if kind == "auto":
         kind = _native(device)
     return Precision(device.type, {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[kind])

@@ -1,8 +1,8 @@
 """A run's files on S3: copied there after each epoch, beside the training, and fetched from there on a new machine.
 
 S3 shows an object whole or not at all, so a copy that breaks off leaves the one before it. resume.pth goes after the
-other files, and sync.json, which tells the epoch, last of all: what it promises is there. That epoch, and no clock,
-decides whether the files there are newer than those here.
+other files, and sync.json, which tells epoch and optimizer step, last of all: what it promises is there. These, and no
+clock, decide whether the files there are newer than those here.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class RunCopies:
             remove_leftovers(folder)
 
     def fetch(self) -> None:
-        """Brings the files here where those there are of a later epoch of the same run, or where here are none.
+        """Brings the files here where those there are of a later step of the same run, or where here are none.
 
         Every process calls it before it resumes, and goes on when the files are there. Raises ValueError where the two
         places hold different runs, and where nothing is here and the other place does not answer: going on would
@@ -71,13 +71,13 @@ class RunCopies:
                 _say(f"{self.url} does not answer ({_line(error)}); epoch {here['epoch']} of {self.folder} goes on")
         self.world.wait()
 
-    def after_epoch(self, history: list[dict]) -> None:
+    def has_changed(self, history: list[dict], step: int) -> None:
         """Has what has changed copied, now or as soon as the copy that runs is done.
 
-        `history` has one row an epoch.
+        `history` has one row an epoch, `step` is the number of optimizer steps.
         """
         if self.url:
-            self._state = _state(history)
+            self._state = _state(history, step)
             if self._job is not None and self._job.cancel():  # it has not begun, and this one has all that it had
                 shutil.rmtree(self._held)
             self._held, *what = self._snapshot()
@@ -95,7 +95,10 @@ class RunCopies:
 
     def _state_here(self) -> dict[str, Any]:
         path = self.folder / "resume.pth"
-        return _state(load_checkpoint(path)["history"]) if path.exists() else {}
+        if not path.exists():
+            return {}
+        saved = load_checkpoint(path)
+        return _state(saved["history"], saved["run"]["step"])
 
     def _fetch(self, here: dict[str, Any]) -> None:
         try:
@@ -103,9 +106,9 @@ class RunCopies:
         except FileNotFoundError:
             there = {}
         files = [Path(name).name for name in there.pop("files", [])]  # names alone: nothing is written elsewhere
-        if there and here and there["run"] != here["run"]:
+        if there and here and there["run"] and here["run"] and there["run"] != here["run"]:
             raise ValueError(f"{self.url}: expected the run of {self.folder}, found another; move one of them away")
-        if there and (not here or there["epoch"] > here["epoch"]):
+        if there and (not here or _reached(there) > _reached(here)):
             for name in files:
                 with written_whole(self.folder / name) as beside:
                     self._store.get_file(f"{self._root}/{name}", str(beside))
@@ -186,10 +189,18 @@ def _open_store(url: str) -> tuple[Any, str]:
         ) from error
 
 
-def _state(history: list[dict]) -> dict[str, Any]:
-    """The epoch that has been reached, and which run it is: two whose first epochs are the same are the same."""
+def _state(history: list[dict], step: int) -> dict[str, Any]:
+    """What has been reached, and which run it is: two whose first epochs are the same are the same, and one that was
+    stopped in its first may be any."""
+    if not history:
+        return {"epoch": 0, "step": step, "run": ""}
     first = json.dumps(history[0], sort_keys=True, default=float)
-    return {"epoch": int(history[-1]["epoch"]), "run": hashlib.sha256(first.encode()).hexdigest()[:16]}
+    run = hashlib.sha256(first.encode()).hexdigest()[:16]
+    return {"epoch": int(history[-1]["epoch"]), "step": step, "run": run}
+
+
+def _reached(state: dict[str, Any]) -> tuple[int, int]:
+    return state["epoch"], state.get("step", 0)  # files of an earlier version know the epoch alone
 
 
 def _signature(file: Path) -> Signature:

@@ -1,0 +1,80 @@
+"""The folder of a run: what is written there, and going on from there."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from aneurysm.training.checkpoint import load_checkpoint, save_checkpoint, save_state
+from aneurysm.training.config import TrainingConfig
+from aneurysm.training.distributed import World
+from aneurysm.training.run import Run
+from aneurysm.training.settings import check_settings
+from aneurysm.training.sync import RunCopies
+from aneurysm.training.tracking import Seen, Tracker
+
+RESUME = "resume.pth"
+_NOT_SCORES = ("epoch", "loss", "lr", "skipped", "samples_per_s")
+
+
+class RunFolder:
+    """Checkpoints, history and their copies; the main process writes them, and of the others nothing is written.
+
+    `about` is kept in the checkpoints. The copies lie as the folder lies below `model_dir`.
+    """
+
+    def __init__(self, path: Path, model_dir: Path, config: TrainingConfig, about: dict[str, Any], world: World):
+        self.path, self.config, self.world = path, config, world
+        self.about = {"training": asdict(config)} | about
+        self._copies = RunCopies(config.sync, path, model_dir, world)
+        self._history: list[dict] = []
+        self._tracker: Tracker | None = None
+
+    def open(self, run: Run, resume: bool) -> dict[str, float]:
+        """Brings the run to where it was left, here or in its copies, if it is to go on; the scores of its last epoch.
+
+        Every process calls it. Raises ValueError naming the file where it is damaged or holds a run of other settings.
+        """
+        if resume:
+            self._copies.fetch()
+            if (self.path / RESUME).exists():
+                saved = load_checkpoint(self.path / RESUME)
+                check_settings(self.path / RESUME, saved.get("config", {}), self.about)
+                run.load(saved["run"], self.world)
+                self._history = saved["history"]
+        if self.world.is_main:
+            tensorboard, wandb = self.config.tensorboard, self.config.wandb
+            self._tracker = Tracker(self.path, self._history, tensorboard, wandb, self.about)
+        return {k: v for k, v in self._history[-1].items() if k not in _NOT_SCORES} if self._history else {}
+
+    def report_step(self, step: int, seen: Seen) -> None:
+        """What was seen of the model at one optimizer step, mostly nothing."""
+        if self._tracker is not None and seen:
+            self._tracker.report_step(step, seen)
+
+    def keep_epoch(self, run: Run, row: dict[str, float], scores: dict[str, float], state: dict[str, Any]) -> None:
+        """last.pth, best.pth where this epoch is better than all before (a NaN score never is), and resume.pth last."""
+        if self._tracker is None:
+            return
+        self._tracker.report({"epoch": run.epoch} | row | scores)
+        save_checkpoint(self.path / "last.pth", run.kept, self.about, scores, run.epoch)
+        if math.isnan(scores.get("score", -math.inf)):  # not every epoch is evaluated
+            print(f"epoch {run.epoch}: the score is NaN, best.pth stays as it is")
+        if run.best_epoch == run.epoch:
+            save_checkpoint(self.path / "best.pth", run.kept, self.about | {"optimistic": True}, scores, run.epoch)
+        self.keep(state)
+
+    def keep(self, state: dict[str, Any]) -> None:
+        """resume.pth, from which a run goes on: the only file that is written in the middle of an epoch."""
+        if self._tracker is not None:
+            content = {"run": state, "history": self._tracker.rows, "config": self.about}
+            save_state(self.path / RESUME, content)
+            self._copies.has_changed(self._tracker.rows, state["step"])
+
+    def close(self) -> None:
+        """Waits for the copies."""
+        if self._tracker is not None:
+            self._tracker.close()
+        self._copies.close()

@@ -1,0 +1,123 @@
+"""What changes while a model is trained, and how it begins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from timm.optim import create_optimizer_v2
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from aneurysm.training.config import TrainingConfig
+from aneurysm.training.distributed import World
+from aneurysm.training.layout import channels_last_model
+from aneurysm.training.precision import choose_precision
+from aneurysm.training.schedule import Plateau, make_schedule
+
+
+@dataclass
+class Run:
+    """All of it goes into the file that a killed run is resumed from.
+
+    epoch      whole ones
+    step       optimizer steps of all epochs, those left out included
+    loss_sum   () of this epoch's steps that counted, `n_counted` of them, in this process
+    n_skipped  this epoch's steps that were left out
+    best       highest score so far, of the epoch of the number `best_epoch`
+    """
+
+    model: nn.Module
+    ema: AveragedModel | None
+    optimizer: torch.optim.Optimizer
+    scheduler: Any
+    scaler: torch.amp.GradScaler
+    epoch: int = 0
+    step: int = 0
+    loss_sum: Tensor = field(default_factory=lambda: torch.zeros(()))
+    n_counted: int = 0
+    n_skipped: int = 0
+    best: float = -math.inf
+    best_epoch: int = 0
+
+    @property
+    def kept(self) -> nn.Module:
+        """The model that is evaluated and saved."""
+        return self.model if self.ema is None else self.ema.module
+
+    def end_epoch(self, scores: dict[str, float]) -> None:
+        """`scores` are empty where the epoch was not evaluated, and a NaN score is never the best."""
+        self.epoch += 1
+        if scores.get("score", -math.inf) > self.best:
+            self.best, self.best_epoch = scores["score"], self.epoch
+        self.loss_sum, self.n_counted, self.n_skipped = torch.zeros_like(self.loss_sum), 0, 0
+
+    def mean_loss(self, world: World) -> float:
+        """Of this epoch's steps, over all processes; NaN where none counted."""
+        return float(world.gather(self.loss_sum.cpu().numpy()[None]).mean()) / (self.n_counted or math.nan)
+
+    def state(self, world: World) -> dict[str, Any]:
+        """As load wants it; every process has to ask for it at the same step, and gets the same but for its weights."""
+        own = {name: getattr(self, name).state_dict() for name in ("model", "optimizer", "scaler")}
+        own["ema"] = self.ema.state_dict() if self.ema is not None else {}
+        own["scheduler"] = self.scheduler.state_dict() if isinstance(self.scheduler, Plateau) else {}
+        own["loss_sum"] = torch.tensor(world.gather(self.loss_sum.cpu().numpy()[None]).mean())
+        return own | {name: getattr(self, name) for name in _COUNTS} | {"random": _random_state(world)}
+
+    def load(self, state: dict[str, Any], world: World) -> None:
+        for name in ("model", "optimizer", "scaler"):
+            getattr(self, name).load_state_dict(state[name])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        for name in _COUNTS:
+            setattr(self, name, state[name])
+        self.loss_sum = state["loss_sum"].to(world.device)
+        if isinstance(self.scheduler, Plateau):
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.scheduler.step_update(self.step)
+        _set_random_state(state["random"], world)
+
+
+_COUNTS = ("epoch", "step", "n_counted", "n_skipped", "best", "best_epoch")
+
+
+def start_run(model: nn.Module, config: TrainingConfig, steps_per_epoch: int, world: World) -> Run:
+    """A run of which nothing is done, on its device."""
+    model = model.to(world.device)
+    if config.channels_last:
+        model = channels_last_model(model)
+    optimizer = create_optimizer_v2(model, config.optimizer, config.lr, config.weight_decay)
+    scheduler = make_schedule(optimizer, config, steps_per_epoch)
+    update = ema_update(config.ema_decay)
+    ema = AveragedModel(model, multi_avg_fn=update, use_buffers=True) if config.ema_decay else None
+    scaler = choose_precision(world.device, config.precision).scaler()
+    return Run(model, ema, optimizer, scheduler, scaler, loss_sum=torch.zeros((), device=world.device))
+
+
+def ema_update(decay: float) -> Callable:
+    """The EMA update; its decay rises to `decay` with the steps, so that short runs do not keep their first weights."""
+
+    def update(averages: list, currents: list, n_averaged: Tensor | int) -> None:
+        n_steps = float(n_averaged)
+        get_ema_multi_avg_fn(min(decay, (1 + n_steps) / (10 + n_steps)))(averages, currents, n_averaged)
+
+    return update
+
+
+def _random_state(world: World) -> dict[str, Tensor]:
+    """(processes, bytes) of each generator: each process draws its own dropout."""
+    states = {"cpu": torch.get_rng_state()}
+    if world.device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(world.device)
+    return {name: torch.from_numpy(world.gather(own.numpy()[None])) for name, own in states.items()}
+
+
+def _set_random_state(states: dict[str, Tensor], world: World) -> None:
+    """That of this process; where there were fewer, of another one."""
+    own = {name: rows[world.rank % len(rows)].cpu().clone() for name, rows in states.items()}  # torch wants it aligned
+    torch.set_rng_state(own["cpu"])
+    if world.device.type == "cuda" and "cuda" in own:
+        torch.cuda.set_rng_state(own["cuda"], world.device)
