@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
 from aneurysm.training.folder import RESUME, RunFolder
 from aneurysm.training.interrupt import Interrupt, Interrupted
+from aneurysm.training.pace import Pace
 from aneurysm.training.run import Run, start_run
 from aneurysm.training.schedule import watched
 from aneurysm.training.steps import Batch, Loss, Steps
@@ -64,10 +64,10 @@ def fit(
     told = (lambda step: kept.report_step(step, observe(step))) if observe is not None else (lambda step: None)
     with Interrupt() as interrupt:
         while run.epoch < config.epochs:
-            started, n_before = time.perf_counter(), run.step
-            _train_epoch(take, loader, interrupt, told)
+            pace, n_before = Pace(world.device), run.step
+            _train_epoch(take, loader, interrupt, told, pace)
             state = run.state(world)
-            samples_per_s = (run.step - n_before) * config.batch_size / (time.perf_counter() - started)
+            reached = pace.row((run.step - n_before) * config.batch_size)
             due = (run.epoch + 1) % config.evaluate_every == 0 or run.epoch + 1 == config.epochs
             try:
                 with interrupt.breaking_off():
@@ -77,7 +77,7 @@ def fit(
                 break
             row = {"loss": run.mean_loss(world), "lr": run.optimizer.param_groups[0]["lr"]}
             row |= {"skipped": run.n_skipped} if config.skip_nan else {}
-            row |= {"samples_per_s": samples_per_s}
+            row |= reached
             run.end_epoch(scores)
             run.scheduler.step(run.epoch, watched(config, row["loss"], scores))
             kept.keep_epoch(run, row, scores, run.state(world))
@@ -89,13 +89,17 @@ def fit(
     return scores
 
 
-def _train_epoch(take: Steps, loader: DataLoader, interrupt: Interrupt, told: Callable[[int], None]) -> None:
+def _train_epoch(
+    take: Steps, loader: DataLoader, interrupt: Interrupt, told: Callable[[int], None], pace: Pace
+) -> None:
     """What is left of the epoch, or of it what is done before a signal comes; ValueError where no step counted."""
     run, batches, world = take.run, take.batches, take.batches.world
     run.model.train()
     batches.epoch, batches.first_step = run.epoch, run.step - run.epoch * batches.n_steps
-    bar = tqdm(steps(loader, batches), f"epoch {run.epoch + 1}/{take.config.epochs}", batches.n_steps, leave=False,
-               initial=batches.first_step, disable=not world.is_main)  # fmt: skip
+    bar = tqdm(
+        pace.waiting(steps(loader, batches)), f"epoch {run.epoch + 1}/{take.config.epochs}", batches.n_steps,
+        leave=False, initial=batches.first_step, disable=not world.is_main,
+    )  # fmt: skip
     for keys, parts in bar:
         take(keys, parts)
         told(run.step)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from aneurysm.training import pace
 from aneurysm.training.checkpoint import load_checkpoint, save_checkpoint, save_state
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
@@ -16,7 +17,7 @@ from aneurysm.training.sync import RunCopies
 from aneurysm.training.tracking import Seen, Tracker
 
 RESUME = "resume.pth"
-_NOT_SCORES = ("epoch", "loss", "lr", "skipped", "samples_per_s")
+_NOT_SCORES = ("epoch", "loss", "lr", "skipped", *pace.COLUMNS)
 
 
 class RunFolder:
