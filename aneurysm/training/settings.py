@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from aneurysm.training.schedule import PLATEAU
+
 # What leaves the samples, their order and the learning rate alone: how fast, how exactly and how loudly it is done.
 FREE = frozenset(
     "accumulate precision compile channels_last skip_nan workers tensorboard wandb sync activations".split()
@@ -18,7 +20,7 @@ def check_settings(path: Path, begun: dict[str, Any], now: dict[str, Any]) -> No
 
     Those of FREE may differ, and more epochs may be trained where the learning rate does not follow their number.
     """
-    free = FREE | {"epochs"} if _follows_the_loss(begun) else FREE
+    free = FREE | {"epochs"} if _may_be_longer(begun) else FREE
     found, expected = dict(_flat(begun, free)), dict(_flat(now, free))
     names = [name for name in expected | found if expected.get(name, NOTHING) != found.get(name, NOTHING)]
     if names:
@@ -26,9 +28,11 @@ def check_settings(path: Path, begun: dict[str, Any], now: dict[str, Any]) -> No
         raise ValueError(f"{path}: a run goes on as it was begun: expected {told}. Without --resume one begins anew")
 
 
-def _follows_the_loss(settings: dict[str, Any]) -> bool:
+def _may_be_longer(settings: dict[str, Any]) -> bool:
+    """A plateau does not know where the end is, unless it looks at scores, which the last epoch always has."""
     training = settings.get("training", {})
-    return (training.get("schedule"), training.get("plateau_on")) == ("plateau", "loss")
+    every_epoch = training.get("plateau_on") == "loss" or training.get("evaluate_every") == 1
+    return training.get("schedule") == PLATEAU and every_epoch
 
 
 def _flat(settings: dict[str, Any], free: frozenset[str], before: str = "") -> Iterator[tuple[str, Any]]:
