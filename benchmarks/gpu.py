@@ -2,7 +2,8 @@
 
     PYTHONPATH=. python benchmarks/gpu.py --folder /scratch
     PYTHONPATH=. python benchmarks/gpu.py --device cpu --encoder tf_efficientnet_lite0 --image_size 64 --n_series 8 \\
-        --size 64 --batch_size 4 --sequence configs/stage2/demo.yaml --volume configs/volume3d/demo.yaml
+        --size 64 --batch_size 4 --sequence_batch 4 --volume_batch 4 --sequence configs/stage2/demo.yaml \\
+        --volume configs/volume3d/demo.yaml
 
 Makes phantoms in a temporary folder, removed at the end, and runs the scripts on them. What training reports comes from
 its own history.csv, of the last epoch. The share of the card is that of the operations of a forward and a backward pass
@@ -42,7 +43,11 @@ class BenchmarkConfig:
     image_size: int = 448
     """rows and columns of its input"""
     batch_size: int = 32
-    """windows of a step"""
+    """windows of a step of stage 1"""
+    sequence_batch: int = 32
+    """series of a step of stage 2"""
+    volume_batch: int = 16
+    """volumes of a step of the second system"""
     compile: tuple[bool, ...] = (False, True)
     """train stage 1 without torch.compile, with it, or both"""
     epochs: int = 3
@@ -75,11 +80,13 @@ def main(config: BenchmarkConfig) -> None:
         both = f"--data_dir {data} --model_dir {data}/model --folds 2 --fold 0 --device {device.type}"
         print(f"extract_features: {run(f'extract_features.py {both} --workers {config.workers}')[0]:.0f} s")
         short = f"--training.epochs {config.epochs} --training.workers {config.workers}"
-        seconds = run(f"train_stage2.py {both} --config {config.sequence} --tokens.cross_fitted false {short}")[0]
+        sequence = f"--config {config.sequence} --tokens.cross_fitted false {short}"
+        seconds = run(f"train_stage2.py {both} {sequence} --training.batch_size {config.sequence_batch}")[0]
         stage2 = last_epoch(stage1_paths(data, config).stage2(0))
         print(line("train_stage2", seconds, stage2, "series"), flush=True)
         print(f"eval_end_to_end: {run(f'eval_end_to_end.py {both} --workers {config.workers}')[0]:.0f} s", flush=True)
-        seconds = run(f"-m volume3d.train {both} --config {config.volume} {short}")[0]
+        batch = f"--training.batch_size {config.volume_batch} --training.accumulate 1"
+        seconds = run(f"-m volume3d.train {both} --config {config.volume} {short} {batch}")[0]
         volume = last_epoch(ModelPaths(data / "model", VOLUME3D).fold(0))
         print(line("volume3d.train", seconds, volume, "volumes"), flush=True)
 

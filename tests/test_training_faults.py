@@ -218,3 +218,14 @@ def test_one_of_several_processes_that_is_out_of_memory_names_the_setting(tmp_pa
         ValueError, match="out of memory with 8 samples at once in each process; expected --training.acc"
     ):
         steps([[(0, i) for i in range(8)]], [part])
+
+
+def test_a_second_run_in_a_folder_is_refused_and_leaves_the_first_one_alone(tmp_path):
+    def second(_: nn.Module) -> dict[str, float]:
+        with pytest.raises(ValueError, match="expected no other run of train-run, found one: process"):
+            fit(nn.Linear(6, 1), Points(64, 1), loss, lambda model: {}, CONFIG, tmp_path / "run", ALONE)
+        return {}
+
+    fit(nn.Linear(6, 1), Points(64, 1), loss, second, CONFIG, tmp_path / "run", ALONE)
+    assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == CONFIG.epochs
+    fit(nn.Linear(6, 1), Points(64, 1), loss, lambda model: {}, CONFIG, tmp_path / "run", ALONE)  # free again

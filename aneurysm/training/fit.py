@@ -50,19 +50,19 @@ def fit(
     and Weights & Biases. With `config.sync`, copies lie there as `folder` lies below `model_dir` (by default
     folder.parents[1], as of <encoder>/fold-<k>). Raises ValueError where the loss is no longer a number, naming the
     series that `train_set.name_of(key)` tells, and Interrupted, which ends the program, on a signal (interrupt.py):
-    resume.pth then holds the optimizer step that was done last.
+    resume.pth then holds the optimizer step that was done last. Another run in the same folder is an error.
     """
     torch.manual_seed(config.seed)
     batches = EpochBatches(len(train_set), config.batch_size, config.accumulate, world, config.seed)
     run = start_run(model, config, batches.n_steps, world)
     about = (saved_config or {}) | {"n_samples": len(train_set)}
     kept = RunFolder(folder, model_dir or folder.parents[1], config, about, world)
-    scores = kept.open(run, resume)
     loader = training_loader(train_set, batches, config.workers, collate)
     forward = world.wrap(torch.compile(run.model) if config.compile else run.model)
     take = Steps(run, forward, loss, config, batches, partial(names_of, train_set))
     told = (lambda step: kept.report_step(step, observe(step))) if observe is not None else (lambda step: None)
-    with Interrupt() as interrupt:
+    with kept.alone(), Interrupt() as interrupt:
+        scores = kept.open(run, resume)
         while run.epoch < config.epochs:
             pace, n_before = Pace(world.device), run.step
             _train_epoch(take, loader, interrupt, told, pace)

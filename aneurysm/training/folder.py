@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from aneurysm.data.lock import locked
 from aneurysm.training import pace
 from aneurysm.training.checkpoint import load_checkpoint, save_checkpoint, save_state
 from aneurysm.training.config import TrainingConfig
@@ -32,6 +34,12 @@ class RunFolder:
         self._copies = RunCopies(config.sync, path, model_dir, world)
         self._history: list[dict] = []
         self._tracker: Tracker | None = None
+
+    def alone(self) -> AbstractContextManager[None]:
+        """No other run may write here meanwhile; ValueError naming the one that does."""
+        if not self.world.is_main:
+            return nullcontext()
+        return locked(self.path.parent, f"train-{self.path.name}")
 
     def open(self, run: Run, resume: bool) -> dict[str, float]:
         """Brings the run to where it was left, here or in its copies, if it is to go on; the scores of its last epoch.
