@@ -22,6 +22,7 @@ def square(item: int) -> int:
 
 
 def die_on_five(item: int) -> str:
+    time.sleep(0.2)  # so that another one waits on the same worker
     if item == 5:
         os.kill(os.getpid(), signal.SIGKILL)
     return f"done {item}"
@@ -68,7 +69,7 @@ def test_an_address_of_a_dask_scheduler_runs_the_same_function_there():
 
 
 def test_an_item_that_kills_its_dask_worker_every_time_is_reported_too():
-    few_tries = dask.config.set({"distributed.scheduler.allowed-failures": 1})
+    few_tries = dask.config.set({"distributed.scheduler.allowed-failures": 0})
     with few_tries, distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
         results = list(run_all(die_on_five, list(range(8)), 2, answer, dask=cluster.scheduler_address))
     # Dask blames what waited on the killed worker, too: alone, the others are done.

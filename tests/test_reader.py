@@ -153,3 +153,14 @@ def test_an_empty_element_of_an_unknown_type_is_one_that_is_not_there(tmp_path):
     path.write_bytes(data.replace(b"\x20\x00\x13\x00IS\x02\x001 ", b"\x20\x00\x13\x00I\xb6\x00\x00"))
     series = read_series(path)
     assert series.pixels.tolist() == [np.arange(64).reshape(8, 8).tolist()] and series.frames[0].instance is None
+
+
+def test_a_procedure_code_that_cannot_be_read_is_none(tmp_path):
+    code = pydicom.Dataset()
+    code.CodeValue, code.CodeMeaning = "1", ""
+    tags = {"Modality": "CT", "ContrastBolusAgent": "yes", "ProcedureCodeSequence": [code]}
+    path = write_image(tmp_path / "a.dcm", np.arange(64, dtype=np.int16).reshape(8, 8), **tags)
+    data = path.read_bytes()
+    assert data.count(b"\x08\x00\x04\x01LO\0\0") == 1
+    path.write_bytes(data.replace(b"\x08\x00\x04\x01LO\0\0", b"\x08\x00\x04\x01L\xe1\0\0"))
+    assert read_series(path).type == "CTA"

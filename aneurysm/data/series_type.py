@@ -65,5 +65,12 @@ def _code_meanings(dataset: pydicom.Dataset) -> list[str]:
     for name in _CODES:
         items = dataset.get(name)
         if isinstance(items, pydicom.Sequence):
-            found += [str(item.get("CodeMeaning") or "") for item in items]
+            found += [_meaning(item) for item in items]
     return found
+
+
+def _meaning(code: pydicom.Dataset) -> str:
+    try:
+        return str(code.get("CodeMeaning") or "")
+    except Exception:  # pydicom has an error of its own for each kind of damage
+        return ""
