@@ -9,6 +9,7 @@ RUN := OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD
 WORKERS ?= $(shell nproc)
 DEMO ?= demo
 DEMO_SERIES ?= 48
+BENCH ?= bench
 # Real scans for the report at the end of the demo, where they are at hand.
 REAL_SCANS ?= $(wildcard ../shared/dicom/ct_tilt_gap ../shared/dicom/enhanced_mr)
 
@@ -55,6 +56,11 @@ test: install
 bench: install
 	$(RUN) benchmarks/preprocess.py --workers $(WORKERS)
 	$(RUN) benchmarks/end_to_end.py --workers 1
+	$(RUN) make_phantoms.py --out $(BENCH) --n_series 12 --seed 0 --balanced true --workers $(WORKERS)
+	$(RUN) preprocess_data.py --data_dir $(BENCH) --slices false --workers $(WORKERS)
+	$(RUN) create_folds.py --data_dir $(BENCH) --folds 2
+	$(RUN) benchmarks/storage.py --data_dir $(BENCH)
+	$(RUN) benchmarks/floors.py --data_dir $(BENCH) --folds 2 --rounds 3
 
 clean:
-	rm -rf $(DEMO) .pytest_cache .ruff_cache
+	rm -rf $(DEMO) $(BENCH) .pytest_cache .ruff_cache
