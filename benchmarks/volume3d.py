@@ -12,7 +12,6 @@ checkpointing halves the peak of a batch of 128 x 256 x 256, and activations cos
 from __future__ import annotations
 
 import resource
-import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -23,6 +22,7 @@ from aneurysm.config import run_script
 from aneurysm.training.distributed import join_world
 from aneurysm.training.layout import batch_on, channels_last_model
 from aneurysm.training.precision import choose_precision
+from benchmarks.rates import seconds_of
 from volume3d.activations import statistics
 from volume3d.config import ActivationsConfig, LossConfig, NetConfig
 from volume3d.model import Volume3dNet
@@ -110,7 +110,7 @@ def measure(config: BenchmarkConfig, precision: str, checkpointing: bool) -> Mea
     before = peak_bytes(device)
     if config.steps > 1:
         step()
-    seconds = timed(lambda: [step() for _ in range(config.steps)], device) / config.steps
+    seconds = seconds_of(lambda: [step() for _ in range(config.steps)], device) / config.steps
     peak = peak_bytes(device) - (before if device.type == "cpu" else 0)
     record = seconds_of_a_record(model, batch, kind, device)
     return Measured(peak, config.batch_size / seconds, record / (seconds * config.activations_every))
@@ -129,17 +129,7 @@ def seconds_of_a_record(model: Volume3dNet, batch: dict, kind, device: torch.dev
         model.backbone.get_submodule(layer).register_forward_hook(lambda _, __, out: outputs.append(out))
     with torch.no_grad(), kind.autocast():
         model(batch)
-    return timed(lambda: [statistics("", out, ActivationsConfig().bins) for out in outputs], device)
-
-
-def timed(work, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+    return seconds_of(lambda: [statistics("", out, ActivationsConfig().bins) for out in outputs], device)
 
 
 def peak_bytes(device: torch.device) -> int:

@@ -1,5 +1,6 @@
 """What tests of several files share, made once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,3 +17,13 @@ def trained_root(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("trained_root")
     make_bundle(root)
     return root
+
+
+@pytest.fixture(scope="module")
+def quick_pictures() -> Iterator[None]:
+    """For tests that train many small models: drawing the histories takes longer than all else there."""
+    from aneurysm.training import tracking
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracking, "plot_history", lambda history, path: path.write_text(str(len(history))))
+        yield

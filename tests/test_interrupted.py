@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +16,14 @@ import torch
 from torch import nn
 
 from aneurysm.training import interrupt as interrupt_module
-from aneurysm.training import tracking
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
 from aneurysm.training.fit import fit
 from aneurysm.training.interrupt import Interrupt, Interrupted
 from tests.small_training import Points, loss
+
+pytestmark = pytest.mark.usefixtures("quick_pictures")
 
 ROOT = Path(__file__).parents[1]
 ALONE = World(0, 1, torch.device("cpu"))
@@ -71,14 +72,6 @@ def assert_alike(one: Path, other: Path) -> None:
         pd.read_csv(folder / "history.csv").drop(columns=["samples_per_s", "wait_share"]) for folder in (one, other)
     ]
     pd.testing.assert_frame_equal(*told)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_pictures() -> Iterator[None]:
-    """Drawing takes longer than all else here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracking, "plot_history", lambda history, path: path.write_text(str(len(history))))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from aneurysm.training import sync, tracking
+from aneurysm.training import sync
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.distributed import World
 from aneurysm.training.sync import RunCopies, copy_up
@@ -29,15 +29,9 @@ from tests.synced_training import (
     wait_for,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 FILES = ["best.pth", "history.csv", "history.png", "last.pth", "resume.pth", "sync.json"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_pictures() -> Iterator[None]:
-    """Drawing takes longer than all else here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracking, "plot_history", lambda history, path: path.write_text(str(len(history))))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,6 @@ import pytest
 import torch
 from torch import nn
 
-from aneurysm.training import tracking
 from aneurysm.training.batches import EpochBatches
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.config import TrainingConfig
@@ -24,17 +23,11 @@ from aneurysm.training.run import start_run
 from aneurysm.training.steps import Steps, pieces
 from tests.small_training import Points, loss
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 ROOT = Path(__file__).parents[1]
 ALONE = World(0, 1, torch.device("cpu"))
 CONFIG = TrainingConfig(epochs=2, batch_size=16, lr=0.02, ema_decay=0.9, workers=0, precision="fp32")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_pictures() -> Iterator[None]:
-    """Drawing takes longer than all else here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracking, "plot_history", lambda history, path: path.write_text(str(len(history))))
-        yield
 
 
 class NamedPoints(Points):

@@ -17,7 +17,6 @@ from aneurysm.paths import ModelPaths
 from aneurysm.stage1.judge import trained_folds
 from aneurysm.stage2.judge import folds_with_stage2
 from aneurysm.stage2.predict import load_stage2
-from aneurysm.training import tracking
 from aneurysm.training.checkpoint import load_checkpoint, save_state
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
@@ -26,13 +25,10 @@ from aneurysm.training.settings import check_settings
 from tests.small_training import Points, loss, make_model
 from volume3d import judge as volume3d_judge
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 ALONE = World(0, 1, torch.device("cpu"))
 CONFIG = TrainingConfig(epochs=2, batch_size=16, lr=0.02, ema_decay=0.9, workers=0, precision="fp32")
-
-
-@pytest.fixture(autouse=True)
-def quick_pictures(monkeypatch):
-    monkeypatch.setattr(tracking, "plot_history", lambda history, path: path.write_text(str(len(history))))
 
 
 def train(folder: Path, config: TrainingConfig = CONFIG, n: int = 64, about: dict | None = None, resume=True) -> None:
