@@ -32,6 +32,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 ROOT = Path(__file__).resolve().parents[1]
+LEAST_S = 0.2  # CPU seconds: of what grows by less, no ratio is told
 KEPT_MM = 180.0  # of the head: the slices of a series lie in it, however many they are
 COLUMNS = ("against", "n", "step", "seconds", "cpu_s", "peak_mb")
 LINE = "{:>7} {:>5}  {:24} {:>8} {:>8} {:>8}"
@@ -83,7 +84,7 @@ def main(config: BenchmarkConfig) -> None:
             print(LINE.format(*row[:3], *(f"{value:.1f}" for value in row[3:])), flush=True)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     print("\nthe cost of one more among many, over that among few; memory, over that of the smallest number")
-    print(growth(table).to_string(index=False, float_format="%.2f"))
+    print(growth(table).to_string(index=False, float_format="%.2f", na_rep="-"))
     if config.plot:
         draw(table, config.plot)
         print(config.plot)
@@ -128,20 +129,22 @@ def growth(table: pd.DataFrame) -> pd.DataFrame:
     for (against, step), part in table.groupby(["against", "step"], sort=False):
         n, cpu, peak = (part[name].to_numpy(float) for name in ("n", "cpu_s", "peak_mb"))
         each = 1e3 * (cpu[1:] - cpu[:-1]) / (n[1:] - n[:-1])
-        rows.append((against, step, each[0], each[-1], each[-1] / each[0], peak[-1] / peak[0]))
+        ratio = each[-1] / each[0] if cpu[1] - cpu[0] > LEAST_S else float("nan")
+        rows.append((against, step, each[0], each[-1], ratio, peak[-1] / peak[0]))
     return pd.DataFrame(rows, columns=["against", "step", "ms among few", "among many", "time", "memory"])
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
-    """CPU time and memory of each step, against series above and slices below."""
+    """CPU time and memory of each step, against series above and slices below; making the phantoms is left out."""
+    table = table[table.step != "make_phantoms"]
+    colours = {step: f"C{number % 10}" for number, step in enumerate(table.step.unique())}
     figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
-    for row, against in zip(axes, ("series", "slices"), strict=True):
-        for step, part in table[table.against == against].groupby("step", sort=False):
+    for row, against in zip(axes, ("series", "slices of one series"), strict=True):
+        for step, part in table[table.against == against.split()[0]].groupby("step", sort=False):
             for panel, column in zip(row, ("cpu_s", "peak_mb"), strict=True):
-                panel.plot(part.n, part[column], "o-", label=step, markersize=4)
+                panel.plot(part.n, part[column], "o-", color=colours[step], label=step, markersize=4)
         for panel, title in zip(row, ("CPU seconds", "largest process, MB"), strict=True):
-            of = "" if against == "series" else " of one series"
-            panel.set(xlabel=f"{against}{of}", title=title, xlim=(0, None), ylim=(0, None))
+            panel.set(xlabel=against, title=title, xlim=(0, None), ylim=(0, None))
             panel.spines[["top", "right"]].set_visible(False)
             panel.grid(alpha=0.3)
         row[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
