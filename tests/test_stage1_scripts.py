@@ -208,7 +208,8 @@ def test_resuming_a_finished_run_changes_nothing(folder, tmp_path):
 def test_a_model_of_all_series_has_no_score_and_is_asked_about_none_of_them(folder, tmp_path):
     call(train_stage1, folder, tmp_path, "--train_on_all", "--training.epochs", "1")
     paths = ModelPaths(tmp_path, ENCODER)
-    assert [path.name for path in paths.folder.iterdir()] == ["fold-none"] and "score" not in history(tmp_path, None)
+    assert [path.name for path in paths.folder.glob("[!.]*")] == ["fold-none"]
+    assert "score" not in history(tmp_path, None)
     assert load_checkpoint(paths.stage1(None))["config"]["fold"] is None
     shutil.copytree(paths.fold(None), paths.fold(0))
     with pytest.raises(ValueError, match="last.pth: expected a model that has not seen fold 0"):
