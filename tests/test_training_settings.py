@@ -93,8 +93,10 @@ def test_a_run_is_not_resumed_with_settings_that_lead_elsewhere_and_they_are_nam
 
 def test_how_fast_and_exactly_a_run_is_computed_may_change_on_the_way(tmp_path):
     train(tmp_path, resume=False)
+    before = (tmp_path / "resume.pth").read_bytes()
     config = replace(CONFIG, accumulate=2, workers=1, precision="bf16", channels_last=False, skip_nan=True)
     train(tmp_path, config)
+    assert (tmp_path / "resume.pth").read_bytes() == before  # taken up, and nothing was left to do
 
 
 @pytest.mark.parametrize(
