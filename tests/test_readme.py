@@ -11,12 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [
-    ROOT / "README.md",
-    *sorted(ROOT.glob("docs/*.md")),
-    *sorted(ROOT.glob("kaggle/*.md")),
-    *sorted(ROOT.glob("volume3d/*.md")),
-]
+FOLDERS = (".", "benchmarks", "docs", "kaggle", "volume3d")
+PAGES = [page for folder in FOLDERS for page in sorted((ROOT / folder).glob("*.md"))]
 MADE_BY_RUNNING = ("bundle/", "data/", "demo/", "model/", "report/", "series/", "segmentations/", "npy_", "train")
 OTHERS = {"venv", "pip"}  # modules of Python's own
 OTHER_PROGRAMS = {
@@ -111,7 +107,7 @@ def test_every_flag_named_in_the_text_belongs_to_a_command(page):
 def test_every_make_target_exists(page):
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
     named = {a or b for a, b in re.findall(r"`make ([\w-]+)`|^ *make ([\w-]+)", page.read_text(), re.M)}
-    assert named <= targets and (named or page.name != "README.md" or page.parent != ROOT)
+    assert named <= targets and (named or page != ROOT / "README.md")
 
 
 @each_page
@@ -121,3 +117,15 @@ def test_every_file_named_or_linked_exists(page):
         assert name.startswith(("http", *MADE_BY_RUNNING)) or (page.parent / name).exists(), name
     for name in re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|md|yaml|toml|txt|png|sh|ipynb))`", text):
         assert name.startswith(MADE_BY_RUNNING) or (ROOT / name).exists() or (page.parent / name).exists(), name
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@each_page
+def test_every_heading_linked_exists(page):
+    for name, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
+        assert anchor in headings(page.parent / name if name else page), f"{name}#{anchor}"
