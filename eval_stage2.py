@@ -2,10 +2,11 @@
 
     python eval_stage2.py --data_dir data --model_dir model --fold all
     python eval_stage2.py --data_dir data --model_dir model --fold 0 --gap
-    python eval_stage2.py --data_dir data --model_dir model --encoders tf_efficientnet_lite0,convnext_base
+    python eval_stage2.py --data_dir data --model_dir model --temperature --encoders tf_efficientnet_lite0,convnext_base
 
 Reads  train_<folds>_folds.csv, <model_dir>/<encoder>/fold-<k>/features/, <model_dir>/<encoder>/fold-<k>/stage2/last.pth
-Writes <model_dir>/<encoder>/oof_stage2.csv  14 probabilities of each held-out series
+Writes <model_dir>/<encoder>/oof_stage2.csv  14 probabilities of each held-out series; with --temperature also
+       .../oof_stage2_calibrated.csv, the same at the temperatures of their folds, and reliability.png
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pathlib import Path
 from aneurysm.config import run_script
 from aneurysm.data.tables import chosen_folds, read_folds, write_csv
 from aneurysm.paths import ModelPaths
+from aneurysm.report.figures import reliability_figure
+from aneurysm.stage2.calibration import Calibrated, calibrate
 from aneurysm.stage2.gap import gap_table, gap_text
 from aneurysm.stage2.judge import ensemble_text, folds_with_stage2, judge_folds, judged_text
 from aneurysm.training.distributed import join_world, leave_world
@@ -38,30 +41,47 @@ class EvalStage2Config:
     """number of folds that create_folds.py was told"""
     gap: bool = False
     """instead: how differently stage 1 speaks about series that it was trained on and about others"""
+    temperature: bool = False
+    """also scale the answers of each fold by a temperature fitted on the others, for probabilities; AUCs need it not"""
     sync: str = ""
-    """s3://bucket/prefix to which the table is copied, too"""
+    """s3://bucket/prefix to which the tables and the figure are copied, too"""
     device: str = "auto"
     """cpu, cuda, or auto"""
 
 
 def main(config: EvalStage2Config) -> None:
+    if config.gap and config.temperature:
+        raise ValueError(
+            "expected --gap or --temperature, found both: the gap is of stage 1, the temperature of stage 2"
+        )
     world = join_world(config.device)
     names = [name.strip() for name in config.encoders.split(",")] if config.encoders else [config.encoder]
     encoders = [ModelPaths.only_one(config.model_dir, name) for name in names]
     series, folds = read_folds(config.data_dir, config.folds), chosen_folds(config.fold, config.folds)
     if config.gap:
-        for model_paths in encoders if world.is_main else ():
-            print(f"{model_paths.folder}: {gap_text(gap_table(series, model_paths, folds))}")
+        for paths in encoders if world.is_main else ():
+            print(f"{paths.folder}: {gap_text(gap_table(series, paths, folds))}")
     else:
         folds = folds_with_stage2(encoders, folds)
         judged = {paths.encoder: judge_folds(series, paths, folds, world) for paths in encoders}
+        scaled = {name: calibrate(own) for name, own in judged.items()} if config.temperature else {}
         if world.is_main:
             print(ensemble_text(judged) if len(judged) > 1 else judged_text(judged[encoders[0].encoder]))
-            for model_paths in encoders:
-                write_csv(judged[model_paths.encoder].table(), model_paths.oof_stage2_csv)
-                print(model_paths.oof_stage2_csv)
-                copy_up([model_paths.oof_stage2_csv], config.sync, config.model_dir)
+            for paths in encoders:
+                write_csv(judged[paths.encoder].table(), paths.oof_stage2_csv)
+                more = write_calibrated(paths, scaled[paths.encoder]) if scaled else []
+                print(paths.oof_stage2_csv, *more, sep="\n")
+                copy_up([paths.oof_stage2_csv, *more], config.sync, config.model_dir)
     leave_world()
+
+
+def write_calibrated(paths: ModelPaths, scaled: Calibrated) -> list[Path]:
+    """Prints what temperatures change, writes the table and draws the figure of it; the paths of both."""
+    print(f"\n{scaled.text(paths.encoder)}\n")
+    table, figure = paths.oof_stage2_calibrated_csv, paths.folder / "reliability.png"
+    write_csv(scaled.after.table(), table)
+    reliability_figure(scaled.before.truth, scaled.answers, figure)
+    return [table, figure]
 
 
 if __name__ == "__main__":

@@ -146,6 +146,10 @@ class ModelPaths:
         return self.folder / "oof_stage2.csv"
 
     @property
+    def oof_stage2_calibrated_csv(self) -> Path:
+        return self.folder / "oof_stage2_calibrated.csv"
+
+    @property
     def volume3d_split(self) -> Path:
         """The folder of a model of the second system that was trained on the `train` of a split."""
         return self.folder / "split"

@@ -10,7 +10,9 @@ import pandas as pd
 from aneurysm.labels import LOCATIONS, PRESENT
 from aneurysm.metrics import QUANTILES, bootstrap_aucs, label_aucs, left_out, score_table, weighted_score
 
-UNKNOWN = "unknown"  # a subgroup's name where the modality or plane is empty
+UNKNOWN = "unknown"  # a subgroup's name where the modality, plane, sex or age band is empty
+AGE_LIMITS = (0, 18, 40, 60, 80, 120)  # years; a band holds its lower limit, and not its upper one
+AGE_BANDS = ("0 to 17", "18 to 39", "40 to 59", "60 to 79", "80 and above")  # in the order of their names
 
 
 def score_text(
@@ -96,6 +98,28 @@ def each_subgroup(subgroups: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarra
         values = subgroups[by].astype(object).where(subgroups[by].notna(), UNKNOWN).astype(str)
         for value in sorted(values.unique()):
             yield by, value, (values == value).to_numpy()
+
+
+def series_subgroups(series: pd.DataFrame) -> pd.DataFrame:
+    """Modality, plane, sex and age band of each series (rows of train_{F}_folds.csv), as score_text takes them.
+
+    Sex and age only where the table has them: other people's need not say PatientSex and PatientAge.
+    """
+    subgroups = series[["series_type", "plane"]].rename(columns={"series_type": "modality"})
+    if "PatientSex" in series:
+        subgroups["sex"] = series.PatientSex
+    if "PatientAge" in series:
+        subgroups["age"] = age_bands(series.PatientAge)
+    return subgroups
+
+
+def age_bands(ages: pd.Series) -> pd.Series:
+    """The name of the band of each age in years; empty for what is no number, or no person's age.
+
+    0 is no age: anonymisers write it.
+    """
+    years = pd.to_numeric(ages, errors="coerce")
+    return pd.cut(years.where(years > 0), AGE_LIMITS, right=False, labels=AGE_BANDS).astype(object)
 
 
 def _label_text(table: pd.DataFrame) -> str:

@@ -7,7 +7,15 @@ from sklearn.metrics import roc_auc_score
 
 from aneurysm.labels import LABELS
 from aneurysm.metrics import score_table
-from aneurysm.scores import compared_text, each_subgroup, score_text, subgroup_table
+from aneurysm.scores import (
+    UNKNOWN,
+    age_bands,
+    compared_text,
+    each_subgroup,
+    score_text,
+    series_subgroups,
+    subgroup_table,
+)
 
 
 def cases(n: int) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
@@ -102,6 +110,33 @@ def test_an_empty_modality_is_unknown_and_no_case_is_lost():
         ("modality", "CTA", [True, False, True, False]),
         ("modality", "unknown", [False, True, False, True]),
     ]
+
+
+@pytest.mark.parametrize(
+    ("age", "band"),
+    [(1, "0 to 17"), (17, "0 to 17"), (17.9, "0 to 17"), (18, "18 to 39"), (39, "18 to 39"), (40, "40 to 59"),
+     (59, "40 to 59"), (60, "60 to 79"), (79, "60 to 79"), (80, "80 and above"), (89, "80 and above"),
+     ("67", "60 to 79"), ("", UNKNOWN), ("unknown", UNKNOWN), (None, UNKNOWN), (np.nan, UNKNOWN), (0, UNKNOWN),
+     (-5, UNKNOWN), (999, UNKNOWN), (np.inf, UNKNOWN)],
+)  # fmt: skip
+def test_an_age_is_in_the_band_of_its_years_and_what_is_none_is_unknown(age, band):
+    ((by, value, own),) = each_subgroup(pd.DataFrame({"age": age_bands(pd.Series([age]))}))
+    assert (by, value, own.tolist()) == ("age", band, [True])
+
+
+def test_series_are_divided_by_what_their_table_tells_and_each_counts_once_in_every_way():
+    table = pd.DataFrame({"series_type": ["CTA", "MRA", "CTA"], "plane": "axial", "fold": 0}, index=[4, 7, 9])
+    assert list(series_subgroups(table)) == ["modality", "plane"]
+    told = table.assign(PatientSex=["Female", None, "Male"], PatientAge=["39", "", "40"])
+    found = {(by, value): own.tolist() for by, value, own in each_subgroup(series_subgroups(told))}
+    assert found == {
+        ("modality", "CTA"): [True, False, True], ("modality", "MRA"): [False, True, False],
+        ("plane", "axial"): [True, True, True],
+        ("sex", "Female"): [True, False, False], ("sex", "Male"): [False, False, True],
+        ("sex", "unknown"): [False, True, False],
+        ("age", "18 to 39"): [True, False, False], ("age", "40 to 59"): [False, False, True],
+        ("age", "unknown"): [False, True, False],
+    }  # fmt: skip
 
 
 def test_subgroups_of_another_length_are_refused():

@@ -1,8 +1,8 @@
-"""Figures of a result: ROC curves of the steps, and one held-out series slice by slice."""
+"""Figures of a result: ROC curves of the steps, reliability, and one held-out series slice by slice."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -16,8 +16,10 @@ from aneurysm.data.mapping import SIZE
 from aneurysm.labels import LABELS, LOCATIONS, PRESENT
 from aneurysm.paths import ModelPaths
 from aneurysm.report.summary import Step
+from aneurysm.stage2.calibration import GROUPS, reliability
 
 FOUND, MARKED = "tab:orange", "tab:green"
+LOOKS = (("tab:orange", "s"), ("tab:blue", "o"))  # of answers before and after
 
 
 def roc_figure(steps: Sequence[Step], out: Path) -> None:
@@ -34,6 +36,28 @@ def roc_figure(steps: Sequence[Step], out: Path) -> None:
         xlabel="1 - specificity", ylabel="sensitivity",
     )  # fmt: skip
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), fontsize=8, title="AUC", title_fontsize=8)
+    _save(figure, out)
+
+
+def reliability_figure(truth: np.ndarray, answers: Mapping[str, np.ndarray], out: Path) -> None:
+    """Draws the PNG `out`: the share of positives in bins of like probability, and below it how many cases are in each.
+
+    truth (series, 14); `answers` two of the same shape, by name.
+    """
+    plt = _pyplot()
+    figure, axes = plt.subplots(2, 2, figsize=(7.3, 4.8), height_ratios=[5, 1], sharex="col")
+    for (group, columns), (upper, lower) in zip(GROUPS.items(), axes.T, strict=True):
+        found = truth[:, columns].ravel()
+        bins = {name: reliability(found, predicted[:, columns].ravel()) for name, predicted in answers.items()}
+        highest = np.clip(1.08 * max(own[["said", "found"]].max().max() for own in bins.values()), 0.01, 1)
+        upper.plot([0, 1], [0, 1], color="gray", lw=0.8, ls=":", label="perfect")
+        for (name, own), (colour, marker) in zip(bins.items(), LOOKS, strict=True):
+            upper.plot(own.said, own.found, color=colour, marker=marker, ms=5, lw=1.2, label=name)
+            lower.vlines(own.said, 0, own.n, color=colour, lw=2)
+        upper.set(xlim=(0, highest), ylim=(0, highest), ylabel="share with an aneurysm")
+        upper.set_title(f"{group}\n{len(truth)} series, {found.sum()} of {len(found)} positive", fontsize=10)
+        lower.set(xlabel="mean probability of a bin", ylabel="cases", ylim=(0, None))
+    axes[0, 0].legend(loc="upper left", fontsize=9)
     _save(figure, out)
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from aneurysm.data.cache import Cache
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.paths import ModelPaths
-from aneurysm.scores import score_text
+from aneurysm.scores import score_text, series_subgroups
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.localisation import froc, localisation, points_mm, suppress
 from aneurysm.stage1.model import Stage1Net
@@ -111,10 +111,9 @@ def series_text(slices: pd.DataFrame, series: pd.DataFrame, spots: pd.DataFrame,
     own = series[series.fold.isin(slices.fold.unique())].set_index("SeriesInstanceUID")
     highest = slices.groupby("SeriesInstanceUID")[list(LABELS)].max().reindex(own.index)
     n_missing = int(highest.isna().any(axis=1).sum())
-    subgroups = own[["series_type", "plane"]].rename(columns={"series_type": "modality"})
     predicted = highest.fillna(highest.mean()).to_numpy()
     text = f"maximum over the slices of a series, fold {_numbers(own.fold)}; {n_missing} series not in the cache\n"
-    text += score_text(own[list(LABELS)].to_numpy(), predicted, subgroups)
+    text += score_text(own[list(LABELS)].to_numpy(), predicted, series_subgroups(own))
     if slices[f"{LOCATIONS[0]} heat"].isna().all():
         return text
     found = series_froc(slices, spots, len(own), cache)

@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 from aneurysm.labels import LABELS
 from aneurysm.paths import ModelPaths
-from aneurysm.scores import compared_text, score_text
+from aneurysm.scores import compared_text, score_text, series_subgroups
 from aneurysm.stage2.predict import load_stage2
 from aneurysm.stage2.run import HeldOut
 from aneurysm.training.distributed import World
@@ -97,8 +97,7 @@ def ranks_in_folds(answers: np.ndarray, fold: np.ndarray) -> np.ndarray:
 
 
 def _score_text(title: str, judged: Judged, answers: np.ndarray) -> str:
-    series = judged.series
-    folds = ", ".join(str(fold) for fold in sorted(series.fold.unique()))
-    subgroups = series[["series_type", "plane"]].rename(columns={"series_type": "modality"})
+    folds = ", ".join(str(fold) for fold in sorted(judged.series.fold.unique()))
+    subgroups = series_subgroups(judged.series)
     missing = f"{judged.n_missing} without features, whose answer is the other folds' prevalence"
     return f"{title}, held-out series of fold {folds}; {missing}\n{score_text(judged.truth, answers, subgroups)}"
