@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pydicom
 from pydicom.sr.codedict import codes
-from pydicom.uid import CTImageStorage, generate_uid
+from pydicom.uid import CTImageStorage
 
 from aneurysm.data.geometry import Geometry
 from aneurysm.inference.peaks import Peak
@@ -20,13 +20,13 @@ from aneurysm.inference.predict import Prediction
 from aneurysm.paths import written_whole
 from aneurysm.report import dicom_codes as own
 from aneurysm.report.dicom_source import (
-    CHARACTER_SET,
     Source,
     SourceImage,
     findings,
     made_up_frame_of_reference,
     names_as_they_are,
     need_highdicom,
+    new_object,
     read_source,
 )
 
@@ -64,18 +64,12 @@ def write_seg(
             segment_descriptions=[
                 _describe(number, peak, bundle_sha256, series_uid) for number, peak in enumerate(peaks, 1)
             ],
-            series_instance_uid=generate_uid(),
             series_number=SERIES_NUMBER,
             series_description=SERIES_DESCRIPTION,
-            sop_instance_uid=generate_uid(),
-            instance_number=1,
-            manufacturer=own.MANUFACTURER,
-            manufacturer_model_name=own.MODEL_NAME,
-            software_versions=bundle_sha256,
             device_serial_number="1",  # must not be empty; software has none
             content_label="ANEURYSM",
             content_description=f"Balls of {radius_mm:g} mm: {own.NOTICE}",
-            specific_character_set=CHARACTER_SET,
+            **new_object(bundle_sha256),
         )
     _refer(segmentation, {_name(image): source.images[image] for image in touched})
     with written_whole(out) as beside:

@@ -22,11 +22,11 @@ from aneurysm.labels import LABELS
 from aneurysm.paths import written_whole
 from aneurysm.report import dicom_codes as own
 from aneurysm.report.dicom_source import (
-    CHARACTER_SET,
     Source,
     findings,
     names_as_they_are,
     need_highdicom,
+    new_object,
     read_source,
 )
 
@@ -56,16 +56,10 @@ def write_sr(prediction: Prediction, out: Path, bundle_sha256: str, min_probabil
         document = sr.Comprehensive3DSR(
             evidence=_evidence(source),
             content=sr.MeasurementReport(_observed_by(bundle_sha256), codes.SCT.ImagingProcedure, groups),
-            series_instance_uid=generate_uid(),
             series_number=SERIES_NUMBER,
             series_description=SERIES_DESCRIPTION,
-            sop_instance_uid=generate_uid(),
-            instance_number=1,
-            manufacturer=own.MANUFACTURER,
-            manufacturer_model_name=own.MODEL_NAME,
-            software_versions=bundle_sha256,
             coding_schemes=[CodingSchemeIdentificationItem(own.SCHEME, own.SCHEME_NAME)],
-            specific_character_set=CHARACTER_SET,
+            **new_object(bundle_sha256),
         )
     with written_whole(out) as beside:
         document.save_as(beside, enforce_file_format=True)
