@@ -18,7 +18,7 @@ from aneurysm.data.geometry import Geometry
 from aneurysm.inference.peaks import Peak
 from aneurysm.inference.predict import Prediction
 from aneurysm.paths import written_whole
-from aneurysm.report import dicom_codes as own
+from aneurysm.report import dicom_codes
 from aneurysm.report.dicom_source import (
     Source,
     SourceImage,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from highdicom import seg
 
 SERIES_NUMBER = 9002
-SERIES_DESCRIPTION = f"Aneurysm places: {own.NOTICE}"
+SERIES_DESCRIPTION = f"Aneurysm places: {dicom_codes.NOTICE}"
 ON_THE_SURFACE_MM = 1e-4  # a pixel centre that lies on the ball's surface is in it, whatever the rounding
 
 
@@ -68,7 +68,7 @@ def write_seg(
             series_description=SERIES_DESCRIPTION,
             device_serial_number="1",  # must not be empty; software has none
             content_label="ANEURYSM",
-            content_description=f"Balls of {radius_mm:g} mm: {own.NOTICE}",
+            content_description=f"Balls of {radius_mm:g} mm: {dicom_codes.NOTICE}",
             **new_object(bundle_sha256),
         )
     _refer(segmentation, {_name(image): source.images[image] for image in touched})
@@ -110,19 +110,19 @@ def _describe(number: int, peak: Peak, bundle_sha256: str, series_uid: str) -> s
     from highdicom import AlgorithmIdentificationSequence, seg
     from highdicom.sr import CodedConcept
 
-    site = own.site_of(peak.location)
+    site = dicom_codes.site_of(peak.location)
     description = seg.SegmentDescription(
         number,
         f"{number} {peak.location}",
-        own.ABNORMAL_STRUCTURE,
-        own.ANEURYSM_MORPHOLOGY,
+        dicom_codes.ABNORMAL_STRUCTURE,
+        dicom_codes.ANEURYSM_MORPHOLOGY,
         seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        AlgorithmIdentificationSequence(own.MODEL_NAME, codes.DCM.ArtificialIntelligence, bundle_sha256),
-        tracking_uid=own.tracking_uid(series_uid, peak.location),
+        AlgorithmIdentificationSequence(dicom_codes.MODEL_NAME, codes.DCM.ArtificialIntelligence, bundle_sha256),
+        tracking_uid=dicom_codes.tracking_uid(series_uid, peak.location),
         tracking_id=peak.location,
         anatomic_regions=[site.artery],
     )
-    description.SegmentDescription = f"probability {peak.probability:.3f}; {own.NOTICE}"
+    description.SegmentDescription = f"probability {peak.probability:.3f}; {dicom_codes.NOTICE}"
     modifiers = [CodedConcept.from_code(code) for code in (site.side, site.part) if code is not None]
     if modifiers:
         description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = modifiers
