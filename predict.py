@@ -27,6 +27,7 @@ from tqdm import tqdm
 from aneurysm.config import run_script
 from aneurysm.data.find import SeriesFiles, find_series
 from aneurysm.inference.bundle import bundle_identity, read_bundle
+from aneurysm.inference.harmless import printable
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.record import record_of
 from aneurysm.report.folder import Record, read_record, write_lists, write_objects, write_series
@@ -75,7 +76,7 @@ def main(config: PredictConfig) -> int:
     write_lists(config.out, records)
     unread = [record for record in records if record["failure"]]
     for record in unread:
-        print(f"no answer for {record['series_uid']}: {record['failure']}")
+        print(printable(f"no answer for {record['series_uid']}: {record['failure']}"))
     print(f"{len(records)} series, {len(unread)} could not be read\n{config.out / 'index.html'}")
     return SOME_UNREAD if unread else 0
 

@@ -1,5 +1,6 @@
 """predict.py as it is run: series in folders, files and archives, what it writes, exit codes, and starting again."""
 
+import csv
 import json
 import os
 import shutil
@@ -86,6 +87,19 @@ def test_what_could_not_be_read_is_listed_and_the_exit_code_is_3(root, tmp_path,
     assert "no such folder" in table.failure[2]
     assert "2 could not be read" in (tmp_path / "index.html").read_text()
     assert "no such folder" in (tmp_path / "nowhere.html").read_text()
+
+
+def test_names_that_are_formulas_or_commands_of_a_terminal_do_no_harm(root, tmp_path, capsys):
+    names = ["=1+1", "\x1b[31mred", "caf\udce9"]
+    assert predict(root, *names, out=tmp_path) == 3
+    said = capsys.readouterr().out
+    assert "3 series, 3 could not be read" in said and "\x1b" not in said
+    assert r"no answer for \x1b[31mred: " in said and r"no answer for caf\udce9: " in said
+    with open(tmp_path / "predictions.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["SeriesInstanceUID"] for row in rows] == ["'=1+1", r"\x1b[31mred", r"caf\udce9"]
+    assert all("no such folder or file" in row["failure"] and "\x1b" not in row["failure"] for row in rows)
+    assert sorted(record["series_uid"] for record in records(tmp_path).values()) == sorted(names)
 
 
 def test_started_again_it_asks_only_about_what_has_no_answer_from_the_same_bundle(root, tmp_path, monkeypatch):

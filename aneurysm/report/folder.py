@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from aneurysm.data.tables import write_csv
+from aneurysm.inference.harmless import cell
 from aneurysm.inference.pictures import Picture
 from aneurysm.inference.predict import Prediction
 from aneurysm.inference.record import FORMAT
@@ -67,11 +68,15 @@ def read_record(out: Path, series_uid: str, bundle: dict[str, str]) -> Record | 
 
 
 def write_lists(out: Path, records: Sequence[Record]) -> None:
-    """Writes index.html and predictions.csv: the most suspicious series first, those without an answer last."""
+    """Writes index.html and predictions.csv: the most suspicious series first, those without an answer last.
+
+    A UID that is none, and the reasons, stand in the table as `cell` shows them.
+    """
     ordered = sorted(records, key=_order)
     write_index(out / "index.html", ordered)
     rows = [
-        {"SeriesInstanceUID": record["series_uid"], **(record["probabilities"] or {}), "failure": record["failure"]}
+        {"SeriesInstanceUID": cell(record["series_uid"]), **(record["probabilities"] or {})}
+        | {"failure": cell(record["failure"])}
         for record in ordered
     ]
     write_csv(pd.DataFrame(rows, columns=["SeriesInstanceUID", *LABELS, "failure"]), out / "predictions.csv")
