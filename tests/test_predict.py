@@ -141,16 +141,22 @@ def test_dicom_objects_are_written_beside_the_pages(root, tmp_path, monkeypatch)
     assert len(marks.SegmentSequence) == len(findings) > 0
     assert marks.SegmentSequence[0].SegmentLabel == f"1 {findings[0]['location']}"
     assert not list(tmp_path.glob("nothing_*.dcm"))
-    monkeypatch.setattr("aneurysm.report.folder.write_sr", raising)
-    predict(root, "1.2.31", out=tmp_path / "again", dicom_sr=True)
-    assert records(tmp_path / "again")["1.2.31"]["warnings"] == ["1.2.31_sr.dcm could not be written: no UID"]
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(ValueError, match=r"pip install -e \.\[dicom\]"):
         predict(root, "1.2.31", out=tmp_path, dicom_seg=True)
 
 
-def raising(*_) -> None:
-    raise ValueError("no UID")
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(ValueError("no UID"), "no UID"), (MemoryError("3 GB"), "MemoryError: 3 GB"), (KeyError(7), "KeyError: 7")],
+)
+def test_an_object_that_cannot_be_written_is_told_and_costs_no_page(root, tmp_path, monkeypatch, error, words):
+    def raising(*_) -> None:
+        raise error
+
+    monkeypatch.setattr("aneurysm.report.folder.write_sr", raising)
+    assert predict(root, "1.2.31", out=tmp_path, dicom_sr=True) == 0
+    assert records(tmp_path)["1.2.31"]["warnings"] == [f"1.2.31_sr.dcm could not be written: {words}"]
 
 
 def test_the_script_itself(root, tmp_path):
