@@ -70,6 +70,8 @@ def main(config: PredictConfig) -> int:
     )
     for note in predictor.notes:
         print(f"note: {note}")
+    if config.time_budget:
+        predictor.warm_up()  # measures the pace: without it the first series would take what it takes
     with TemporaryDirectory() as unpacked:
         found = list(find_series(config.paths, Path(unpacked)))
         records = list(tqdm(said_of(found, predictor, config), total=len(found), unit="series"))

@@ -124,10 +124,13 @@ def test_started_again_it_asks_only_about_what_has_no_answer_from_the_same_bundl
     assert asked[1:] == [["1.2.31", "1.2.32"], ["1.2.31"]]
 
 
-def test_what_a_time_budget_left_out_is_told_and_asked_again(root, tmp_path):
+def test_what_a_time_budget_left_out_is_told_and_asked_again(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("aneurysm.inference.ask.FEWEST_WINDOWS", 4)
     predict(root, "1.2.31", out=tmp_path, time_budget=1e-9)
     record = records(tmp_path)["1.2.31"]
     assert "2 of 2 models were not asked about the mirror image" in record["left_out"]
+    # Of the first series, too: the pace is measured before it.
+    assert "slices were asked about" in record["left_out"][0]
     assert "were not asked about the mirror image" in (tmp_path / "1.2.31.html").read_text()
     predict(root, "1.2.31", out=tmp_path, resume=True)
     assert records(tmp_path)["1.2.31"]["left_out"] == []
