@@ -59,6 +59,21 @@ def test_evaluation_tells_windows_and_series_and_keeps_what_was_said_of_each_win
     assert table[list(LABELS)].to_numpy().min() > 0 and table[list(LABELS)].to_numpy().max() < 1
 
 
+def test_one_fold_asked_again_leaves_what_was_said_about_the_other(folder, evaluated, tmp_path):
+    model_dir = shutil.copytree(folder / "model", tmp_path / "model")
+    path = ModelPaths(model_dir, ENCODER).oof_stage1_csv
+    whole = path.read_bytes()
+    changed = pd.read_csv(path)
+    changed[list(LABELS)] = 0.5
+    changed.to_csv(path, index=False)
+    call(eval_stage1, folder, model_dir, "--fold", "1")
+    pd.testing.assert_frame_equal(
+        pd.read_csv(path), evaluated[1].where(changed.fold == 1, changed), check_dtype=False, rtol=1e-6
+    )
+    call(eval_stage1, folder, model_dir, "--fold", "0")
+    assert path.read_bytes() == whole
+
+
 @pytest.fixture(scope="module")
 def mined(folder) -> pd.DataFrame:
     """Every slice that may be one: threshold 0, safe_mm 20, and s2 barred by a localizer that has no place."""
