@@ -116,12 +116,13 @@ def test_a_series_is_made_anew_when_a_file_a_setting_or_its_mask_changes(tmp_pat
     assert not make_volume(tmp_path, plain, VolumeSettings(z_mm=6, window_high_hu=500)).was_cached
 
 
-def test_a_volume_whose_description_is_cut_is_made_anew(tmp_path):
+@pytest.mark.parametrize("damaged", [lambda whole: whole[:-40], lambda _: b"{}", lambda _: b"null"])
+def test_a_volume_whose_description_is_damaged_is_made_anew(tmp_path, damaged):
     write_stack(tmp_path / "series" / "a", head_ct(6), spacing=SPACING)
     make_volume(tmp_path, entry("a"), VolumeSettings())
     described = tmp_path / "npy_volume" / "a.json"
     whole = described.read_bytes()
-    described.write_bytes(whole[:-40])
+    described.write_bytes(damaged(whole))
     outcome = make_volume(tmp_path, entry("a"), VolumeSettings())
     assert (outcome.kind, outcome.was_cached) == ("", False) and described.read_bytes() == whole
 

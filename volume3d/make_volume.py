@@ -81,9 +81,9 @@ def is_made(volumes: Path, series_id: str, fingerprint: str) -> bool:
         return False
     try:
         saved = json.loads(described.read_bytes())
-    except ValueError:  # cut short or damaged
+        return saved["fingerprint"] == fingerprint and mask.exists() == saved["mask"]
+    except (ValueError, KeyError, TypeError):  # cut short, or something else
         return False
-    return saved["fingerprint"] == fingerprint and mask.exists() == saved["mask"]
 
 
 def _write(
