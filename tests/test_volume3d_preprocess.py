@@ -164,6 +164,15 @@ def test_the_estimate_counts_voxels_of_the_kept_head(tmp_path):
     assert estimate_bytes(tmp_path, [], half) == 0
 
 
+@pytest.mark.parametrize("error", [ValueError("no image"), NotImplementedError("VR"), MemoryError()])
+def test_a_series_that_cannot_be_read_stops_no_estimate(tmp_path, monkeypatch, error):
+    def raising(*_, **__) -> None:
+        raise error
+
+    monkeypatch.setattr("volume3d.preprocess.read_series", raising)
+    assert estimate_bytes(tmp_path, [entry("a")], VolumeSettings()) == 0
+
+
 @pytest.mark.parametrize("wrong", [{"z_mm": 0.0}, {"size": 0}, {"head_mm": -1.0}, {"window_low_hu": 600.0}])
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError, match="expected z_mm above 0, size of at least 1"):
