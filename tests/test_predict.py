@@ -46,8 +46,8 @@ def root(trained_root, tmp_path_factory) -> Path:
 
 
 def predict(root: Path, *paths: str, **settings) -> int:
-    given = {"out": root / "report", "device": "cpu", "workers": 0} | settings
-    return main(PredictConfig(tuple(root / path for path in paths), root / "bundle", **given))
+    given = {"bundle": root / "bundle", "out": root / "report", "device": "cpu", "workers": 0} | settings
+    return main(PredictConfig(tuple(root / path for path in paths), **given))
 
 
 def records(out: Path) -> dict[str, dict]:
@@ -147,6 +147,19 @@ def test_dicom_objects_are_written_beside_the_pages(root, tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(ValueError, match=r"pip install -e \.\[dicom\]"):
         predict(root, "1.2.31", out=tmp_path, dicom_seg=True)
+
+
+def test_objects_of_an_earlier_answer_do_not_outlive_it(root, tmp_path):
+    series = shutil.copytree(root / "1.2.31", tmp_path / "1.2.31")
+    told = {"out": tmp_path / "report", "dicom_sr": True, "dicom_seg": True}
+    predict(tmp_path, series, bundle=root / "bundle", min_probability=0.0, **told)
+    assert {path.name for path in (tmp_path / "report").glob("*.dcm")} == {"1.2.31_sr.dcm", "1.2.31_seg.dcm"}
+    predict(tmp_path, series, bundle=root / "bundle", min_probability=1.0, **told)  # no finding: nothing to draw
+    assert [path.name for path in (tmp_path / "report").glob("*.dcm")] == ["1.2.31_sr.dcm"]
+    for file in series.iterdir():
+        file.write_bytes(b"no image")
+    assert predict(tmp_path, series, bundle=root / "bundle", **told) == 3
+    assert not list((tmp_path / "report").glob("*.dcm"))
 
 
 @pytest.mark.parametrize(

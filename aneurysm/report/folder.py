@@ -38,15 +38,18 @@ def write_objects(
 ) -> list[str]:
     """Writes the DICOM objects <uid>_sr.dcm and <uid>_seg.dcm, as far as they are among `kinds` (sr, seg).
 
-    Findings below `min_probability` are left out. Returns sentences on those that could not be written. Raises
-    ValueError where highdicom is missing.
+    Findings below `min_probability` are left out. Objects of an earlier run do not stay. Returns sentences on those
+    that could not be written. Raises ValueError where highdicom is missing.
     """
     if not kinds:
         return []
     need_highdicom()
     problems = []
-    for kind in kinds if not prediction.failure else ():
+    for kind in kinds:
         path = out / page_name(record).replace(".html", f"_{kind}.dcm")
+        path.unlink(missing_ok=True)  # of an earlier run, which may have said something else
+        if prediction.failure:
+            continue
         write = {"sr": write_sr, "seg": write_seg}[kind]
         try:
             write(prediction, path, record["bundle"]["sha256"], min_probability)
