@@ -8,7 +8,8 @@ Prints the tables of eval_stage2.py, how far the answers are from those of the c
 could not be read, and the seconds a series. --export packs the models of the folds into a folder for inference instead.
 
 Reads  series/<uid>/, train_<folds>_folds.csv, <model_dir>/<encoder>/fold-<k>/last.pth, .../fold-<k>/stage2/last.pth
-Writes <model_dir>/<encoder>/oof_end_to_end.csv  14 probabilities of each held-out series; or, with --export, the bundle
+Writes <model_dir>/<encoder>/oof_end_to_end.csv  14 probabilities of each held-out series; rows of other folds stay, and
+       with --limit a file that holds more. With --export the bundle instead
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aneurysm.config import only, run_script
-from aneurysm.data.tables import chosen_folds, read_answers, read_folds, write_csv
+from aneurysm.data.answers import write_answers
+from aneurysm.data.tables import chosen_folds, read_answers, read_folds
 from aneurysm.inference.bundle import write_bundle
 from aneurysm.inference.judge import (
     AskConfig,
@@ -63,8 +65,8 @@ def main(config: EvalEndToEndConfig) -> None:
     judged = judged_encoders(rows, predictions)
     print(ensemble_text(judged) if len(judged) > 1 else judged_text(judged[encoders[0].encoder]))
     for paths in encoders:
-        write_csv(judged[paths.encoder].table(), paths.oof_end_to_end_csv)
-        print(f"\n{paths.oof_end_to_end_csv}")
+        said = write_answers(judged[paths.encoder].table(), paths.oof_end_to_end_csv, limited=config.limit > 0)
+        print(f"\n{said}")
         copy_up([paths.oof_end_to_end_csv], config.sync, config.model_dir)
         print(compared(config, judged[paths.encoder], paths))
     print(f"\n{failures_text(predictions)}\n{times_text(predictions, wall_s)}")

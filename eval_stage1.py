@@ -4,7 +4,7 @@
     python eval_stage1.py --data_dir data --model_dir model --fold 0 --series true
 
 Reads  train_stage1_<folds>_folds.csv, train_<folds>_folds.csv, npy_sequence/, <model_dir>/<encoder>/fold-<k>/last.pth
-Writes <model_dir>/<encoder>/oof_stage1.csv  14 probabilities of each held-out window
+Writes <model_dir>/<encoder>/oof_stage1.csv  14 probabilities of each held-out window; rows of folds not judged now stay
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas as pd
 
 from aneurysm.config import run_script
 from aneurysm.data.cache import open_cache
-from aneurysm.data.tables import chosen_folds, read_folds, read_spots, write_csv
+from aneurysm.data.tables import chosen_folds, read_folds, read_spots, replace_folds
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1.judge import ask_fold, judge_fold, series_text, trained_folds, windows_text
 from aneurysm.stage1.predict import Tta
@@ -56,7 +56,7 @@ def main(config: EvalStage1Config) -> None:
     judged = [judge_fold(cache, spots, model_paths, fold, world, config.tta) for fold in folds]
     if world.is_main:
         print(windows_text(judged))
-        write_csv(pd.concat([j.table for j in judged]), model_paths.oof_stage1_csv)
+        replace_folds(pd.concat([j.table for j in judged]), model_paths.oof_stage1_csv)
         print(model_paths.oof_stage1_csv)
         copy_up([model_paths.oof_stage1_csv], config.sync, config.model_dir)
     if config.series:

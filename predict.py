@@ -27,6 +27,7 @@ from tqdm import tqdm
 from aneurysm.config import run_script
 from aneurysm.data.find import SeriesFiles, find_series
 from aneurysm.inference.bundle import bundle_identity, read_bundle
+from aneurysm.inference.harmless import printable
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.record import record_of
 from aneurysm.report.folder import Record, read_record, write_lists, write_objects, write_series
@@ -69,13 +70,15 @@ def main(config: PredictConfig) -> int:
     )
     for note in predictor.notes:
         print(f"note: {note}")
+    if config.time_budget:
+        predictor.warm_up()  # measures the pace: without it the first series would take what it takes
     with TemporaryDirectory() as unpacked:
         found = list(find_series(config.paths, Path(unpacked)))
         records = list(tqdm(said_of(found, predictor, config), total=len(found), unit="series"))
     write_lists(config.out, records)
     unread = [record for record in records if record["failure"]]
     for record in unread:
-        print(f"no answer for {record['series_uid']}: {record['failure']}")
+        print(printable(f"no answer for {record['series_uid']}: {record['failure']}"))
     print(f"{len(records)} series, {len(unread)} could not be read\n{config.out / 'index.html'}")
     return SOME_UNREAD if unread else 0
 

@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python kaggle/make_dataset.py --bundle bundle --id user/aneurysm-bundle --out dataset --python 3.11
 
-Reads  aneurysm/, kaggle_inference.py, requirements.txt, the bundle of eval_end_to_end.py --export
+Reads  aneurysm/, kaggle_inference.py, LICENSE, requirements.txt, the bundle of eval_end_to_end.py --export
 Writes <out>/  aneurysm/, kaggle_inference.py, LICENSE, bundle/, wheels/, and dataset-metadata.json for the kaggle CLI
 """
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from aneurysm.config import run_script
 from aneurysm.data.cache import open_cache
 from aneurysm.data.tables import read_folds, read_spots
-from aneurysm.paths import ModelPaths
+from aneurysm.paths import ModelPaths, written_whole
 from aneurysm.report.figures import roc_figure, series_figure
 from aneurysm.report.summary import STAGE2, Step, held_out_steps, markdown, middle_positive, steps_table
 from aneurysm.training.distributed import join_world, leave_world
@@ -45,7 +45,9 @@ def main(config: SummaryConfig) -> None:
         "In brackets: 95 % intervals from a bootstrap over series.\n\n![ROC curves](roc.png)\n"
     )
     page = model_paths.folder / "summary.md"
-    page.write_text(text + one_series(config, model_paths, steps))
+    text += one_series(config, model_paths, steps)
+    with written_whole(page) as beside:
+        beside.write_text(text)
     print(f"{table.to_string()}\n{page}")
     leave_world()
 

@@ -27,3 +27,16 @@ def quick_pictures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracking, "plot_history", lambda history, path: path.write_text(str(len(history))))
         yield
+
+
+@pytest.fixture(scope="session")
+def trained_stage1(tmp_path_factory) -> Path:
+    """A folder with data/ and model/, a stage 1 for each of two folds: tests/stage1_scripts.py."""
+    from aneurysm.training import tracking
+    from tests.stage1_scripts import train_both_folds
+
+    folder = tmp_path_factory.mktemp("trained_stage1")
+    with pytest.MonkeyPatch.context() as patch:  # most of these short runs' time would go into history.png
+        patch.setattr(tracking, "plot_history", lambda history, path: path.touch())
+        train_both_folds(folder)
+    return folder

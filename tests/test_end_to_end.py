@@ -41,6 +41,12 @@ def evaluate(root: Path, **settings) -> None:
     main(EvalEndToEndConfig(data_dir=root / "data", model_dir=root / "model", **given))
 
 
+def forget(root: Path, *encoders: str) -> None:
+    """Removes what earlier tests have been answered."""
+    for name in encoders:
+        ModelPaths(root / "model", name).oof_end_to_end_csv.unlink(missing_ok=True)
+
+
 def test_it_prints_the_tables_writes_the_answers_and_agrees_with_the_cached_way(root, capsys):
     evaluate(root, sync=str(root / "copies"))
     said, paths = capsys.readouterr().out, ModelPaths(root / "model", ENCODER)
@@ -59,6 +65,7 @@ def test_it_prints_the_tables_writes_the_answers_and_agrees_with_the_cached_way(
 
 
 def test_each_series_is_answered_by_the_pair_that_has_not_seen_its_fold(root, capsys):
+    forget(root, ENCODER)
     evaluate(root, fold="1")
     found = pd.read_csv(ModelPaths(root / "model", ENCODER).oof_end_to_end_csv).set_index(UID)
     assert set(found.index) == set(SERIES[1::2]) and set(found.fold) == {1}
@@ -70,7 +77,30 @@ def test_each_series_is_answered_by_the_pair_that_has_not_seen_its_fold(root, ca
     assert np.abs(answers[0] - answers[1]).max() > 0.01
 
 
+def test_a_look_at_a_few_series_or_at_one_fold_costs_no_answer_about_others(root, tmp_path, capsys):
+    model = shutil.copytree(root / "model", tmp_path / "model")
+    (tmp_path / "data").symlink_to(root / "data")
+    path = ModelPaths(model, ENCODER).oof_end_to_end_csv
+    path.unlink(missing_ok=True)
+    evaluate(tmp_path, limit=1)
+    assert pd.read_csv(path)[UID].tolist() == list(SERIES[:2])
+    evaluate(tmp_path, limit=2)  # these and others
+    assert sorted(pd.read_csv(path)[UID]) == sorted(SERIES[:4])
+    evaluate(tmp_path)
+    whole = path.read_bytes()
+    capsys.readouterr()
+    evaluate(tmp_path, limit=1)
+    assert path.read_bytes() == whole
+    assert f"{path} stays as it is: it holds 6 series of these folds that were not asked" in capsys.readouterr().out
+    pd.read_csv(path).assign(**dict.fromkeys(LABELS, 0.123)).to_csv(path, index=False)
+    evaluate(tmp_path, fold="1")
+    after = pd.read_csv(path).set_index("fold")
+    assert set(after[UID]) == set(SERIES) and (after.loc[0, list(LABELS)] == 0.123).all(axis=None)
+    assert not (after.loc[1, list(LABELS)] == 0.123).any(axis=None)
+
+
 def test_several_encoders_are_judged_together_and_each_keeps_its_answers(root, capsys):
+    forget(root, ENCODER, "other")
     evaluate(root, encoder=f"{ENCODER},other", limit=1)
     said = capsys.readouterr().out
     assert "stage 2 of other" in said and "mean of ranks" in said and "2 cases" in said
@@ -89,6 +119,7 @@ def test_the_script_runs_with_a_worker_and_its_bundle_gives_the_same_answer(root
     command = [sys.executable, "eval_end_to_end.py", "--data_dir", root / "data", "--model_dir", root / "model",
                "--encoder", ENCODER, "--folds", "2", "--device", "cpu", "--fold", "0", "--workers", "1",
                "--limit", "1"]  # fmt: skip
+    forget(root, ENCODER)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr[-3000:]

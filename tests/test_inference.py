@@ -21,6 +21,7 @@ from aneurysm.paths import ModelPaths
 from aneurysm.stage1.config import InputConfig
 from aneurysm.stage1.windows import crop_box, read_window
 from aneurysm.stage2.predict import load_stage2, predict_series
+from tests.dicom_writer import SERIES_UID
 from tests.end_to_end_data import BROKEN, CPU, ENCODER, EVERY_MM, SERIES, SETTINGS, STAGE1
 
 ROOT = Path(__file__).parents[1]
@@ -156,6 +157,7 @@ def test_a_failing_or_senseless_model_is_answered_for_too(root, pairs, monkeypat
     predictor = Predictor(pairs, CPU)
     monkeypatch.setattr(predictor.models[1], "conclude", lambda *_: np.full(14, np.nan))
     prediction = predictor.predict_series(folder(root, "hole"))
+    assert prediction.uid == SERIES_UID  # and not the name of the folder: its headers were read
     assert "found [nan" in prediction.failure and np.isfinite(prediction.probabilities).all()
     assert any("an image is blank" in warning for warning in prediction.warnings)
     monkeypatch.setattr(predictor.models[0], "look", lambda *_: torch.zeros(2**60))

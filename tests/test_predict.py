@@ -1,5 +1,6 @@
 """predict.py as it is run: series in folders, files and archives, what it writes, exit codes, and starting again."""
 
+import csv
 import json
 import os
 import shutil
@@ -45,8 +46,8 @@ def root(trained_root, tmp_path_factory) -> Path:
 
 
 def predict(root: Path, *paths: str, **settings) -> int:
-    given = {"out": root / "report", "device": "cpu", "workers": 0} | settings
-    return main(PredictConfig(tuple(root / path for path in paths), root / "bundle", **given))
+    given = {"bundle": root / "bundle", "out": root / "report", "device": "cpu", "workers": 0} | settings
+    return main(PredictConfig(tuple(root / path for path in paths), **given))
 
 
 def records(out: Path) -> dict[str, dict]:
@@ -88,6 +89,19 @@ def test_what_could_not_be_read_is_listed_and_the_exit_code_is_3(root, tmp_path,
     assert "no such folder" in (tmp_path / "nowhere.html").read_text()
 
 
+def test_names_that_are_formulas_or_commands_of_a_terminal_do_no_harm(root, tmp_path, capsys):
+    names = ["=1+1", "\x1b[31mred", "caf\udce9"]
+    assert predict(root, *names, out=tmp_path) == 3
+    said = capsys.readouterr().out
+    assert "3 series, 3 could not be read" in said and "\x1b" not in said
+    assert r"no answer for \x1b[31mred: " in said and r"no answer for caf\udce9: " in said
+    with open(tmp_path / "predictions.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["SeriesInstanceUID"] for row in rows] == ["'=1+1", r"\x1b[31mred", r"caf\udce9"]
+    assert all("no such folder or file" in row["failure"] and "\x1b" not in row["failure"] for row in rows)
+    assert sorted(record["series_uid"] for record in records(tmp_path).values()) == sorted(names)
+
+
 def test_started_again_it_asks_only_about_what_has_no_answer_from_the_same_bundle(root, tmp_path, monkeypatch):
     predict(root, "1.2.31", "nothing", out=tmp_path)
     shutil.copytree(root / "1.2.32", tmp_path / "more")
@@ -110,10 +124,13 @@ def test_started_again_it_asks_only_about_what_has_no_answer_from_the_same_bundl
     assert asked[1:] == [["1.2.31", "1.2.32"], ["1.2.31"]]
 
 
-def test_what_a_time_budget_left_out_is_told_and_asked_again(root, tmp_path):
+def test_what_a_time_budget_left_out_is_told_and_asked_again(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("aneurysm.inference.ask.FEWEST_WINDOWS", 4)
     predict(root, "1.2.31", out=tmp_path, time_budget=1e-9)
     record = records(tmp_path)["1.2.31"]
     assert "2 of 2 models were not asked about the mirror image" in record["left_out"]
+    # Of the first series, too: the pace is measured before it.
+    assert "slices were asked about" in record["left_out"][0]
     assert "were not asked about the mirror image" in (tmp_path / "1.2.31.html").read_text()
     predict(root, "1.2.31", out=tmp_path, resume=True)
     assert records(tmp_path)["1.2.31"]["left_out"] == []
@@ -127,16 +144,35 @@ def test_dicom_objects_are_written_beside_the_pages(root, tmp_path, monkeypatch)
     assert len(marks.SegmentSequence) == len(findings) > 0
     assert marks.SegmentSequence[0].SegmentLabel == f"1 {findings[0]['location']}"
     assert not list(tmp_path.glob("nothing_*.dcm"))
-    monkeypatch.setattr("aneurysm.report.folder.write_sr", raising)
-    predict(root, "1.2.31", out=tmp_path / "again", dicom_sr=True)
-    assert records(tmp_path / "again")["1.2.31"]["warnings"] == ["1.2.31_sr.dcm could not be written: no UID"]
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(ValueError, match=r"pip install -e \.\[dicom\]"):
         predict(root, "1.2.31", out=tmp_path, dicom_seg=True)
 
 
-def raising(*_) -> None:
-    raise ValueError("no UID")
+def test_objects_of_an_earlier_answer_do_not_outlive_it(root, tmp_path):
+    series = shutil.copytree(root / "1.2.31", tmp_path / "1.2.31")
+    told = {"out": tmp_path / "report", "dicom_sr": True, "dicom_seg": True}
+    predict(tmp_path, series, bundle=root / "bundle", min_probability=0.0, **told)
+    assert {path.name for path in (tmp_path / "report").glob("*.dcm")} == {"1.2.31_sr.dcm", "1.2.31_seg.dcm"}
+    predict(tmp_path, series, bundle=root / "bundle", min_probability=1.0, **told)  # no finding: nothing to draw
+    assert [path.name for path in (tmp_path / "report").glob("*.dcm")] == ["1.2.31_sr.dcm"]
+    for file in series.iterdir():
+        file.write_bytes(b"no image")
+    assert predict(tmp_path, series, bundle=root / "bundle", **told) == 3
+    assert not list((tmp_path / "report").glob("*.dcm"))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(ValueError("no UID"), "no UID"), (MemoryError("3 GB"), "MemoryError: 3 GB"), (KeyError(7), "KeyError: 7")],
+)
+def test_an_object_that_cannot_be_written_is_told_and_costs_no_page(root, tmp_path, monkeypatch, error, words):
+    def raising(*_) -> None:
+        raise error
+
+    monkeypatch.setattr("aneurysm.report.folder.write_sr", raising)
+    assert predict(root, "1.2.31", out=tmp_path, dicom_sr=True) == 0
+    assert records(tmp_path)["1.2.31"]["warnings"] == [f"1.2.31_sr.dcm could not be written: {words}"]
 
 
 def test_the_script_itself(root, tmp_path):

@@ -69,6 +69,20 @@ def test_a_run_without_answers_from_dicom_is_summarised_too(root):
     assert "from DICOM" not in (paths.folder / "summary.md").read_text()
 
 
+def test_answers_from_dicom_are_held_against_the_folds(root):
+    paths = ModelPaths(root / "model", ENCODER)
+    kept = paths.oof_end_to_end_csv.read_bytes()
+    answers = pd.read_csv(paths.oof_end_to_end_csv)
+    gone = answers[:1].assign(SeriesInstanceUID="gone")  # from train.csv since
+    pd.concat([answers, gone]).to_csv(paths.oof_end_to_end_csv, index=False)
+    main(SummaryConfig(root / "data", root / "model", folds=2))
+    assert "| end to end, from DICOM | 8 series | 5 |" in (paths.folder / "summary.md").read_text()
+    answers.assign(fold=1 - answers.fold).to_csv(paths.oof_end_to_end_csv, index=False)
+    with pytest.raises(ValueError, match=r"oof_end_to_end.csv: expected the folds of create_folds.py, axial in fold 0"):
+        main(SummaryConfig(root / "data", root / "model", folds=2))
+    paths.oof_end_to_end_csv.write_bytes(kept)
+
+
 def test_a_step_that_has_not_run_is_named(root):
     (root / "other" / ENCODER / "fold-0").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"fold-<k>/stage2/last.pth, found none; has train_stage2.py run"):

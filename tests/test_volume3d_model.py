@@ -1,6 +1,7 @@
 """The network: it is torchvision's r3d_18, and flags change what they say and nothing else."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -8,9 +9,10 @@ from torch import nn
 from torchvision.models.video import r3d_18
 
 from volume3d.activations import Activations, statistics
-from volume3d.config import ActivationsConfig, NetConfig
+from volume3d.config import ActivationsConfig, LossConfig, NetConfig
 from volume3d.model import Volume3dNet
 from volume3d.patient_inputs import PATIENT_KEYS
+from volume3d.run import Volume3dLoss
 from volume3d.weights import load_backbone_weights
 
 SHAPE = (8, 32, 32)
@@ -151,6 +153,19 @@ def test_training_starts_from_the_prevalences():
     model.start_from(prevalence)
     with torch.no_grad():
         assert torch.allclose(model(batch()).sigmoid(), prevalence.expand(2, 14), atol=1e-6)
+
+
+def test_the_loss_by_hand():
+    """Logits of 0 cost ln 2 a label; positives of label 3 would count 9 times, capped at 4; label 5 nobody knows."""
+    prevalence = torch.full((14,), 0.5)
+    prevalence[3] = 0.1
+    loss = Volume3dLoss(LossConfig(present_share=0.75, pos_weight_cap=4.0), prevalence)
+    labels = torch.zeros(2, 14)
+    labels[0, [3, 13]] = 1
+    labels[0, 5] = torch.nan
+    found = loss(lambda batch: torch.zeros(2, 14), {"labels14": labels})
+    first, second = 0.75 + 0.25 / 13 * (4 + 11), 1.0  # the other 11 locations once each
+    assert found.item() == pytest.approx(math.log(2) * (first + second) / 2, rel=1e-6)
 
 
 def test_statistics_by_hand():

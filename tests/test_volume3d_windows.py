@@ -1,10 +1,12 @@
 """Windows of MR series: the file's own, against pydicom's; standard deviations of the head, against numpy's."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.datadict import tag_for_keyword
 from pydicom.pixels import apply_voi_lut
 
 from aneurysm.data.series import read_series
@@ -50,6 +52,22 @@ def test_a_frame_has_its_window_in_its_functional_group(tmp_path):
     dataset.save_as(path)
     window, _ = window_of(tmp_path / "s")
     assert (window.low, window.high) == (40, 60)
+
+
+@pytest.mark.parametrize("name", ["FrameVOILUTSequence", "WindowCenter"])
+def test_a_window_that_pydicom_does_not_know_how_to_read_counts_as_absent(tmp_path, name):
+    voi, tag = Dataset(), struct.pack("<HH", *divmod(tag_for_keyword(name), 1 << 16))
+    voi.WindowCenter, voi.WindowWidth, voi.VOILUTFunction = 50, 20, "LINEAR_EXACT"
+    tags = {"WindowCenter": 900, "WindowWidth": 100, "VOILUTFunction": "LINEAR_EXACT"}
+    path = write_enhanced(tmp_path / "s" / "1.dcm", np.zeros((1, 8, 8), np.int16), **tags)
+    dataset = dcmread(path)
+    dataset.PerFrameFunctionalGroupsSequence[0].FrameVOILUTSequence = [voi]
+    dataset.save_as(path)
+    content = path.read_bytes()
+    vr_at = content.rindex(tag) + 4  # the last one lies in the group of the frame
+    path.write_bytes(content[:vr_at] + b"ZZ" + content[vr_at + 2 :])
+    window, _ = window_of(tmp_path / "s")
+    assert window is None if name == "WindowCenter" else (window.low, window.high) == (850, 950)
 
 
 def test_inverted_images_have_their_window_turned_round(tmp_path):

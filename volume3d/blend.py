@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from aneurysm.data.tables import read_answers
+from aneurysm.data.answers import answers_in_folds
 from aneurysm.labels import LABELS
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.scores import compared_text, score_text
@@ -56,7 +56,7 @@ def blend_of(series: pd.DataFrame, first: Path, second: Path) -> Blend:
     Raises ValueError naming the file where it is missing, where a system had other folds than `series`, or where no
     two folds have been answered by both.
     """
-    one, other = (_answers(path, series) for path in (first, second))
+    one, other = (answers_in_folds(path, series) for path in (first, second))
     both = series.SeriesInstanceUID.isin(one.index.intersection(other.index))
     series, n_alone = series[both].reset_index(drop=True), len(one.index.symmetric_difference(other.index))
     fold = series.fold.to_numpy()
@@ -85,17 +85,3 @@ def best_weight(truth: np.ndarray, one: np.ndarray, other: np.ndarray) -> float:
     known = np.nan_to_num(scores, nan=-1.0).round(9)
     best = WEIGHTS[known == known.max()]
     return float(best[np.argmin(np.abs(best - 0.5))])
-
-
-def _answers(path: Path, series: pd.DataFrame) -> pd.DataFrame:
-    """Indexed by series; those of `series` alone."""
-    table = read_answers(path).set_index("SeriesInstanceUID")
-    fold = series.set_index("SeriesInstanceUID").fold
-    table = table[table.index.isin(fold.index)]
-    wrong = table.index[table.fold.to_numpy() != fold.loc[table.index].to_numpy()]
-    if len(wrong):
-        raise ValueError(
-            f"{path}: expected the folds of create_folds.py, {wrong[0]} in fold {fold[wrong[0]]}, "
-            f"found it in fold {table.fold[wrong[0]]} and {len(wrong) - 1} more elsewhere"
-        )
-    return table

@@ -12,6 +12,7 @@ import pandas as pd
 
 from aneurysm.data.tables import read_folds
 from aneurysm.labels import LABELS, PRESENT
+from aneurysm.paths import DataPaths
 from volume3d.manifest import Entry, read_manifest
 from volume3d.patient_inputs import PATIENT_KEYS, patient_inputs
 from volume3d.split import read_split
@@ -38,7 +39,7 @@ class Cases:
     def with_volume(self) -> Cases:
         """Those that have a volume; ValueError naming the folder where there is none."""
         if not self.table.has_volume.any():
-            folder = volume_path(self.data_dir, "").parent
+            folder = DataPaths(self.data_dir).npy_volume
             raise ValueError(f"{folder}: expected volumes of {len(self.table)} series; has volume3d.preprocess run?")
         return self._where(self.table.has_volume)
 
@@ -78,7 +79,7 @@ def cases_of_folds(data_dir: Path, folds: int) -> Cases:
     Raises ValueError naming the file where one is missing, or where the manifest lacks a series.
     """
     series = read_folds(data_dir, folds)
-    path = data_dir / "manifest.jsonl"
+    path = DataPaths(data_dir).manifest
     entries = {entry.id: entry for entry in read_manifest(path)}
     lacking = [uid for uid in series.SeriesInstanceUID if uid not in entries]
     if lacking:
@@ -93,7 +94,7 @@ def cases_of_split(data_dir: Path, path: Path) -> Cases:
 
     Raises ValueError naming the file where one is missing, or where the split lacks a series.
     """
-    entries, split = read_manifest(data_dir / "manifest.jsonl"), read_split(path)
+    entries, split = read_manifest(DataPaths(data_dir).manifest), read_split(path)
     lacking = [entry.id for entry in entries if entry.id not in split]
     if lacking:
         raise ValueError(f"{path}: expected {len(entries)} series, found no {lacking[0]} and {len(lacking) - 1} others")

@@ -70,8 +70,6 @@ class NetConfig:
     aneurysm fills little of a head"""
     patient: bool = False
     """the head also sees age, sex and weight"""
-    dropout: float = 0.0
-    """before the head"""
     checkpointing: bool = False
     """activation checkpointing: less memory for a second forward pass"""
 

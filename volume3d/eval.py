@@ -5,7 +5,8 @@
     python -m volume3d.eval --data_dir data --model_dir model --split data/volume_split.csv --part test
 
 Reads  manifest.jsonl, npy_volume/, train_<folds>_folds.csv or the split, <model_dir>/volume3d/fold-<k>/last.pth
-Writes <model_dir>/volume3d/oof_volume3d.csv  14 probabilities of each held-out series; with --part nothing
+Writes <model_dir>/volume3d/oof_volume3d.csv  14 probabilities of each held-out series; rows of other folds stay, and
+       with --limit a file that holds more. With --split nothing
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from aneurysm.config import run_script
-from aneurysm.data.tables import chosen_folds, read_folds, write_csv
+from aneurysm.data.answers import write_answers
+from aneurysm.data.tables import chosen_folds, read_folds
 from aneurysm.paths import VOLUME3D, ModelPaths
 from aneurysm.training.distributed import World, join_world, leave_world
 from volume3d.blend import blend_of
@@ -60,8 +62,7 @@ def eval_folds(config: EvalVolume3dConfig, model_paths: ModelPaths, world: World
     if not world.is_main:
         return
     print(judged.text())
-    write_csv(judged.table(), model_paths.oof_volume3d_csv)
-    print(model_paths.oof_volume3d_csv)
+    print(write_answers(judged.table(), model_paths.oof_volume3d_csv, limited=config.limit > 0))
     if config.blend is not None:
         blend = blend_of(read_folds(config.data_dir, config.folds), config.blend, model_paths.oof_volume3d_csv)
         print(f"\n{blend.text(config.blend.parent.name)}")

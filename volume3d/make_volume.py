@@ -76,14 +76,19 @@ def make_volume(data_dir: Path, entry: Entry, settings: VolumeSettings) -> Outco
 
 def is_made(volumes: Path, series_id: str, fingerprint: str) -> bool:
     """Whether a volume was made of these files with these settings, and all its files are there."""
-    described, whole, mask = (volumes / f"{series_id}{ending}" for ending in (".json", ".npy", "_mask.npy"))
+    described, whole, mask = _files(volumes, series_id)
     if not (described.exists() and whole.exists()):
         return False
     try:
         saved = json.loads(described.read_bytes())
-    except ValueError:  # cut short or damaged
+        return saved["fingerprint"] == fingerprint and mask.exists() == saved["mask"]
+    except (ValueError, KeyError, TypeError):  # cut short, or something else
         return False
-    return saved["fingerprint"] == fingerprint and mask.exists() == saved["mask"]
+
+
+def _files(volumes: Path, series_id: str) -> tuple[Path, ...]:
+    """Description, volume and mask."""
+    return tuple(volumes / f"{series_id}{ending}" for ending in (".json", ".npy", "_mask.npy"))
 
 
 def _write(
@@ -91,7 +96,7 @@ def _write(
 ) -> None:
     """Volume, mask, description: in this order, so that a description vouches for the rest."""
     volumes = DataPaths(data_dir).npy_volume
-    described, whole, mask_file = (volumes / f"{series_id}{ending}" for ending in (".json", ".npy", "_mask.npy"))
+    described, whole, mask_file = _files(volumes, series_id)
     with writing_to(volumes):
         for path in (described, whole, mask_file):
             path.unlink(missing_ok=True)

@@ -82,7 +82,7 @@ class Volume3dNet(nn.Module):
         if config.norm == "group":
             group_norms(self.backbone, config.groups)
         n_features = LAST * config.width + (len(PATIENT_KEYS) if config.patient else 0)
-        self.dropout, self.head = nn.Dropout(config.dropout), nn.Linear(n_features, len(LABELS))
+        self.head = nn.Linear(n_features, len(LABELS))
         nn.init.normal_(self.head.weight, 0, 0.01)
         nn.init.zeros_(self.head.bias)
 
@@ -91,7 +91,7 @@ class Volume3dNet(nn.Module):
         x = x.mean(dim=2) if self.config.pooling == "mean" else x.amax(dim=2)
         if self.config.patient:
             x = torch.cat([x, torch.stack([batch[key] for key in PATIENT_KEYS], dim=1).to(x.dtype)], dim=1)
-        return self.head(self.dropout(x))
+        return self.head(x)
 
     def start_from(self, prevalence: Tensor) -> None:
         """Lets the untrained head answer with these probabilities (14,), so that training starts from them."""

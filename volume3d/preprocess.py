@@ -86,7 +86,7 @@ def _height_mm(folder: Path) -> float:
     """Of all axial slices of a series; 0 where it cannot be read."""
     try:
         geometry = read_series(folder, select=()).geometry.turned_to("axial")
-    except ValueError:
+    except Exception:  # whatever is wrong with one series is said when its volume is made
         return 0.0
     return float(np.ptp(geometry.positions_mm(0))) + geometry.canonical_spacing[0]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pydicom
 
@@ -33,7 +35,7 @@ def voi_window(series: Series) -> Window | None:
     frame = series.frames[len(series.frames) // 2]
     header = _voi_of(frame)
     centre, width = _first_number(header, "WindowCenter"), _first_number(header, "WindowWidth")
-    function = str(header.get("VOILUTFunction") or "LINEAR")
+    function = str(_value(header, "VOILUTFunction") or "LINEAR")
     if centre is None or width is None or width < 1 and function == "LINEAR" or width <= 0:
         if "VOILUTSequence" in header:
             series.warnings.append("the header's VOI LUT is a table, not a window: left out")
@@ -47,18 +49,31 @@ def voi_window(series: Series) -> Window | None:
 def _voi_of(frame: Frame) -> pydicom.Dataset:
     """The part of a header that holds the frame's window: its own functional group, the shared one, or the top."""
     header = whole_header(frame.storage.path, _WANTED + _GROUPS)
-    shared, own = (header.get(name) or [] for name in _GROUPS)
+    shared, own = (_items(header, name) for name in _GROUPS)
     for group in [*own[frame.index : frame.index + 1], *shared[:1]]:
-        found = group.get("FrameVOILUTSequence")
+        found = _items(group, "FrameVOILUTSequence")
         if found:
             return found[0]
     return header
 
 
-def _first_number(header: pydicom.Dataset, name: str) -> float | None:
-    value = header.get(name)
+def _items(dataset: pydicom.Dataset, name: str) -> list[pydicom.Dataset]:
+    value = _value(dataset, name)
+    return list(value) if isinstance(value, pydicom.Sequence) else []
+
+
+def _first_number(dataset: pydicom.Dataset, name: str) -> float | None:
+    value = _value(dataset, name)
     first = value[0] if isinstance(value, pydicom.multival.MultiValue) and len(value) else value
     try:
         return float(first) if np.isfinite(float(first)) else None
     except (TypeError, ValueError):
+        return None
+
+
+def _value(dataset: pydicom.Dataset, name: str) -> Any:
+    """The value of an element; one that pydicom cannot read counts as absent."""
+    try:
+        return dataset.get(name)
+    except Exception:  # pydicom has an error of its own for each kind of damage
         return None

@@ -134,6 +134,32 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(beside, index=False)
 
 
+def replace_folds(table: pd.DataFrame, path: Path) -> None:
+    """Writes out-of-fold answers, by fold: rows of folds that `table` has none of stay as they are in the file.
+
+    `table` has SeriesInstanceUID and fold. A file that is damaged, has other columns, or comes from another division
+    into folds (a series of the table has another fold there) is replaced as a whole.
+    """
+    kept = _rows_of_other_folds(table, path)
+    if len(kept):
+        table = pd.concat([kept, table]).sort_values("fold", kind="stable")
+    write_csv(table, path)
+
+
+def _rows_of_other_folds(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Of the file, as text but for the fold, so that numbers are written back as they were."""
+    nothing = table[:0]
+    try:
+        before = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if list(before) != list(table):
+            return nothing
+        before["fold"] = before.fold.astype(table.fold.dtype)
+    except (OSError, ValueError):
+        return nothing
+    others = before[~before.fold.isin(table.fold)]
+    return nothing if others.SeriesInstanceUID.isin(table.SeriesInstanceUID).any() else others
+
+
 def _made_by(folds: int) -> str:
     return f"has create_folds.py run with --folds {folds}?"
 

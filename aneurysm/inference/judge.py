@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from aneurysm.inference.harmless import printable
 from aneurysm.inference.models import read_pair
 from aneurysm.inference.predict import Prediction, Predictor
 from aneurysm.labels import LABELS
@@ -64,7 +65,7 @@ def predict_folds(
         done = predictor.predict_all(folders, config.workers, modality)
         for prediction in tqdm(done, total=len(folders), unit="series", desc=f"fold {fold}"):
             if prediction.failure:
-                tqdm.write(f"warning: {prediction.folder.name}: {prediction.warnings[-1]}")
+                tqdm.write(printable(f"warning: {prediction.folder.name}: {prediction.warnings[-1]}"))
             predictions.append(prediction)
         parts.append(own)
         wall_s += perf_counter() - start
@@ -112,7 +113,7 @@ def agreement_text(found: pd.DataFrame, cached: pd.DataFrame) -> str:
 def failures_text(predictions: Iterable[Prediction]) -> str:
     """How many series were answered with the prevalences, and why."""
     failed = [p for p in predictions if p.failure]
-    lines = [f"  {p.folder.name}: {p.failure}" for p in failed[:SHOWN]]
+    lines = [printable(f"  {p.folder.name}: {p.failure}") for p in failed[:SHOWN]]
     more = [f"  and {len(failed) - SHOWN} more"] if len(failed) > SHOWN else []
     title = f"{len(failed)} series could not be read; the training prevalences stand for them"
     return "\n".join([title, *lines, *more])

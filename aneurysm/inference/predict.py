@@ -133,7 +133,7 @@ class Predictor:
         try:
             return self._ask(_folder(place), series, modality, deadline)
         except Exception as error:  # the GPU's memory, say: this series has an answer, the next is tried again
-            return self._prevalence(place, f"{type(error).__name__}: {error}", tuple(series.warnings))
+            return self._prevalence(place, f"{type(error).__name__}: {error}", tuple(series.warnings), series.uid)
 
     def _ask(self, folder: Path, series: SampledSeries, modality: str | None, deadline: float) -> Prediction:
         start = perf_counter()
@@ -177,8 +177,10 @@ class Predictor:
             for name, own in found.items()
         }
 
-    def _prevalence(self, place: Path | SeriesFiles, reason: str, warnings: tuple[str, ...] = ()) -> Prediction:
-        uid = place.uid if isinstance(place, SeriesFiles) else place.name
+    def _prevalence(
+        self, place: Path | SeriesFiles, reason: str, warnings: tuple[str, ...] = (), uid: str = ""
+    ) -> Prediction:
+        uid = uid or (place.uid if isinstance(place, SeriesFiles) else place.name)
         warnings += (f"the training prevalences stand for an answer: {reason}",)
         return Prediction(_folder(place), self.prevalence, self._prevalences, uid, warnings=warnings, failure=reason)
 

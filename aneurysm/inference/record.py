@@ -31,9 +31,7 @@ def record_of(prediction: Prediction, prevalence: np.ndarray, bundle: dict[str, 
         "prevalence": _by_label(prevalence),
         "type": series.type if series else None,
         "plane": series.geometry.plane if series else None,
-        "warnings": list(
-            prediction.warnings[:-1] if prediction.failure else prediction.warnings
-        ),  # the last is the failure
+        "warnings": _warnings(prediction),
         "left_out": list(prediction.left_out),
         "geometry": _geometry(series) if series else None,
         "curves": _curves(prediction) if prediction.curves else None,
@@ -44,7 +42,7 @@ def record_of(prediction: Prediction, prevalence: np.ndarray, bundle: dict[str, 
 
 
 def _warnings(prediction: Prediction) -> list[str]:
-    """But for the last one where it repeats why there is no answer."""
+    """But for the last one where it says again why there is no answer."""
     return list(prediction.warnings[:-1] if prediction.failure else prediction.warnings)
 
 

@@ -18,6 +18,7 @@ import torch
 
 from aneurysm.inference.bundle import read_bundle
 from aneurysm.inference.clock import Clock
+from aneurysm.inference.harmless import printable
 from aneurysm.inference.kaggle_settings import KaggleSettings
 from aneurysm.inference.predict import Predictor
 from aneurysm.labels import LABELS
@@ -110,7 +111,7 @@ class Submission:
     def _log(self, uid: str, seconds: float, budget_s: float, said: _Said) -> None:
         """A line of JSON in the log; on the screen as well where something went wrong."""
         if said.failure or said.left_out:
-            print(uid, said.failure, *said.left_out, sep="; ", flush=True)
+            print(printable("; ".join([uid, said.failure, *said.left_out])), flush=True)
         if self.settings.out is None:
             return
         steps_s = {name: round(step_s, 3) for name, step_s in said.steps_s.items()}

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pydicom
 from pydicom.sr.codedict import codes
-from pydicom.uid import CTImageStorage, generate_uid
+from pydicom.uid import CTImageStorage
 
 from aneurysm.data.geometry import Geometry
 from aneurysm.inference.peaks import Peak
 from aneurysm.inference.predict import Prediction
 from aneurysm.paths import written_whole
-from aneurysm.report import dicom_codes as own
+from aneurysm.report import dicom_codes
 from aneurysm.report.dicom_source import (
-    CHARACTER_SET,
     Source,
     SourceImage,
     findings,
     made_up_frame_of_reference,
     names_as_they_are,
     need_highdicom,
+    new_object,
     read_source,
 )
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from highdicom import seg
 
 SERIES_NUMBER = 9002
-SERIES_DESCRIPTION = f"Aneurysm places: {own.NOTICE}"
+SERIES_DESCRIPTION = f"Aneurysm places: {dicom_codes.NOTICE}"
 ON_THE_SURFACE_MM = 1e-4  # a pixel centre that lies on the ball's surface is in it, whatever the rounding
 
 
@@ -64,18 +64,12 @@ def write_seg(
             segment_descriptions=[
                 _describe(number, peak, bundle_sha256, series_uid) for number, peak in enumerate(peaks, 1)
             ],
-            series_instance_uid=generate_uid(),
             series_number=SERIES_NUMBER,
             series_description=SERIES_DESCRIPTION,
-            sop_instance_uid=generate_uid(),
-            instance_number=1,
-            manufacturer=own.MANUFACTURER,
-            manufacturer_model_name=own.MODEL_NAME,
-            software_versions=bundle_sha256,
             device_serial_number="1",  # must not be empty; software has none
             content_label="ANEURYSM",
-            content_description=f"Balls of {radius_mm:g} mm: {own.NOTICE}",
-            specific_character_set=CHARACTER_SET,
+            content_description=f"Balls of {radius_mm:g} mm: {dicom_codes.NOTICE}",
+            **new_object(bundle_sha256),
         )
     _refer(segmentation, {_name(image): source.images[image] for image in touched})
     with written_whole(out) as beside:
@@ -116,19 +110,19 @@ def _describe(number: int, peak: Peak, bundle_sha256: str, series_uid: str) -> s
     from highdicom import AlgorithmIdentificationSequence, seg
     from highdicom.sr import CodedConcept
 
-    site = own.site_of(peak.location)
+    site = dicom_codes.site_of(peak.location)
     description = seg.SegmentDescription(
         number,
         f"{number} {peak.location}",
-        own.ABNORMAL_STRUCTURE,
-        own.ANEURYSM_MORPHOLOGY,
+        dicom_codes.ABNORMAL_STRUCTURE,
+        dicom_codes.ANEURYSM_MORPHOLOGY,
         seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        AlgorithmIdentificationSequence(own.MODEL_NAME, codes.DCM.ArtificialIntelligence, bundle_sha256),
-        tracking_uid=own.tracking_uid(series_uid, peak.location),
+        AlgorithmIdentificationSequence(dicom_codes.MODEL_NAME, codes.DCM.ArtificialIntelligence, bundle_sha256),
+        tracking_uid=dicom_codes.tracking_uid(series_uid, peak.location),
         tracking_id=peak.location,
         anatomic_regions=[site.artery],
     )
-    description.SegmentDescription = f"probability {peak.probability:.3f}; {own.NOTICE}"
+    description.SegmentDescription = f"probability {peak.probability:.3f}; {dicom_codes.NOTICE}"
     modifiers = [CodedConcept.from_code(code) for code in (site.side, site.part) if code is not None]
     if modifiers:
         description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = modifiers

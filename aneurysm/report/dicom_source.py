@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -20,6 +21,7 @@ from aneurysm.data.header import read_header
 from aneurysm.inference.peaks import Peak
 from aneurysm.inference.predict import Prediction
 from aneurysm.inference.sampled import SampledSeries
+from aneurysm.report.dicom_codes import MANUFACTURER, MODEL_NAME
 
 CHARACTER_SET = "ISO_IR 192"  # UTF-8: whatever the source's character set, pydicom has decoded it
 SAME_MM = 0.01  # positions that differ by less are one
@@ -66,6 +68,19 @@ def names_as_they_are() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The string .* person name")
         yield
+
+
+def new_object(bundle_sha256: str) -> dict[str, Any]:
+    """What highdicom's constructors take of an object that is alone in a series of its own: UIDs, and what made it."""
+    return {
+        "series_instance_uid": generate_uid(),
+        "sop_instance_uid": generate_uid(),
+        "instance_number": 1,
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": MODEL_NAME,
+        "software_versions": bundle_sha256,
+        "specific_character_set": CHARACTER_SET,
+    }
 
 
 def findings(prediction: Prediction, min_probability: float) -> list[Peak]:

@@ -20,13 +20,13 @@ from aneurysm.inference.predict import Prediction
 from aneurysm.inference.sampled import SampledSeries
 from aneurysm.labels import LABELS
 from aneurysm.paths import written_whole
-from aneurysm.report import dicom_codes as own
+from aneurysm.report import dicom_codes
 from aneurysm.report.dicom_source import (
-    CHARACTER_SET,
     Source,
     findings,
     names_as_they_are,
     need_highdicom,
+    new_object,
     read_source,
 )
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from highdicom import sr
 
 SERIES_NUMBER = 9001
-SERIES_DESCRIPTION = f"Aneurysm findings: {own.NOTICE}"
+SERIES_DESCRIPTION = f"Aneurysm findings: {dicom_codes.NOTICE}"
 
 
 def write_sr(prediction: Prediction, out: Path, bundle_sha256: str, min_probability: float = 0.1) -> None:
@@ -49,23 +49,17 @@ def write_sr(prediction: Prediction, out: Path, bundle_sha256: str, min_probabil
 
     peaks = findings(prediction, min_probability)
     source = read_source(prediction.series)
-    algorithm = sr.AlgorithmIdentification(own.MODEL_NAME, bundle_sha256, parameters=[own.NOTICE])
+    algorithm = sr.AlgorithmIdentification(dicom_codes.MODEL_NAME, bundle_sha256, parameters=[dicom_codes.NOTICE])
     groups = [_series_group(prediction, source, algorithm)]
     groups += [_finding_group(peak, prediction.series, source, algorithm) for peak in peaks]
     with names_as_they_are():
         document = sr.Comprehensive3DSR(
             evidence=_evidence(source),
             content=sr.MeasurementReport(_observed_by(bundle_sha256), codes.SCT.ImagingProcedure, groups),
-            series_instance_uid=generate_uid(),
             series_number=SERIES_NUMBER,
             series_description=SERIES_DESCRIPTION,
-            sop_instance_uid=generate_uid(),
-            instance_number=1,
-            manufacturer=own.MANUFACTURER,
-            manufacturer_model_name=own.MODEL_NAME,
-            software_versions=bundle_sha256,
-            coding_schemes=[CodingSchemeIdentificationItem(own.SCHEME, own.SCHEME_NAME)],
-            specific_character_set=CHARACTER_SET,
+            coding_schemes=[CodingSchemeIdentificationItem(dicom_codes.SCHEME, dicom_codes.SCHEME_NAME)],
+            **new_object(bundle_sha256),
         )
     with written_whole(out) as beside:
         document.save_as(beside, enforce_file_format=True)
@@ -80,17 +74,17 @@ def _series_group(
     series_uid = source.common.SeriesInstanceUID
     measurements = [
         sr.Measurement(
-            own.PROBABILITY,
+            dicom_codes.PROBABILITY,
             float(probability),
             codes.UCUM.NoUnits,
-            tracking_identifier=sr.TrackingIdentifier(own.tracking_uid(series_uid, f"Series: {label}"), label),
+            tracking_identifier=sr.TrackingIdentifier(dicom_codes.tracking_uid(series_uid, f"Series: {label}"), label),
             finding_sites=[_finding_site(label)],
         )
         for label, probability in zip(LABELS, prediction.probabilities, strict=True)
     ]
     return sr.MeasurementsAndQualitativeEvaluations(
-        sr.TrackingIdentifier(own.tracking_uid(series_uid, "Series"), "Series"),
-        finding_type=own.INTRACRANIAL_ANEURYSM,
+        sr.TrackingIdentifier(dicom_codes.tracking_uid(series_uid, "Series"), "Series"),
+        finding_type=dicom_codes.INTRACRANIAL_ANEURYSM,
         algorithm_id=algorithm,
         measurements=measurements,
     )
@@ -103,14 +97,16 @@ def _finding_group(
 
     places = _places(peak, series, source)
     return sr.MeasurementsAndQualitativeEvaluations(
-        sr.TrackingIdentifier(own.tracking_uid(source.common.SeriesInstanceUID, peak.location), peak.location),
-        finding_type=own.INTRACRANIAL_ANEURYSM,
+        sr.TrackingIdentifier(dicom_codes.tracking_uid(source.common.SeriesInstanceUID, peak.location), peak.location),
+        finding_type=dicom_codes.INTRACRANIAL_ANEURYSM,
         finding_sites=[_finding_site(peak.location)],
         algorithm_id=algorithm,
         measurements=[
-            sr.Measurement(own.PROBABILITY, peak.probability, codes.UCUM.NoUnits, referenced_coordinates=places)
+            sr.Measurement(dicom_codes.PROBABILITY, peak.probability, codes.UCUM.NoUnits, referenced_coordinates=places)
         ],
-        qualitative_evaluations=[sr.QualitativeEvaluation(own.LOCATION, own.location_code(peak.location))],
+        qualitative_evaluations=[
+            sr.QualitativeEvaluation(dicom_codes.LOCATION, dicom_codes.location_code(peak.location))
+        ],
     )
 
 
@@ -135,7 +131,7 @@ def _places(
 def _finding_site(label: str) -> sr.FindingSite:
     from highdicom import sr
 
-    site = own.site_of(label)
+    site = dicom_codes.site_of(label)
     return sr.FindingSite(site.artery, site.side, site.part)
 
 
@@ -144,10 +140,10 @@ def _observed_by(bundle_sha256: str) -> sr.ObservationContext:
     from highdicom import sr
 
     device = sr.DeviceObserverIdentifyingAttributes(
-        uid=generate_uid(entropy_srcs=[own.MODEL_NAME, bundle_sha256]),
-        name=own.MODEL_NAME,
-        manufacturer_name=own.MANUFACTURER,
-        model_name=own.MODEL_NAME,
+        uid=generate_uid(entropy_srcs=[dicom_codes.MODEL_NAME, bundle_sha256]),
+        name=dicom_codes.MODEL_NAME,
+        manufacturer_name=dicom_codes.MANUFACTURER,
+        model_name=dicom_codes.MODEL_NAME,
     )
     return sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device))
 

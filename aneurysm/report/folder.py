@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from aneurysm.data.tables import write_csv
+from aneurysm.inference.harmless import cell
 from aneurysm.inference.pictures import Picture
 from aneurysm.inference.predict import Prediction
 from aneurysm.inference.record import FORMAT
@@ -37,20 +38,27 @@ def write_objects(
 ) -> list[str]:
     """Writes the DICOM objects <uid>_sr.dcm and <uid>_seg.dcm, as far as they are among `kinds` (sr, seg).
 
-    Findings below `min_probability` are left out. Returns sentences on those that could not be written. Raises
-    ValueError where highdicom is missing.
+    Findings below `min_probability` are left out. Objects of an earlier run do not stay. Returns sentences on those
+    that could not be written. Raises ValueError where highdicom is missing.
     """
     if not kinds:
         return []
     need_highdicom()
     problems = []
-    for kind in kinds if not prediction.failure else ():
+    for kind in kinds:
         path = out / page_name(record).replace(".html", f"_{kind}.dcm")
+        path.unlink(missing_ok=True)  # of an earlier run, which may have said something else
+        if prediction.failure:
+            continue
         write = {"sr": write_sr, "seg": write_seg}[kind]
         try:
             write(prediction, path, record["bundle"]["sha256"], min_probability)
         except ValueError as error:
             problems.append(f"{path.name} could not be written: {error}")
+        except (
+            Exception
+        ) as error:  # of highdicom and pydicom, each kind; or the memory: the page is written all the same
+            problems.append(f"{path.name} could not be written: {type(error).__name__}: {error}")
     return problems
 
 
@@ -67,11 +75,15 @@ def read_record(out: Path, series_uid: str, bundle: dict[str, str]) -> Record | 
 
 
 def write_lists(out: Path, records: Sequence[Record]) -> None:
-    """Writes index.html and predictions.csv: the most suspicious series first, those without an answer last."""
+    """Writes index.html and predictions.csv: the most suspicious series first, those without an answer last.
+
+    A UID that is none, and the reasons, stand in the table as `cell` shows them.
+    """
     ordered = sorted(records, key=_order)
     write_index(out / "index.html", ordered)
     rows = [
-        {"SeriesInstanceUID": record["series_uid"], **(record["probabilities"] or {}), "failure": record["failure"]}
+        {"SeriesInstanceUID": cell(record["series_uid"]), **(record["probabilities"] or {})}
+        | {"failure": cell(record["failure"])}
         for record in ordered
     ]
     write_csv(pd.DataFrame(rows, columns=["SeriesInstanceUID", *LABELS, "failure"]), out / "predictions.csv")

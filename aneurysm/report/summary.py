@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from aneurysm.data.answers import answers_in_folds
 from aneurysm.data.marks import localizers_by_series
 from aneurysm.data.tables import read_answers, read_folds, read_spots
 from aneurysm.labels import LABELS, PRESENT
@@ -63,10 +64,10 @@ def _stage1(data_dir: Path, model_paths: ModelPaths, n_folds: int) -> Step:
 
 def _end_to_end(series: pd.DataFrame, model_paths: ModelPaths) -> Step:
     """Series, as eval_end_to_end.py has answered them from their DICOM files."""
-    answers = read_answers(model_paths.oof_end_to_end_csv)
-    truth = series.set_index("SeriesInstanceUID").loc[answers.SeriesInstanceUID, list(LABELS)].to_numpy(int)
+    answers = answers_in_folds(model_paths.oof_end_to_end_csv, series)
+    truth = series.set_index("SeriesInstanceUID").loc[answers.index, list(LABELS)].to_numpy(int)
     predicted = answers[list(LABELS)].to_numpy()
-    return Step("end to end, from DICOM", "series", truth, predicted, answers.SeriesInstanceUID.to_numpy())
+    return Step("end to end, from DICOM", "series", truth, predicted, answers.index.to_numpy())
 
 
 def steps_table(steps: Sequence[Step]) -> pd.DataFrame:

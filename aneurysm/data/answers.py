@@ -1,0 +1,47 @@
+"""What eval scripts say about held-out series (oof_*.csv): read beside the folds, and written without losing others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from aneurysm.data.tables import read_answers, replace_folds
+
+
+def answers_in_folds(path: Path, series: pd.DataFrame) -> pd.DataFrame:
+    """The answers in a file about `series`, rows of train_{F}_folds.csv, by SeriesInstanceUID; others are left out.
+
+    Raises ValueError naming the file where it is missing or damaged, or where a series was held out in another fold:
+    its model has then been trained on series that are held out here.
+    """
+    table = read_answers(path).set_index("SeriesInstanceUID")
+    fold = series.set_index("SeriesInstanceUID").fold
+    table = table[table.index.isin(fold.index)]
+    wrong = table.index[table.fold.to_numpy() != fold.loc[table.index].to_numpy()]
+    if len(wrong):
+        raise ValueError(
+            f"{path}: expected the folds of create_folds.py, {wrong[0]} in fold {fold[wrong[0]]}, "
+            f"found it in fold {table.fold[wrong[0]]} and {len(wrong) - 1} more elsewhere"
+        )
+    return table
+
+
+def write_answers(answers: pd.DataFrame, path: Path, limited: bool) -> str:
+    """Writes answers, one row a series, as replace_folds does; returns what there is to print about the file.
+
+    Where only some series of each fold were asked about (`limited`), a file that holds others of these folds stays.
+    """
+    n_others = _n_others(answers, path) if limited else 0
+    if n_others:
+        return f"{path} stays as it is: it holds {n_others} series of these folds that were not asked about now"
+    replace_folds(answers, path)
+    return str(path)
+
+
+def _n_others(answers: pd.DataFrame, path: Path) -> int:
+    try:
+        before = read_answers(path)
+    except ValueError:  # not there, or damaged
+        return 0
+    return int((before.fold.isin(answers.fold) & ~before.SeriesInstanceUID.isin(answers.SeriesInstanceUID)).sum())
