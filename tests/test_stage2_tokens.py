@@ -243,6 +243,17 @@ def test_noise_has_the_strength_that_is_asked_for_and_places_have_none():
     assert torch.equal(noisy["peaks"], tokens["peaks"])
 
 
+def test_a_feature_beyond_float16_does_not_drown_the_others_in_noise():
+    features = described(2.0, n_slices=600)
+    features.features[0, :, ::2] = 4.0  # standard deviation 1
+    features.features[0, 7, 3] = np.inf
+    tokens = tokens_of(features, config=TokensConfig())
+    noisy = jittered(tokens, replace(STILL, feature_noise=0.3), np.random.default_rng(0))
+    change = (noisy["features"] - tokens["features"]).flatten()
+    finite = change.isfinite()
+    assert finite.sum() == 600 * 6 - 1 and change[finite].std().item() == pytest.approx(0.3, rel=0.05)
+
+
 def test_modality_and_plane_are_hidden_apart_from_each_other():
     tokens, rng = tokens_of(described(0.0)), np.random.default_rng(0)
     seen = [jittered(tokens, replace(STILL, unknown_p=0.3), rng) for _ in range(600)]
