@@ -1,4 +1,4 @@
-"""Step 6: what stage 1 says about every slice of every series, for stage 2.
+"""Step 6: what stage 1 says about slices of every series, sampled by millimetres, for stage 2.
 
     python extract_features.py --data_dir data --model_dir model --fold all --every_mm 1.5
 

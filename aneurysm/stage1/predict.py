@@ -108,7 +108,12 @@ def predict_windows(
 
 
 @torch.inference_mode()
-def _batches(model, windows, config, world, batch_size, workers, bar, tta) -> Iterator[tuple[np.ndarray, ...]]:
+def _batches(
+    model: nn.Module, windows: Dataset, config: Stage1Config, world: World,
+    batch_size: int, workers: int, bar: str, tta: Tta,
+) -> Iterator[tuple[np.ndarray, ...]]:  # fmt: skip
+    """Of each batch the numbers of its windows (batch,) and what is said of them: probability (batch, 14), heat (batch,
+    13), and heat_xy (batch, 26)."""
     precision = inference_precision(world.device, config.training.precision)
     loader = DataLoader(windows, batch_size, num_workers=workers, worker_init_fn=one_thread)
     for batch in tqdm(loader, desc=bar, leave=False, disable=not (bar and world.is_main)):

@@ -75,9 +75,8 @@ def fit(
             except Interrupted:
                 kept.keep(state)  # the evaluation changes nothing of it
                 break
-            row = {"loss": run.mean_loss(world), "lr": run.optimizer.param_groups[0]["lr"]}
-            row |= {"skipped": run.n_skipped} if config.skip_nan else {}
-            row |= reached
+            skipped = {"skipped": run.n_skipped} if config.skip_nan else {}
+            row = {"loss": run.mean_loss(world), "lr": run.optimizer.param_groups[0]["lr"]} | skipped | reached
             run.end_epoch(scores)
             run.scheduler.step(run.epoch, watched(config, row["loss"], scores))
             kept.keep_epoch(run, row, scores, run.state(world))
