@@ -64,8 +64,7 @@ def main(config: MineConfig) -> None:
 def mine(config: MineConfig, world: World, dask: DaskWorkers) -> None:
     """Asks every model about the series it has not seen; the main process writes and prints."""
     cache, model_paths = open_cache(config.data_dir), ModelPaths.only_one(config.model_dir, config.encoder)
-    tables = (read(config.data_dir, config.folds) for read in (read_folds, read_spots, read_unplaced))
-    series, spots, unplaced = tables
+    series, spots, unplaced = (read(config.data_dir, config.folds) for read in (read_folds, read_spots, read_unplaced))
     folds = trained_folds(model_paths, chosen_folds("all", config.folds))
     ask, by = (ask_fold_on_dask, dask) if config.dask else (ask_fold, world)
     slices = pd.concat([ask(cache, series, model_paths, fold, config.every_mm, by) for fold in folds])

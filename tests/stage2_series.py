@@ -18,6 +18,8 @@ from aneurysm.data.features import SeriesFeatures, write_features
 from aneurysm.data.tables import SPOT_COLUMNS
 from aneurysm.labels import LABELS, LOCATIONS, MIRROR, MODALITIES
 from aneurysm.paths import ModelPaths
+from aneurysm.stage2.config import JitterConfig, TokensConfig
+from aneurysm.stage2.tokens import series_tokens
 
 # Depth below the vertex in mm, and place in the image (x for a left-sided artery, y), of the 13 locations.
 DEPTH_MM = np.array([112, 112, 100, 100, 95, 95, 93, 82, 82, 102, 102, 97, 116], float)
@@ -25,6 +27,11 @@ X = np.array([0.6, 0.4, 0.57, 0.43, 0.7, 0.3, 0.5, 0.53, 0.47, 0.56, 0.44, 0.5, 
 Y = np.array([0.42, 0.42, 0.4, 0.4, 0.4, 0.4, 0.34, 0.32, 0.32, 0.47, 0.47, 0.5, 0.55])
 SIZE_MM = 3.0  # an aneurysm's or a mimic's standard deviation along the slice axis
 N_LATENT = 13 + 13 + 24  # aneurysms, mimics, all else that features tell
+
+STILL = JitterConfig(mirror_p=0, thin_to_mm=0, drop_p=0, stretch=0, shift_mm=0,
+                     feature_noise=0, logit_noise=0, unknown_p=0)  # fmt: skip
+NUMBERS = TokensConfig(inputs=("logits", "heat", "peaks"))
+PARTS = {"features": 6, "logits": 14, "heat": 13, "peak_x": 13, "peak_y": 13}
 
 
 @dataclass(frozen=True)
@@ -181,3 +188,29 @@ def make_series(
                     path = folder / f"{table.SeriesInstanceUID[i]}.safetensors"
                     write_features(path, encoder.describe(person, seen, own), "made up")
     return table
+
+
+def features_of(logits: np.ndarray, features: np.ndarray | None = None) -> SeriesFeatures:
+    """logits (views, slices, 14)"""
+    n_views, n_slices = logits.shape[:2]
+    said = {name: np.zeros((n_views, n_slices, 13), np.float16) for name in ("heat", "peak_x", "peak_y")}
+    features = np.zeros((n_views, n_slices, 4), np.float16) if features is None else features
+    index = np.arange(n_slices, dtype=np.int32)
+    depth_mm = (2.0 * index[::-1]).astype(np.float32)
+    views = ("original", "mirror")[:n_views]
+    return SeriesFeatures(index, depth_mm[::-1], depth_mm, features, logits.astype(np.float16), **said, views=views)
+
+
+def described(value: float, n_slices: int = 8, views: tuple[str, ...] = ("original", "mirror")) -> SeriesFeatures:
+    """Slices 2 mm apart, the last one 1 mm from the series' end; all that is said is `value`, mirrored 0.5 more."""
+    index = np.arange(n_slices, dtype=np.int32)
+    arrays = {name: np.full((2, n_slices, n), value, np.float16) for name, n in PARTS.items()}
+    for array in arrays.values():
+        array[1] += 0.5
+    depth_mm = (1 + 2 * index[::-1]).astype(np.float32)
+    arrays = {name: array[: len(views)] for name, array in arrays.items()}
+    return SeriesFeatures(index, 2.0 * index.astype(np.float32), depth_mm, views=views, **arrays)
+
+
+def tokens_of(features: SeriesFeatures, view: str = "original", plane: str | None = "axial", config=NUMBERS) -> dict:
+    return series_tokens(features, view, "MRA", plane, config)

@@ -22,7 +22,7 @@ import mine_hard_negatives
 from aneurysm.config import parse_config
 from aneurysm.data.features import read_features
 from aneurysm.paths import ModelPaths
-from aneurysm.stage1 import on_dask
+from aneurysm.stage1 import extract_run, on_dask
 from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
 from aneurysm.stage1.extract import PARTS
 from aneurysm.stage1.model import Stage1Net
@@ -96,10 +96,8 @@ def test_features_are_those_of_the_run_without_dask_and_each_is_written_once_tho
         (tmp_path / place).mkdir()
         (tmp_path / place / "data").symlink_to(folder / "data")
         shutil.copytree(folder / "model", tmp_path / place / "model")
-    written, write = Counter(), extract_features.write_features
-    monkeypatch.setattr(
-        extract_features, "write_features", lambda path, *rest: written.update([path]) or write(path, *rest)
-    )
+    written, write = Counter(), extract_run.write_features
+    monkeypatch.setattr(extract_run, "write_features", lambda path, *rest: written.update([path]) or write(path, *rest))
     arguments = ["--every_mm", "12", "--workers", "0", "--batch_size", "5"]
     extract = partial(call, extract_features, extract_features.ExtractConfig)
     with KillWorkers(address, lambda: len(written), at=(2, 6)) as killed:

@@ -154,12 +154,12 @@ import os, sys
 class Spy:
     def find_spec(name, *_):
         if name == "albumentations":
-            os._exit(0 if os.environ.get("NO_ALBUMENTATIONS_UPDATE") == "1" else 7)
+            os._exit(5 if os.environ.get("NO_ALBUMENTATIONS_UPDATE") == "1" else 7)
 sys.meta_path.insert(0, Spy)
 import aneurysm.stage1.augment
 """
     environment = {name: value for name, value in os.environ.items() if name != "NO_ALBUMENTATIONS_UPDATE"}
-    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 5
 
 
 def test_settings_can_be_read_where_albumentations_is_missing():

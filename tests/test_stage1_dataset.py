@@ -155,6 +155,13 @@ def test_a_shift_beyond_label_mm_is_refused_since_positives_would_lose_their_lab
         TrainingWindows(cache, SPOTS, {}, sampled(PLAIN, shift_mm=3.5))
 
 
+@pytest.mark.parametrize("cut_size", [24, 8, -16])
+def test_a_part_that_is_no_multiple_of_heatmap_pixels_is_refused_since_maps_and_targets_would_not_meet(cache, cut_size):
+    with pytest.raises(ValueError, match=f"cut_size {cut_size}: expected 0 or a multiple of heat_stride, 16"):
+        TrainingWindows(cache, SPOTS, {}, sampled(PLAIN, cut_size=cut_size))
+    TrainingWindows(cache, SPOTS, {}, sampled(PLAIN, cut_size=16))
+
+
 def test_only_the_targets_of_heads_that_are_there_are_made(cache):
     with_heads = {weights: TrainingWindows(cache, SPOTS, {}, replace(PLAIN, heads=HeadsConfig(*weights)))[0, 0]
                   for weights in ((1.0, 1.0), (1.0, 0.0), (0.0, 0.0))}  # fmt: skip

@@ -118,6 +118,23 @@ def test_nothing_is_frozen_unless_asked_for():
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+def test_a_location_that_an_aneurysm_would_not_have_takes_no_more_than_3_from_its_logit(images):
+    """An aneurysm everywhere, with odds of e, and for certain at the tip of the basilar artery."""
+    model = Stage1Net("mobilenetv4_conv_small", HeadsConfig(drop_rate=0), 64).eval()
+    tip = LABELS.index("Basilar Tip")
+    with torch.no_grad():
+        model.heat[-1].weight.zero_()
+        model.heat[-1].bias.zero_()
+        model.heat[-1].bias[0] = 1.0
+        model.heat[-1].bias[1 + tip] = 40.0
+        told = model(images)["logits"]
+        model.trust.zero_()
+        added = told - model(images)["logits"]
+    expected = torch.full((2, 14), -3.0)
+    expected[:, tip] = expected[:, 13] = 1.0 + 4.6  # above where heatmaps start, at odds of one in a hundred
+    torch.testing.assert_close(added, expected, atol=1e-3, rtol=0)
+
+
 def test_the_highest_pixel_of_each_locations_heatmap_and_of_that_of_all_aneurysms_are_added_to_the_logits(images):
     model = Stage1Net("mobilenetv4_conv_small", HeadsConfig(drop_rate=0), 64).eval()
     with torch.no_grad():

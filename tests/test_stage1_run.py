@@ -11,7 +11,7 @@ from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1 import run as run_module
 from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
-from aneurysm.stage1.judge import Judged, series_froc, series_text, trained_folds, windows_text, with_pixel_mm
+from aneurysm.stage1.judge import Judged, ask_fold, series_froc, series_text, trained_folds, windows_text, with_pixel_mm
 from aneurysm.stage1.predict import Answers
 from aneurysm.stage1.run import HeldOut, train_fold
 from aneurysm.training.config import TrainingConfig
@@ -188,3 +188,10 @@ def test_folds_without_a_model_are_left_out_and_none_at_all_is_an_error(tmp_path
     paths.fold(1).mkdir(parents=True)
     paths.stage1(1).touch()
     assert trained_folds(paths, [0, 1]) == [1]
+
+
+def test_a_fold_without_any_cached_series_is_named(cache, tmp_path):
+    series = read_folds(cache.paths.root, 2)
+    series.loc[series.fold == 1, "n_slices"] = np.nan
+    with pytest.raises(ValueError, match="fold 1: expected series in the cache, found none; has preprocess_data"):
+        ask_fold(cache, series, ModelPaths(tmp_path, "convnext_atto"), 1, 0, ALONE)

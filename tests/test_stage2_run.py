@@ -11,22 +11,20 @@ import pandas as pd
 import pytest
 import torch
 
-from aneurysm.data.features import SeriesFeatures, read_features, write_features
+from aneurysm.data.features import read_features, write_features
 from aneurysm.data.tables import read_spots, read_unplaced
-from aneurysm.labels import LABELS, MIRROR
+from aneurysm.labels import LABELS
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import JitterConfig, NetConfig, Stage2Config, TokensConfig
-from aneurysm.stage2.gap import gap_table, gap_text
-from aneurysm.stage2.judge import Judged, ensemble_text, judge_folds, ranks_in_folds
-from aneurysm.stage2.model import Stage2Net
-from aneurysm.stage2.predict import load_stage2, plain_maximum, predict_series
+from aneurysm.stage2.judge import judge_folds
+from aneurysm.stage2.predict import load_stage2, predict_series
 from aneurysm.stage2.run import HeldOut, train_fold
 from aneurysm.stage2.slice_marks import SliceMarks
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
 from eval_stage2 import EvalStage2Config, main
-from tests.stage2_series import make_series
+from tests.stage2_series import features_of, make_series
 
 ROOT = Path(__file__).parents[1]
 ALONE = World(0, 1, torch.device("cpu"))
@@ -46,17 +44,6 @@ def run(*args: str | Path) -> str:
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
-
-
-def features_of(logits: np.ndarray, features: np.ndarray | None = None) -> SeriesFeatures:
-    """logits (views, slices, 14)"""
-    n_views, n_slices = logits.shape[:2]
-    said = {name: np.zeros((n_views, n_slices, 13), np.float16) for name in ("heat", "peak_x", "peak_y")}
-    features = np.zeros((n_views, n_slices, 4), np.float16) if features is None else features
-    index = np.arange(n_slices, dtype=np.int32)
-    depth_mm = (2.0 * index[::-1]).astype(np.float32)
-    views = ("original", "mirror")[:n_views]
-    return SeriesFeatures(index, depth_mm[::-1], depth_mm, features, logits.astype(np.float16), **said, views=views)
 
 
 @pytest.fixture(scope="module")
@@ -170,34 +157,6 @@ def _killing(epoch: int, error: type[Exception]):
     return killed
 
 
-def test_the_mean_over_views_puts_left_and_right_back():
-    """At first the model is the plain maximum: mirrored logits that say the same lead to the same answer."""
-    torch.manual_seed(0)
-    model = Stage2Net(SMALL, ("logits",), 4).eval()
-    logits = np.random.default_rng(0).normal(-3, 2, (1, 9, 14))
-    same = features_of(np.concatenate([logits, logits[..., list(MIRROR)]]))
-    wrong = features_of(np.concatenate([logits, logits]))
-    config = replace(TINY, tokens=TokensConfig(inputs=("logits",)))
-    alone = predict_series(model, config, features_of(logits), "CTA", "axial")
-    assert np.allclose(predict_series(model, config, same, "CTA", "axial"), alone, atol=2e-3)
-    assert np.abs(predict_series(model, config, wrong, "CTA", "axial") - alone).max() > 0.1
-    untold = replace(config, tokens=replace(config.tokens, tta=False))
-    assert np.array_equal(predict_series(model, untold, wrong, "CTA", "axial"), alone)
-
-
-def test_features_of_another_encoder_are_refused():
-    with pytest.raises(ValueError, match="expected 7 features a slice, found 4"):
-        predict_series(Stage2Net(SMALL, ("logits",), 7), TINY, features_of(np.zeros((1, 3, 14))), None, None)
-
-
-def test_the_plain_maximum_by_hand():
-    logits = np.zeros((2, 3, 14))
-    logits[0, :, 0] = [-1, np.log(3), 0]  # Left Infraclinoid: probability 3/4
-    logits[1, :, 1] = [np.log(1 / 3), -5, -5]  # and mirrored, as the right one: 1/4
-    assert plain_maximum(features_of(logits), tta=False)[:3] == pytest.approx([0.75, 0.5, 0.5], abs=1e-3)
-    assert plain_maximum(features_of(logits), tta=True)[:3] == pytest.approx([0.5, 0.5, 0.5], abs=1e-3)
-
-
 def test_a_series_without_features_gets_the_prevalence_of_the_other_folds(made, trained):
     root, series = made
     held_out = HeldOut.of_fold(series, ModelPaths(root / "model", "one"), 1)
@@ -253,36 +212,3 @@ def test_the_gap_is_shown_for_each_fold(trained, capsys):
     evaluate(trained, encoder="one", gap=True)
     said = capsys.readouterr().out
     assert said.count("training") >= 2 and said.count("held-out") == 2 and said.count("cross-fitted") == 2
-
-
-def test_ranks_within_folds_by_hand():
-    answers = np.tile([[0.9], [0.1], [0.1], [0.3], [0.2]], 14)
-    ranks = ranks_in_folds(answers, np.array([0, 0, 0, 1, 1]))
-    assert ranks[:, 5] == pytest.approx([1, 0.5, 0.5, 1, 0.5])
-
-
-def test_answers_about_other_series_are_not_averaged():
-    first = Judged(pd.DataFrame({"SeriesInstanceUID": ["a"]}), *np.zeros((2, 1, 14)), 0)
-    other = replace(first, series=pd.DataFrame({"SeriesInstanceUID": ["b"]}))
-    with pytest.raises(ValueError, match="one, two: expected answers about the same series"):
-        ensemble_text({"one": first, "two": other})
-
-
-def test_the_gap_by_hand(tmp_path):
-    """Fold 0's encoder orders its training series rightly and its own wrongly; fold 1's says nothing of fold 0's."""
-    series = pd.DataFrame({"SeriesInstanceUID": list("abcd"), "fold": [0, 0, 1, 1], **dict.fromkeys(LABELS, 0)})
-    series["Basilar Tip"] = series["Aneurysm Present"] = [1, 0, 1, 0]
-    paths = ModelPaths(tmp_path, "encoder")
-    for fold, uids, highest in ((0, "abcd", (1, 3, 6, -2)), (1, "cd", (4, 0))):
-        for uid, value in zip(uids, highest, strict=True):
-            logits = np.full((1, 5, 14), -9.0)
-            logits[0, 2] = value
-            write_features(paths.features(fold) / f"{uid}.safetensors", features_of(logits), "")
-    table = gap_table(series, paths, [0, 1])
-    assert table.n.to_dict() == {(0, "training"): 2, (0, "cross-fitted"): 2, (0, "held-out"): 2,
-                                 (1, "training"): 0, (1, "cross-fitted"): 2, (1, "held-out"): 2}  # fmt: skip
-    assert table.auc_present.loc[0].tolist() == [1, 1, 0]  # c before d, c before d, b before a
-    row = table.loc[(0, "training")]
-    assert (row.present_positive_mean, row.present_negative_mean) == (6, -2) and row.score == 1
-    assert row.location_negative_mean == (12 * 6 + 13 * -2) / 25  # of c 12 other locations, of d all 13
-    assert "6.00 ± 0.00" in gap_text(table) and np.isnan(table.auc_present[(1, "training")])

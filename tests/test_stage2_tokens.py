@@ -1,4 +1,4 @@
-"""What stage 2 sees of a series: views, jitter, and whose features it is trained on."""
+"""What stage 2 sees of a series: views, and whose features it is trained on."""
 
 from dataclasses import replace
 
@@ -7,36 +7,17 @@ import pandas as pd
 import pytest
 import torch
 
-from aneurysm.data.features import SeriesFeatures, n_sampled_slices, write_features
+from aneurysm.data.features import n_sampled_slices, write_features
 from aneurysm.data.marks import Localizers
 from aneurysm.labels import LABELS, MIRROR
 from aneurysm.paths import ModelPaths
-from aneurysm.stage2.config import JitterConfig, LossConfig, Stage2Config, TokensConfig
+from aneurysm.stage2.config import LossConfig, Stage2Config, TokensConfig
 from aneurysm.stage2.dataset import TrainingSeries, TrainingTable
-from aneurysm.stage2.jitter import drawn_slices, jittered
 from aneurysm.stage2.slice_marks import SliceMarks
 from aneurysm.stage2.tokens import check_tokens, series_tokens, thinned
+from tests.stage2_series import NUMBERS, STILL, described, tokens_of
 
-STILL = JitterConfig(mirror_p=0, thin_to_mm=0, drop_p=0, stretch=0, shift_mm=0,
-                     feature_noise=0, logit_noise=0, unknown_p=0)  # fmt: skip
 UNMARKED = SliceMarks({}, frozenset())
-NUMBERS = TokensConfig(inputs=("logits", "heat", "peaks"))
-PARTS = {"features": 6, "logits": 14, "heat": 13, "peak_x": 13, "peak_y": 13}
-
-
-def described(value: float, n_slices: int = 8, views: tuple[str, ...] = ("original", "mirror")) -> SeriesFeatures:
-    """Slices 2 mm apart, the last one 1 mm from the series' end; all that is said is `value`, mirrored 0.5 more."""
-    index = np.arange(n_slices, dtype=np.int32)
-    arrays = {name: np.full((2, n_slices, n), value, np.float16) for name, n in PARTS.items()}
-    for array in arrays.values():
-        array[1] += 0.5
-    depth_mm = (1 + 2 * index[::-1]).astype(np.float32)
-    arrays = {name: array[: len(views)] for name, array in arrays.items()}
-    return SeriesFeatures(index, 2.0 * index.astype(np.float32), depth_mm, views=views, **arrays)
-
-
-def tokens_of(features: SeriesFeatures, view: str = "original", plane: str | None = "axial", config=NUMBERS) -> dict:
-    return series_tokens(features, view, "MRA", plane, config)
 
 
 @pytest.fixture
@@ -204,51 +185,6 @@ def test_jitter_depends_on_epoch_sample_and_seed_alone(made):
     _ = again[(0, 5)], again[(3, 1)]
     assert equal(expected, again[(3, 2)])
     assert not equal(expected, first[(4, 2)]) and not equal(expected, other[(3, 2)])
-
-
-def test_slices_are_thinned_as_far_as_they_may_be_and_from_any_first_one_on():
-    depth_mm = np.arange(40)[::-1] * 1.5
-    rng = np.random.default_rng(0)
-    drawn = [drawn_slices(depth_mm, replace(STILL, thin_to_mm=5.0), rng) for _ in range(200)]
-    assert {(int(kept[0]), int(kept[1] - kept[0])) for kept in drawn} == {(a, n) for n in (1, 2, 3) for a in range(n)}
-    assert all(len(set(np.diff(kept))) == 1 and kept[-1] >= 40 - 3 for kept in drawn)
-
-
-def test_slices_are_dropped_with_their_chance_and_one_always_stays():
-    rng = np.random.default_rng(0)
-    depth_mm = np.arange(50.0)[::-1]
-    kept = [len(drawn_slices(depth_mm, replace(STILL, drop_p=0.2), rng)) for _ in range(400)]
-    assert np.mean(kept) == pytest.approx(40, abs=0.6)
-    assert len(drawn_slices(depth_mm, replace(STILL, drop_p=1.0), rng)) == 1
-    assert drawn_slices(np.array([3.0]), replace(STILL, thin_to_mm=5.0), rng).tolist() == [0]
-
-
-def test_distances_are_stretched_and_shifted_within_their_limits():
-    tokens = tokens_of(described(0.0))
-    rng = np.random.default_rng(0)
-    drawn = [jittered(tokens, replace(STILL, stretch=0.1, shift_mm=4.0), rng)["depth_mm"] for _ in range(300)]
-    stretches = np.array([(depth[0] - depth[-1]) / 14 for depth in drawn])
-    shifts = np.array([depth[-1] for depth in drawn]) - stretches
-    for found, middle, limit in ((stretches, 1, 0.1), (shifts, 0, 4.0)):
-        assert np.abs(found - middle).max() <= limit + 1e-5 and found.std() == pytest.approx(limit / 3**0.5, rel=0.1)
-
-
-def test_noise_has_the_strength_that_is_asked_for_and_places_have_none():
-    features = described(2.0, n_slices=600)
-    features.features[0, :, ::2] = 4.0  # standard deviation 1
-    tokens = tokens_of(features, config=TokensConfig())
-    noisy = jittered(tokens, replace(STILL, feature_noise=0.3, logit_noise=0.5), np.random.default_rng(0))
-    for name, sd in (("features", 0.3), ("logits", 0.5), ("heat", 0.5)):
-        assert (noisy[name] - tokens[name]).std().item() == pytest.approx(sd, rel=0.05)
-    assert torch.equal(noisy["peaks"], tokens["peaks"])
-
-
-def test_modality_and_plane_are_hidden_apart_from_each_other():
-    tokens, rng = tokens_of(described(0.0)), np.random.default_rng(0)
-    seen = [jittered(tokens, replace(STILL, unknown_p=0.3), rng) for _ in range(600)]
-    hidden = np.array([[int(t["modality"]) == 0, int(t["plane"]) == 0] for t in seen])
-    assert hidden.mean(axis=0) == pytest.approx([0.3, 0.3], abs=0.06)
-    assert hidden.all(axis=1).mean() == pytest.approx(0.09, abs=0.04)
 
 
 def test_damage_in_what_was_stored_leaves_finite_logits_and_what_is_not_there_stays_nan():

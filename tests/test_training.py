@@ -21,7 +21,7 @@ from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
 from aneurysm.training.precision import choose_precision, inference_precision
 from aneurysm.training.run import ema_update
-from tests.small_training import train
+from tests.small_training import Points, loss, make_model, train
 
 ROOT = Path(__file__).parents[1]
 ALONE = World(0, 1, torch.device("cpu"))
@@ -125,8 +125,6 @@ def test_best_is_kept_only_when_better_and_a_nan_score_never_wins(tmp_path, caps
     def evaluate(model):
         return {"score": next(told)}
 
-    from tests.small_training import Points, loss, make_model
-
     config = replace(CONFIG, epochs=4)
     scores = fit_module.fit(make_model(), Points(64, 0), loss, evaluate, config, tmp_path, ALONE)
     best = load_checkpoint(tmp_path / "best.pth")
@@ -136,8 +134,6 @@ def test_best_is_kept_only_when_better_and_a_nan_score_never_wins(tmp_path, caps
 
 
 def test_the_held_out_fold_is_asked_every_so_many_epochs_and_after_the_last(tmp_path):
-    from tests.small_training import Points, loss, make_model
-
     asked = []
 
     def evaluate(model):
@@ -158,8 +154,6 @@ def test_the_held_out_fold_is_asked_every_so_many_epochs_and_after_the_last(tmp_
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_says_so(tmp_path):
-    from tests.small_training import Points, make_model
-
     with pytest.raises(ValueError, match="epoch 1, step 1 of 4: the loss is nan, of sample "):
         fit_module.fit(make_model(), Points(64, 0), lambda model, batch: model(batch["x"]).mean() * math.nan,
                        lambda model: {}, CONFIG, tmp_path, ALONE)  # fmt: skip

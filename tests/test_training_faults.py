@@ -151,7 +151,7 @@ def test_an_epoch_of_which_nothing_counts_is_an_error(tmp_path):
         train(tmp_path, Disturbed(nan_loss, *range(9)), replace(CONFIG, skip_nan=True))
 
 
-def test_infinite_gradients_of_float16_are_the_scalers_business(tmp_path, monkeypatch):
+def test_infinite_gradients_of_float16_are_the_scalers_business(tmp_path):
     config = replace(CONFIG, precision="fp16")
     model = train(tmp_path, Disturbed(nan_gradient, 2), config)  # the scaler leaves out this step by itself
     assert all(tensor.isfinite().all() for tensor in model.state_dict().values())

@@ -99,6 +99,17 @@ def test_how_fast_and_exactly_a_run_is_computed_may_change_on_the_way(tmp_path):
     assert (tmp_path / "resume.pth").read_bytes() == before  # taken up, and nothing was left to do
 
 
+@pytest.mark.parametrize(("begun", "goes_on"), [("fp32", "fp16"), ("fp16", "fp32")])
+def test_a_run_goes_on_where_the_device_computes_in_another_precision(tmp_path, begun, goes_on):
+    """Begun in bfloat16 or float32, which need no scaler of gradients, and resumed on a GPU that has float16 alone."""
+    longer = replace(CONFIG, schedule="plateau", epochs=1)
+    train(tmp_path, replace(longer, precision=begun), resume=False)
+    train(tmp_path, replace(longer, precision=goes_on, epochs=2))
+    state = load_checkpoint(tmp_path / "resume.pth")["run"]
+    assert state["epoch"] == 2 and bool(state["scaler"]) == (goes_on == "fp16")
+    assert all(tensor.isfinite().all() for tensor in state["model"].values())
+
+
 @pytest.mark.parametrize(
     ("schedule", "plateau_on", "evaluate_every", "may"),
     [("plateau", "loss", 2, True), ("plateau", "score", 1, True), ("plateau", "score", 2, False),

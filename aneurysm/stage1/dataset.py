@@ -31,14 +31,11 @@ class TrainingWindows(Dataset):
 
     Items are asked for by (epoch, sample) and depend on these and the seed alone. `spots` are the rows of
     train_stage1_{F}_folds.csv to train on, `hard` the hard negatives of these series (slice indices). Raises ValueError
-    where shift_mm is larger than label_mm, or a hard negative lies beyond its series.
+    where settings contradict each other, or a hard negative lies beyond its series.
     """
 
     def __init__(self, cache: Cache, spots: pd.DataFrame, hard: Mapping[str, np.ndarray], config: Stage1Config):
-        if config.sampling.shift_mm > config.sampling.label_mm:
-            raise ValueError(
-                f"shift_mm {config.sampling.shift_mm}: expected at most label_mm, {config.sampling.label_mm}"
-            )
+        _check_settings(config)
         self.cache, self.hard, self.config = cache, hard, config
         self.pipeline = make_pipeline(config.augment)
         self.localizers = localizers_by_series(spots)
@@ -136,6 +133,14 @@ def label_windows(places: pd.DataFrame, localizers: Mapping[str, Localizers], la
     """(rows, 14) float32 labels of windows at SeriesInstanceUID and position_mm."""
     rows = zip(places.SeriesInstanceUID, places.position_mm, strict=True)
     return np.array([localizers.get(uid, NONE).near(mm, label_mm).labels() for uid, mm in rows])
+
+
+def _check_settings(config: Stage1Config) -> None:
+    sampling, stride = config.sampling, config.heads.heat_stride
+    if sampling.shift_mm > sampling.label_mm:
+        raise ValueError(f"shift_mm {sampling.shift_mm}: expected at most label_mm, {sampling.label_mm}")
+    if sampling.cut_size < 0 or sampling.cut_size % stride:  # else heatmap pixels and targets would not meet
+        raise ValueError(f"cut_size {sampling.cut_size}: expected 0 or a multiple of heat_stride, {stride}")
 
 
 def _tensors(sample: Sample, config: Stage1Config) -> dict[str, Tensor]:

@@ -1,23 +1,74 @@
-"""Features of many series from the cache: reading runs ahead of encoding, and batches run on from series to series."""
+"""Features of many series: from the cache, batch by batch, into a file each, and only those that are out of date."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from aneurysm.data.cache import Cache
-from aneurysm.data.features import SeriesFeatures, made_from
+from aneurysm.data.features import VIEWS, SeriesFeatures, made_from, write_features
+from aneurysm.paths import ModelPaths, remove_leftovers
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.dataset import PlainWindows
 from aneurysm.stage1.extract import Encoder, Rows, by_series, series_features
 from aneurysm.stage1.model import Stage1Net
+from aneurysm.stage1.on_dask import DaskWorkers
+from aneurysm.stage1.predict import load_stage1
 from aneurysm.stage1.whole_series import slice_places
 from aneurysm.training.batches import one_thread
 from aneurysm.training.checkpoint import file_hash
+from aneurysm.training.distributed import World
+
+
+@dataclass(frozen=True)
+class ExtractSettings:
+    """What is kept of a series, and how it is computed."""
+
+    every_mm: float = 1.5
+    """distance of the slices along the series; each at most once"""
+    views: tuple[str, ...] = VIEWS
+    """the image as it is (original) and with left and right exchanged (mirror)"""
+    batch_size: int = 32
+    """windows that are encoded at a time"""
+    workers: int = 1
+    """processes that read windows ahead of the encoder"""
+
+
+def extract_fold(
+    cache: Cache, series_uids: Sequence[str], model_paths: ModelPaths, fold: int,
+    settings: ExtractSettings, world: World, dask: DaskWorkers,
+) -> int:  # fmt: skip
+    """Writes the features of these series as the encoder that has not seen `fold` gives them, where they are missing or
+    out of date; the number of those that were there.
+
+    This process takes its share of the series, or has the workers of a Dask cluster compute all of them, if there is
+    one; series without an answer are in `dask.failures` then.
+    """
+    checkpoint, folder = model_paths.stage1(fold), model_paths.features(fold)
+    wanted = fingerprints(cache, series_uids, checkpoint, settings.every_mm, settings.views)
+    todo = out_of_date(folder, wanted)
+    n_before = len(wanted) - len(todo)
+    world.wait()  # no process writes before the main one has the lock and all have seen what there is to share out
+    if dask.address:
+        question = partial(features_of, data_dir=cache.paths.root.absolute(), settings=settings)
+        done = dask.ask(question, checkpoint, fold, todo)
+    else:
+        todo = todo[world.rank :: world.size]
+        encoder = Encoder(*load_stage1(checkpoint, world.device, unseen=fold), world.device, settings.views)
+        done = extract(cache, todo, encoder, settings.every_mm, settings.batch_size, settings.workers)
+    for uid, features in tqdm(done, total=len(todo), unit="series", desc=f"fold {fold}", disable=not world.is_main):
+        write_features(folder / f"{uid}.safetensors", features, wanted[uid])
+    world.wait()
+    if world.is_main:
+        remove_leftovers(folder)
+    return n_before
 
 
 def extract(
@@ -43,12 +94,12 @@ def extract(
 
 
 def features_of(
-    model: Stage1Net, config: Stage1Config, series_uid: str, *,
-    data_dir: Path, views: Sequence[str], every_mm: float, batch_size: int,
-) -> SeriesFeatures:  # fmt: skip
+    model: Stage1Net, config: Stage1Config, series_uid: str, *, data_dir: Path, settings: ExtractSettings
+) -> SeriesFeatures:
     """One series' features, by a CPU: a question for DaskWorkers."""
-    encoder = Encoder(model, config, torch.device("cpu"), views)
-    ((_, features),) = extract(Cache(data_dir), [series_uid], encoder, every_mm, batch_size, workers=0)
+    encoder = Encoder(model, config, torch.device("cpu"), settings.views)
+    cache = Cache(data_dir)
+    ((_, features),) = extract(cache, [series_uid], encoder, settings.every_mm, settings.batch_size, workers=0)
     return features
 
 

@@ -32,7 +32,7 @@ HIT_MM = 10.0  # a peak this near to a localizer finds it
 class Judged:
     """One fold's answers about its held-out windows."""
 
-    table: pd.DataFrame  # one row a window: series, fold, slice, modality, plane, 14 probabilities
+    table: pd.DataFrame  # one row a window: series, fold, slice, position_mm, modality, plane, 14 probabilities
     truth: np.ndarray  # (windows, 14)
     peaks: pd.DataFrame | None  # one row a positive spot: peak of its location's heatmap; None without that head
 
@@ -73,9 +73,13 @@ def windows_text(judged: Sequence[Judged]) -> str:
 def ask_fold(
     cache: Cache, series: pd.DataFrame, model_paths: ModelPaths, fold: int, every_mm: float, world: World
 ) -> pd.DataFrame:
-    """What the model that has not seen `fold` says about the slices of all its series; see ask_series, and `fold`."""
+    """What the model that has not seen `fold` says about the slices of all its series; see ask_series, and `fold`.
+
+    Raises ValueError where the model has seen them, or none is in the cache.
+    """
+    cached = _cached(series, fold)
     model, config = load_stage1(model_paths.stage1(fold), world.device, unseen=fold)
-    places = slice_places(cache, _cached(series, fold), every_mm)
+    places = slice_places(cache, cached, every_mm)
     return ask_series(model, cache, places, config, world, f"series of fold {fold}").assign(fold=fold)
 
 
@@ -84,7 +88,7 @@ def ask_fold_on_dask(
 ) -> pd.DataFrame:
     """As ask_fold, by the workers of a Dask cluster; without the series that are in `workers.failures` then.
 
-    Raises ValueError where no series has an answer.
+    Raises ValueError where no series is in the cache, or none has an answer.
     """
     cached = _cached(series, fold)
     question = partial(slices_of, data_dir=cache.paths.root.absolute(), every_mm=every_mm)
@@ -135,7 +139,10 @@ def with_pixel_mm(rows: pd.DataFrame, cache: Cache) -> pd.DataFrame:
 
 
 def _cached(series: pd.DataFrame, fold: int) -> list[str]:
-    return series.SeriesInstanceUID[(series.fold == fold) & series.n_slices.notna()].tolist()
+    found = series.SeriesInstanceUID[(series.fold == fold) & series.n_slices.notna()].tolist()
+    if not found:
+        raise ValueError(f"fold {fold}: expected series in the cache, found none; has preprocess_data.py run?")
+    return found
 
 
 def _numbers(folds: pd.Series) -> str:

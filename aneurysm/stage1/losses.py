@@ -14,7 +14,8 @@ UNKNOWN = 255  # in a vessel mask: no mask is there
 
 
 class Stage1Loss:
-    """loss(model, batch): batch has image, labels, heat (batch, 13, n, n) in [0, 1], vessels (batch, n, n) 0..13."""
+    """loss(model, batch): batch has image, labels, heat (batch, 13, n, n) in [0, 1], vessels (batch, n, n) 0..13 or
+    UNKNOWN; the two only where the model has such a head."""
 
     def __init__(self, config: LossConfig, heads: HeadsConfig):
         self.config, self.heads = config, heads

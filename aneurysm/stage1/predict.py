@@ -19,7 +19,7 @@ from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.mirror import mirror_images, mirror_logits
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.training.batches import one_thread
-from aneurysm.training.checkpoint import load_checkpoint
+from aneurysm.training.checkpoint import load_trained
 from aneurysm.training.distributed import World
 from aneurysm.training.precision import inference_precision
 
@@ -43,7 +43,7 @@ class Answers:
 def load_stage1(
     path: Path, device: torch.device | str = "cpu", unseen: int | None = None
 ) -> tuple[Stage1Net, Stage1Config]:
-    """A trained model, ready to be asked, and its configuration. Raises ValueError as read_stage1."""
+    """A trained model, ready to be asked, and its configuration. Raises ValueError as load_trained."""
     saved = read_stage1(path, unseen)
     try:
         model, config = stage1_from(saved["config"], saved["weights"])
@@ -53,17 +53,8 @@ def load_stage1(
 
 
 def read_stage1(path: Path, unseen: int | None = None) -> dict[str, Any]:
-    """The checkpoint of a trained stage 1.
-
-    Raises ValueError naming the file where it is missing, holds another model, or one that has seen fold `unseen`.
-    """
-    saved = load_checkpoint(path)
-    if "stage1" not in saved.get("config", {}):
-        raise ValueError(f"{path}: expected a checkpoint of train_stage1.py, found {', '.join(saved)}")
-    held_out = saved["config"]["fold"]
-    if unseen is not None and held_out != unseen:
-        raise ValueError(f"{path}: expected a model that has not seen fold {unseen}, found one without fold {held_out}")
-    return saved
+    """The checkpoint of a trained stage 1; ValueError as load_trained."""
+    return load_trained(path, "stage1", unseen)
 
 
 def stage1_from(about: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Stage1Net, Stage1Config]:
@@ -117,7 +108,12 @@ def predict_windows(
 
 
 @torch.inference_mode()
-def _batches(model, windows, config, world, batch_size, workers, bar, tta) -> Iterator[tuple[np.ndarray, ...]]:
+def _batches(
+    model: nn.Module, windows: Dataset, config: Stage1Config, world: World,
+    batch_size: int, workers: int, bar: str, tta: Tta,
+) -> Iterator[tuple[np.ndarray, ...]]:  # fmt: skip
+    """Of each batch the numbers of its windows (batch,) and what is said of them: probability (batch, 14), heat (batch,
+    13), and heat_xy (batch, 26)."""
     precision = inference_precision(world.device, config.training.precision)
     loader = DataLoader(windows, batch_size, num_workers=workers, worker_init_fn=one_thread)
     for batch in tqdm(loader, desc=bar, leave=False, disable=not (bar and world.is_main)):

@@ -37,8 +37,8 @@ class NetConfig:
     heads: int = 16
     """attention heads, each with a reach of its own in millimetres"""
     pooling: tuple[Pooling, ...] = ("gem", "mean", "max", "cls")
-    """how the tokens become one: any of gem, mean, max, cls, put side by side; with none, what is said of the slices
-    is all that the answer about a series is made from, which a few hundred series suffice for"""
+    """how the tokens become one: any of gem, mean, max, cls, put side by side; with none, the answer about a series is
+    made from what is said of its slices alone, for which a few hundred series suffice"""
     dropout: float = 0.2
     """of what each layer adds, and before the answer"""
     input_dropout: float = 0.2
@@ -81,7 +81,7 @@ class LossConfig:
     """weight, beside the loss of the series, of telling the slices with an aneurysm from the others; 0, or net.plain
     false, leaves it out"""
     slice_mm: float = 3.0
-    """a slice this near to a localizer shows it"""
+    """a slice within this of a localizer, along the slice axis, shows it"""
     clear_mm: float = 12.0
     """a slice farther than this from every localizer shows none; those in between are not asked about"""
 

@@ -21,8 +21,9 @@ def jittered(tokens: dict[str, Tensor], config: JitterConfig, rng: np.random.Gen
         if name in tokens:
             tokens[name] = tokens[name] + _noise(tokens[name], config.logit_noise, rng)
     if "features" in tokens:
-        sd = config.feature_noise * float(tokens["features"].std(correction=0))
-        tokens["features"] = tokens["features"] + _noise(tokens["features"], sd, rng)
+        features = tokens["features"]
+        own_sd = float(features[features.isfinite()].std(correction=0))  # what float16 cannot hold is infinite
+        tokens["features"] = features + _noise(features, config.feature_noise * own_sd, rng)
     for name in ("modality", "plane"):
         if rng.random() < config.unknown_p:
             tokens[name] = torch.zeros_like(tokens[name])

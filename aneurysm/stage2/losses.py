@@ -1,4 +1,4 @@
-"""The loss of a batch of series: binary cross-entropy of the 14 labels, weighted."""
+"""The loss of a batch of series: weighted binary cross-entropy of the 14 labels, of series and of their slices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aneurysm.training.label_loss import label_loss, label_weights, pos_weights
 
 
 class Stage2Loss:
-    """loss(model, batch): a batch of series (tokens.py) with labels (batch, 14)."""
+    """loss(model, batch): a batch of series (tokens.py) with labels and, where slices count, slice_labels."""
 
     def __init__(self, config: LossConfig, prevalence: Tensor):
         """`prevalence` (14,) in (0, 1): the share of positives among the training series."""

@@ -145,6 +145,7 @@ class TokenEmbedding(nn.Module):
         return project(norm(features) * kept)
 
     def scale_to(self, series: Sequence[dict[str, Tensor]]) -> None:
+        """Takes mean and standard deviation of logits, heat and peaks from series, as a batch of one each."""
         if self.numbers is not None:
             numbers = torch.cat([self._numbers(one)[0] for one in series])
             self.mean.copy_(torch.nan_to_num(numbers.nanmean(dim=0)))

@@ -35,8 +35,6 @@ class Pool(nn.Module):
 
     def __init__(self, names: tuple[str, ...]):
         super().__init__()
-        if not names:
-            raise ValueError("net.pooling: expected at least one of gem, mean, max, cls, found none")
         self.names = names
         self.gem = GeM() if "gem" in names else None
 

@@ -15,14 +15,14 @@ from aneurysm.labels import MIRROR
 from aneurysm.stage2.config import Stage2Config
 from aneurysm.stage2.model import Stage2Net
 from aneurysm.stage2.tokens import series_tokens
-from aneurysm.training.checkpoint import load_checkpoint
+from aneurysm.training.checkpoint import load_trained
 from aneurysm.training.precision import inference_precision
 
 
 def load_stage2(
     path: Path, device: torch.device | str = "cpu", unseen: int | None = None
 ) -> tuple[Stage2Net, Stage2Config]:
-    """A trained model, ready to be asked, and its configuration. Raises ValueError as read_stage2."""
+    """A trained model, ready to be asked, and its configuration. Raises ValueError as load_trained."""
     saved = read_stage2(path, unseen)
     try:
         model, config = stage2_from(saved["config"], saved["weights"])
@@ -32,19 +32,8 @@ def load_stage2(
 
 
 def read_stage2(path: Path, unseen: int | None = None) -> dict[str, Any]:
-    """The checkpoint of a trained stage 2.
-
-    Raises ValueError naming the file where it is missing, holds another model, or one that has seen fold `unseen`.
-    """
-    saved = load_checkpoint(path)
-    about = saved.get("config", {})
-    if "stage2" not in about:
-        raise ValueError(f"{path}: expected a checkpoint of train_stage2.py, found {', '.join(about or saved)}")
-    if unseen is not None and about["fold"] != unseen:
-        raise ValueError(
-            f"{path}: expected a model that has not seen fold {unseen}, found one without fold {about['fold']}"
-        )
-    return saved
+    """The checkpoint of a trained stage 2; ValueError as load_trained."""
+    return load_trained(path, "stage2", unseen)
 
 
 def stage2_from(about: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Stage2Net, Stage2Config]:

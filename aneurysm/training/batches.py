@@ -61,7 +61,7 @@ def training_loader(
     pin = batches.world.device.type == "cuda"
     return DataLoader(
         dataset, batch_sampler=batches, num_workers=workers, collate_fn=collate, pin_memory=pin,
-        worker_init_fn=_helper, **keep,
+        worker_init_fn=_begin_worker, **keep,
     )  # fmt: skip
 
 
@@ -84,7 +84,8 @@ def names_of(dataset: Dataset, keys: Sequence[Key]) -> str:
     return ", ".join(dict.fromkeys(name_of(key) for key in keys))
 
 
-def _helper(number: int) -> None:
+def _begin_worker(number: int) -> None:
+    """In each process that prepares batches."""
     one_thread(number)
     leave_signals_to_parent()
 

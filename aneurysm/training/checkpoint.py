@@ -52,6 +52,22 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     return content
 
 
+def load_trained(path: Path, part: str, unseen: int | None = None) -> dict[str, Any]:
+    """The checkpoint of a model of that part, stage1 or stage2, which its config tells with the fold that is held out.
+
+    Raises ValueError naming the file where it is missing, holds another model, or one that has seen fold `unseen`.
+    """
+    saved = load_checkpoint(path)
+    about = saved.get("config", {})
+    if part not in about:
+        raise ValueError(f"{path}: expected a checkpoint of train_{part}.py, found {', '.join(about or saved)}")
+    if unseen is not None and about["fold"] != unseen:
+        raise ValueError(
+            f"{path}: expected a model that has not seen fold {unseen}, found one without fold {about['fold']}"
+        )
+    return saved
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 of a file: which weights these are."""
     with open(path, "rb") as file:

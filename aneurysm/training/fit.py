@@ -66,21 +66,11 @@ def fit(
         while run.epoch < config.epochs:
             pace, n_before = Pace(world.device), run.step
             _train_epoch(take, loader, interrupt, told, pace)
-            state = run.state(world)
             reached = pace.row((run.step - n_before) * config.batch_size)
-            due = (run.epoch + 1) % config.evaluate_every == 0 or run.epoch + 1 == config.epochs
             try:
-                with interrupt.breaking_off():
-                    scores = evaluate(run.kept.eval()) if due else {}
+                scores = _end_epoch(run, kept, evaluate, interrupt, reached)
             except Interrupted:
-                kept.keep(state)  # the evaluation changes nothing of it
                 break
-            row = {"loss": run.mean_loss(world), "lr": run.optimizer.param_groups[0]["lr"]}
-            row |= {"skipped": run.n_skipped} if config.skip_nan else {}
-            row |= reached
-            run.end_epoch(scores)
-            run.scheduler.step(run.epoch, watched(config, row["loss"], scores))
-            kept.keep_epoch(run, row, scores, run.state(world))
             world.wait()
         kept.close()
         if interrupt.signum and world.is_main:
@@ -112,6 +102,30 @@ def _train_epoch(
             raise ValueError(f"{said}, their losses or gradients being no numbers")
         if world.is_main:
             print(f"{said}, and are not in its mean loss")
+
+
+def _end_epoch(
+    run: Run, kept: RunFolder, evaluate: Evaluate, interrupt: Interrupt, reached: dict[str, float]
+) -> dict[str, float]:
+    """The scores, empty where none are due; all files of the epoch are then written.
+
+    Raises Interrupted where a signal came before or meanwhile: the run as it was before the evaluation is kept then.
+    """
+    config, world = kept.config, kept.world
+    state = run.state(world)
+    due = (run.epoch + 1) % config.evaluate_every == 0 or run.epoch + 1 == config.epochs
+    try:
+        with interrupt.breaking_off():
+            scores = evaluate(run.kept.eval()) if due else {}
+    except Interrupted:
+        kept.keep(state)
+        raise
+    skipped = {"skipped": run.n_skipped} if config.skip_nan else {}
+    row = {"loss": run.mean_loss(world), "lr": run.optimizer.param_groups[0]["lr"]} | skipped | reached
+    run.end_epoch(scores)
+    run.scheduler.step(run.epoch, watched(config, row["loss"], scores))
+    kept.keep_epoch(run, row, scores, run.state(world))
+    return scores
 
 
 def _stopped_text(interrupt: Interrupt, run: Run, batches: EpochBatches, folder: Path) -> str:

@@ -29,7 +29,9 @@ class Interrupt:
 
     def __init__(self):
         self.signum = 0  # of the first that came, here or in another process; 0 while there is none
-        self._came, self._breaks_off, self._before = 0.0, False, {}  # seconds, in such a block, handlers
+        self._came = 0.0  # when, in seconds of the monotonic clock
+        self._breaks_off = False  # whether in a block of breaking_off
+        self._before: dict[int, Any] = {}  # the handlers that were there, by signal
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
@@ -73,8 +75,8 @@ class Interrupt:
             os.kill(os.getpid(), number)
         if not self.signum:
             self.signum, self._came = number, time.monotonic()
-            torchs = signal.signal(signal.SIGCHLD, _nothing)  # it raises where a loader's process has ended, too
-            self._before[signal.SIGCHLD] = torchs
+            # torch's handler would raise, since the processes of its loader have been told to end, too
+            self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, _nothing)
         if self._breaks_off:
             self.check()
 

@@ -68,8 +68,11 @@ class Run:
         return own | {name: getattr(self, name) for name in _COUNTS} | {"random": _random_state(world)}
 
     def load(self, state: dict[str, Any], world: World) -> None:
-        for name in ("model", "optimizer", "scaler"):
-            getattr(self, name).load_state_dict(state[name])
+        """Goes on from what `state` has returned, with this run's precision, which may be another one."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"]:  # empty where the precision had no need of one: then this run's begins anew
+            self.scaler.load_state_dict(state["scaler"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
         for name in _COUNTS:

@@ -1,0 +1,83 @@
+"""What stage 2 and the plain maximum say about a series, and tables of answers: by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from aneurysm.data.features import write_features
+from aneurysm.labels import LABELS, MIRROR
+from aneurysm.paths import ModelPaths
+from aneurysm.stage2.config import NetConfig, Stage2Config, TokensConfig
+from aneurysm.stage2.gap import gap_table, gap_text
+from aneurysm.stage2.judge import Judged, ensemble_text, ranks_in_folds
+from aneurysm.stage2.model import Stage2Net
+from aneurysm.stage2.predict import plain_maximum, predict_series
+from aneurysm.training.config import TrainingConfig
+from tests.stage2_series import features_of
+
+SMALL = NetConfig(width=16, depth=1, heads=2)
+TINY = Stage2Config(net=SMALL, training=TrainingConfig(precision="fp32"))
+
+
+def test_the_mean_over_views_puts_left_and_right_back():
+    """At first the model is the plain maximum: mirrored logits that say the same lead to the same answer."""
+    torch.manual_seed(0)
+    model = Stage2Net(SMALL, ("logits",), 4).eval()
+    logits = np.random.default_rng(0).normal(-3, 2, (1, 9, 14))
+    same = features_of(np.concatenate([logits, logits[..., list(MIRROR)]]))
+    wrong = features_of(np.concatenate([logits, logits]))
+    config = replace(TINY, tokens=TokensConfig(inputs=("logits",)))
+    alone = predict_series(model, config, features_of(logits), "CTA", "axial")
+    assert np.allclose(predict_series(model, config, same, "CTA", "axial"), alone, atol=2e-3)
+    assert np.abs(predict_series(model, config, wrong, "CTA", "axial") - alone).max() > 0.1
+    untold = replace(config, tokens=replace(config.tokens, tta=False))
+    assert np.array_equal(predict_series(model, untold, wrong, "CTA", "axial"), alone)
+
+
+def test_features_of_another_encoder_are_refused():
+    with pytest.raises(ValueError, match="expected 7 features a slice, found 4"):
+        predict_series(Stage2Net(SMALL, ("logits",), 7), TINY, features_of(np.zeros((1, 3, 14))), None, None)
+
+
+def test_the_plain_maximum_by_hand():
+    logits = np.zeros((2, 3, 14))
+    logits[0, :, 0] = [-1, np.log(3), 0]  # Left Infraclinoid: probability 3/4
+    logits[1, :, 1] = [np.log(1 / 3), -5, -5]  # and mirrored, as the right one: 1/4
+    assert plain_maximum(features_of(logits), tta=False)[:3] == pytest.approx([0.75, 0.5, 0.5], abs=1e-3)
+    assert plain_maximum(features_of(logits), tta=True)[:3] == pytest.approx([0.5, 0.5, 0.5], abs=1e-3)
+
+
+def test_ranks_within_folds_by_hand():
+    answers = np.tile([[0.9], [0.1], [0.1], [0.3], [0.2]], 14)
+    ranks = ranks_in_folds(answers, np.array([0, 0, 0, 1, 1]))
+    assert ranks[:, 5] == pytest.approx([1, 0.5, 0.5, 1, 0.5])
+
+
+def test_answers_about_other_series_are_not_averaged():
+    first = Judged(pd.DataFrame({"SeriesInstanceUID": ["a"]}), *np.zeros((2, 1, 14)), 0)
+    other = replace(first, series=pd.DataFrame({"SeriesInstanceUID": ["b"]}))
+    with pytest.raises(ValueError, match="one, two: expected answers about the same series"):
+        ensemble_text({"one": first, "two": other})
+
+
+def test_the_gap_by_hand(tmp_path):
+    """Fold 0's encoder orders its training series rightly and its own wrongly; fold 1's says nothing of fold 0's."""
+    series = pd.DataFrame({"SeriesInstanceUID": list("abcd"), "fold": [0, 0, 1, 1], **dict.fromkeys(LABELS, 0)})
+    series["Basilar Tip"] = series["Aneurysm Present"] = [1, 0, 1, 0]
+    paths = ModelPaths(tmp_path, "encoder")
+    for fold, uids, highest in ((0, "abcd", (1, 3, 6, -2)), (1, "cd", (4, 0))):
+        for uid, value in zip(uids, highest, strict=True):
+            logits = np.full((1, 5, 14), -9.0)
+            logits[0, 2] = value
+            write_features(paths.features(fold) / f"{uid}.safetensors", features_of(logits), "")
+    table = gap_table(series, paths, [0, 1])
+    assert table.n.to_dict() == {(0, "training"): 2, (0, "cross-fitted"): 2, (0, "held-out"): 2,
+                                 (1, "training"): 0, (1, "cross-fitted"): 2, (1, "held-out"): 2}  # fmt: skip
+    assert table.auc_present.loc[0].tolist() == [1, 1, 0]  # c before d, c before d, b before a
+    row = table.loc[(0, "training")]
+    assert (row.present_positive_mean, row.present_negative_mean) == (6, -2) and row.score == 1
+    assert row.location_negative_mean == (12 * 6 + 13 * -2) / 25  # of c 12 other locations, of d all 13
+    assert "6.00 ± 0.00" in gap_text(table) and np.isnan(table.auc_present[(1, "training")])
