@@ -150,7 +150,8 @@ def test_each_way_of_a_disk_to_refuse_is_an_outcome_of_its_own(tmp_path, monkeyp
     assert outcome.kind == CANNOT_WRITE and os.strerror(code) in outcome.message
 
 
-def test_a_series_whose_vessel_mask_does_not_fit_leaves_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("slices", [False, True])
+def test_a_series_whose_vessel_mask_does_not_fit_leaves_nothing(tmp_path, monkeypatch, slices):
     def write_one(path: Path, *how) -> int:
         if how[1] is np.uint8:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -158,9 +159,9 @@ def test_a_series_whose_vessel_mask_does_not_fit_leaves_nothing(tmp_path, monkey
 
     write_data(tmp_path)
     monkeypatch.setattr(preprocess, "write_slices", write_one)
-    outcome = preprocess_series(tmp_path, "a", SETTINGS, slices=False)
+    outcome = preprocess_series(tmp_path, "a", SETTINGS, slices=slices)
     assert outcome.kind == CANNOT_WRITE and outcome.message.startswith(f"{tmp_path}/npy_vessels: ")
-    assert not files(tmp_path / "npy_sequence") and not files(tmp_path / "npy_vessels")
+    assert not any(files(tmp_path / folder) for folder in ("npy_sequence", "npy_vessels", "npy_slice"))
 
 
 def test_what_cannot_be_read_is_not_taken_for_a_disk_that_refuses(tmp_path):

@@ -176,6 +176,18 @@ def test_slice_files_are_made_when_they_are_asked_for_later(tmp_path):
     assert len(list((tmp_path / "npy_slice" / "a").glob("*.npy"))) == 4
 
 
+def test_slice_files_of_other_settings_do_not_stay_beside_a_series_that_is_made_anew_without_them(tmp_path):
+    write_stack(tmp_path / "series" / "a", head_ct(4), spacing=(5.0, 3.0, 3.0))
+    slices, window = tmp_path / "npy_slice" / "a", CacheSettings(head_mm=0, window_high_hu=400.0)
+    preprocess_series(tmp_path, "a", CacheSettings(head_mm=0), slices=True)
+    preprocess_series(tmp_path, "a", CacheSettings(head_mm=0), slices=False, storage="blosc2")
+    assert np.load(slices / "0000.npy")[256, 256] == pytest.approx(40 / 600, abs=1e-3)  # the same numbers in both forms
+    preprocess_series(tmp_path, "a", window, slices=False)
+    assert not slices.exists()
+    preprocess_series(tmp_path, "a", window, slices=True)
+    assert np.load(slices / "0000.npy")[256, 256] == pytest.approx(40 / 400, abs=1e-3)
+
+
 def test_a_series_with_one_cut_file_is_cached_with_a_warning_that_names_it(tmp_path):
     write_stack(tmp_path / "series" / "a", head_ct(6), spacing=(5.0, 3.0, 3.0), syntax=RLELossless)
     cut = tmp_path / "series" / "a" / "898.dcm"
