@@ -223,6 +223,12 @@ def test_a_train_csv_without_or_with_repeated_uids_is_refused_by_name(tmp_path, 
     assert result.returncode == 1 and "train.csv: expected" in result.stderr and "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("wrong", [(-1, 0, 600), (np.nan, 0, 600), (180, 600, 600), (180, 600, 0)])
+def test_settings_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ValueError, match="expected head_mm of at least 0 and window_low_hu below window_high_hu"):
+        CacheSettings(*wrong)
+
+
 def test_without_train_csv_every_folder_is_taken(tmp_path):
     for uid in "ab":
         write_image(tmp_path / "series" / uid / "1.dcm", head_ct(1)[0], PixelSpacing=[3, 3])
