@@ -50,11 +50,13 @@ def _run_here(
                 ended = ended or ends(result)
                 yield index, result
         except TerminatedWorkerError:
-            if ended:
-                return
             # One of the items in flight killed a worker: only these run again, each in a pool of its own.
             for index in list(left)[: 3 * workers]:
-                yield index, _run_alone(function, left.pop(index), died)
+                if ended:
+                    return
+                result = _run_alone(function, left.pop(index), died)
+                ended = ends(result)
+                yield index, result
 
 
 def _run_pool(function: Callable, items: Iterable[tuple[int, Item]], workers: int) -> Iterator[tuple[int, Result]]:
