@@ -33,7 +33,7 @@ class PreprocessConfig:
     data_dir: Path = Path("data")
     """folder that holds series/ and train.csv, and takes the caches"""
     workers: int = os.cpu_count() or 1
-    """worker processes, one thread each"""
+    """worker processes, one thread each; 1 works in this process, which a crash in a decoder would end"""
     slices: bool = True
     """also write one file per slice, for other people's scripts; doubles the disk needed"""
     head_mm: float = 180.0

@@ -22,6 +22,7 @@ def run_all(
 ) -> Iterator[tuple[int, Result]]:
     """(index, result) of every item, as they are done. `died(item)` answers for an item whose worker was killed.
 
+    One worker is this process: an item that kills it ends the run.
     `dask` is the address of a Dask scheduler that runs the same function on its workers instead. After a result that
     `ends` says True of, no further item is begun; those in work come to their end (with Dask: are given up).
     """
