@@ -67,7 +67,7 @@ def fill(root: Path, left: int) -> Path:
 
 def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(small_disk, monkeypatch):
     others = fill(small_disk, 8 * MB)
-    monkeypatch.setattr("preprocess_data.require_disk", lambda *_: None)  # others have filled it since
+    monkeypatch.setattr("aneurysm.data.preprocess_run.require_disk", lambda *_: None)  # others have filled it since
     config = PreprocessConfig(small_disk, workers=1, slices=False, head_mm=0.0)
     with pytest.raises(CannotWrite) as said:
         preprocess_data(config)
