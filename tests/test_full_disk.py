@@ -66,6 +66,7 @@ def fill(root: Path, left: int) -> Path:
 
 
 def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(small_disk, monkeypatch):
+    (small_disk / "train_meta.csv").write_text("SeriesInstanceUID\na-broken\n")  # of an earlier run
     others = fill(small_disk, 8 * MB)
     monkeypatch.setattr("aneurysm.data.preprocess_run.require_disk", lambda *_: None)  # others have filled it since
     config = PreprocessConfig(small_disk, workers=1, slices=False, head_mm=0.0)
@@ -76,11 +77,23 @@ def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(small_disk, monkeypat
     left = {path.name for path in (small_disk / "npy_sequence").iterdir()}
     assert left == {f"s{i}.{ending}" for i in range(3) for ending in ("npy", "json")}  # 2.5 MB each; no half file
     errors = pd.read_csv(small_disk / "preprocess_errors.csv")
-    assert errors.SeriesInstanceUID.tolist() == ["a-broken"] and not (small_disk / "train_meta.csv").exists()
+    assert errors.SeriesInstanceUID.tolist() == ["a-broken"]
+    assert pd.read_csv(small_disk / "train_meta.csv").SeriesInstanceUID.tolist() == ["s0", "s1", "s2"]
+    assert set(pd.read_parquet(small_disk / "slices.parquet").SeriesInstanceUID) == {"s0", "s1", "s2"}
     others.unlink()
     after = run(small_disk, *FLAGS)
     assert after.returncode == 0 and "6 series in" in after.stdout and "(3 were there before), 1 errors" in after.stdout
     assert np.array_equal(open_cache(small_disk).window("s5", range(5)), open_cache(small_disk).window("s0", range(5)))
+
+
+def test_after_a_full_disk_the_table_names_series_of_earlier_runs_too(small_disk, monkeypatch):
+    assert preprocess_series(small_disk, "s5", SETTINGS, slices=False).kind == ""
+    fill(small_disk, 6 * MB)
+    monkeypatch.setattr("aneurysm.data.preprocess_run.require_disk", lambda *_: None)
+    with pytest.raises(CannotWrite, match="2 of 7 series are done"):
+        preprocess_data(PreprocessConfig(small_disk, workers=1, slices=False, head_mm=0.0))
+    meta = pd.read_csv(small_disk / "train_meta.csv")
+    assert meta.SeriesInstanceUID.tolist() == ["s0", "s1", "s5"] and (meta.n_slices == 5).all()
 
 
 def test_a_read_only_disk_is_said_before_anything_is_decoded(small_disk):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import pandas as pd
 
+from aneurysm.data.description import read_description
 from aneurysm.data.disk import estimate_bytes, require_disk, stored_share
 from aneurysm.data.every_series import run_every_series
 from aneurysm.data.preprocess import Outcome, died
 from aneurysm.data.slices import CacheSettings
 from aneurysm.data.storage import Storage
-from aneurysm.data.tables import unlisted_series, write_tables
-from aneurysm.paths import DataPaths
+from aneurysm.data.tables import unlisted_series, write_meta, write_tables
+from aneurysm.paths import CannotWrite, DataPaths
 
 
 def foresee(
@@ -38,14 +40,29 @@ def preprocess_all(
     """The outcome of each series, and the tables that were written: train_meta.csv and preprocess_errors.csv.
 
     `job` is preprocess_series with all but the series given; `workers` and `dask` as in run_all. Raises ValueError
-    where the disk cannot hold `needed` bytes, CannotWrite where it takes no more in the middle of the work.
+    where the disk cannot hold `needed` bytes, CannotWrite where it takes no more in the middle of the work: then
+    train_meta.csv tells, if it still can be written, what is in the cache by now.
     """
     caches = (paths.npy_sequence, paths.npy_slice, paths.npy_vessels)
     remedy = "leave the slice files out (--slices false), compress (--storage blosc2) or keep less (--head_mm)"
     require_disk(paths.root, needed, caches, remedy)
     folders = (*caches, paths.root)
-    outcomes = run_every_series(job, series_uids, workers, died, dask, folders, paths.preprocess_errors_csv)
+    try:
+        outcomes = run_every_series(job, series_uids, workers, died, dask, folders, paths.preprocess_errors_csv)
+    except CannotWrite:
+        with suppress(CannotWrite):
+            write_meta(paths, [uid for uid in series_uids if _is_cached(paths, uid)])
+        raise
     return outcomes, *write_tables(paths, outcomes)
+
+
+def _is_cached(paths: DataPaths, series_uid: str) -> bool:
+    """Whether there is a sound description of the series, of this run or an earlier one."""
+    try:
+        read_description(paths.npy_sequence / f"{series_uid}.json")
+    except ValueError:
+        return False
+    return True
 
 
 def summarise(
