@@ -23,7 +23,7 @@ from aneurysm.paths import CannotWrite, writing_to, written_whole
 from preprocess_data import PreprocessConfig
 from preprocess_data import main as preprocess_data
 from tests.dicom_writer import write_stack
-from tests.test_preprocess import head_ct, run
+from tests.preprocess_script import head_ct, run
 from tests.test_storage import SETTINGS, write_data
 from tests.volume3d_series import entry
 from volume3d.make_volume import VolumeSettings, make_volume

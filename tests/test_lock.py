@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from aneurysm.data.lock import locked
-from tests.test_preprocess import ROOT, run
+from tests.preprocess_script import ROOT, run
 from tests.test_storage import write_data
 
 HOLD = (

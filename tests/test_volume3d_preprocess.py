@@ -17,7 +17,7 @@ from aneurysm.data.phantom.dataset import PhantomConfig, make_dataset
 from aneurysm.labels import LOCATIONS
 from tests.dicom_writer import AXIAL, write_stack
 from tests.mask_writer import grid_affine, save_mask
-from tests.test_preprocess import head_ct, kill_orphans, wait_for_files
+from tests.preprocess_script import head_ct, kill_orphans, wait_for_files
 from tests.volume3d_series import entry, made
 from volume3d.make_volume import VolumeSettings, make_volume
 from volume3d.manifest import write_manifest
