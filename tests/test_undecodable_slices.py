@@ -75,6 +75,19 @@ def test_a_blank_slice_of_a_resliced_unsigned_ct_is_air(tmp_path):
     np.testing.assert_array_equal(series.pixels[:, 3], volume[3, ::-1] - 1024.0)
 
 
+@pytest.mark.parametrize("slopes", [(1, 1, 1, 1), (1, 2, 3, 1)])
+def test_a_blank_slice_of_a_monochrome1_mr_is_no_brighter_than_the_others(tmp_path, slopes):
+    tags = {"PhotometricInterpretation": "MONOCHROME1", "Modality": "MR", "BitsStored": 12, "HighBit": 11}
+    write_stack(
+        tmp_path, ramp((4, 20, 30), np.uint16), syntax=RLELossless, each=lambda i: {"RescaleSlope": slopes[i]}, **tags
+    )
+    path = tmp_path / "898.dcm"  # slice 2
+    os.truncate(path, path.stat().st_size - 500)
+    pixels = read_series(tmp_path).pixels
+    assert (pixels[2] == -4095 * slopes[2]).all()  # high values are dark, and 12 bits hold 4095
+    assert pixels[2].max() <= pixels.min(where=np.arange(4)[:, None, None] != 2, initial=0)
+
+
 def test_a_series_of_which_no_slice_can_be_decoded_is_refused_by_name(tmp_path):
     write_stack(tmp_path, ramp((3, 40, 50)), syntax=RLELossless)
     for path in tmp_path.iterdir():

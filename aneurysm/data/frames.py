@@ -42,6 +42,11 @@ class Storage:
     def dtype(self) -> np.dtype:
         return np.dtype(f"{'i' if self.signed else 'u'}{self.bits_allocated // 8}")
 
+    @property
+    def highest(self) -> int:
+        """The highest value that the stored bits can hold."""
+        return (1 << (self.bits_stored - self.signed)) - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
