@@ -39,7 +39,7 @@ def wait_for_files(folder: Path, n_files: int, process: subprocess.Popen) -> Non
         time.sleep(0.002)
 
 
-def kill_orphans(data_dir: Path) -> None:
+def wait_for_orphans(data_dir: Path) -> None:
     """Waits until no worker of a killed run writes any more (loky's workers end when their parent has gone)."""
     last = None
     while last != (last := sorted(data_dir.rglob(".*.part"))) or last is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.dicom_writer import write_stack
-from tests.preprocess_script import ROOT, digest, head_ct, kill_orphans, run, wait_for_files
+from tests.preprocess_script import ROOT, digest, head_ct, run, wait_for_files, wait_for_orphans
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -34,7 +34,7 @@ def test_a_run_killed_three_times_ends_with_the_bytes_of_an_undisturbed_one(tmp_
         wait_for_files(tmp_path / "npy_sequence", 2 + 8 * kill + draw.randrange(6), process)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        kill_orphans(tmp_path)
+        wait_for_orphans(tmp_path)
     n_left = 30 - len(list((tmp_path / "npy_sequence").glob("*.json")))
     assert n_left > 0, "the kills came too late to test anything"
     assert run(tmp_path).returncode == 0
