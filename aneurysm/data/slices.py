@@ -38,7 +38,8 @@ class CacheSettings:
 def find_slices(series: Series, settings: CacheSettings, threads: int = 1) -> Window:
     """Sets the crop of a series whose headers are read to its head; returns the window that maps values to [0, 1].
 
-    Decodes a few slices, by so many `threads`. Raises ValueError naming the folder where none can be.
+    Decodes a few slices, by so many `threads`. Raises ValueError naming the folder where these are all images of the
+    series and none can be decoded; where there are more, the pass over all of them finds out.
     """
     return find_head(series, Window(settings.window_low_hu, settings.window_high_hu), settings.head_mm, threads)
 
