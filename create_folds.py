@@ -59,8 +59,9 @@ def create_folds(config: FoldsConfig) -> None:
     if not counts.even.all():
         print(f"not even: {', '.join(counts.index[~counts.even])}")
 
-    placed, unplaced = place_localizers(cache, read_localizers(cache.paths.localizers_csv))
     cached = series[series.n_slices.notna()]
+    localizers = read_localizers(cache.paths.localizers_csv)
+    placed, unplaced = place_localizers(cache, localizers, set(cached.SeriesInstanceUID))
     positions = {uid: cache.position_mm(uid) for uid in cached.SeriesInstanceUID}
     positives = positive_spots(cached, placed, positions)
     negatives = negative_spots(cached, positives, unplaced, positions, config.negatives, config.safe_mm, config.seed)

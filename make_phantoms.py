@@ -7,13 +7,18 @@ Writes <out>/series/<SeriesInstanceUID>/<SOPInstanceUID>.dcm, train.csv, train_l
        segmentations/<SeriesInstanceUID>/<SeriesInstanceUID>_cowseg.nii, and truth.csv: planes, quirks, sacs in mm
 """
 
+from pathlib import Path
+
 from aneurysm.config import run_script
+from aneurysm.data.lock import locked
 from aneurysm.data.phantom.dataset import PhantomConfig, make_dataset
 from aneurysm.data.phantom.summary import summarise
 
 
 def main(config: PhantomConfig) -> None:
-    print(summarise(make_dataset(config)))
+    with locked(Path(config.out), "make_phantoms"):
+        truth = make_dataset(config)
+    print(summarise(truth))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ largest number with that of the smallest.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -34,6 +35,13 @@ from matplotlib import pyplot as plt
 ROOT = Path(__file__).resolve().parents[1]
 LEAST_S = 0.2  # CPU seconds: of what grows by less, no ratio is told
 KEPT_MM = 180.0  # of the head: the slices of a series lie in it, however many they are
+# Runs a command from a small process: before it begins, a new process counts the memory of the one that started it.
+USAGE = """
+import json, resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=sys.stderr)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([code, used.ru_utime + used.ru_stime, used.ru_maxrss]))
+"""
 COLUMNS = ("against", "n", "step", "seconds", "cpu_s", "peak_mb")
 LINE = "{:>7} {:>5}  {:24} {:>8} {:>8} {:>8}"
 
@@ -112,15 +120,16 @@ def run(command: str) -> tuple[float, float, float]:
     settings = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     start = time.perf_counter()
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            [sys.executable, *command.split()], cwd=ROOT, stdout=said, stderr=said, env=os.environ | settings
-        )
-        _, status, used = os.wait4(process.pid, 0)
+        done = subprocess.run(
+            [sys.executable, "-c", USAGE, sys.executable, *command.split()],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=said, env=os.environ | settings, check=True,
+        )  # fmt: skip
         seconds = time.perf_counter() - start
-        if status:
+        code, cpu_s, peak_kb = json.loads(done.stdout)
+        if code:
             said.seek(0)
             sys.exit(f"error: {command}\n{said.read().decode()[-2000:]}")
-    return seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+    return seconds, cpu_s, peak_kb / 1024
 
 
 def growth(table: pd.DataFrame) -> pd.DataFrame:

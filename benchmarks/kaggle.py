@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from pydicom.uid import RLELossless
-from torch.utils.flop_counter import FlopCounterMode
 
 from aneurysm.config import run_script
 from aneurysm.inference.bundle import read_bundle
@@ -34,6 +33,7 @@ from aneurysm.inference.submission import LOG, Submission
 from aneurysm.training.distributed import all_devices
 from benchmarks import end_to_end
 from benchmarks.preprocess import write_series
+from benchmarks.rates import flops_of, matrix_rate
 
 KINDS = {"CTA": (331, "CT", 0.6), "MRA": (164, "MR", 0.6), "T2": (29, "MR", 5.0), "T1post": (165, "MR", 1.0)}
 OF_TEN = ("CTA", "MRA", "T2", "CTA", "T1post", "MRA", "CTA", "T2", "MRA", "CTA")
@@ -111,9 +111,9 @@ def flops_a_window(predictor: Predictor) -> float:
     for model in predictor.models:
         encoder = model.encoders[0][model.views[0]]
         size = model.config1.input.image_size
-        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            encoder.model(torch.zeros(1, 3, size, size, device=encoder.device))
-        total += counter.get_total_flops() * len(model.views)
+        image = torch.zeros(1, 3, size, size, device=encoder.device)
+        with torch.inference_mode():
+            total += flops_of(partial(encoder.model, image)) * len(model.views)
     return total
 
 
@@ -124,23 +124,11 @@ def t4_text(config: BenchmarkConfig, predictor: Predictor, flops: float, lines: 
         return "what a T4 would take cannot be told from a CPU: give --utilisation"
     if not share:
         encode_s = sum(line["steps"]["encode"] for line in lines)
-        share = flops / encode_s / len(predictor.devices) / matmul_flops(device)
+        share = flops / encode_s / len(predictor.devices) / matrix_rate(device, torch.float16)
         print(f"the encoders reach {share:.0%} of this GPU's rate at matrices")
     seconds = flops / len(lines) / (T4_FLOPS * share * N_T4)
     goal = f"{seconds / GOAL_S:.0%} of the {GOAL_S:.0f} s that there are"
     return f"at {share:.0%} of their peak {N_T4} T4 encode a series in {seconds:.2f} s: {goal}"
-
-
-def matmul_flops(device: torch.device, size: int = 8192, rounds: int = 20) -> float:
-    """Operations a second at multiplying float16 matrices."""
-    a, b = (torch.rand(size, size, device=device, dtype=torch.float16) for _ in range(2))
-    torch.mm(a, b)
-    torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    for _ in range(rounds):
-        torch.mm(a, b)
-    torch.cuda.synchronize(device)
-    return 2 * size**3 * rounds / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":

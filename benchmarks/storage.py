@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aneurysm.config import parse_config
+from aneurysm.config import run_script
 from aneurysm.data.cache import Cache, open_cache
 from aneurysm.data.disk import sample_of
 from aneurysm.data.storage import ENDINGS, Storage, write_slices
@@ -107,4 +107,4 @@ def read(cache: Cache, places: list[tuple[str, int]], clock: Callable[[], float]
 
 
 if __name__ == "__main__":
-    main(parse_config(BenchmarkConfig, __doc__))
+    run_script(main, BenchmarkConfig, __doc__)

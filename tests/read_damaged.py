@@ -6,7 +6,9 @@ python -m tests.read_damaged
 from __future__ import annotations
 
 import json
+import os
 import resource
+import subprocess
 import sys
 import time
 import warnings
@@ -20,6 +22,7 @@ from aneurysm.data.intensity import Window
 from aneurysm.data.series import read_series
 from aneurysm.data.slices import cached_slices
 
+ROOT = Path(__file__).parents[1]
 GIB = 2**30
 ADDRESS_SPACE = 12 * GIB
 
@@ -42,6 +45,17 @@ def what_came_of(path: Path) -> dict:
     memory = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
     peak, held = (int(memory[name].split()[0]) / 2**20 for name in ("VmHWM", "VmRSS"))  # kB
     return {"trouble": trouble, "read": read, "cpu_s": time.process_time() - start, "peak_gib": peak, "held_gib": held}
+
+
+def read_in_a_process(files: list[Path]) -> tuple[list[dict], str]:
+    """What `what_came_of` says of each file, read by a process of its own, and how that died, if it did."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.read_damaged"], input="".join(f"{file}\n" for file in files),
+        capture_output=True, text=True, timeout=240, env=environment,
+    )  # fmt: skip
+    crash = f"exit {done.returncode}: {done.stderr[-300:]}" if done.returncode else ""
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")], crash
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 from aneurysm.data.cache import open_cache
 from aneurysm.data.preprocess import preprocess_series
 from aneurysm.data.storage import ENDINGS
-from tests.test_preprocess import run
+from tests.preprocess_script import run
 from tests.test_storage import SETTINGS, write_data
 
 FILES = ("npy_sequence/a{}", "npy_vessels/a{}", "npy_sequence/a.json")

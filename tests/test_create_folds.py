@@ -1,5 +1,6 @@
 """create_folds.py from DICOM files to the three tables."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,18 @@ def test_a_localizer_without_a_place_is_a_row_that_says_why(data_dir):
     run(data_dir)
     errors = pd.read_csv(data_dir / "localizer_errors.csv")
     assert errors.SeriesInstanceUID.tolist() == ["s2"] and errors.error[0] == "no image 1.2 in the series"
+
+
+def test_a_localizer_of_a_cached_series_that_the_tables_do_not_name_is_a_row_that_says_so(data_dir, tmp_path):
+    fewer = shutil.copytree(data_dir, tmp_path / "data")
+    for name, left_out in (("train.csv", "s0"), ("train_meta.csv", "s1")):
+        table = pd.read_csv(fewer / name)
+        table[table.SeriesInstanceUID != left_out].to_csv(fewer / name, index=False)
+    result = run(fewer)
+    assert result.returncode == 0, result.stderr
+    errors = pd.read_csv(fewer / "localizer_errors.csv").set_index("SeriesInstanceUID")
+    assert set(errors.index) == {"s0", "s1", "s2"} and "train.csv and train_meta.csv" in errors.error["s0"]
+    assert "train.csv and train_meta.csv" in errors.error["s1"]
 
 
 def test_patients_of_a_manifest_are_kept_together_even_those_that_are_not_in_the_cache(data_dir):

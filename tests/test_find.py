@@ -115,6 +115,14 @@ def test_hidden_files_and_what_macs_add_to_archives_are_passed_over(tmp_path):
     assert found(tmp_path, folder)["1.2.3"].left_out == ()
 
 
+def test_a_folder_that_holds_hidden_files_alone_is_an_empty_one_and_hidden_folders_are_none(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "b" / ".git" / "empty").mkdir(parents=True)
+    series = found(tmp_path, tmp_path / "a", tmp_path / "b")
+    assert {uid: one.folder for uid, one in series.items()} == {"a": tmp_path / "a", "b": tmp_path / "b"}
+
+
 def link(name: str) -> zipfile.ZipInfo:
     member = zipfile.ZipInfo(name)
     member.external_attr = (stat.S_IFLNK | 0o777) << 16

@@ -23,7 +23,7 @@ from aneurysm.paths import CannotWrite, writing_to, written_whole
 from preprocess_data import PreprocessConfig
 from preprocess_data import main as preprocess_data
 from tests.dicom_writer import write_stack
-from tests.test_preprocess import head_ct, run
+from tests.preprocess_script import head_ct, run
 from tests.test_storage import SETTINGS, write_data
 from tests.volume3d_series import entry
 from volume3d.make_volume import VolumeSettings, make_volume
@@ -66,8 +66,9 @@ def fill(root: Path, left: int) -> Path:
 
 
 def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(small_disk, monkeypatch):
+    (small_disk / "train_meta.csv").write_text("SeriesInstanceUID\na-broken\n")  # of an earlier run
     others = fill(small_disk, 8 * MB)
-    monkeypatch.setattr("preprocess_data.require_disk", lambda *_: None)  # others have filled it since
+    monkeypatch.setattr("aneurysm.data.preprocess_run.require_disk", lambda *_: None)  # others have filled it since
     config = PreprocessConfig(small_disk, workers=1, slices=False, head_mm=0.0)
     with pytest.raises(CannotWrite) as said:
         preprocess_data(config)
@@ -76,11 +77,23 @@ def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(small_disk, monkeypat
     left = {path.name for path in (small_disk / "npy_sequence").iterdir()}
     assert left == {f"s{i}.{ending}" for i in range(3) for ending in ("npy", "json")}  # 2.5 MB each; no half file
     errors = pd.read_csv(small_disk / "preprocess_errors.csv")
-    assert errors.SeriesInstanceUID.tolist() == ["a-broken"] and not (small_disk / "train_meta.csv").exists()
+    assert errors.SeriesInstanceUID.tolist() == ["a-broken"]
+    assert pd.read_csv(small_disk / "train_meta.csv").SeriesInstanceUID.tolist() == ["s0", "s1", "s2"]
+    assert set(pd.read_parquet(small_disk / "slices.parquet").SeriesInstanceUID) == {"s0", "s1", "s2"}
     others.unlink()
     after = run(small_disk, *FLAGS)
     assert after.returncode == 0 and "6 series in" in after.stdout and "(3 were there before), 1 errors" in after.stdout
     assert np.array_equal(open_cache(small_disk).window("s5", range(5)), open_cache(small_disk).window("s0", range(5)))
+
+
+def test_after_a_full_disk_the_table_names_series_of_earlier_runs_too(small_disk, monkeypatch):
+    assert preprocess_series(small_disk, "s5", SETTINGS, slices=False).kind == ""
+    fill(small_disk, 6 * MB)
+    monkeypatch.setattr("aneurysm.data.preprocess_run.require_disk", lambda *_: None)
+    with pytest.raises(CannotWrite, match="2 of 7 series are done"):
+        preprocess_data(PreprocessConfig(small_disk, workers=1, slices=False, head_mm=0.0))
+    meta = pd.read_csv(small_disk / "train_meta.csv")
+    assert meta.SeriesInstanceUID.tolist() == ["s0", "s1", "s5"] and (meta.n_slices == 5).all()
 
 
 def test_a_read_only_disk_is_said_before_anything_is_decoded(small_disk):
@@ -150,7 +163,8 @@ def test_each_way_of_a_disk_to_refuse_is_an_outcome_of_its_own(tmp_path, monkeyp
     assert outcome.kind == CANNOT_WRITE and os.strerror(code) in outcome.message
 
 
-def test_a_series_whose_vessel_mask_does_not_fit_leaves_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("slices", [False, True])
+def test_a_series_whose_vessel_mask_does_not_fit_leaves_nothing(tmp_path, monkeypatch, slices):
     def write_one(path: Path, *how) -> int:
         if how[1] is np.uint8:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -158,9 +172,9 @@ def test_a_series_whose_vessel_mask_does_not_fit_leaves_nothing(tmp_path, monkey
 
     write_data(tmp_path)
     monkeypatch.setattr(preprocess, "write_slices", write_one)
-    outcome = preprocess_series(tmp_path, "a", SETTINGS, slices=False)
+    outcome = preprocess_series(tmp_path, "a", SETTINGS, slices=slices)
     assert outcome.kind == CANNOT_WRITE and outcome.message.startswith(f"{tmp_path}/npy_vessels: ")
-    assert not files(tmp_path / "npy_sequence") and not files(tmp_path / "npy_vessels")
+    assert not any(files(tmp_path / folder) for folder in ("npy_sequence", "npy_vessels", "npy_slice"))
 
 
 def test_what_cannot_be_read_is_not_taken_for_a_disk_that_refuses(tmp_path):

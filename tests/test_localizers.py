@@ -72,12 +72,13 @@ def rows(*points) -> pd.DataFrame:
 
 def test_a_localizer_is_placed_in_pixels_of_the_cache(cached):
     root, uids = cached
-    table = rows(("stack", uids[2], "Basilar Tip", 29.5, 29.5, None), ("frames", "1.2.9", "Basilar Tip", 29.5, 29.5, 1))
+    table = rows(("stack", uids[2], "Basilar Tip", 10, 40, None), ("frames", "1.2.9", "Basilar Tip", 10, 40, 1))
     placed, errors = place_localizers(open_cache(root), table)
     assert len(errors) == 0 and placed.slice.tolist() == [2, 1]
-    # The middle of the image is the middle of the cache, whatever margin lies around it.
-    assert placed.cache_x.tolist() == pytest.approx([255.5, 255.5], abs=512 / 60)
-    assert placed.cache_y.tolist() == pytest.approx([255.5, 255.5], abs=512 / 60)
+    # The CT fills its image: with a margin of 4 % of 60 on each side 65 pixels are kept, from -2 on. In the MR, all of
+    # one value, no head is found: its 60 are kept. Edges meet edges: pixel i of n goes to (i + 0.5) * 512 / n - 0.5.
+    assert placed.cache_x.tolist() == pytest.approx([12.5 * 512 / 65 - 0.5, 10.5 * 512 / 60 - 0.5])
+    assert placed.cache_y.tolist() == pytest.approx([42.5 * 512 / 65 - 0.5, 40.5 * 512 / 60 - 0.5])
 
 
 def test_a_localizer_without_a_place_says_why(cached):

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+import make_phantoms
 from aneurysm.data.lock import locked
-from tests.test_preprocess import ROOT, run
+from aneurysm.data.phantom.dataset import PhantomConfig
+from tests.preprocess_script import ROOT, run
 from tests.test_storage import write_data
 
 HOLD = (
@@ -73,6 +75,12 @@ def test_the_script_stops_at_once_where_another_run_is_at_work(tmp_path, holder)
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert result.stderr.startswith(f"error: {tmp_path}: expected no other run") and str(holder.pid) in result.stderr
     assert not (tmp_path / "npy_sequence").exists()
+
+
+def test_two_runs_do_not_make_phantoms_in_one_folder(tmp_path):
+    with locked(tmp_path, "make_phantoms"), pytest.raises(ValueError, match="expected no other run of make_phantoms"):
+        make_phantoms.main(PhantomConfig(out=str(tmp_path), n_series=1))
+    assert not (tmp_path / "series").exists()
 
 
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])

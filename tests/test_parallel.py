@@ -59,6 +59,17 @@ def test_no_item_is_begun_after_one_that_ends_the_run_and_those_in_work_are_answ
     assert {0, 1, 2, 3} <= set(indices) and len(set(indices)) == len(indices) <= 4 + 3 * workers
 
 
+def die_on_five_or_be_slow(item: int) -> str:
+    if item > 5:
+        time.sleep(1)  # still in work when the worker of 5 dies, so that it is done again, alone
+    return die_on_five(item)
+
+
+def test_no_item_is_begun_alone_after_one_that_ends_the_run():
+    results = dict(run_all(die_on_five_or_be_slow, range(4, 40), 2, answer, ends="done 6".__eq__))
+    assert results == {0: "done 4", 1: "died 5", 2: "done 6"}
+
+
 def test_an_address_of_a_dask_scheduler_runs_the_same_function_there():
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         results = dict(run_all(square, range(8), workers=2, died=answer, dask=cluster.scheduler_address))

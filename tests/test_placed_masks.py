@@ -14,7 +14,7 @@ from aneurysm.data.series import Series, read_series
 from aneurysm.data.vessel_masks import read_mask
 from tests.dicom_writer import AXIAL, CORONAL, SAGITTAL, write_enhanced, write_stack
 from tests.mask_writer import OURS, blocks, grid_affine, numbered_slices, save_mask
-from tests.test_geometry import turned_by
+from tests.oriented_stacks import turned_by
 
 
 def placed(path: Path, series: Series) -> tuple[np.ndarray, list[str]]:

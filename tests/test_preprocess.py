@@ -1,14 +1,6 @@
-"""preprocess_data.py: every series ends in the cache or among the errors, with the same bytes however often killed."""
+"""preprocess_data.py: every series ends in the cache or among the errors, and the tables tell which."""
 
-import hashlib
-import json
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,39 +10,12 @@ from dask import distributed
 from pydicom.uid import RLELossless
 
 from aneurysm.data.cache import open_cache
-from aneurysm.data.preprocess import CacheSettings, preprocess_series
+from aneurysm.data.preprocess import CacheSettings
 from aneurysm.labels import LOCATIONS
 from tests.dicom_writer import CORONAL, write_enhanced, write_image, write_stack
+from tests.preprocess_script import digest, head_ct, run
 
-ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.timeout(240)
-
-
-def head_ct(n_slices: int, size: int = 64) -> np.ndarray:
-    """(slices, rows, columns) int16 HU: a cylinder of soft tissue in air; a bright pixel marks each slice."""
-    row, col = np.mgrid[:size, :size] - size / 2
-    volume = np.where(np.hypot(row, col) < 0.4 * size, 40, -1000).astype(np.int16)
-    volume = np.repeat(volume[None], n_slices, axis=0)
-    for i in range(n_slices):
-        volume[i, size // 2, size // 4 + i % (size // 2)] = 500
-    return volume
-
-
-def run(data_dir: Path, *args: str, **kwargs) -> subprocess.CompletedProcess:
-    command = [sys.executable, "preprocess_data.py", "--data_dir", str(data_dir), "--workers", "2", *args]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, **kwargs)
-
-
-def start(data_dir: Path) -> subprocess.Popen:
-    command = [sys.executable, "preprocess_data.py", "--data_dir", str(data_dir), "--workers", "1"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, cwd=ROOT, start_new_session=True, **quiet)
-
-
-def digest(data_dir: Path) -> dict[str, str]:
-    """Every file that preprocessing made, hidden ones too, and the hash of its bytes."""
-    made = [f for f in data_dir.rglob("*") if f.is_file() and "series" not in f.relative_to(data_dir).parts[:1]]
-    return {str(f.relative_to(data_dir)): hashlib.sha256(f.read_bytes()).hexdigest() for f in made}
 
 
 @pytest.fixture(scope="module")
@@ -157,35 +122,6 @@ def test_a_dask_cluster_makes_the_same_bytes(done, tmp_path):
     }
 
 
-def test_a_changed_file_or_setting_makes_a_series_anew(tmp_path):
-    write_stack(tmp_path / "series" / "a", head_ct(4), spacing=(5.0, 3.0, 3.0))
-    settings = CacheSettings(head_mm=0)
-    again = [preprocess_series(tmp_path, "a", settings, slices=False).was_cached for _ in range(2)]
-    other = preprocess_series(tmp_path, "a", CacheSettings(head_mm=0, window_high_hu=500.0), slices=False)
-    file = next((tmp_path / "series" / "a").iterdir())
-    os.utime(file, ns=(1, 1))
-    touched = preprocess_series(tmp_path, "a", settings, slices=False)
-    assert again == [False, True] and not other.was_cached and not touched.was_cached
-
-
-def test_slice_files_are_made_when_they_are_asked_for_later(tmp_path):
-    write_stack(tmp_path / "series" / "a", head_ct(4), spacing=(5.0, 3.0, 3.0))
-    preprocess_series(tmp_path, "a", CacheSettings(), slices=False)
-    assert not (tmp_path / "npy_slice").exists()
-    preprocess_series(tmp_path, "a", CacheSettings(), slices=True)
-    assert len(list((tmp_path / "npy_slice" / "a").glob("*.npy"))) == 4
-
-
-def test_a_series_with_one_cut_file_is_cached_with_a_warning_that_names_it(tmp_path):
-    write_stack(tmp_path / "series" / "a", head_ct(6), spacing=(5.0, 3.0, 3.0), syntax=RLELossless)
-    cut = tmp_path / "series" / "a" / "898.dcm"
-    cut.write_bytes(cut.read_bytes()[:-600])
-    assert preprocess_series(tmp_path, "a", CacheSettings(head_mm=0), slices=False).kind == ""
-    described = json.loads((tmp_path / "npy_sequence" / "a.json").read_text())
-    assert described["meta"]["n_slices"] == 6 and "898.dcm" in described["meta"]["warnings"]
-    assert not open_cache(tmp_path).window("a", [2]).any()
-
-
 def test_a_disk_too_small_is_said_before_the_work_begins(data_dir, monkeypatch):
     from aneurysm.data import disk
 
@@ -216,51 +152,3 @@ def test_without_train_csv_every_folder_is_taken(tmp_path):
         write_image(tmp_path / "series" / uid / "1.dcm", head_ct(1)[0], PixelSpacing=[3, 3])
     assert run(tmp_path, "--slices", "false").returncode == 0
     assert pd.read_csv(tmp_path / "train_meta.csv").SeriesInstanceUID.tolist() == ["a", "b"]
-
-
-def test_a_run_killed_three_times_ends_with_the_bytes_of_an_undisturbed_one(tmp_path):
-    for i in range(30):
-        write_stack(tmp_path / "series" / f"s{i:02d}", head_ct(10 + i), spacing=(4.0, 3.0, 3.0))
-    undisturbed = tmp_path.with_name(f"{tmp_path.name}_undisturbed")
-    shutil.copytree(tmp_path, undisturbed, copy_function=shutil.copy2)
-    assert run(undisturbed).returncode == 0
-    draw = random.Random(7)
-    for kill in range(3):
-        process = start(tmp_path)
-        wait_for_files(tmp_path / "npy_sequence", 2 + 8 * kill + draw.randrange(6), process)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        kill_orphans(tmp_path)
-    n_left = 30 - len(list((tmp_path / "npy_sequence").glob("*.json")))
-    assert n_left > 0, "the kills came too late to test anything"
-    assert run(tmp_path).returncode == 0
-    assert digest(tmp_path) == digest(undisturbed)
-    assert not list(tmp_path.rglob("*.part"))
-
-
-def wait_for_files(folder: Path, n_files: int, process: subprocess.Popen) -> None:
-    while process.poll() is None and len(list(folder.glob("*.json"))) < n_files:
-        time.sleep(0.002)
-
-
-def kill_orphans(data_dir: Path) -> None:
-    """Waits until no worker of a killed run writes any more (loky's workers end when their parent has gone)."""
-    last = None
-    while last != (last := sorted(data_dir.rglob(".*.part"))) or last is None:
-        time.sleep(0.2)
-
-
-def test_memory_does_not_grow_with_the_number_of_slices(tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from aneurysm.data.preprocess import *;"
-        "o = preprocess_series(Path(sys.argv[1]), 'a', CacheSettings(head_mm=0), False); assert not o.kind, o;"
-        # not getrusage: before exec, a new process has the peak of the one that it was forked from
-        "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
-    )
-    peak_mb = []
-    for n_slices in (50, 400):
-        folder = tmp_path / str(n_slices)
-        write_stack(folder / "series" / "a", head_ct(n_slices, 256), spacing=(0.5, 1.0, 1.0))
-        result = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, capture_output=True, text=True)
-        peak_mb.append(float(result.stdout) / 1024)
-    assert peak_mb[1] < peak_mb[0] + 50 and peak_mb[1] < 1500

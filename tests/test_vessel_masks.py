@@ -96,7 +96,8 @@ def test_a_series_is_done_again_when_its_mask_comes_changes_or_goes(data_dir):
     vessels.unlink()
     assert cached(data_dir)[0] is False and vessels.exists()
     mask.unlink()
-    assert cached(data_dir) == (False, cached(data_dir)[1]) and not vessels.exists()
+    was_cached, meta = cached(data_dir)
+    assert was_cached is False and meta["vessels"] is False and not vessels.exists()
 
 
 BROKEN = {

@@ -16,7 +16,7 @@ from aneurysm.data.phantom.dataset import PhantomConfig, make_dataset
 from aneurysm.labels import LOCATIONS
 from tests.dicom_writer import AXIAL, write_stack
 from tests.mask_writer import grid_affine, save_mask
-from tests.test_preprocess import head_ct, kill_orphans, wait_for_files
+from tests.preprocess_script import head_ct, wait_for_files, wait_for_orphans
 from tests.volume3d_series import entry, made
 from volume3d.make_volume import VolumeSettings, make_volume
 from volume3d.manifest import write_manifest
@@ -86,7 +86,7 @@ def test_a_run_killed_ends_with_the_bytes_of_an_undisturbed_one(tmp_path):
     wait_for_files(tmp_path / "npy_volume", 3, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    kill_orphans(tmp_path)
+    wait_for_orphans(tmp_path)
     assert len(list((tmp_path / "npy_volume").glob("*.json"))) < 16, "the kill came too late to test anything"
     (tmp_path / "npy_volume" / ".s15.npy.elsewhere.1.part").write_bytes(b"left over")
     assert run("preprocess", tmp_path, "--workers", "2").returncode == 0

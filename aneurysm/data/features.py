@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -70,41 +72,46 @@ def write_features(path: Path, features: SeriesFeatures, made_from: str) -> None
 
 def read_features(path: Path) -> SeriesFeatures:
     """A series' features; ValueError naming the file where it is missing or damaged."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return SeriesFeatures(**arrays, **_sampling(file.metadata()))
-    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
-        raise ValueError(f"{path}: expected the features of a series, from extract_features.py; {error}") from error
+    with _opened(path) as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return SeriesFeatures(**arrays, **_sampling(file.metadata()))
+
+
+def read_sampling(path: Path) -> dict[str, Any]:
+    """`views` and `every_mm` of a features file, from its header; ValueError naming the file where it has none."""
+    with _opened(path) as file:
+        return _sampling(file.metadata())
 
 
 def made_from(path: Path) -> str | None:
     """The fingerprint of a features file; None where there is no such file, or none that can be read."""
     try:
-        with safe_open(path, framework="numpy") as file:
+        with _opened(path) as file:
             return file.metadata()["made_from"]
-    except (OSError, SafetensorError, TypeError, KeyError):
+    except ValueError:
         return None
-
-
-def read_sampling(path: Path) -> dict[str, Any]:
-    """`views` and `every_mm` of a features file, from its header; ValueError naming the file where it has none."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return _sampling(file.metadata())
-    except (OSError, SafetensorError, TypeError, KeyError) as error:
-        raise ValueError(f"{path}: expected the features of a series, from extract_features.py; {error}") from error
-
-
-def _sampling(metadata: dict[str, str]) -> dict[str, Any]:
-    every_mm = json.loads(metadata.get("every_mm", "null"))  # files of before it was kept do not tell it
-    return {"views": tuple(json.loads(metadata["views"])), "every_mm": every_mm}
 
 
 def n_sampled_slices(path: Path) -> int:
     """Number of slices in a features file, read from its header; 0 where there is no such file, or none to be read."""
     try:
-        with safe_open(path, framework="numpy") as file:
+        with _opened(path) as file:
             return file.get_slice("slice").get_shape()[0]
-    except (OSError, SafetensorError):
+    except ValueError:
         return 0
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A features file of safetensors; whatever is missing from it or wrong with it is a ValueError that names it."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: expected the features of a series, from extract_features.py; {error}") from error
+
+
+def _sampling(metadata: dict[str, str] | None) -> dict[str, Any]:
+    """Raises TypeError or KeyError where there is none, ValueError where it is damaged."""
+    views = tuple(json.loads(metadata["views"]))
+    return {"views": views, "every_mm": json.loads(metadata.get("every_mm", "null"))}  # earlier files do not tell it

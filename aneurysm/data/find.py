@@ -76,15 +76,17 @@ def _files_of(path: Path, unpacked: Path) -> Iterator[tuple[Path | str, Path]]:
     if not root.is_dir():
         yield f"{path}: no such folder or file", path
         return
-    for folder in _empty_folders(root):
-        yield "", name / folder.relative_to(root)
+    for folder in [root, *(path for path in sorted(root.rglob("*")) if path.is_dir())]:
+        if _is_shown(folder, root) and not any(_is_shown(path, root) for path in folder.iterdir()):
+            yield "", name / folder.relative_to(root)
     for file in files_below(root):
-        if not any(part.startswith(".") or part == "__MACOSX" for part in file.relative_to(root).parts):
+        if _is_shown(file, root):
             yield file, name / file.relative_to(root).parent
 
 
-def _empty_folders(root: Path) -> Iterable[Path]:
-    return [folder for folder in [root, *sorted(root.rglob("*"))] if folder.is_dir() and not any(folder.iterdir())]
+def _is_shown(path: Path, root: Path) -> bool:
+    """Whether neither a file or folder nor a folder above it, up to `root`, is hidden or what macOS adds."""
+    return not any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(root).parts)
 
 
 def _look_at(file: Path, place: _Place) -> None:

@@ -18,7 +18,7 @@ MAX_PIXELS = 8192 * 8192  # one frame; more is a damaged header
 
 
 @dataclass(frozen=True, slots=True)
-class Storage:
+class PixelStorage:
     """How the pixels of a file are stored; what a decoder needs to know."""
 
     path: Path
@@ -42,6 +42,11 @@ class Storage:
     def dtype(self) -> np.dtype:
         return np.dtype(f"{'i' if self.signed else 'u'}{self.bits_allocated // 8}")
 
+    @property
+    def highest(self) -> int:
+        """The highest value that the stored bits can hold."""
+        return (1 << (self.bits_stored - self.signed)) - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -54,7 +59,7 @@ class Frame:
     order        what decides between images at one position: time point, acquisition, echo, instance
     """
 
-    storage: Storage
+    storage: PixelStorage
     index: int
     sop_uid: str
     series_uid: str
@@ -85,7 +90,7 @@ def read_frames(header: Header) -> list[Frame]:
     return [_frame(header, storage, i, shared, per_frame[i : i + 1]) for i in range(storage.n_frames)]
 
 
-def _storage(header: Header) -> Storage:
+def _storage(header: Header) -> PixelStorage:
     rows, cols = int(header.number("Rows")), int(header.number("Columns"))
     bits = int(header.number("BitsAllocated", 16))
     stored = int(header.number("BitsStored", bits))
@@ -97,7 +102,7 @@ def _storage(header: Header) -> Storage:
         raise ValueError(f"{header.path}: expected 8, 16 or 32 bits a pixel, found {bits} with {stored} stored")
     if rows * cols > MAX_PIXELS:
         raise ValueError(f"{header.path}: expected an image, found {rows} x {cols} pixels")
-    return Storage(
+    return PixelStorage(
         path=header.path,
         syntax=header.syntax,
         offset=header.pixel_offset,
@@ -132,7 +137,7 @@ def _sequence(dataset: pydicom.Dataset | None, tag: int) -> list:
     return list(value) if isinstance(value, pydicom.Sequence) else []
 
 
-def _frame(header: Header, storage: Storage, index: int, shared: list, own: list) -> Frame:
+def _frame(header: Header, storage: PixelStorage, index: int, shared: list, own: list) -> Frame:
     """One frame; its own functional group wins over the shared one, and that one over the top of the file."""
     found = dict(_group_values([*shared, *own]))
 

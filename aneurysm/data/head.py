@@ -30,7 +30,8 @@ def find_head(
 
     Keeps the top `head_mm` of the head (0: all slices). Returns the window that maps values to [0, 1]: `ct_window`,
     or for MR what `mr` makes of the values looked at and the mask of the head in them. The slices looked at stay in
-    memory for the next pass over the series. Raises ValueError naming the folder where no slice can be decoded.
+    memory for the next pass over the series. Raises ValueError naming the folder where these are all images of the
+    series and none can be decoded.
     """
     indices = np.unique(np.linspace(0, series.n_slices - 1, SAMPLES).round().astype(int))
     _, row_mm, col_mm = series.geometry.canonical_spacing

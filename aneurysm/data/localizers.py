@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -47,15 +48,19 @@ def _parse_point(text: str) -> tuple[float, float, int | None]:
     return float(point["x"]), float(point["y"]), int(point["f"]) if "f" in point else None
 
 
-def place_localizers(cache: Cache, localizers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def place_localizers(
+    cache: Cache, localizers: pd.DataFrame, series_uids: Collection[str] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The localizers with cache_x, cache_y and slice (pixels and slices of the cache), and those that have no place.
 
-    The second table says in `error` why: series not in the cache, image missing, frame missing or out of range,
-    outside the image, outside the cached part of the head.
+    The second table says in `error` why: series not in the cache or, where they are given, none of `series_uids`;
+    image missing, frame missing or out of range, outside the image, outside the cached part of the head.
     """
     placed, errors = [], []
     for row in localizers.itertuples(index=False):
         try:
+            if series_uids is not None and row.SeriesInstanceUID not in series_uids:
+                raise ValueError("expected a series of train.csv and train_meta.csv, found another")
             mapping = cache.mapping(row.SeriesInstanceUID)
             frame = None if pd.isna(row.frame) else int(row.frame)
             placed.append((*row, *mapping.to_cache(row.x, row.y, row.SOPInstanceUID, frame)))

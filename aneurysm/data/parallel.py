@@ -22,6 +22,7 @@ def run_all(
 ) -> Iterator[tuple[int, Result]]:
     """(index, result) of every item, as they are done. `died(item)` answers for an item whose worker was killed.
 
+    One worker is this process: an item that kills it ends the run.
     `dask` is the address of a Dask scheduler that runs the same function on its workers instead. After a result that
     `ends` says True of, no further item is begun; those in work come to their end (with Dask: are given up).
     """
@@ -50,11 +51,13 @@ def _run_here(
                 ended = ended or ends(result)
                 yield index, result
         except TerminatedWorkerError:
-            if ended:
-                return
             # One of the items in flight killed a worker: only these run again, each in a pool of its own.
             for index in list(left)[: 3 * workers]:
-                yield index, _run_alone(function, left.pop(index), died)
+                if ended:
+                    return
+                result = _run_alone(function, left.pop(index), died)
+                ended = ends(result)
+                yield index, result
 
 
 def _run_pool(function: Callable, items: Iterable[tuple[int, Item]], workers: int) -> Iterator[tuple[int, Result]]:

@@ -9,7 +9,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from aneurysm.data.codestream import check_codestream
 from aneurysm.data.decoder_process import decode_apart
-from aneurysm.data.frames import Frame, Storage
+from aneurysm.data.frames import Frame, PixelStorage
 
 try:
     from rle.utils import decode_frame as decode_rle
@@ -36,7 +36,7 @@ def decode_frame(frame: Frame) -> np.ndarray:
     return _without_padding(values, storage)
 
 
-def _decode(storage: Storage, index: int) -> np.ndarray:
+def _decode(storage: PixelStorage, index: int) -> np.ndarray:
     if storage.offset is None or storage.syntax == DeflatedExplicitVRLittleEndian:
         return _decode_by_pydicom(storage, index)
     if not storage.syntax.is_encapsulated:
@@ -51,7 +51,7 @@ def _decode(storage: Storage, index: int) -> np.ndarray:
     return _decode_by_plugin(storage, index)
 
 
-def _decode_by_plugin(storage: Storage, index: int) -> np.ndarray:
+def _decode_by_plugin(storage: PixelStorage, index: int) -> np.ndarray:
     """By a plugin of pydicom: in this process where it takes damaged files without a crash, else in one of its own."""
     decoder, options = get_decoder(storage.syntax), _decoder_options(storage)
     plugin = next((name for name in ("pylibjpeg", "pydicom") if name in decoder.available_plugins), None)
@@ -62,7 +62,7 @@ def _decode_by_plugin(storage: Storage, index: int) -> np.ndarray:
         return decoder.as_array(file, index=index, raw=True, decoding_plugin=plugin, **options)[0]
 
 
-def _read_uncompressed(storage: Storage, index: int) -> np.ndarray:
+def _read_uncompressed(storage: PixelStorage, index: int) -> np.ndarray:
     dtype = storage.dtype.newbyteorder("<" if storage.syntax.is_little_endian else ">")
     n_pixels = storage.rows * storage.cols
     offset = storage.offset + index * storage.frame_bytes
@@ -72,14 +72,14 @@ def _read_uncompressed(storage: Storage, index: int) -> np.ndarray:
     return _without_spare_bits(values.astype(storage.dtype, copy=False), storage).reshape(storage.rows, storage.cols)
 
 
-def _decode_rle(storage: Storage, encoded: bytes) -> np.ndarray:
+def _decode_rle(storage: PixelStorage, encoded: bytes) -> np.ndarray:
     """The plugin called without pydicom's checks around it, which cost a third of the time."""
     data = decode_rle(encoded, storage.rows * storage.cols, storage.bits_allocated, "<")
     values = np.frombuffer(data, storage.dtype.newbyteorder("<")).reshape(storage.rows, storage.cols)
     return _without_spare_bits(values, storage)
 
 
-def _decode_by_pydicom(storage: Storage, index: int) -> np.ndarray:
+def _decode_by_pydicom(storage: PixelStorage, index: int) -> np.ndarray:
     from pydicom import dcmread
 
     dataset = dcmread(storage.path, force=True)
@@ -87,7 +87,7 @@ def _decode_by_pydicom(storage: Storage, index: int) -> np.ndarray:
     return array
 
 
-def _decoder_options(storage: Storage) -> dict:
+def _decoder_options(storage: PixelStorage) -> dict:
     return {
         "rows": storage.rows,
         "columns": storage.cols,
@@ -101,13 +101,13 @@ def _decoder_options(storage: Storage) -> dict:
     }
 
 
-def _without_spare_bits(values: np.ndarray, storage: Storage) -> np.ndarray:
+def _without_spare_bits(values: np.ndarray, storage: PixelStorage) -> np.ndarray:
     """Drops what lies above the stored bits (old overlays) and extends the sign (DICOM PS3.5 section 8.1.1)."""
     spare = storage.bits_allocated - storage.bits_stored
     return (values << spare) >> spare if spare else values
 
 
-def _without_padding(values: np.ndarray, storage: Storage) -> np.ndarray:
+def _without_padding(values: np.ndarray, storage: PixelStorage) -> np.ndarray:
     if storage.padding is None:
         return values
     outside = (values >= storage.padding[0]) & (values <= storage.padding[1])

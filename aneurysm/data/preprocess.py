@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
@@ -74,12 +75,12 @@ def preprocess_series(
         was_cached = saved is not None and not damage and _is_wanted(paths, series_uid, saved, fingerprint, wanted)
         if not was_cached:
             with writing_to(paths.root):
-                _remove(paths, series_uid)
+                _remove(paths, series_uid, slices=saved is None or saved["fingerprint"] != fingerprint)
             try:
                 _write(paths, series_uid, settings, wanted, fingerprint)
             except CannotWrite:
                 with suppress(OSError):
-                    _remove(paths, series_uid)  # what was written before the disk was full
+                    _remove(paths, series_uid, slices=True)  # what was written before the disk was full
                 raise
         return was_cached
 
@@ -166,11 +167,16 @@ def _write(paths: DataPaths, series_uid: str, settings: CacheSettings, wanted: _
     write_description(paths.npy_sequence / f"{series_uid}.json", description)
 
 
-def _remove(paths: DataPaths, series_uid: str) -> None:
-    """The description first, then series file and vessel mask in either form; slice files are replaced as a whole."""
+def _remove(paths: DataPaths, series_uid: str, slices: bool) -> None:
+    """The description first, then series file and vessel mask in either form, and the files of single `slices`.
+
+    These may stay where they are of the same DICOM files and settings; others would be taken for such in a later run.
+    """
     (paths.npy_sequence / f"{series_uid}.json").unlink(missing_ok=True)
     for folder, ending in product((paths.npy_sequence, paths.npy_vessels), ENDINGS.values()):
         (folder / f"{series_uid}{ending}").unlink(missing_ok=True)
+    if slices and (paths.npy_slice / series_uid).exists():
+        shutil.rmtree(paths.npy_slice / series_uid)
 
 
 def _write_series(paths: DataPaths, series_uid: str, series: Series, window: Window, wanted: _Wanted) -> dict:

@@ -154,12 +154,13 @@ class Series:
         self.warnings.append(f"an image is blank: {reason}")
         if len(self._unreadable) == len(self.frames):
             raise ValueError(f"{self.folder}: none of {len(self.frames)} images can be decoded; {reason}")
-        slope, intercept = self._header_scales[source] if self._one_scale else (1.0, 0.0)
-        darkest = (-2000 - intercept) / slope if self.modality == "CT" else 0
-        dtype = self.frames[source].storage.dtype if self._one_scale else np.dtype(np.float32)
-        if dtype.kind != "f":
-            darkest = np.clip(darkest, np.iinfo(dtype).min, np.iinfo(dtype).max)
-        return np.broadcast_to(np.array(darkest, dtype), self.geometry.shape[1:])  # takes no memory
+        storage, (slope, intercept) = self.frames[source].storage, self._header_scales[source]
+        darkest = (-2000 - intercept) / slope if self.modality == "CT" else storage.highest if storage.inverted else 0
+        if self._one_scale:
+            value = np.clip(darkest, np.iinfo(storage.dtype).min, np.iinfo(storage.dtype).max).astype(storage.dtype)
+        else:
+            value = np.float32(darkest * slope + intercept)
+        return np.broadcast_to(value, self.geometry.shape[1:])  # takes no memory
 
 
 def read_series(place: str | Path | SeriesFiles, select: Iterable[int] | None = None, threads: int = 1) -> Series:

@@ -16,17 +16,30 @@ from aneurysm.data.series import Series
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """What decides the bytes of the cache, besides the DICOM files."""
+    """What decides the bytes of the cache, besides the DICOM files; ValueError where the settings make no sense.
+
+    head_mm         millimetres of the head that are kept, from its top; 0 keeps all
+    window_low_hu   CT: Hounsfield units that become 0
+    window_high_hu  CT: Hounsfield units that become 1
+    """
 
     head_mm: float = 180.0
     window_low_hu: float = 0.0
     window_high_hu: float = 600.0
 
+    def __post_init__(self) -> None:
+        if not self.head_mm >= 0 or not self.window_low_hu < self.window_high_hu:
+            raise ValueError(
+                "expected head_mm of at least 0 and window_low_hu below window_high_hu, "
+                f"found {self.head_mm:g}, {self.window_low_hu:g} and {self.window_high_hu:g}"
+            )
+
 
 def find_slices(series: Series, settings: CacheSettings, threads: int = 1) -> Window:
     """Sets the crop of a series whose headers are read to its head; returns the window that maps values to [0, 1].
 
-    Decodes a few slices, by so many `threads`. Raises ValueError naming the folder where none can be.
+    Decodes a few slices, by so many `threads`. Raises ValueError naming the folder where these are all images of the
+    series and none can be decoded; where there are more, the pass over all of them finds out.
     """
     return find_head(series, Window(settings.window_low_hu, settings.window_high_hu), settings.head_mm, threads)
 

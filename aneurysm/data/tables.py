@@ -53,15 +53,25 @@ def unlisted_series(paths: DataPaths, series_uids: Sequence[str]) -> list[str]:
 def write_tables(paths: DataPaths, outcomes: Sequence[Outcome]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Writes train_meta.csv, slices.parquet and preprocess_errors.csv; returns the first and the last.
 
-    Every outcome is a row of one of the two. Where train.csv names a Modality, it is the series_type.
+    Every outcome is a row of one of the two.
+    """
+    meta = write_meta(paths, [outcome.series_uid for outcome in outcomes if not outcome.kind])
+    errors = error_rows(outcomes)
+    write_csv(errors, paths.preprocess_errors_csv)
+    return meta, errors
+
+
+def write_meta(paths: DataPaths, series_uids: Sequence[str]) -> pd.DataFrame:
+    """Writes slices.parquet and train_meta.csv of series that are in the cache; returns the latter.
+
+    Where train.csv names a Modality, it is the series_type.
     """
     rows = []
     with written_whole(paths.slices_parquet) as beside, pq.ParquetWriter(beside, _SLICE_SCHEMA) as slices:
-        for outcome in outcomes:
-            if not outcome.kind:
-                saved = read_description(paths.npy_sequence / f"{outcome.series_uid}.json")
-                rows.append(saved["meta"])
-                slices.write_table(_slice_rows(saved))
+        for series_uid in series_uids:
+            saved = read_description(paths.npy_sequence / f"{series_uid}.json")
+            rows.append(saved["meta"])
+            slices.write_table(_slice_rows(saved))
     meta = (
         pd.DataFrame(rows) if rows else pd.DataFrame(columns=["SeriesInstanceUID", "series_type", "plane", "vessels"])
     )
@@ -69,10 +79,8 @@ def write_tables(paths: DataPaths, outcomes: Sequence[Outcome]) -> tuple[pd.Data
         said = pd.read_csv(paths.train_csv, dtype={"SeriesInstanceUID": str}).set_index("SeriesInstanceUID")
         if "Modality" in said:
             meta["series_type"] = meta.SeriesInstanceUID.map(said.Modality).fillna(meta.series_type)
-    errors = error_rows(outcomes)
     write_csv(meta, paths.train_meta_csv)
-    write_csv(errors, paths.preprocess_errors_csv)
-    return meta, errors
+    return meta
 
 
 def error_rows(outcomes: Sequence[Outcome]) -> pd.DataFrame:
