@@ -64,5 +64,9 @@ def main(config: EvalStage2Config) -> None:
     leave_world()
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, EvalStage2Config, __doc__)
+
+
+if __name__ == "__main__":
+    command()

@@ -99,5 +99,9 @@ def extract_fold(
               f"{(~series.n_slices.notna()).sum()} are not in the cache")  # fmt: skip
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, ExtractConfig, __doc__)
+
+
+if __name__ == "__main__":
+    command()

@@ -16,5 +16,9 @@ def main(config: PhantomConfig) -> None:
     print(summarise(make_dataset(config)))
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, PhantomConfig, __doc__)
+
+
+if __name__ == "__main__":
+    command()

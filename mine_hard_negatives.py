@@ -80,5 +80,9 @@ def mine(config: MineConfig, world: World, dask: DaskWorkers) -> None:
         print(cache.paths.hard_negatives)
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, MineConfig, __doc__)
+
+
+if __name__ == "__main__":
+    command()

@@ -94,5 +94,9 @@ def said_of(found: list[SeriesFiles], predictor: Predictor, config: PredictConfi
         yield record
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, PredictConfig, __doc__, named="paths")
+
+
+if __name__ == "__main__":
+    command()

@@ -100,5 +100,9 @@ def preprocess(config: PreprocessConfig, paths: DataPaths, series_uids: list[str
     return outcomes
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, PreprocessConfig, __doc__)
+
+
+if __name__ == "__main__":
+    command()

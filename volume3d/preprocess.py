@@ -95,5 +95,9 @@ def _died(entry: Entry) -> Outcome:
     return died(entry.id)
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, PreprocessConfig, __doc__)
+
+
+if __name__ == "__main__":
+    command()
