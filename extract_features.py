@@ -57,7 +57,8 @@ class ExtractConfig:
     device: str = "auto"
     """cpu, cuda, or auto"""
     dask: str = ""
-    """address of a Dask scheduler (tcp://...) whose workers do the work, on CPUs; they must see the same folders"""
+    """address of a Dask scheduler (tcp://...) whose workers do the work, on CPUs, and see the same folders; needs the
+    extra `dask`"""
 
 
 def main(config: ExtractConfig) -> None:

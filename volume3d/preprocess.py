@@ -38,7 +38,8 @@ class PreprocessConfig(VolumeSettings):
     workers: int = os.cpu_count() or 1
     """worker processes, one thread each"""
     dask: str = ""
-    """address of a Dask scheduler (tcp://...) whose workers do the work; they must see the same data_dir"""
+    """address of a Dask scheduler (tcp://...) whose workers do the work and see the same data_dir; needs the
+    extra `dask`"""
 
 
 def main(config: PreprocessConfig) -> None:
