@@ -37,9 +37,9 @@ def source(module: str) -> Path:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_a_function_of_a_script_that_shows_its_own_line(name, monkeypatch, capsys):
     module, _, function = COMMANDS[name].partition(":")
-    scripts = ModuleType("aneurysm.scripts")
+    scripts = ModuleType("aneurysm_scripts")
     scripts.__path__ = [str(ROOT)]  # as pyproject.toml maps it
-    monkeypatch.setitem(sys.modules, "aneurysm.scripts", scripts)
+    monkeypatch.setitem(sys.modules, "aneurysm_scripts", scripts)
     script = import_module(module)
     assert Path(script.__file__) == source(module)
     monkeypatch.setattr(sys, "argv", [f"/bin/{name}", "--help"])
@@ -60,36 +60,63 @@ def test_every_script_with_a_configuration_is_a_command():
 def test_every_folder_of_code_is_a_package_that_is_installed():
     packages = set(PROJECT["tool"]["setuptools"]["packages"])
     folders = {path.parent for top in ("aneurysm", "volume3d") for path in (ROOT / top).rglob("*.py")}
-    mapped = {"aneurysm.scripts", "aneurysm.scripts.scripts", "aneurysm.configs"}
+    mapped = {"aneurysm_scripts", "aneurysm_scripts.scripts", "aneurysm.configs"}
     assert packages == {".".join(folder.relative_to(ROOT).parts) for folder in folders} | mapped
 
 
-@pytest.mark.skipif(find_spec("setuptools") is None, reason="setuptools is not installed")
-def test_the_wheel_holds_code_presets_and_pages_and_nothing_else(tmp_path):
-    clone = tmp_path / "clone"
-    left_out = shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info", "demo", "bench")
-    shutil.copytree(ROOT, clone, ignore=lambda at, names: {*left_out(at, names), *big(Path(at), names)})
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index",
-               "--wheel-dir", tmp_path, clone]  # fmt: skip
-    subprocess.run(command, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    found = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    code = {
-        path.relative_to(ROOT).as_posix() for top in ("aneurysm", "volume3d") for path in (ROOT / top).rglob("*.py")
-    }
-    pages = {
-        f"aneurysm/report/{path.name}" for path in (ROOT / "aneurysm" / "report").iterdir() if path.suffix != ".py"
-    }
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """A folder with a copy of the clone, and wheel/ and editable/ with what pip makes of it, unpacked."""
+    if find_spec("setuptools") is None:
+        pytest.skip("setuptools, which builds wheels, is not installed")
+    folder = tmp_path_factory.mktemp("built")
+    for name in ("aneurysm", "benchmarks", "configs", "scripts", "tests", "volume3d"):
+        shutil.copytree(ROOT / name, folder / "clone" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in ROOT.glob("[!.]*.*"):
+        if path.is_file():
+            shutil.copy(path, folder / "clone")
+    for kind in ("wheel", "editable"):
+        (folder / kind).mkdir()
+        command = f"from setuptools import build_meta; build_meta.build_{kind}('../{kind}')"
+        subprocess.run([sys.executable, "-c", command], cwd=folder / "clone", check=True, capture_output=True)
+        (archive,) = (folder / kind).glob("aneurysm-*.whl")
+        ZipFile(archive).extractall(folder / kind)
+        archive.unlink()
+    return folder
+
+
+def test_the_wheel_holds_code_presets_and_pages_and_nothing_else(built):
+    found = {path.relative_to(built / "wheel").as_posix() for path in (built / "wheel").rglob("*") if path.is_file()}
+    pages = [path for kind in ("html", "css") for path in (ROOT / "aneurysm").rglob(f"*.{kind}")]
+    code = [path for top in ("aneurysm", "volume3d") for path in (ROOT / top).rglob("*.py")]
+    own = {path.relative_to(ROOT).as_posix() for path in code + pages}
     presets = {f"aneurysm/{path.relative_to(ROOT).as_posix()}" for path in ROOT.glob("configs/*/*.yaml")}
-    scripts = {f"aneurysm/scripts/{path.relative_to(ROOT).as_posix()}"
-               for path in [*ROOT.glob("*.py"), *ROOT.glob("scripts/*.py")]}  # fmt: skip
-    assert found == code | {page for page in pages if "__pycache__" not in page} | presets | scripts
-    assert "aneurysm/report/style.css" in pages and "aneurysm/configs/stage1/demo.yaml" in presets
+    scripts = {path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.py"), *ROOT.glob("scripts/*.py")]}
+    assert {name for name in found if ".dist-info/" not in name} == own | presets | {
+        f"aneurysm_scripts/{name}" for name in scripts
+    }
+    assert {
+        "aneurysm/report/style.css",
+        "aneurysm/report/index.html",
+    } < own and "aneurysm/configs/stage1/demo.yaml" in presets
 
 
-def big(folder: Path, names: list[str]) -> set[str]:
-    """What no package is made from, and may be large: data, models, pictures."""
-    return {"data", "model", "content", "tests", "benchmarks"} & set(names) if folder == ROOT else set()
+@pytest.mark.parametrize("kind", ["wheel", "editable"])
+def test_each_command_is_found_after_either_kind_of_install(built, kind, tmp_path):
+    modules = [target.partition(":")[0] for target in COMMANDS.values()]
+    code = (
+        "import site, sys; from importlib.util import find_spec; site.addsitedir(sys.argv[1])\n"
+        "for name in sys.argv[2:]: print(find_spec(name).origin)"
+    )
+    command = [sys.executable, "-I", "-S", "-c", code, built / kind, *modules]  # no other packages
+    run = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    of_clone = {path.relative_to(ROOT) for path in map(source, modules)}
+    found = {Path(line) for line in run.stdout.splitlines()}
+    if kind == "editable":
+        assert found == {built / "clone" / path for path in of_clone}
+    else:
+        assert {path.name for path in found} == {path.name for path in of_clone}
+        assert all(path.is_relative_to(built / "wheel") for path in found)
 
 
 def test_a_preset_is_found_by_its_path_and_from_any_folder_by_its_name(tmp_path, monkeypatch):
