@@ -74,5 +74,9 @@ def create_folds(config: FoldsConfig) -> None:
     write_csv(unplaced, cache.paths.localizer_errors_csv)
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, FoldsConfig, __doc__)
+
+
+if __name__ == "__main__":
+    command()

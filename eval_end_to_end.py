@@ -81,5 +81,9 @@ def compared(config: EvalEndToEndConfig, judged: Judged, paths: ModelPaths) -> s
     return agreement_text(judged.table(), read_answers(paths.oof_stage2_csv))
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, EvalEndToEndConfig, __doc__)
+
+
+if __name__ == "__main__":
+    command()

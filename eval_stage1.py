@@ -67,5 +67,9 @@ def main(config: EvalStage1Config) -> None:
     leave_world()
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, EvalStage1Config, __doc__)
+
+
+if __name__ == "__main__":
+    command()

@@ -5,7 +5,8 @@
     python eval_stage2.py --data_dir data --model_dir model --temperature --encoders tf_efficientnet_lite0,convnext_base
 
 Reads  train_<folds>_folds.csv, <model_dir>/<encoder>/fold-<k>/features/, <model_dir>/<encoder>/fold-<k>/stage2/last.pth
-Writes <model_dir>/<encoder>/oof_stage2.csv  14 probabilities of each held-out series; with --temperature also
+Writes <model_dir>/<encoder>/oof_stage2.csv  14 probabilities of each held-out series, and those of other folds that it
+       had before; with --temperature also
        .../oof_stage2_calibrated.csv, the same at the temperatures of their folds, and reliability.png
 """
 
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aneurysm.config import run_script
+from aneurysm.data.answers import write_answers
 from aneurysm.data.tables import chosen_folds, read_folds, write_csv
 from aneurysm.paths import ModelPaths
 from aneurysm.report.figures import reliability_figure
@@ -68,9 +70,9 @@ def main(config: EvalStage2Config) -> None:
         if world.is_main:
             print(ensemble_text(judged) if len(judged) > 1 else judged_text(judged[encoders[0].encoder]))
             for paths in encoders:
-                write_csv(judged[paths.encoder].table(), paths.oof_stage2_csv)
                 more = write_calibrated(paths, scaled[paths.encoder]) if scaled else []
-                print(paths.oof_stage2_csv, *more, sep="\n")
+                written = write_answers(judged[paths.encoder].table(), paths.oof_stage2_csv, limited=False)
+                print(written, *more, sep="\n")
                 copy_up([paths.oof_stage2_csv, *more], config.sync, config.model_dir)
     leave_world()
 
@@ -84,5 +86,9 @@ def write_calibrated(paths: ModelPaths, scaled: Calibrated) -> list[Path]:
     return [table, figure]
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, EvalStage2Config, __doc__)
+
+
+if __name__ == "__main__":
+    command()

@@ -43,7 +43,8 @@ class ExtractConfig(ExtractSettings):
     device: str = "auto"
     """cpu, cuda, or auto"""
     dask: str = ""
-    """address of a Dask scheduler (tcp://...) whose workers do the work, on CPUs; they must see the same folders"""
+    """address of a Dask scheduler (tcp://...) whose workers do the work, on CPUs, and see the same folders; needs the
+    extra `dask`"""
 
 
 def main(config: ExtractConfig) -> None:
@@ -64,5 +65,9 @@ def main(config: ExtractConfig) -> None:
     dask.check()
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, ExtractConfig, __doc__)
+
+
+if __name__ == "__main__":
+    command()

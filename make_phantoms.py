@@ -21,5 +21,9 @@ def main(config: PhantomConfig) -> None:
     print(summarise(truth))
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, PhantomConfig, __doc__)
+
+
+if __name__ == "__main__":
+    command()

@@ -41,7 +41,7 @@ class MineConfig:
     folds: int = 5
     """number of folds that create_folds.py was told; folds without a model are left out, and said"""
     threshold: float = 0.7
-    """least probability of Aneurysm Present; high, since training repeats positives"""
+    """least probability of Aneurysm Present, 0 to 1; high, since training repeats positives"""
     safe_mm: float = 20.0
     """least distance from every localizer, in millimetres along the slice axis"""
     every_mm: float = 0.0
@@ -49,7 +49,8 @@ class MineConfig:
     device: str = "auto"
     """cpu, cuda, or auto"""
     dask: str = ""
-    """address of a Dask scheduler (tcp://...) whose workers do the work, on CPUs; they must see the same folders"""
+    """address of a Dask scheduler (tcp://...) whose workers do the work, on CPUs, and see the same folders; needs the
+    extra `dask`"""
 
 
 def main(config: MineConfig) -> None:
@@ -79,5 +80,9 @@ def mine(config: MineConfig, world: World, dask: DaskWorkers) -> None:
         print(cache.paths.hard_negatives)
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, MineConfig, __doc__)
+
+
+if __name__ == "__main__":
+    command()

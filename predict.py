@@ -30,6 +30,7 @@ from aneurysm.inference.bundle import bundle_identity, read_bundle
 from aneurysm.inference.harmless import printable
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.record import record_of
+from aneurysm.report.dicom_source import need_highdicom
 from aneurysm.report.folder import Record, read_record, write_lists, write_objects, write_series
 from aneurysm.training.distributed import all_devices
 
@@ -48,16 +49,16 @@ class PredictConfig:
     device: str = "auto"
     """cpu, cuda (all GPUs), or auto"""
     time_budget: float = 0.0
-    """seconds that the models may take for a series; mirrored views are left out first, then folds, then slices. 0: all
-    they need"""
+    """seconds that the models may take for a series, after decoding; mirrored views are left out first, then folds,
+    then slices. 0: all they need"""
     resume: bool = False
     """keep what the same bundle has said in an earlier run, without time budget; no DICOM objects are made of that"""
     dicom_sr: bool = False
-    """also write the findings as a DICOM structured report (TID 1500)"""
+    """also write the findings as a DICOM structured report (TID 1500); needs the extra `dicom`"""
     dicom_seg: bool = False
-    """also write the places of the findings as a DICOM segmentation"""
+    """also write the places of the findings as a DICOM segmentation; needs the extra `dicom`"""
     min_probability: float = 0.1
-    """findings below are left out of these DICOM objects"""
+    """findings of a lower probability are left out of these DICOM objects; 0 to 1"""
     workers: int = max(1, (os.cpu_count() or 2) - 1)
     """processes that decode ahead of the models; 0 decodes in this one"""
     batch_size: int = 32
@@ -65,6 +66,8 @@ class PredictConfig:
 
 
 def main(config: PredictConfig) -> int:
+    if config.dicom_sr or config.dicom_seg:
+        need_highdicom()
     predictor = Predictor(
         read_bundle(config.bundle), all_devices(config.device), batch_size=config.batch_size, n_pictures=N_PICTURES
     )
@@ -97,5 +100,9 @@ def said_of(found: list[SeriesFiles], predictor: Predictor, config: PredictConfi
         yield record
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, PredictConfig, __doc__, named="paths")
+
+
+if __name__ == "__main__":
+    command()

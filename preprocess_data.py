@@ -47,7 +47,8 @@ class PreprocessConfig:
     verify: bool = False
     """read every cached file whole and make those anew that are cut short or damaged"""
     dask: str = ""
-    """address of a Dask scheduler (tcp://...) whose workers do the work; they must see the same data_dir"""
+    """address of a Dask scheduler (tcp://...) whose workers do the work and see the same data_dir; needs the
+    extra `dask`"""
 
 
 def main(config: PreprocessConfig) -> None:
@@ -63,5 +64,9 @@ def main(config: PreprocessConfig) -> None:
     print(summarise(paths, outcomes, meta, errors, config.verify))
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, PreprocessConfig, __doc__)
+
+
+if __name__ == "__main__":
+    command()

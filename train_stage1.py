@@ -60,5 +60,9 @@ def main(config: TrainStage1Config) -> None:
     leave_world()
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, TrainStage1Config, __doc__)
+
+
+if __name__ == "__main__":
+    command()

@@ -52,5 +52,9 @@ def main(config: TrainStage2Config) -> None:
     leave_world()
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, TrainStage2Config, __doc__)
+
+
+if __name__ == "__main__":
+    command()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from aneurysm.installation import preset_path, version
 
 Config = TypeVar("Config")
 
@@ -18,7 +22,7 @@ def run_script(
     What `main` returns is the exit code otherwise. `named` as in parse_config.
     """
     try:
-        raise SystemExit(main(parse_config(config_class, script_doc, named=named)))
+        raise SystemExit(main(parse_config(config_class, _as_called(script_doc, main.__module__), named=named)))
     except ValueError as error:
         raise SystemExit(f"error: {error}") from error
 
@@ -28,14 +32,23 @@ def parse_config(config_class: type[Config], script_doc: str, args: list[str] | 
 
     Every field of `config_class` is a flag of the same name, and the string literal below it is its help.
     `script_doc` is the script's docstring, shown above the flags; `args` replaces sys.argv[1:]. The field `named`, a
-    tuple, is no flag: one or more words of the command line that belong to none.
+    tuple, is no flag: one or more words of the command line that belong to none. `--version` prints the project's.
     """
     from docstring_parser import parse_from_object  # comes with jsonargparse
     from jsonargparse import ArgumentParser, set_parsing_settings
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(description=script_doc, formatter_class=_formatter())
-    parser.add_argument("--config", action="config", help="a YAML preset; flags given after it win")
+    parser = ArgumentParser(
+        description=script_doc,
+        formatter_class=_formatter(),
+        usage=f"%(prog)s {f'{named} ... ' if named else ''}[--flag value ...]",  # all flags would fill the first screen
+        version=version(),
+    )
+    parser.add_argument(
+        "--config",
+        action=_preset_action(),
+        help="a YAML file, or the name of a preset of the project (stage1/demo); flags after it win",
+    )
     if named:
         words = {param.arg_name: param.description for param in parse_from_object(config_class).params}
         kind, _ = get_args(get_type_hints(config_class)[named])
@@ -83,10 +96,39 @@ def only(config_class: type[Config], config: Any) -> Config:
     return config_class(**{field.name: getattr(config, field.name) for field in fields(config_class)})
 
 
+def _as_called(script_doc: str, module: str) -> str:
+    """The docstring with the commands of an installed project, where the script was started as one of these."""
+    if module == "__main__":
+        return script_doc
+    script = rf"(?:scripts/)?{module.rpartition('.')[2]}\.py"
+    script_doc = re.sub(rf"python (?:{script}|-m {re.escape(module)})(?= )", Path(sys.argv[0]).name, script_doc)
+    return re.sub(rf"(torchrun .*?){script}(?= )", rf"\1-m {module}", script_doc)
+
+
+def _preset_action() -> type:
+    """A `--config` that takes the name of a preset, too."""
+    from jsonargparse import ActionConfigFile
+
+    class Preset(ActionConfigFile):
+        def __call__(self, parser, settings, given, option_string=None):
+            try:
+                path = preset_path(given)
+            except ValueError as error:
+                parser.error(f"--config {error}")
+            super().__call__(parser, settings, str(path), option_string)
+
+    return Preset
+
+
 def _formatter() -> type:
     """Help that keeps the script's docstring as it is written."""
     from argparse import RawDescriptionHelpFormatter
 
     from jsonargparse import DefaultHelpFormatter
 
-    return type("Formatter", (RawDescriptionHelpFormatter, DefaultHelpFormatter), {})
+    class Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+        def _expand_help(self, action):
+            words = super()._expand_help(action).replace("<class 'Path'>", "Path")
+            return words.replace("Path to a configuration file.", "a YAML file of the following alone")
+
+    return Formatter

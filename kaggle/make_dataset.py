@@ -34,7 +34,8 @@ class DatasetConfig:
     out: Path = Path("dataset")
     """folder to make; a dataset that is there is replaced"""
     id: str = ""
-    """the dataset's place on Kaggle: your user name, a slash, and a name of 3 to 50 letters, digits and hyphens"""
+    """has to be given, the dataset's place on Kaggle: your user name, a slash, and a name of 3 to
+    50 letters, digits and hyphens"""
     title: str = "Aneurysm models and code"
     """the dataset's title on Kaggle, 6 to 50 characters"""
     python: str = ""

@@ -26,5 +26,9 @@ def main(config: FiguresConfig) -> None:
     print(f"drawn: {config.out / 'phantoms.png'}")
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, FiguresConfig, __doc__)
+
+
+if __name__ == "__main__":
+    command()

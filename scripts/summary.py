@@ -68,5 +68,9 @@ def one_series(config: SummaryConfig, model_paths: ModelPaths, steps: Sequence[S
     )
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, SummaryConfig, __doc__)
+
+
+if __name__ == "__main__":
+    command()

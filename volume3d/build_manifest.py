@@ -115,5 +115,9 @@ def _read_train(paths: DataPaths) -> dict[str, dict]:
     return train.to_dict("index")
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, ManifestConfig, __doc__)
+
+
+if __name__ == "__main__":
+    command()

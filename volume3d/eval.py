@@ -75,5 +75,9 @@ def eval_split(config: EvalVolume3dConfig, model_paths: ModelPaths, world: World
         print(judged.text())
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, EvalVolume3dConfig, __doc__)
+
+
+if __name__ == "__main__":
+    command()

@@ -46,7 +46,8 @@ class VolumeSettings:
     window_high_hu: float = 600.0
     """CT: Hounsfield units that become 1"""
     mr: Literal["percentiles", "voi", "zscore"] = "percentiles"
-    """MR: robust percentiles of the head; the window of the file where it has one; standard deviations of the head"""
+    """what MR values become 0 and 1 by: robust percentiles of the head; voi: the window of the file, where it has one;
+    zscore: standard deviations of the head"""
     dtype: Literal["float16", "float32"] = "float16"
     """type of the numbers"""
 

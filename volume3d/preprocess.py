@@ -38,7 +38,8 @@ class PreprocessConfig(VolumeSettings):
     workers: int = os.cpu_count() or 1
     """worker processes, one thread each"""
     dask: str = ""
-    """address of a Dask scheduler (tcp://...) whose workers do the work; they must see the same data_dir"""
+    """address of a Dask scheduler (tcp://...) whose workers do the work and see the same data_dir; needs the
+    extra `dask`"""
 
 
 def main(config: PreprocessConfig) -> None:
@@ -95,5 +96,9 @@ def _died(entry: Entry) -> Outcome:
     return died(entry.id)
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, PreprocessConfig, __doc__)
+
+
+if __name__ == "__main__":
+    command()

@@ -50,5 +50,9 @@ def main(config: SplitConfig) -> None:
     print(paths.volume_split_csv)
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, SplitConfig, __doc__)
+
+
+if __name__ == "__main__":
+    command()

@@ -84,5 +84,9 @@ def run_one(
         print(folder / "last.pth")
 
 
-if __name__ == "__main__":
+def command() -> None:
     run_script(main, TrainVolume3dConfig, __doc__)
+
+
+if __name__ == "__main__":
+    command()

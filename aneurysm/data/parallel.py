@@ -8,6 +8,8 @@ from typing import TypeVar
 import joblib
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from aneurysm.installation import without_extra
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -83,9 +85,12 @@ def run_on_dask(
 
     Dask gives an item up when its workers have died too often (`distributed.scheduler.allowed-failures`), and cannot
     tell which of those on a worker killed it: each of them runs once more, alone, after all others. Joblib's backend
-    for Dask would wait for ever.
+    for Dask would wait for ever. Raises ValueError where Dask is not installed.
     """
-    from dask.distributed import Client, KilledWorker, as_completed  # an extra: pip install aneurysm[dask]
+    try:
+        from dask.distributed import Client, KilledWorker, as_completed
+    except ImportError as error:
+        raise without_extra(f"--dask {address}", "dask", error) from error
 
     suspects = []
     with Client(address) as client:

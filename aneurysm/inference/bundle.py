@@ -4,7 +4,7 @@ The card holds
 
     format    number of this layout
     labels    the 14, in order
-    software  commit, torch, timm: what the bundle was made with
+    software  commit (of an installed package its version), torch, timm: what the bundle was made with
     pairs     encoder, fold, and for stage1 and stage2: file, sha256, and what the checkpoint says about itself
               (configuration, settings of the cache, sampling, training prevalences)
 
@@ -25,9 +25,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from aneurysm.inference.models import Pair, Trained
+from aneurysm.installation import code_version
 from aneurysm.labels import LABELS
 from aneurysm.paths import written_whole
-from aneurysm.training.checkpoint import git_commit
 
 CARD = "card.json"
 FORMAT = 1
@@ -41,7 +41,7 @@ def write_bundle(folder: Path, pairs: Iterable[Pair]) -> list[Path]:
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / CARD).exists():
         raise ValueError(f"{folder}: expected a bundle or nothing, found other files")
-    software = {"commit": git_commit(), "torch": torch.__version__, "timm": timm.__version__}
+    software = {"commit": code_version(), "torch": torch.__version__, "timm": timm.__version__}
     card = {"format": FORMAT, "labels": list(LABELS), "software": software, "pairs": []}
     with written_whole(folder.absolute()) as beside:
         beside.mkdir()

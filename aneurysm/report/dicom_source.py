@@ -21,6 +21,7 @@ from aneurysm.data.header import read_header
 from aneurysm.inference.peaks import Peak
 from aneurysm.inference.predict import Prediction
 from aneurysm.inference.sampled import SampledSeries
+from aneurysm.installation import without_extra
 from aneurysm.report.dicom_codes import MANUFACTURER, MODEL_NAME
 
 CHARACTER_SET = "ISO_IR 192"  # UTF-8: whatever the source's character set, pydicom has decoded it
@@ -56,10 +57,7 @@ def need_highdicom() -> None:
     try:
         import highdicom  # noqa: F401
     except ImportError as error:
-        raise ValueError(
-            f"DICOM structured reports and segmentations are written with highdicom ({error}): "
-            "install the extra `dicom`: pip install -e .[dicom]"
-        ) from error
+        raise without_extra("DICOM structured reports and segmentations", "dicom", error) from error
 
 
 @contextmanager

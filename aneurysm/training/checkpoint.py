@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -12,19 +10,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from aneurysm.installation import code_version
 from aneurysm.labels import LABELS
 from aneurysm.paths import written_whole
 
 
 def save_checkpoint(path: Path, model: nn.Module, config: dict[str, Any], scores: dict[str, float], epoch: int) -> None:
-    """Weights, config, labels, scores, epoch and git commit; whole or not at all."""
+    """Weights, config, labels, scores, epoch and the commit or version of the code; whole or not at all."""
     content = {
         "weights": model.state_dict(),
         "config": config,
         "labels": list(LABELS),
         "scores": scores,
         "epoch": epoch,
-        "commit": git_commit(),
+        "commit": code_version(),
     }
     save_state(path, content)
 
@@ -72,13 +71,3 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file: which weights these are."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@cache
-def git_commit() -> str:
-    """The commit of the code that runs, or `unknown` outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"

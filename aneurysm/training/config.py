@@ -54,11 +54,12 @@ class TrainingConfig:
     evaluate_every: int = 1
     """epochs from one evaluation to the next; the last epoch is always evaluated"""
     tensorboard: bool = False
-    """also write TensorBoard events"""
+    """also write TensorBoard events; needs the extra `tracking`"""
     wandb: bool = False
-    """also log to Weights & Biases"""
+    """also log to Weights & Biases; needs the extra `tracking`"""
     sync: str = ""
-    """s3://bucket/prefix to which the run's files are copied after each epoch, and from which resume fetches them"""
+    """s3://bucket/prefix to which the run's files are copied after each epoch, and from which resume fetches them;
+    needs the extra `s3`"""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the setting."""

@@ -20,6 +20,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from aneurysm.installation import without_extra
 from aneurysm.paths import remove_leftovers, written_whole
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.distributed import World
@@ -179,14 +180,12 @@ def copy_up(files: Sequence[Path], url: str, below: Path) -> None:
 def _open_store(url: str) -> tuple[Any, str]:
     """The file system of a URL, and the path in it."""
     try:
-        from fsspec.core import url_to_fs  # an extra: pip install -e .[s3]
+        from fsspec.core import url_to_fs
 
         is_folder = "://" not in url or url.startswith("file://")
         return url_to_fs(url, **({"auto_mkdir": True} if is_folder else {}))
     except ImportError as error:
-        raise ValueError(
-            f"{url}: expected fsspec and s3fs to be there, pip install -e .[s3] ({_line(error)})"
-        ) from error
+        raise without_extra(url, "s3", error) from error
 
 
 def _state(history: list[dict], step: int) -> dict[str, Any]:

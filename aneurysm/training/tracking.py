@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from aneurysm.installation import without_extra
 from aneurysm.paths import written_whole
 
 Histogram = tuple[np.ndarray, np.ndarray]  # counts (bins,) and edges (bins + 1,)
@@ -106,14 +107,18 @@ def _for_wandb(seen: Seen) -> dict[str, Any]:
 
 
 def _tensorboard(folder: Path) -> Any:
-    from torch.utils.tensorboard import SummaryWriter  # an extra: pip install -e .[tracking]
-
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise without_extra("--training.tensorboard", "tracking", error) from error
     return SummaryWriter(folder / "tensorboard")
 
 
 def _wandb(folder: Path, config: dict[str, Any]) -> Any:
-    import wandb  # the same extra; WANDB_MODE=offline works without internet
-
+    try:
+        import wandb  # WANDB_MODE=offline works without internet
+    except ImportError as error:
+        raise without_extra("--training.wandb", "tracking", error) from error
     run = wandb.init(
         project="aneurysm", dir=folder, config=config, id=folder.as_posix().replace("/", "-"), resume="allow"
     )
