@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aneurysm.config import only, run_script
-from aneurysm.data.answers import write_answers
-from aneurysm.data.tables import chosen_folds, read_answers, read_folds
+from aneurysm.data.answers import read_answers, write_answers
+from aneurysm.data.tables import chosen_folds, read_folds
 from aneurysm.inference.bundle import write_bundle
 from aneurysm.inference.judge import (
     AskConfig,

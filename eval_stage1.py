@@ -15,8 +15,9 @@ from pathlib import Path
 import pandas as pd
 
 from aneurysm.config import run_script
+from aneurysm.data.answers import replace_folds
 from aneurysm.data.cache import open_cache
-from aneurysm.data.tables import chosen_folds, read_folds, read_spots, replace_folds
+from aneurysm.data.tables import chosen_folds, read_folds, read_spots
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1.judge import ask_fold, judge_fold, series_text, trained_folds, windows_text
 from aneurysm.stage1.predict import Tta

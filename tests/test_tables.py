@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from aneurysm.data.tables import chosen_folds, read_folds, read_spots, read_unplaced, replace_folds
+from aneurysm.data.tables import chosen_folds, read_folds, read_spots, read_unplaced
 from tests.stage1_cache import HEADS, write_data
 
 
@@ -43,36 +43,6 @@ def test_a_table_that_is_missing_damaged_or_lacks_a_column_is_named(tmp_path, re
         (tmp_path / name).write_bytes(damaged)
         with pytest.raises(ValueError, match=f"{name}: expected"):
             read(tmp_path, 3)
-
-
-def answers(*rows: tuple[str, int, float]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["SeriesInstanceUID", "fold", "p"])
-
-
-def test_answers_about_one_fold_leave_those_about_the_others_as_they_are_to_the_letter(tmp_path):
-    path = tmp_path / "model" / "oof.csv"
-    replace_folds(answers(("1.10", 0, 0.1), ("1.2", 1, 1 / 3), ("1.3", 2, 0.7), ("1.4", 2, 6e-17)), path)
-    whole = path.read_text().splitlines()
-    assert whole == ["SeriesInstanceUID,fold,p", "1.10,0,0.1", "1.2,1,0.3333333333333333", "1.3,2,0.7", "1.4,2,6e-17"]
-    replace_folds(answers(("1.2", 1, 0.5)), path)
-    assert path.read_text().splitlines() == [*whole[:2], "1.2,1,0.5", *whole[3:]]
-    replace_folds(answers(("1.4", 2, 0.9)), path)  # a series that is gone from its fold is gone here, too
-    assert path.read_text().splitlines() == [*whole[:2], "1.2,1,0.5", "1.4,2,0.9"]
-
-
-@pytest.mark.parametrize(
-    "before",
-    [
-        "SeriesInstanceUID,fold,p\n1.2,1,0.5\n1.3,1,0.5\n",  # 1.2 is of fold 0 now: folds were made anew
-        "SeriesInstanceUID,fold,q\n1.3,1,0.5\n",
-        "",
-        "a,b\n1,2,3\n4,5,6,7,8\n",
-    ],
-)
-def test_a_file_of_other_folds_or_columns_and_a_damaged_one_are_replaced_as_a_whole(tmp_path, before):
-    (tmp_path / "oof.csv").write_text(before)
-    replace_folds(answers(("1.2", 0, 0.25)), tmp_path / "oof.csv")
-    assert (tmp_path / "oof.csv").read_text() == "SeriesInstanceUID,fold,p\n1.2,0,0.25\n"
 
 
 def test_a_fold_is_chosen_by_its_number_or_all_of_them():

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from aneurysm.data.tables import read_answers, replace_folds
+from aneurysm.data.tables import read_made, write_csv
+from aneurysm.labels import LABELS
+
+
+def read_answers(path: Path) -> pd.DataFrame:
+    """What an eval script wrote: SeriesInstanceUID, fold and 14 probabilities; ValueError as read_folds."""
+    return read_made(path, ["SeriesInstanceUID", "fold", *LABELS], "has its eval script run?")
 
 
 def answers_in_folds(path: Path, series: pd.DataFrame) -> pd.DataFrame:
@@ -37,6 +43,32 @@ def write_answers(answers: pd.DataFrame, path: Path, limited: bool) -> str:
         return f"{path} stays as it is: it holds {n_others} series of these folds that were not asked about now"
     replace_folds(answers, path)
     return str(path)
+
+
+def replace_folds(table: pd.DataFrame, path: Path) -> None:
+    """Writes out-of-fold answers, by fold: rows of folds that `table` has none of stay as they are in the file.
+
+    `table` has SeriesInstanceUID and fold. A file that is damaged, has other columns, or comes from another division
+    into folds (a series of the table has another fold there) is replaced as a whole.
+    """
+    kept = _rows_of_other_folds(table, path)
+    if len(kept):
+        table = pd.concat([kept, table]).sort_values("fold", kind="stable")
+    write_csv(table, path)
+
+
+def _rows_of_other_folds(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Of the file, as text but for the fold, so that numbers are written back as they were."""
+    nothing = table[:0]
+    try:
+        before = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if list(before) != list(table):
+            return nothing
+        before["fold"] = before.fold.astype(table.fold.dtype)
+    except (OSError, ValueError):
+        return nothing
+    others = before[~before.fold.isin(table.fold)]
+    return nothing if others.SeriesInstanceUID.isin(table.SeriesInstanceUID).any() else others
 
 
 def _n_others(answers: pd.DataFrame, path: Path) -> int:

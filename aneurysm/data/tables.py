@@ -109,22 +109,17 @@ def labelled_series(paths: DataPaths) -> pd.DataFrame:
 def read_folds(data_dir: Path, folds: int) -> pd.DataFrame:
     """train_{folds}_folds.csv, one row a series; ValueError naming the file where it is missing or damaged."""
     columns = ["SeriesInstanceUID", "fold", "n_slices", "series_type", "plane", *LABELS]
-    return _read_made(data_dir / f"train_{folds}_folds.csv", columns, _made_by(folds))
+    return read_made(data_dir / f"train_{folds}_folds.csv", columns, _made_by(folds))
 
 
 def read_spots(data_dir: Path, folds: int) -> pd.DataFrame:
     """train_stage1_{folds}_folds.csv, one row a spot; ValueError as read_folds."""
-    return _read_made(data_dir / f"train_stage1_{folds}_folds.csv", SPOT_COLUMNS, _made_by(folds))
+    return read_made(data_dir / f"train_stage1_{folds}_folds.csv", SPOT_COLUMNS, _made_by(folds))
 
 
 def read_unplaced(data_dir: Path, folds: int) -> pd.DataFrame:
     """localizer_errors.csv, one row a localizer without a place; ValueError as read_folds."""
-    return _read_made(DataPaths(data_dir).localizer_errors_csv, ["SeriesInstanceUID"], _made_by(folds))
-
-
-def read_answers(path: Path) -> pd.DataFrame:
-    """What an eval script wrote: SeriesInstanceUID, fold and 14 probabilities; ValueError as read_folds."""
-    return _read_made(path, ["SeriesInstanceUID", "fold", *LABELS], "has its eval script run?")
+    return read_made(DataPaths(data_dir).localizer_errors_csv, ["SeriesInstanceUID"], _made_by(folds))
 
 
 def chosen_folds(fold: str, folds: int) -> list[int]:
@@ -142,37 +137,12 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(beside, index=False)
 
 
-def replace_folds(table: pd.DataFrame, path: Path) -> None:
-    """Writes out-of-fold answers, by fold: rows of folds that `table` has none of stay as they are in the file.
-
-    `table` has SeriesInstanceUID and fold. A file that is damaged, has other columns, or comes from another division
-    into folds (a series of the table has another fold there) is replaced as a whole.
-    """
-    kept = _rows_of_other_folds(table, path)
-    if len(kept):
-        table = pd.concat([kept, table]).sort_values("fold", kind="stable")
-    write_csv(table, path)
-
-
-def _rows_of_other_folds(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Of the file, as text but for the fold, so that numbers are written back as they were."""
-    nothing = table[:0]
-    try:
-        before = pd.read_csv(path, dtype=str, keep_default_na=False)
-        if list(before) != list(table):
-            return nothing
-        before["fold"] = before.fold.astype(table.fold.dtype)
-    except (OSError, ValueError):
-        return nothing
-    others = before[~before.fold.isin(table.fold)]
-    return nothing if others.SeriesInstanceUID.isin(table.SeriesInstanceUID).any() else others
-
-
 def _made_by(folds: int) -> str:
     return f"has create_folds.py run with --folds {folds}?"
 
 
-def _read_made(path: Path, columns: Sequence[str], hint: str) -> pd.DataFrame:
+def read_made(path: Path, columns: Sequence[str], hint: str) -> pd.DataFrame:
+    """A table that a script has made; ValueError naming the file where it is missing (with `hint`) or damaged."""
     if not path.exists():
         raise ValueError(f"{path}: not there; {hint}")
     try:
