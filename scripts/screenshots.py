@@ -41,8 +41,8 @@ def main(config: ScreenshotsConfig) -> None:
         )
         return
     for name, shown, size, dark in (
-        ("report_index.png", "index.html", (960, 640), False),
-        ("report.png", page, (960, 1240), False),
+        ("report_index.png", "index.html", (960, 660), False),
+        ("report.png", page, (1190, 1440), False),
         ("report_phone.png", page, (400, 900), True),
     ):
         shoot(browser, config.report / shown, config.out / name, size, dark)
