@@ -81,7 +81,7 @@ def sampling_figure(
     for series in pair:
         _check(cache, series, safe_mm)
     sheet = Sheet(WINDOW_Y + 2 * ROW_IN + 0.4)
-    _legend(sheet, config, safe_mm)
+    _legend(sheet, config, safe_mm, any(len(one.slices["hard negative"]) for one in pair))
     letters = _examples(pair)
     for series, x in zip(pair, PANEL_X, strict=True):
         _panel(sheet, cache, series, x, {k: v for k, v in letters.items() if v[0] is series}, config, safe_mm)
@@ -112,10 +112,11 @@ def _examples(pair: tuple[SampledSeries, SampledSeries]) -> dict[str, tuple[Samp
     }
 
 
-def _legend(sheet: Sheet, config: Stage1Config, safe_mm: float) -> None:
+def _legend(sheet: Sheet, config: Stage1Config, safe_mm: float, mined: bool) -> None:
     words = (
         "positive spot: slice of a localizer", "safe negative: drawn from the positives' heights",
-        "hard negative: taken for an aneurysm by a stage 1 that had not seen the series",
+        "hard negative: taken for an aneurysm by a stage 1 that had not seen the series"
+        + ("" if mined else "; none is mined yet"),
     )  # fmt: skip
     for number, (color, said) in enumerate(zip(KINDS.values(), words, strict=True)):
         y = 0.2 + 0.24 * number
