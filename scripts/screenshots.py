@@ -41,7 +41,7 @@ def main(config: ScreenshotsConfig) -> None:
         )
         return
     for name, shown, size, dark in (
-        ("report_index.png", "index.html", (960, 660), False),
+        ("report_index.png", "index.html", (960, 690), False),
         ("report.png", page, (1190, 1440), False),
         ("report_phone.png", page, (400, 900), True),
     ):

@@ -162,7 +162,7 @@ def _logits(sheet: Sheet, config: Stage1Config, model: Stage1Net, shapes: Stage1
     sheet.arrow((neck_x + neck_width + 0.04, middle), (HEADS[0] - 0.04, middle))
     kind = "focal loss" if config.loss.logits == "focal" else "cross-entropy"
     words = (
-        f"{kind} × {config.loss.logits_weight:g},\nAneurysm Present × {config.loss.present_weight:g};\n"
+        f"{kind} × {config.loss.logits_weight:g}\n(Present × {config.loss.present_weight:g});\n"
         f"positive: a localizer\nwithin {config.sampling.label_mm:g} mm"
     )
     sheet.box(LOSS[0], SUM[0] - 0.1, LOSS[1], SUM[1] + 0.2, words, ORANGE)
