@@ -13,7 +13,14 @@ BENCH ?= bench
 # Real scans for the report at the end of the demo, where they are at hand.
 REAL_SCANS ?= $(wildcard ../shared/dicom/ct_tilt_gap ../shared/dicom/enhanced_mr)
 
-.PHONY: install demo test bench clean
+# What `make figures` draws from: a data folder and its models, or the demo's; FLAGS are of scripts/figures.py.
+DATA ?= $(DEMO)
+MODEL ?= $(DATA)/model
+FOLDS ?= 2
+REPORT ?= $(DEMO)/report
+FIGURES ?= content
+
+.PHONY: install demo test bench figures clean
 
 install: $(VENV)/installed
 
@@ -61,6 +68,10 @@ bench: install
 	$(RUN) create_folds.py --data_dir $(BENCH) --folds 2
 	$(RUN) benchmarks/storage.py --data_dir $(BENCH)
 	$(RUN) benchmarks/floors.py --data_dir $(BENCH) --folds 2 --rounds 3
+
+figures: install
+	$(RUN) scripts/figures.py --data_dir $(DATA) --model_dir $(MODEL) --folds $(FOLDS) --out $(FIGURES) $(FLAGS)
+	$(RUN) scripts/screenshots.py --report $(REPORT) --out $(FIGURES)
 
 clean:
 	rm -rf $(DEMO) $(BENCH) .pytest_cache .ruff_cache

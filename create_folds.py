@@ -21,7 +21,7 @@ from aneurysm.data.cache import open_cache
 from aneurysm.data.folds import assign_folds, fold_counts
 from aneurysm.data.localizers import place_localizers, read_localizers
 from aneurysm.data.lock import locked
-from aneurysm.data.spots import negative_spots, positive_spots
+from aneurysm.data.spots import SAFE_MM, negative_spots, positive_spots
 from aneurysm.data.tables import labelled_series, write_csv
 from volume3d.manifest import read_manifest, with_manifest
 
@@ -36,7 +36,7 @@ class FoldsConfig:
     """seed of the folds and of the negative spots"""
     negatives: int = 12
     """negative spots of each series, at most"""
-    safe_mm: float = 20.0
+    safe_mm: float = SAFE_MM
     """negatives keep this far from every localizer, in millimetres along the slice axis"""
     manifest: Path | None = None
     """manifest.jsonl of volume3d.build_manifest, whose patients are then kept together instead of train_meta.csv's"""

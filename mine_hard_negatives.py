@@ -21,7 +21,7 @@ from aneurysm.config import run_script
 from aneurysm.data.cache import open_cache
 from aneurysm.data.hard_negatives import select_hard_negatives, write_hard_negatives
 from aneurysm.data.lock import locked
-from aneurysm.data.spots import barred_series
+from aneurysm.data.spots import SAFE_MM, barred_series
 from aneurysm.data.tables import chosen_folds, read_folds, read_spots, read_unplaced
 from aneurysm.labels import PRESENT
 from aneurysm.paths import ModelPaths
@@ -42,7 +42,7 @@ class MineConfig:
     """number of folds that create_folds.py was told; folds without a model are left out, and said"""
     threshold: float = 0.7
     """least probability of Aneurysm Present, 0 to 1; high, since training repeats positives"""
-    safe_mm: float = 20.0
+    safe_mm: float = SAFE_MM
     """least distance from every localizer, in millimetres along the slice axis"""
     every_mm: float = 0.0
     """distance of the slices that are asked about; 0 takes every slice"""

@@ -5,17 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.patches import Circle
 
 from aneurysm.data.cache import Cache, open_cache
 from aneurysm.data.localizers import place_localizers, read_localizers
 from aneurysm.data.mapping import SIZE
 from aneurysm.labels import MODALITIES
+from aneurysm.report.drawing import ON_SLICE, ORANGE, QUIET, Sheet
 
 N_SLICES = 4  # slices of one series in a row; the projection follows
 SLAB_MM = 30.0  # thickness of the slab that is projected
+ROW_IN, MARGIN_IN, GAP_IN = 2.6, 0.15, 0.06  # height of a row, edges, between the pictures
 BONE = 0.9  # of the CT window, 540 HU: denser than contrast in vessels
 
 
@@ -24,19 +26,14 @@ def contact_sheet(data_dir: Path, out: Path) -> None:
 
     The patient's right is at the left of axial and coronal images, as radiologists view them.
     """
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     cache = open_cache(data_dir)
     localizers, _ = place_localizers(cache, read_localizers(cache.paths.localizers_csv))
     meta = _one_of_each(pd.read_csv(cache.paths.train_meta_csv), localizers)
-    figure, axes = plt.subplots(len(meta), N_SLICES + 1, figsize=(2.4 * (N_SLICES + 1), 2.7 * len(meta)), squeeze=False)
-    for row, series in zip(axes, meta.itertuples(), strict=True):
-        _draw_series(row, cache, series, localizers[localizers.SeriesInstanceUID == series.SeriesInstanceUID])
-    figure.tight_layout(pad=0.3)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=100, facecolor="black")
-    plt.close(figure)
+    sheet = Sheet(ROW_IN * len(meta))
+    for number, series in enumerate(meta.itertuples()):
+        own = localizers[localizers.SeriesInstanceUID == series.SeriesInstanceUID]
+        _draw_series(sheet, ROW_IN * number, cache, series, own)
+    sheet.save(out)
 
 
 def _one_of_each(meta: pd.DataFrame, localizers: pd.DataFrame) -> pd.DataFrame:
@@ -51,20 +48,30 @@ def _one_of_each(meta: pd.DataFrame, localizers: pd.DataFrame) -> pd.DataFrame:
     ]
 
 
-def _draw_series(axes: np.ndarray, cache: Cache, series, localizers: pd.DataFrame) -> None:
+def _draw_series(sheet: Sheet, y: float, cache: Cache, series, localizers: pd.DataFrame) -> None:
     n_slices = series.n_slices
     centre = round(localizers.slice.iloc[0]) if len(localizers) else n_slices // 2
     spread = (np.linspace(0.12, 0.88, N_SLICES - 1) * n_slices).astype(int)
-    for axis, index in zip(axes, [centre, *spread], strict=False):
-        axis.imshow(cache.window(series.SeriesInstanceUID, [index])[0].astype(np.float32), cmap="gray", vmin=0, vmax=1)
-        _circle(axis, localizers[(localizers.slice - index).abs() < 1])
-        _title(axis, f"slice {index + 1} of {n_slices}")
-    what = f"{series.series_type}, {series.plane}, slice {centre + 1} of {n_slices}"
-    _title(axes[0], "\n".join([what, *localizers.location.iloc[:1]]))
+    where = f", {localizers.location.iloc[0]}" if len(localizers) else ""
+    sheet.title(MARGIN_IN, y + 0.25, f"{series.series_type}, {series.plane}{where}")
+    side = (sheet.size_in[0] - 2 * MARGIN_IN - N_SLICES * GAP_IN) / (N_SLICES + 1)
+    for number, index in enumerate([centre, *spread]):
+        image = cache.window(series.SeriesInstanceUID, [index])[0].astype(np.float32)
+        words = f"slice {index + 1} of {n_slices}"
+        _draw(sheet, number, y, side, image, words, localizers[(localizers.slice - index).abs() < 1])
     image, how = _projection(cache, series, centre)
-    axes[-1].imshow(image, cmap="gray", vmin=0, vmax=1)
-    _circle(axes[-1], localizers)
-    _title(axes[-1], f"{how} over {SLAB_MM:g} mm")
+    _draw(sheet, N_SLICES, y, side, image, how, localizers)
+
+
+def _draw(
+    sheet: Sheet, number: int, y: float, side: float, image: np.ndarray, words: str, localizers: pd.DataFrame
+) -> None:
+    """One picture of a row, with words below it and its localizers circled."""
+    x = MARGIN_IN + number * (side + GAP_IN)
+    axes = sheet.picture(x, y + 0.36, side, side, image)
+    for point in localizers[["cache_x", "cache_y"]].to_numpy(float):
+        axes.add_patch(Circle(point, SIZE / 24, fill=False, color=ON_SLICE[ORANGE], lw=1.4))
+    sheet.text(x, y + 0.41 + side, words, QUIET)
 
 
 def _projection(cache: Cache, series, centre: int) -> tuple[np.ndarray, str]:
@@ -73,24 +80,13 @@ def _projection(cache: Cache, series, centre: int) -> tuple[np.ndarray, str]:
     slab = np.flatnonzero(np.abs(position_mm - position_mm[centre]) <= SLAB_MM / 2)
     window = cache.window(series.SeriesInstanceUID, slab).astype(np.float32)
     if series.series_type == "MRI T2":
-        return window.min(0), "minimum"
+        return window.min(0), f"minimum, {SLAB_MM:g} mm"
     if series.modality == "CT":
-        return np.max([_without_bone(image) for image in window], axis=0), "maximum without bone"
-    return window.max(0), "maximum"
+        return np.max([_without_bone(image) for image in window], axis=0), f"maximum less bone, {SLAB_MM:g} mm"
+    return window.max(0), f"maximum, {SLAB_MM:g} mm"
 
 
 def _without_bone(image: np.ndarray) -> np.ndarray:
     """A CT slice with what is denser than vessels, and the rim around it, set to 0."""
     bone = cv2.morphologyEx((image > BONE).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     return np.where(cv2.dilate(bone, np.ones((13, 13), np.uint8)) > 0, 0, image)
-
-
-def _circle(axis, localizers: pd.DataFrame) -> None:
-    for x, y in zip(localizers.cache_x, localizers.cache_y, strict=True):
-        axis.add_patch(matplotlib.patches.Circle((x, y), SIZE / 24, fill=False, color="orange", lw=1.2))
-
-
-def _title(axis, text: str) -> None:
-    axis.set_title(text, color="white", fontsize=8, pad=3)
-    axis.set_xticks([])
-    axis.set_yticks([])
