@@ -2,9 +2,12 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from aneurysm.data.ahead import run_ahead
@@ -49,3 +52,27 @@ def test_no_more_is_done_ahead_than_there_are_workers(tmp_path):
 
 def test_no_items_are_no_results():
     assert list(run_ahead(square, [], 2, give_up)) == []
+
+
+def pid_of(item: int) -> int:
+    time.sleep(0.1)
+    return os.getpid()
+
+
+def print_workers_and_wait() -> None:
+    """Run in a process of its own by the test below."""
+    results = run_ahead(pid_of, range(9), 2, give_up)
+    print(*{next(results) for _ in range(4)}, flush=True)
+    time.sleep(60)
+
+
+def test_workers_end_with_a_process_that_is_killed():
+    command = [sys.executable, "-c", "from tests.test_ahead import print_workers_and_wait as f; f()"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]) as process:
+        workers = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
+        assert workers and all(worker.is_running() for worker in workers)
+        process.kill()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    for worker in alive:
+        worker.kill()
+    assert not alive

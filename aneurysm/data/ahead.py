@@ -5,11 +5,13 @@ Unlike parallel.py it holds no more than a few results, however slowly the calle
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -62,4 +64,14 @@ def _run_alone(function: Callable, item: Item, died: Callable[[Item], Result]) -
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     """Of processes that share nothing with this one: a fork would copy the threads' locks and the GPU's state."""
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Ends this worker when its parent is gone, however it ended: left alone it would wait for items for ever."""
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
