@@ -34,7 +34,7 @@ def make_hidden_series(root: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(series, "draw_person", phantom_spheres.draw_person)
         patch.setattr(series, "render", phantom_spheres.render)
-        make_dataset(PhantomConfig(str(root / "phantoms"), n_series=6, size=32))
+        make_dataset(PhantomConfig(str(root / "phantoms"), n_series=6, workers=1, size=32))
     shutil.copytree(root / "phantoms" / "series", hidden)
     for name in ("axial", "enhanced", "hole", "broken", "empty"):
         shutil.copytree(root / "data" / "series" / name, hidden / name)

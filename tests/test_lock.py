@@ -79,7 +79,7 @@ def test_the_script_stops_at_once_where_another_run_is_at_work(tmp_path, holder)
 
 def test_two_runs_do_not_make_phantoms_in_one_folder(tmp_path):
     with locked(tmp_path, "make_phantoms"), pytest.raises(ValueError, match="expected no other run of make_phantoms"):
-        make_phantoms.main(PhantomConfig(out=str(tmp_path), n_series=1))
+        make_phantoms.main(PhantomConfig(out=str(tmp_path), n_series=1, workers=1))
     assert not (tmp_path / "series").exists()
 
 

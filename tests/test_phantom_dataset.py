@@ -20,7 +20,7 @@ from aneurysm.data.phantom.summary import summarise
 from aneurysm.labels import LOCATIONS, PRESENT, VESSEL_MASK
 from tests import phantom_spheres
 
-SMALL = dict(n_series=24, seed=3, size=48)
+SMALL = dict(n_series=24, seed=3, size=48, workers=1)
 KEPT = """
     BitsAllocated BitsStored Columns FrameOfReferenceUID HighBit ImageOrientationPatient ImagePositionPatient
     InstanceNumber Modality PatientID PhotometricInterpretation PixelRepresentation PixelSpacing PlanarConfiguration
@@ -49,7 +49,7 @@ def data(tmp_path_factory, spheres) -> Path:
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory, spheres) -> Path:
     out = tmp_path_factory.mktemp("clean")
-    make_dataset(PhantomConfig(out=str(out), n_series=14, seed=5, size=64, clean=True, balanced=True))
+    make_dataset(PhantomConfig(out=str(out), n_series=14, seed=5, workers=1, size=64, clean=True, balanced=True))
     return out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ class PhantomConfig:
     """number of series, dealt out in the competition's shares"""
     seed: int = 0
     """the same seed gives the same bytes, whatever the workers"""
-    workers: int = 1
+    workers: int = os.cpu_count() or 1
     """processes, one thread each"""
     size: int = 256
     """pixels across where the competition has 512; thin slices are spaced 512 / size wider, extents stay"""
