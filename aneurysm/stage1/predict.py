@@ -116,7 +116,7 @@ def _batches(
     13), and heat_xy (batch, 26)."""
     precision = inference_precision(world.device, config.training.precision)
     loader = DataLoader(windows, batch_size, num_workers=workers, worker_init_fn=one_thread)
-    for batch in tqdm(loader, desc=bar, leave=False, disable=not (bar and world.is_main)):
+    for batch in tqdm(loader, desc=bar, unit="batch", leave=False, disable=not (bar and world.is_main)):
         images = batch["image"].to(world.device, memory_format=torch.channels_last)
         with precision.autocast():
             answer = model(images)
