@@ -54,9 +54,7 @@ def parse_config(config_class: type[Config], script_doc: str, args: list[str] | 
         kind, _ = get_args(get_type_hints(config_class)[named])
         parser.add_argument(named, nargs="+", type=kind, help=words[named])
     parser.add_class_arguments(config_class, as_group=False, skip={named})
-    settings = parser.instantiate_classes(
-        parser.parse_args(_spelt_out(sys.argv[1:] if args is None else args, config_class))
-    )
+    settings = parser.instantiate(parser.parse_args(_spelt_out(sys.argv[1:] if args is None else args, config_class)))
     values = {k: tuple(v) if k == named else v for k, v in vars(settings).items() if k != "config"}
     return config_class(**values)
 

@@ -22,7 +22,8 @@ from train_stage1 import TrainStage1Config
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 COMMANDS = PROJECT["project"]["scripts"]
-NOT_COMMANDS = {"kaggle_inference.py"}  # a notebook's code, set by environment variables
+# A notebook's code, set by environment variables, and what makes this repository's own pages.
+NOT_COMMANDS = {"kaggle_inference.py", "file_map.py", "screenshots.py"}
 
 
 def source(module: str) -> Path:

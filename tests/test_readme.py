@@ -62,8 +62,16 @@ def flags_named(page: Path) -> dict[str, set[str]]:
     return found
 
 
+@cache
+def file_names() -> set[str]:
+    """Of all files of the repository that are no tests, without their folders."""
+    folders = ("aneurysm", "volume3d", "scripts", "kaggle", "benchmarks", "configs", "content")
+    return {path.name for folder in folders for path in (ROOT / folder).rglob("*.*")}
+
+
 def is_there(command: str) -> bool:
-    module = command.removeprefix("-m ").replace(".", "/") + ".py" if command.startswith("-m ") else command
+    module = command.removeprefix("-m ").removeprefix("aneurysm_scripts.").replace(".", "/") + ".py"
+    module = module if command.startswith("-m ") else command
     return command in OTHER_PROGRAMS or (ROOT / module).exists()
 
 
@@ -94,12 +102,15 @@ def test_every_script_and_every_flag_in_a_command_exists(page, command):
 def test_every_preset_in_a_command_exists(page):
     for command, rest in commands(page):
         for preset in re.findall(r"--config (\S+)", rest):
-            assert (ROOT / preset).exists(), f"{command}: {preset}"
+            assert (ROOT / preset).exists() or (ROOT / "configs" / f"{preset}.yaml").exists(), f"{command}: {preset}"
 
 
 @each_page
 def test_every_flag_named_in_the_text_belongs_to_a_command(page):
-    known = {flag for command, named in flags_named(page).items() if named for flag in flags_of(command)}
+    """One that the page shows with flags, or the README or the page on the steps."""
+    pages = [page, ROOT / "README.md", ROOT / "docs" / "steps.md"]
+    shown = [(command, named) for each in pages for command, named in flags_named(each).items()]
+    known = {flag for command, named in shown if named for flag in flags_of(command)}
     assert set(re.findall(f"`({FLAG})", page.read_text())) <= known
 
 
@@ -116,7 +127,8 @@ def test_every_file_named_or_linked_exists(page):
     for name in re.findall(r"\]\(([^)#]+)\)", text):
         assert name.startswith(("http", *MADE_BY_RUNNING)) or (page.parent / name).exists(), name
     for name in re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|md|yaml|toml|txt|png|sh|ipynb))`", text):
-        assert name.startswith(MADE_BY_RUNNING) or (ROOT / name).exists() or (page.parent / name).exists(), name
+        there = (ROOT / name).exists() or (page.parent / name).exists() or "/" not in name and name in file_names()
+        assert name.startswith(MADE_BY_RUNNING) or there, name
 
 
 def headings(page: Path) -> set[str]:
