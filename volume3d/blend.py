@@ -17,7 +17,7 @@ from scipy.special import expit, logit
 from aneurysm.data.answers import answers_in_folds
 from aneurysm.labels import LABELS
 from aneurysm.metrics import label_aucs, weighted_score
-from aneurysm.scores import compared_text, score_text
+from aneurysm.scores import compared_text, score_text, series_subgroups
 
 WEIGHTS = np.linspace(0, 1, 11)  # of the second system
 NEVER, ALWAYS = 1e-6, 1 - 1e-6  # probabilities nearer to 0 or 1 count as these
@@ -68,8 +68,7 @@ def blend_of(series: pd.DataFrame, first: Path, second: Path) -> Blend:
     blended = np.empty(one.shape)
     for k, weight in weights.items():
         blended[fold == k] = average(one[fold == k], other[fold == k], weight)
-    subgroups = series[["series_type", "plane"]].rename(columns={"series_type": "modality"})
-    return Blend(one, other, blended, truth, subgroups, weights, best_weight(truth, one, other), n_alone)
+    return Blend(one, other, blended, truth, series_subgroups(series), weights, best_weight(truth, one, other), n_alone)
 
 
 def average(one: np.ndarray, other: np.ndarray, weight: float) -> np.ndarray:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from aneurysm.labels import LABELS
 from aneurysm.paths import ModelPaths
-from aneurysm.scores import score_text
+from aneurysm.scores import score_text, series_subgroups
 from aneurysm.training.distributed import World
 from volume3d.cases import Cases
 from volume3d.predict import load_volume3d
@@ -33,10 +33,10 @@ class Judged:
         return f"{len(self.cases)} series, {n_missing} without a volume, answered with the training prevalences"
 
     def text(self) -> str:
-        """The tables of AUCs, for all and by modality and plane."""
-        subgroups = self.cases.table[["series_type", "plane"]].rename(columns={"series_type": "modality"})
+        """The tables of AUCs, for all and by modality, plane, sex and age, where these are known."""
+        subgroups = series_subgroups(self.cases.table)
         if subgroups.plane.isna().all():  # a manifest does not tell it
-            subgroups = subgroups[["modality"]]
+            subgroups = subgroups.drop(columns="plane")
         head = f"volume3d, held-out series of {self.title}; {self.counted}"
         return f"{head}\n{score_text(self.cases.labels.astype(int), self.answers, subgroups)}"
 
