@@ -30,7 +30,9 @@ class EpochBatches(Sampler):
         if rest or self.part == 0:
             raise ValueError(f"batch_size {batch_size}: expected a multiple of {world.size} processes x {accumulate}")
         if n_samples < batch_size:
-            raise ValueError(f"expected at least one batch of {batch_size} samples, found {n_samples}")
+            raise ValueError(
+                f"expected at least one batch of {batch_size} samples, found {n_samples}; lower --training.batch_size"
+            )
         self.n_samples, self.batch_size, self.accumulate = n_samples, batch_size, accumulate
         self.world, self.seed, self.epoch, self.first_step = world, seed, 0, 0
 
