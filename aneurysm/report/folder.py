@@ -55,9 +55,7 @@ def write_objects(
             write(prediction, path, record["bundle"]["sha256"], min_probability)
         except ValueError as error:
             problems.append(f"{path.name} could not be written: {error}")
-        except (
-            Exception
-        ) as error:  # of highdicom and pydicom, each kind; or the memory: the page is written all the same
+        except Exception as error:  # highdicom's and pydicom's are of all kinds: the page is written all the same
             problems.append(f"{path.name} could not be written: {type(error).__name__}: {error}")
     return problems
 
