@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,7 +10,8 @@ from pydicom.uid import RLELossless
 from aneurysm.data.cache import open_cache
 from aneurysm.data.preprocess import CacheSettings, preprocess_series
 from tests.dicom_writer import write_stack
-from tests.preprocess_script import ROOT, head_ct
+from tests.peak_memory import peak_mb_of_few_and_many_slices
+from tests.preprocess_script import head_ct
 
 
 def test_a_changed_file_or_setting_makes_a_series_anew(tmp_path):
@@ -66,13 +65,6 @@ def test_memory_does_not_grow_with_the_number_of_slices(tmp_path):
     code = (
         "import sys; from pathlib import Path; from aneurysm.data.preprocess import *;"
         "o = preprocess_series(Path(sys.argv[1]), 'a', CacheSettings(head_mm=0), False); assert not o.kind, o;"
-        # not getrusage: before exec, a new process has the peak of the one that it was forked from
-        "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
-    peak_mb = []
-    for n_slices in (50, 400):
-        folder = tmp_path / str(n_slices)
-        write_stack(folder / "series" / "a", head_ct(n_slices, 256), spacing=(0.5, 1.0, 1.0))
-        result = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, capture_output=True, text=True)
-        peak_mb.append(float(result.stdout) / 1024)
+    peak_mb = peak_mb_of_few_and_many_slices(code, tmp_path)
     assert peak_mb[1] < peak_mb[0] + 50 and peak_mb[1] < 1500

@@ -16,6 +16,7 @@ from aneurysm.data.phantom.dataset import PhantomConfig, make_dataset
 from aneurysm.labels import LOCATIONS
 from tests.dicom_writer import AXIAL, write_stack
 from tests.mask_writer import grid_affine, save_mask
+from tests.peak_memory import peak_mb_of_few_and_many_slices
 from tests.preprocess_script import head_ct, wait_for_files, wait_for_orphans
 from tests.volume3d_series import entry, made
 from volume3d.make_volume import VolumeSettings, make_volume
@@ -192,14 +193,6 @@ def test_memory_does_not_grow_with_the_number_of_slices(tmp_path):
     code = (
         "import sys; from pathlib import Path; from tests.volume3d_series import *;"
         "made(Path(sys.argv[1]), head_mm=0, size=64);"
-        # not getrusage: before exec, a new process has the peak of the one that it was forked from
-        "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )
-    peak_mb = []
-    for n_slices in (50, 400):
-        folder = tmp_path / str(n_slices)
-        write_stack(folder / "series" / "a", head_ct(n_slices, 256), spacing=(0.5, 1.0, 1.0))
-        result = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr
-        peak_mb.append(float(result.stdout) / 1024)
+    peak_mb = peak_mb_of_few_and_many_slices(code, tmp_path)
     assert peak_mb[1] < peak_mb[0] + 30 and peak_mb[1] < 1500

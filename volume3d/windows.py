@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pydicom
 
-from aneurysm.data.frames import Frame
+from aneurysm.data.frames import Frame, element_value, sequence_items
 from aneurysm.data.intensity import Window
 from aneurysm.data.series import Series, whole_header
 
@@ -35,7 +33,7 @@ def voi_window(series: Series) -> Window | None:
     frame = series.frames[len(series.frames) // 2]
     header = _voi_of(frame)
     centre, width = _first_number(header, "WindowCenter"), _first_number(header, "WindowWidth")
-    function = str(_value(header, "VOILUTFunction") or "LINEAR")
+    function = str(element_value(header, "VOILUTFunction") or "LINEAR")
     if centre is None or width is None or width < 1 and function == "LINEAR" or width <= 0:
         if "VOILUTSequence" in header:
             series.warnings.append("the header's VOI LUT is a table, not a window: left out")
@@ -49,31 +47,18 @@ def voi_window(series: Series) -> Window | None:
 def _voi_of(frame: Frame) -> pydicom.Dataset:
     """The part of a header that holds the frame's window: its own functional group, the shared one, or the top."""
     header = whole_header(frame.storage.path, _WANTED + _GROUPS)
-    shared, own = (_items(header, name) for name in _GROUPS)
+    shared, own = (sequence_items(header, name) for name in _GROUPS)
     for group in [*own[frame.index : frame.index + 1], *shared[:1]]:
-        found = _items(group, "FrameVOILUTSequence")
+        found = sequence_items(group, "FrameVOILUTSequence")
         if found:
             return found[0]
     return header
 
 
-def _items(dataset: pydicom.Dataset, name: str) -> list[pydicom.Dataset]:
-    value = _value(dataset, name)
-    return list(value) if isinstance(value, pydicom.Sequence) else []
-
-
 def _first_number(dataset: pydicom.Dataset, name: str) -> float | None:
-    value = _value(dataset, name)
+    value = element_value(dataset, name)
     first = value[0] if isinstance(value, pydicom.multival.MultiValue) and len(value) else value
     try:
         return float(first) if np.isfinite(float(first)) else None
     except (TypeError, ValueError):
-        return None
-
-
-def _value(dataset: pydicom.Dataset, name: str) -> Any:
-    """The value of an element; one that pydicom cannot read counts as absent."""
-    try:
-        return dataset.get(name)
-    except Exception:  # pydicom has an error of its own for each kind of damage
         return None

@@ -102,12 +102,13 @@ def _storage(header: Header) -> PixelStorage:
         raise ValueError(f"{header.path}: expected 8, 16 or 32 bits a pixel, found {bits} with {stored} stored")
     if rows * cols > MAX_PIXELS:
         raise ValueError(f"{header.path}: expected an image, found {rows} x {cols} pixels")
+    n_groups = len(sequence_items(header.dataset, FUNCTIONAL_GROUPS[1]))
     return PixelStorage(
         path=header.path,
         syntax=header.syntax,
         offset=header.pixel_offset,
         n_bytes=header.pixel_bytes,
-        n_frames=count_frames(header, rows * cols * bits // 8, len(_sequence(header.dataset, FUNCTIONAL_GROUPS[1]))),
+        n_frames=count_frames(header, rows * cols * bits // 8, n_groups),
         rows=rows,
         cols=cols,
         bits_allocated=bits,
@@ -129,11 +130,12 @@ def _padding(header: Header, signed: bool) -> tuple[int, int] | None:
 
 def _functional_groups(header: Header) -> tuple[list, list]:
     """The items of the shared and of the per-frame functional groups (DICOM PS3.3 C.7.6.16)."""
-    return tuple(_sequence(header.dataset, tag) for tag in FUNCTIONAL_GROUPS)
+    return tuple(sequence_items(header.dataset, tag) for tag in FUNCTIONAL_GROUPS)
 
 
-def _sequence(dataset: pydicom.Dataset | None, tag: int) -> list:
-    value = None if dataset is None else _value(dataset, tag)
+def sequence_items(dataset: pydicom.Dataset | None, name: str | int) -> list[pydicom.Dataset]:
+    """The items of a sequence, by keyword or tag; none where it is absent, is no sequence or cannot be read."""
+    value = None if dataset is None else element_value(dataset, name)
     return list(value) if isinstance(value, pydicom.Sequence) else []
 
 
@@ -189,13 +191,13 @@ def _group_values(items: list[pydicom.Dataset]) -> Iterator[tuple[str, tuple[flo
 
 
 def _item(dataset: pydicom.Dataset, name: str) -> pydicom.Dataset:
-    sequence = _value(dataset, name)
+    sequence = element_value(dataset, name)
     return sequence[0] if isinstance(sequence, pydicom.Sequence) and len(sequence) else pydicom.Dataset()
 
 
 def _floats(dataset: pydicom.Dataset, name: str) -> tuple[float, ...]:
     """The numbers of an element; an element that holds none counts as absent."""
-    value = _value(dataset, name)
+    value = element_value(dataset, name)
     try:
         numbers = tuple(map(float, value if isinstance(value, pydicom.multival.MultiValue | list) else [value]))
     except (TypeError, ValueError):
@@ -203,7 +205,7 @@ def _floats(dataset: pydicom.Dataset, name: str) -> tuple[float, ...]:
     return numbers if all(map(usable, numbers)) else ()
 
 
-def _value(dataset: pydicom.Dataset, name: str | int) -> Any:
+def element_value(dataset: pydicom.Dataset, name: str | int) -> Any:
     """The value of an element; one that pydicom cannot read counts as absent."""
     try:
         return dataset[name].value if name in dataset else None

@@ -68,6 +68,11 @@ class Sheet:
         """Bold words that stand on the line `y`."""
         return self.text(x, y, words, bold=True, va="baseline")
 
+    def column_titles(self, columns: Sequence[tuple[float, float]], titles: Sequence[str]) -> None:
+        """A title over each column, given as its left edge and width."""
+        for (x, _), words in zip(columns, titles, strict=True):
+            self.title(x, 0.27, words)
+
     def box(
         self, x: float, y: float, width: float, height: float, words: str, color: str = QUIET, **about
     ) -> FancyBboxPatch:

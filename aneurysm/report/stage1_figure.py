@@ -46,9 +46,8 @@ def times(shape: tuple[int, ...]) -> str:
 def stage1_figure(model: Stage1Net, config: Stage1Config) -> Sheet:
     """The figure; parts that this model does not have are dashed."""
     sheet, shapes = Sheet(6.15), stage1_shapes(model, config.input.image_size)
-    columns = ("Window", "Encoder (timm)", "Neck", "Maps", "Taught by")
-    for (x, _), title in zip((INPUT, ENCODER, NECK, HEADS, LOSS), columns, strict=True):
-        sheet.title(x, 0.27, title)
+    titles = ("Window", "Encoder (timm)", "Neck", "Maps", "Taught by")
+    sheet.column_titles((INPUT, ENCODER, NECK, HEADS, LOSS), titles)
     _input(sheet, config)
     _encoder(sheet, config, shapes)
     _neck(sheet, shapes)

@@ -21,9 +21,8 @@ NAMES = {"logits": "logits", "heat": "heatmap peaks", "peaks": "their x, y"}
 def stage2_figure(model: Stage2Net, config: Stage2Config) -> Sheet:
     """The figure; parts that this model does not have are dashed."""
     sheet = Sheet(5.85)
-    columns = ("Stage 1 on a slice", "Embedding", "Transformer", "Answer", "Taught by")
-    for (x, _), title in zip((INPUTS, EMBEDDING, LAYERS, ANSWER, LOSS), columns, strict=True):
-        sheet.title(x, 0.27, title)
+    titles = ("Stage 1 on a slice", "Embedding", "Transformer", "Answer", "Taught by")
+    sheet.column_titles((INPUTS, EMBEDDING, LAYERS, ANSWER, LOSS), titles)
     _numbers(sheet, model)
     _features(sheet, model, config)
     _place(sheet, model)
