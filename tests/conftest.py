@@ -6,6 +6,31 @@ from pathlib import Path
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--native_format",
+        choices=["bf16", "fp32"],
+        help="what every CPU of the tests' own process trains in by default",
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def chosen_format(request) -> Iterator[None]:
+    """With --native_format, the whole suite as on a processor of that kind."""
+    chosen = request.config.getoption("native_format")
+    with pytest.MonkeyPatch.context() as patch:
+        if chosen:
+            patch.setattr("aneurysm.training.precision.native_format", lambda device: chosen)
+        yield
+
+
+@pytest.fixture(params=["fp32", "bf16"])
+def native_format(request, monkeypatch) -> str:
+    """Runs a test twice: as on a processor that trains in float32, and as on one that trains in bfloat16."""
+    monkeypatch.setattr("aneurysm.training.precision.native_format", lambda device: request.param)
+    return request.param
+
+
 @pytest.fixture(scope="session")
 def trained_root(tmp_path_factory) -> Path:
     """A folder with bundle/, of two folds, and data/ and model/ that it was made from."""

@@ -98,6 +98,7 @@ def test_probabilities_agree_with_the_cached_way(root, pairs, table, uid):
     assert np.abs(untold - prediction.probabilities).max() > 1e-3  # the headers say CT or MR, and it tells
 
 
+@pytest.mark.usefixtures("native_format")
 def test_answers_differ_between_series_views_and_folds(root, pairs):
     """Else agreement would prove nothing."""
     both, first = Predictor(pairs, CPU), Predictor(pairs[:1], CPU)

@@ -67,7 +67,7 @@ def predict_series(
     if expected != found:
         raise ValueError(f"expected {expected} features a slice, found {found}: they come from another encoder")
     device = next(model.parameters()).device
-    precision = inference_precision(device, config.training.precision)
+    precision = inference_precision(device)
     answers = []
     for view in views_asked(features, config.tokens.tta):
         tokens = series_tokens(features, view, modality, plane, config.tokens)
