@@ -1,5 +1,6 @@
 """What tests of several files share, made once."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=["bf16", "fp32"],
         help="what every CPU of the tests' own process trains in by default",
     )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter) -> None:
+    """The last lines: how many tests were left out, and what they would have needed."""
+    reports = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in reports)
+    terminalreporter.write_line(f"{sum(reasons.values())} tests skipped" + (":" if reasons else ""))
+    for reason, n_tests in reasons.most_common():
+        terminalreporter.write_line(f"  {n_tests}: {reason}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -88,8 +88,8 @@ def test_a_window_has_only_the_labels_of_localizers_that_its_crop_shows(cache):
         "Anterior Communicating Artery", "Basilar Tip", "Aneurysm Present",
     ]  # fmt: skip
     # Shifted by a tenth of the image to the right, the crop shows the one at 330 as well.
-    near = make_spots([spot("a", 0, 8, 8.0, "axial", **LABEL),
-                       spot("a", 0, 8, 8.0, "axial", **LABEL | {"x": 330.0, "location": "Other Posterior Circulation"})])  # fmt: skip
+    beyond = LABEL | {"x": 330.0, "location": "Other Posterior Circulation"}
+    near = make_spots([spot("a", 0, 8, 8.0, "axial", **LABEL), spot("a", 0, 8, 8.0, "axial", **beyond)])
     windows = TrainingWindows(cache, near, {}, sampled(PLAIN, shift_mm=0, crop_shift=0.1))
     labels = {tuple(windows[epoch, 0]["labels"].nonzero()[:, 0].tolist()) for epoch in range(60)}
     basilar, other = LABELS.index("Basilar Tip"), LABELS.index("Other Posterior Circulation")
