@@ -72,6 +72,15 @@ def test_the_loop_lowers_the_learning_rate_where_the_score_stands_still_and_a_re
     assert parts.lr.tolist() == whole.lr.tolist() and parts.loss.tolist() == whole.loss.tolist()
 
 
+def test_a_plateau_resumed_in_its_warm_up_goes_on_rising_to_the_highest_learning_rate(tmp_path):
+    config = replace(PLATEAU, lr=1e-3, warmup_epochs=3, epochs=4)
+    whole = run(tmp_path / "whole", config, [0.5] * 4)
+    assert whole.lr.tolist() == pytest.approx([1e-3 * (0.01 + 0.33), 1e-3 * (0.01 + 0.66), 1e-3, 1e-3])
+    run(tmp_path / "parts", replace(config, epochs=1), [0.5])
+    parts = run(tmp_path / "parts", config, [0.5] * 3, resume=True)
+    assert parts.lr.tolist() == whole.lr.tolist() and parts.loss.tolist() == whole.loss.tolist()
+
+
 def test_a_plateau_of_the_loss_takes_no_notice_of_the_held_out_score(tmp_path):
     one, other = (run(tmp_path / str(i), PLATEAU, [score] * 8) for i, score in enumerate((0.1, 0.9)))
     assert one.lr.tolist() == other.lr.tolist() and one.loss.tolist() == other.loss.tolist()

@@ -38,7 +38,7 @@ class Plateau:
     """A rise to the highest learning rate in the warm-up; then it falls each time that nothing gets better."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, config: TrainingConfig, steps_per_epoch: int):
-        self.groups, self.highest = optimizer.param_groups, config.lr
+        self.optimizer, self.highest = optimizer, config.lr
         self.warmup_epochs, self.warmup_steps = config.warmup_epochs, config.warmup_epochs * steps_per_epoch
         self.reduce = ReduceLROnPlateau(
             optimizer, factor=config.plateau_factor, patience=config.plateau_patience, threshold_mode="abs"
@@ -48,7 +48,7 @@ class Plateau:
     def step_update(self, step: int) -> None:
         """After the optimizer's step of this number, or before the first (0)."""
         if step <= self.warmup_steps and self.warmup_steps:
-            for group in self.groups:
+            for group in self.optimizer.param_groups:  # those of now: loading a state replaces them
                 group["lr"] = self.highest * (0.01 + 0.99 * step / self.warmup_steps)
 
     def step(self, epoch: int, value: float) -> None:
