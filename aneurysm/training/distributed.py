@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,14 @@ class World:
         if self.size == 1:
             return model
         return DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)
+
+    def seed(self, seed: int) -> int:
+        """This process's own seed, so that each draws its own dropout: `seed` itself for the main process."""
+        return seed if self.is_main else int(np.random.SeedSequence([seed, self.rank]).generate_state(1)[0])
+
+    def without_sync(self, model: nn.Module) -> AbstractContextManager:
+        """While it lasts, gradients of the wrapped model stay in this process: for all parts of a step but the last."""
+        return nullcontext() if self.size == 1 else model.no_sync()
 
     def gather(self, rows: np.ndarray) -> np.ndarray:
         """(rows of all processes, ...) in the order of the ranks; every process gets all of them."""

@@ -52,7 +52,7 @@ def fit(
     series that `train_set.name_of(key)` tells, and Interrupted, which ends the program, on a signal (interrupt.py):
     resume.pth then holds the optimizer step that was done last. Another run in the same folder is an error.
     """
-    torch.manual_seed(config.seed)
+    torch.manual_seed(world.seed(config.seed))
     batches = EpochBatches(len(train_set), config.batch_size, config.accumulate, world, config.seed)
     run = start_run(model, config, batches.n_steps, world)
     about = (saved_config or {}) | {"n_samples": len(train_set)}

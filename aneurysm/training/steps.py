@@ -92,16 +92,21 @@ class Steps:
 
     def _attempt(self, parts: Sequence[Batch], at_once: int) -> Tensor:
         self.run.optimizer.zero_grad(set_to_none=True)
-        losses = []
-        for part in parts:
-            losses.append(torch.zeros((), device=self.device))
-            for piece, share in pieces(part, at_once):
-                batch = batch_on(self.device, piece, self.config.channels_last)
-                with self.precision.autocast():
-                    value = self.loss(self.forward, batch)
-                self.run.scaler.scale(value * (share / len(parts))).backward()
-                losses[-1] += share * value.detach().float()
+        losses = [torch.zeros((), device=self.device) for _ in parts]
+        todo = [(number, *piece) for number, part in enumerate(parts) for piece in pieces(part, at_once)]
+        for number, piece, share in todo[:-1]:
+            with self.batches.world.without_sync(self.forward):
+                losses[number] += share * self._backward(piece, share / len(parts))
+        number, piece, share = todo[-1]
+        losses[number] += share * self._backward(piece, share / len(parts))
         return torch.stack(losses)
+
+    def _backward(self, piece: Batch, share: float) -> Tensor:
+        """() the mean loss of the samples; the gradients of `share` of it are added to those that there are."""
+        with self.precision.autocast():
+            value = self.loss(self.forward, batch_on(self.device, piece, self.config.channels_last))
+        self.run.scaler.scale(value * share).backward()
+        return value.detach().float()
 
     def _out_of_memory_text(self) -> str:
         if self.at_once > 1 and self.batches.world.size > 1:
