@@ -1,8 +1,10 @@
 """One call of the submission at a time: against the clock, out of memory, and whatever goes wrong within it."""
 
 import json
+import threading
 import time
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pandas
@@ -10,6 +12,7 @@ import polars
 import pytest
 import torch
 
+from aneurysm.inference import predict as predict_module
 from aneurysm.inference import submission as module
 from aneurysm.inference.bundle import read_bundle
 from aneurysm.inference.clock import Clock
@@ -51,7 +54,7 @@ class Broken:
     def __init__(self, act):
         self.act = act
 
-    def predict_series(self, place, budget_s):
+    def predict_series(self, place, budget_s, given_up):
         return self.act()
 
 
@@ -106,6 +109,38 @@ def test_a_series_that_hangs_is_not_waited_for(tmp_path, monkeypatch):
     row = made(Broken(lambda: time.sleep(20)), tmp_path).answer("a")
     assert time.perf_counter() - start < 5 and said(tmp_path)["failure"] == "no answer within 0 s"
     np.testing.assert_allclose(row.to_numpy()[0], Broken.prevalence)
+
+
+def test_a_series_that_was_given_up_does_not_ask_the_models_when_its_decoder_comes_back(
+    root, predictor, tmp_path, monkeypatch
+):
+    read, released, back, asked = predict_module.read_sampled, Event(), Event(), []
+
+    def hanging(place, request):
+        series = read(place, request)
+        if place.name == "coronal":
+            released.wait(30)
+            back.set()
+        return series
+
+    ask = predictor.asker.ask
+    monkeypatch.setattr(predict_module, "read_sampled", hanging)
+    monkeypatch.setattr(
+        predictor.asker, "ask", lambda series, deadline: asked.append(series.uid) or ask(series, deadline)
+    )
+    monkeypatch.setattr(module, "HANGS_S", 0.5)
+    before = set(threading.enumerate())
+    assert made(predictor, tmp_path).answer(str(root / "data" / "series" / "coronal")).shape == (1, 14)
+    assert said(tmp_path)["failure"].startswith("no answer within")
+    (left_behind,) = set(threading.enumerate()) - before
+    released.set()
+    left_behind.join(30)
+    assert back.is_set() and not left_behind.is_alive() and asked == []
+    monkeypatch.setattr(module, "HANGS_S", 100.0)
+    row = made(predictor, tmp_path).answer(str(root / "data" / "series" / "axial"))
+    assert said(tmp_path)["failure"] == "" and len(asked) == 1
+    expected = predictor.predict_series(root / "data" / "series" / "axial").probabilities
+    np.testing.assert_allclose(row.to_numpy()[0], expected, atol=ROUNDED)
 
 
 def test_a_device_that_is_out_of_memory_once_is_asked_again_about_fewer_windows(root, tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from math import inf
 from pathlib import Path
+from threading import Event
 from time import perf_counter
 
 import numpy as np
@@ -103,15 +104,23 @@ class Predictor:
         self.asker.warm_up()
 
     def predict_series(
-        self, place: Path | SeriesFiles, modality: str | None = None, budget_s: float = inf
+        self,
+        place: Path | SeriesFiles,
+        modality: str | None = None,
+        budget_s: float = inf,
+        given_up: Event | None = None,
     ) -> Prediction:
         """The answer about the series in one folder. `modality` where it is known from elsewhere; else by the header.
 
         Where `budget_s` seconds are too few, mirrored views are left out first, then models, then slices. Never raises:
-        a series that cannot be read is answered with the training prevalences and a warning.
+        a series that cannot be read is answered with the training prevalences and a warning. So is one that took so
+        long to read that the caller has set `given_up` meanwhile: the models are not asked about it.
         """
         deadline = perf_counter() + budget_s
-        return self._answer(place, read_sampled(place, self.request), modality, deadline)
+        series = read_sampled(place, self.request)
+        if given_up is not None and given_up.is_set():
+            series = Unreadable("given up while it was read")
+        return self._answer(place, series, modality, deadline)
 
     def predict_all(
         self,

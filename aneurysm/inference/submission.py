@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 from time import perf_counter
 from types import ModuleType
 from typing import Any
@@ -84,19 +84,21 @@ class Submission:
         return row
 
     def _ask_within(self, limit_s: float, folder: Path, budget_s: float) -> _Said:
-        """In a thread of its own, left behind where it hangs, in a decoder or a read."""
+        """In a thread of its own, left behind where it hangs, in a decoder or a read; it then asks no model."""
         said: SimpleQueue[_Said] = SimpleQueue()
-        Thread(target=lambda: said.put(self._ask(folder, budget_s)), daemon=True).start()
+        given_up = Event()
+        Thread(target=lambda: said.put(self._ask(folder, budget_s, given_up)), daemon=True).start()
         try:
             return said.get(timeout=limit_s)
         except Empty:
+            given_up.set()
             return self._prevalence(f"no answer within {limit_s:.0f} s")
 
-    def _ask(self, folder: Path, budget_s: float) -> _Said:
+    def _ask(self, folder: Path, budget_s: float, given_up: Event) -> _Said:
         if budget_s < LEAST_S:
             return self._prevalence("", left_out=("everything: the time of the submission is over",))
         try:
-            found = self.predictor.predict_series(folder, budget_s=budget_s)
+            found = self.predictor.predict_series(folder, budget_s=budget_s, given_up=given_up)
             if found.probabilities.shape != (len(LABELS),) or not np.isfinite(found.probabilities).all():
                 return self._prevalence(f"expected {len(LABELS)} probabilities, found {found.probabilities}")
             known = np.clip(found.probabilities, 0, 1)
