@@ -18,6 +18,7 @@ import numpy as np
 from aneurysm.data.geometry import canonical_axes
 from aneurysm.data.head import find_head
 from aneurysm.data.intensity import Window, mr_window
+from aneurysm.data.manifest import Entry
 from aneurysm.data.mapping import Crop
 from aneurysm.data.placed_masks import place_series_mask
 from aneurysm.data.preprocess import Outcome, fingerprint_of, outcome_of, warnings_of
@@ -25,7 +26,6 @@ from aneurysm.data.series import Series, read_series
 from aneurysm.data.storage import write_npy
 from aneurysm.paths import DataPaths, writing_to, written_whole
 from volume3d.grid import Grid, make_grid
-from volume3d.manifest import Entry
 from volume3d.windows import voi_window, zscore_window
 
 FORMAT = 1  # raised when the same DICOM files would give another volume
