@@ -14,7 +14,7 @@ from aneurysm.paths import ModelPaths
 from aneurysm.scores import score_text, series_subgroups
 from aneurysm.training.distributed import World
 from volume3d.cases import Cases
-from volume3d.predict import load_volume3d
+from volume3d.inference import load_volume3d
 from volume3d.run import HeldOut
 
 

@@ -19,8 +19,8 @@ from volume3d.activations import Activations
 from volume3d.cases import Cases
 from volume3d.config import LossConfig, Volume3dConfig
 from volume3d.dataset import PlainVolumes, TrainingVolumes
+from volume3d.inference import predict_volumes
 from volume3d.model import Volume3dNet
-from volume3d.predict import predict_volumes
 from volume3d.weights import load_backbone_weights
 
 

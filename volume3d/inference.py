@@ -17,7 +17,7 @@ from aneurysm.training.batches import one_thread
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.distributed import World
 from aneurysm.training.layout import batch_on
-from aneurysm.training.precision import choose_precision
+from aneurysm.training.precision import inference_precision
 from volume3d.config import Volume3dConfig
 from volume3d.dataset import PlainVolumes
 from volume3d.model import Volume3dNet
@@ -63,7 +63,7 @@ def predict_volumes(
 @torch.inference_mode()
 def _batches(model, volumes, config: Volume3dConfig, world: World, bar: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     training = config.training
-    precision = choose_precision(world.device, training.precision)
+    precision = inference_precision(world.device, training.precision)
     size = max(1, training.batch_size // (training.accumulate * world.size))
     loader = DataLoader(volumes, size, num_workers=training.workers, worker_init_fn=one_thread)
     for batch in tqdm(loader, desc=bar, leave=False, disable=not (bar and world.is_main)):
