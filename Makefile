@@ -42,6 +42,7 @@ demo: install
 	$(RUN) extract_features.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --own_fold --every_mm 3
 	$(RUN) train_stage2.py --data_dir $(DEMO) --model_dir $(DEMO)/model --config configs/stage2/demo.yaml --folds 2 --resume
 	$(RUN) eval_stage2.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --temperature
+	$(RUN) eval_stage2.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --header_modality
 	$(RUN) eval_end_to_end.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --limit 12
 	$(RUN) scripts/summary.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2
 	$(RUN) -m volume3d.build_manifest --data_dir $(DEMO) --workers $(WORKERS)

@@ -4,8 +4,9 @@
     python eval_end_to_end.py --data_dir data --model_dir model --encoder tf_efficientnet_lite0,convnext_base --limit 20
     python eval_end_to_end.py --model_dir model --export bundle
 
-Prints the tables of eval_stage2.py, how far the answers are from those of the cached way (oof_stage2.csv), which series
-could not be read, and the seconds a series. --export packs the models of the folds into a folder for inference instead.
+Prints the tables of eval_stage2.py, how far the answers are from those of the cached way (of eval_stage2.py
+--header_modality), which series could not be read, and the seconds a series. --export packs the models of the folds
+into a folder for inference instead.
 
 Reads  series/<uid>/, train_<folds>_folds.csv, <model_dir>/<encoder>/fold-<k>/last.pth, .../fold-<k>/stage2/last.pth
 Writes <model_dir>/<encoder>/oof_end_to_end.csv  14 probabilities of each held-out series; rows of other folds stay, and
@@ -74,11 +75,13 @@ def main(config: EvalEndToEndConfig) -> None:
 
 def compared(config: EvalEndToEndConfig, judged: Judged, paths: ModelPaths) -> str:
     """Agreement with eval_stage2.py's answers, where there are any to the same question."""
-    if not paths.oof_stage2_csv.exists():
-        return f"{paths.oof_stage2_csv} is not there to compare with: eval_stage2.py writes it"
-    if config.tta == "none" or config.header_modality:
-        return f"not compared with {paths.oof_stage2_csv}, whose series were mirrored and their modality known"
-    return agreement_text(judged.table(), read_answers(paths.oof_stage2_csv))
+    cached = paths.oof_stage2_header_csv if config.header_modality else paths.oof_stage2_csv
+    if not cached.exists():
+        command = "eval_stage2.py --header_modality" if config.header_modality else "eval_stage2.py"
+        return f"{cached} is not there to compare with: {command} writes it"
+    if config.tta == "none":
+        return f"not compared with {cached}, whose series were mirrored"
+    return agreement_text(judged.table(), read_answers(cached))
 
 
 def command() -> None:

@@ -1,12 +1,13 @@
 """Step 8: what stage 2 is worth on the series that it was not trained on, beside the plain maximum of stage 1.
 
     python eval_stage2.py --data_dir data --model_dir model --fold all
+    python eval_stage2.py --data_dir data --model_dir model --fold all --header_modality
     python eval_stage2.py --data_dir data --model_dir model --fold 0 --gap
     python eval_stage2.py --data_dir data --model_dir model --temperature --encoders tf_efficientnet_lite0,convnext_base
 
 Reads  train_<folds>_folds.csv, <model_dir>/<encoder>/fold-<k>/features/, <model_dir>/<encoder>/fold-<k>/stage2/last.pth
 Writes <model_dir>/<encoder>/oof_stage2.csv  14 probabilities of each held-out series, and those of other folds that it
-       had before; with --temperature also
+       had before; with --header_modality oof_stage2_header.csv instead; with --temperature also
        .../oof_stage2_calibrated.csv, the same at the temperatures of their folds, and reliability.png
 """
 
@@ -41,6 +42,8 @@ class EvalStage2Config:
     """the fold to judge: 0, 1, ... or all that have been trained"""
     folds: int = 5
     """number of folds that create_folds.py was told"""
+    header_modality: bool = False
+    """tell stage 2 CTA or MR, as the header of a hidden series does, and not what train.csv says"""
     gap: bool = False
     """instead: how differently stage 1 speaks about series that it was trained on and about others"""
     temperature: bool = False
@@ -56,6 +59,9 @@ def main(config: EvalStage2Config) -> None:
         raise ValueError(
             "expected --gap or --temperature, found both: the gap is of stage 1, the temperature of stage 2"
         )
+    for other in ("gap", "temperature") if config.header_modality else ():
+        if getattr(config, other):
+            raise ValueError(f"expected --{other} or --header_modality, found both: --{other} is of other answers")
     world = join_world(config.device)
     names = [name.strip() for name in config.encoders.split(",")] if config.encoders else [config.encoder]
     encoders = [ModelPaths.only_one(config.model_dir, name) for name in names]
@@ -65,15 +71,16 @@ def main(config: EvalStage2Config) -> None:
             print(f"{paths.folder}: {gap_text(gap_table(series, paths, folds))}")
     else:
         folds = folds_with_stage2(encoders, folds)
-        judged = {paths.encoder: judge_folds(series, paths, folds, world) for paths in encoders}
+        judged = {paths.encoder: judge_folds(series, paths, folds, world, config.header_modality) for paths in encoders}
         scaled = {name: calibrate(own) for name, own in judged.items()} if config.temperature else {}
         if world.is_main:
             print(ensemble_text(judged) if len(judged) > 1 else judged_text(judged[encoders[0].encoder]))
             for paths in encoders:
                 more = write_calibrated(paths, scaled[paths.encoder]) if scaled else []
-                written = write_answers(judged[paths.encoder].table(), paths.oof_stage2_csv, limited=False)
+                table = paths.oof_stage2_header_csv if config.header_modality else paths.oof_stage2_csv
+                written = write_answers(judged[paths.encoder].table(), table, limited=False)
                 print(written, *more, sep="\n")
-                copy_up([paths.oof_stage2_csv, *more], config.sync, config.model_dir)
+                copy_up([table, *more], config.sync, config.model_dir)
     leave_world()
 
 

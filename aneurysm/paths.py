@@ -146,6 +146,11 @@ class ModelPaths:
         return self.folder / "oof_stage2.csv"
 
     @property
+    def oof_stage2_header_csv(self) -> Path:
+        """The same, where stage 2 was told the modality as by a header without descriptions."""
+        return self.folder / "oof_stage2_header.csv"
+
+    @property
     def oof_stage2_calibrated_csv(self) -> Path:
         return self.folder / "oof_stage2_calibrated.csv"
 

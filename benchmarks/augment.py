@@ -48,7 +48,7 @@ def sample_ms(settings: AugmentConfig, size: int, n_samples: int) -> np.ndarray:
     rng, pipeline = np.random.default_rng(0), make_pipeline(settings)
     image, vessels = rng.random((size, size, 3), np.float32), rng.integers(0, 14, (size, size), np.uint8)
     points = rng.uniform(0, size - 1, (2, 2)).astype(np.float32)
-    sample = Sample(image, np.zeros(14, np.float32), points, np.array([0, 12]), vessels)
+    sample = Sample(image, points, np.array([0, 12]), vessels)
     marks = []
     for seed in range(n_samples + 1):
         marks.append(time.process_time())

@@ -25,7 +25,7 @@ from aneurysm.paths import VOLUME3D, ModelPaths
 from aneurysm.stage1.config import HeadsConfig
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.training.distributed import join_world
-from aneurysm.training.precision import choose_precision
+from aneurysm.training.precision import training_precision
 from benchmarks.growth import run
 from benchmarks.rates import flops_of, matrix_rate
 
@@ -64,7 +64,7 @@ class BenchmarkConfig:
 
 def main(config: BenchmarkConfig) -> None:
     device = join_world(config.device).device
-    dtype = choose_precision(device).dtype
+    dtype = training_precision(device).dtype
     peak = matrix_rate(device, dtype)
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(f"{card}: {peak / 1e12:.2f} TFLOP/s of a {str(dtype).removeprefix('torch.')} matrix product", flush=True)

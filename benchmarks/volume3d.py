@@ -21,7 +21,7 @@ import torch
 from aneurysm.config import run_script
 from aneurysm.training.distributed import join_world
 from aneurysm.training.layout import batch_on, channels_last_model
-from aneurysm.training.precision import choose_precision
+from aneurysm.training.precision import training_precision
 from benchmarks.rates import seconds_of
 from volume3d.activations import statistics
 from volume3d.config import ActivationsConfig, LossConfig, NetConfig
@@ -95,7 +95,7 @@ def measure(config: BenchmarkConfig, precision: str, checkpointing: bool) -> Mea
     for weights in model.parameters():
         weights.grad = torch.zeros_like(weights)  # there from the first step on, as in later ones
     optimizer.step()
-    kind, loss = choose_precision(device, precision), Volume3dLoss(LossConfig(), torch.full((14,), 0.1))
+    kind, loss = training_precision(device, precision), Volume3dLoss(LossConfig(), torch.full((14,), 0.1))
     scaler, batch = kind.scaler(), made_up(config, device)
 
     def step() -> None:

@@ -1,9 +1,45 @@
 """What tests of several files share, made once."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--native_format",
+        choices=["bf16", "fp32"],
+        help="what every CPU of the tests' own process trains in by default",
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter) -> None:
+    """The last lines: how many tests were left out, and what they would have needed."""
+    reports = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in reports)
+    terminalreporter.write_line(f"{sum(reasons.values())} tests skipped" + (":" if reasons else ""))
+    for reason, n_tests in reasons.most_common():
+        terminalreporter.write_line(f"  {n_tests}: {reason}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def chosen_format(request) -> Iterator[None]:
+    """With --native_format, the whole suite as on a processor of that kind."""
+    chosen = request.config.getoption("native_format")
+    with pytest.MonkeyPatch.context() as patch:
+        if chosen:
+            patch.setattr("aneurysm.training.precision.native_format", lambda device: chosen)
+        yield
+
+
+@pytest.fixture(params=["fp32", "bf16"])
+def native_format(request, monkeypatch) -> str:
+    """Runs a test twice: as on a processor that trains in float32, and as on one that trains in bfloat16."""
+    monkeypatch.setattr("aneurysm.training.precision.native_format", lambda device: request.param)
+    return request.param
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,9 @@ from tests.dicom_writer import CORONAL, SAGITTAL, write_enhanced, write_stack
 CPU = torch.device("cpu")
 ENCODER = "test_convnext"  # timm's smallest
 EVERY_MM = 7.0
+# Of a probability that was computed twice: features and logits are kept as float16, and may be rounded the other way
+# (by 2**-11 of their value) where a processor adds up a convolution in another order. Folds and views differ by 0.01.
+ROUNDED = 2e-4
 SETTINGS = CacheSettings(head_mm=150.0, window_high_hu=500.0)  # neither is the default
 STAGE1 = Stage1Config(
     ENCODER,

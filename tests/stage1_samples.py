@@ -23,8 +23,7 @@ def only(chance: str, **settings) -> AugmentConfig:
 def sample_of(image: np.ndarray) -> Sample:
     points = np.array([[40.25, 30.5], [90, 101]], np.float32)
     vessels = np.arange(image.shape[0] * image.shape[1]).reshape(image.shape[:2]) % 14
-    labels = np.arange(14, dtype=np.float32)
-    return Sample(image, labels, points, np.array([4, 12]), vessels.astype(np.uint8))
+    return Sample(image, points, np.array([4, 12]), vessels.astype(np.uint8))
 
 
 def textured() -> Sample:

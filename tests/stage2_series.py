@@ -29,7 +29,7 @@ SIZE_MM = 3.0  # an aneurysm's or a mimic's standard deviation along the slice a
 N_LATENT = 13 + 13 + 24  # aneurysms, mimics, all else that features tell
 
 STILL = JitterConfig(mirror_p=0, thin_to_mm=0, drop_p=0, stretch=0, shift_mm=0,
-                     feature_noise=0, logit_noise=0, unknown_p=0)  # fmt: skip
+                     feature_noise=0, logit_noise=0, unknown_p=0, header_modality_p=0)  # fmt: skip
 NUMBERS = TokensConfig(inputs=("logits", "heat", "peaks"))
 PARTS = {"features": 6, "logits": 14, "heat": 13, "peak_x": 13, "peak_y": 13}
 

@@ -56,6 +56,7 @@ def features_of(data_dir: Path, uid: str, model: Stage1Net, **encoder) -> Series
     return found[uid]
 
 
+@pytest.mark.usefixtures("native_format")
 @pytest.mark.parametrize("uid", ["s0", "s4"])
 def test_the_features_of_a_slice_are_what_the_model_says_about_its_window(data_dir, model, uid):
     cache, features = open_cache(data_dir), features_of(data_dir, uid, model)
@@ -113,6 +114,7 @@ def test_the_mirror_view_is_what_is_said_about_the_mirrored_head(tmp_path, model
     assert np.abs(both.logits[0].astype(float) - both.logits[1]).max() > 0.01  # the model does see a difference
 
 
+@pytest.mark.usefixtures("native_format")
 def test_batches_that_run_on_from_series_to_series_give_the_same_as_series_alone(data_dir, model):
     uids = ["s0", "s4", "s1"]
     together = dict(extract(open_cache(data_dir), uids, Encoder(model, CONFIG, CPU), 4.0, 7, 0))

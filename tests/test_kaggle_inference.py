@@ -17,6 +17,7 @@ import torch
 from aneurysm.inference.bundle import read_bundle
 from aneurysm.inference.predict import Predictor
 from aneurysm.labels import LABELS
+from tests.end_to_end_data import ROUNDED
 from tests.kaggle_series import UNREADABLE, make_hidden_series
 
 ROOT = Path(__file__).parents[1]
@@ -125,11 +126,11 @@ def test_the_other_rows_are_what_the_models_say(root, local):
     predictor = Predictor(read_bundle(root / "bundle"), CPU)
     for uid in set(os.listdir(root / "hidden")) - set(UNREADABLE):
         expected = predictor.predict_series(root / "hidden" / uid).probabilities
-        np.testing.assert_allclose(answers(local).loc[uid], expected, atol=1e-6)
+        np.testing.assert_allclose(answers(local).loc[uid], expected, atol=ROUNDED)
 
 
 def test_without_polars_and_decoders_the_answers_are_the_same(local, rerun):
-    np.testing.assert_allclose(answers(rerun), answers(local).loc[answers(rerun).index], atol=1e-6)
+    np.testing.assert_allclose(answers(rerun), answers(local).loc[answers(rerun).index], atol=ROUNDED)
 
 
 @pytest.mark.parametrize("way", ["local", "rerun"])

@@ -14,7 +14,8 @@ from aneurysm.report.page import page_name, write_index, write_page
 from tests.report_records import HOSTILE, make_failed, make_pictures, make_record
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on the PATH")
+MISSING = "no Chromium or Chrome on the PATH (on Debian and Ubuntu: apt install chromium)"
+pytestmark = pytest.mark.skipif(BROWSER is None, reason=MISSING)
 
 POLICY = '<meta http-equiv="Content-Security-Policy"'  # would keep the script out
 LOOK = (Path(__file__).parent / "look_at_page.js").read_text()

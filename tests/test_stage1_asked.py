@@ -121,7 +121,7 @@ def test_a_second_round_trains_with_hard_negatives_and_its_model_says_later_what
     assert "13 windows an epoch, 3 series with hard negatives" in capsys.readouterr().out  # s1, s3 and s5
     call(eval_stage1, folder, tmp_path, "--fold", "0")
     table = pd.read_csv(ModelPaths(tmp_path, ENCODER).oof_stage1_csv)
-    np.testing.assert_allclose(table[list(LABELS)], told[-1].probability, atol=1e-6)
+    np.testing.assert_allclose(table[list(LABELS)], told[-1].probability, atol=1e-5)  # float32, other batches
     assert set(table.fold) == {0}
 
 

@@ -77,6 +77,26 @@ def test_an_epoch_has_each_positive_slice_and_negatives_of_each_series_as_often_
     }  # fmt: skip
 
 
+def test_a_window_has_only_the_labels_of_localizers_that_its_crop_shows(cache):
+    # The crop shows x from 205 to 307: of two localizers in one slice that at 256, and the spot at 400 is never drawn.
+    beside = [spot("a", 0, 8, 8.0, "axial", **LABEL | {"x": 400.0, "location": "Left Middle Cerebral Artery"}),
+              spot("b", 1, 12, 12.0, "sagittal", **LABEL | {"x": 400.0})]  # fmt: skip
+    spots = pd.concat([SPOTS[(SPOTS.SeriesInstanceUID != "b") | (SPOTS.kind == "negative")], make_spots(beside)])
+    windows = TrainingWindows(cache, spots, {}, sampled(PLAIN, shift_mm=0))
+    assert len(windows) == 3 * 1 + 2 * 2  # the slice of a, and no longer that of b
+    assert [LABELS[k] for k in windows[0, 0]["labels"].nonzero()[:, 0].tolist()] == [
+        "Anterior Communicating Artery", "Basilar Tip", "Aneurysm Present",
+    ]  # fmt: skip
+    # Shifted by a tenth of the image to the right, the crop shows the one at 330 as well.
+    beyond = LABEL | {"x": 330.0, "location": "Other Posterior Circulation"}
+    near = make_spots([spot("a", 0, 8, 8.0, "axial", **LABEL), spot("a", 0, 8, 8.0, "axial", **beyond)])
+    windows = TrainingWindows(cache, near, {}, sampled(PLAIN, shift_mm=0, crop_shift=0.1))
+    labels = {tuple(windows[epoch, 0]["labels"].nonzero()[:, 0].tolist()) for epoch in range(60)}
+    basilar, other = LABELS.index("Basilar Tip"), LABELS.index("Other Posterior Circulation")
+    one, both = (basilar, 13), (basilar, other, 13)
+    assert {one, both} <= labels <= {one, both, ()}  # shifted far down it shows neither
+
+
 def test_each_item_is_called_by_the_series_that_it_shows(cache):
     windows = TrainingWindows(cache, SPOTS, {"c": np.array([3])}, PLAIN)
     keys = [(epoch, i) for epoch in range(2) for i in range(len(windows))]

@@ -76,7 +76,7 @@ def three_dots(random: np.random.Generator) -> Sample:
     points = np.stack([43 * np.arange(3) + random.uniform(2, 30, 3), random.uniform(2, SIZE - 3, 3)], axis=1)
     image, locations = dots(points), random.permutation(13)[:3]
     vessels = (1 + locations)[image.argmax(axis=2)] * (image.max(axis=2) > 0.05)
-    return Sample(image, np.ones(14, np.float32), points.astype(np.float32), locations, vessels.astype(np.uint8))
+    return Sample(image, points.astype(np.float32), locations, vessels.astype(np.uint8))
 
 
 def test_a_point_between_pixels_at_the_border_stays_and_one_that_leaves_is_dropped_with_its_location():
@@ -84,7 +84,7 @@ def test_a_point_between_pixels_at_the_border_stays_and_one_that_leaves_is_dropp
     assert augment(sample, make_pipeline(NOTHING), 0).points.shape == (2, 2)
     larger = augment(sample, make_pipeline(only("affine_p", scale_low=1.3, scale_high=1.3, shift=0)), 0)
     np.testing.assert_array_equal(larger.point_locations, [12])
-    np.testing.assert_array_equal(larger.labels, sample.labels)
+    assert np.flatnonzero(sample.labels).tolist() == [4, 12, 13] and np.flatnonzero(larger.labels).tolist() == [12, 13]
     assert larger.points.shape == (1, 2)
     # Where the point goes, the grid distortion after it does not pull it back into the image.
     both = make_pipeline(only("affine_p", scale_low=1.3, scale_high=1.3, distort_p=1.0))

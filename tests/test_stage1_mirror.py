@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from aneurysm.data.geometry import CANONICAL
-from aneurysm.labels import LABELS, LOCATIONS
+from aneurysm.labels import LOCATIONS
 from aneurysm.stage1.mirror import mirror, mirror_images, mirror_logits
 from aneurysm.stage1.sample import Sample
 
@@ -68,10 +68,8 @@ def window(head: Head, plane: str, mirrored: bool) -> Sample:
         masked[where] = 1 + LOCATIONS.index(name)
     marked[tuple(head.ball)] = True
     _, row, column = np.argwhere(canonical(marked, plane))[0]
-    labels = np.array([name in (head.artery, "Aneurysm Present") for name in LABELS], np.float32)
     return Sample(
         image=np.ascontiguousarray(canonical(head.volume, plane)[at - 1 : at + 2].transpose(1, 2, 0)),
-        labels=labels,
         points=np.array([[column, row]], np.float32),
         point_locations=np.array([LOCATIONS.index(head.artery)]),
         vessels=np.ascontiguousarray(canonical(masked, plane)[at]),

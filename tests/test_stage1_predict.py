@@ -97,6 +97,7 @@ class Filled(torch.utils.data.Dataset):
         return {"image": torch.full((3, 32, 32), number / 100), "number": torch.tensor(number)}
 
 
+@pytest.mark.usefixtures("native_format")
 @pytest.mark.parametrize("batch_size", [1, 4, 10, 64])
 def test_answers_come_in_the_order_of_the_windows_whatever_the_batches(batch_size):
     answers = predict_windows(Reader(), Filled(), CONFIG, ALONE, batch_size, workers=0)
@@ -108,6 +109,7 @@ def test_answers_come_in_the_order_of_the_windows_whatever_the_batches(batch_siz
     assert (np.diff(answers.probability, axis=1) > 0).all()  # the labels keep their order too
 
 
+@pytest.mark.usefixtures("native_format")
 def test_with_mirror_images_the_answer_is_the_mean_of_both_told_of_the_head_as_it_is():
     class Sides(nn.Module):
         """Of the first location what it sees in the left half, of Aneurysm Present what it sees in the slice below."""
@@ -139,6 +141,7 @@ def test_with_mirror_images_the_answer_is_the_mean_of_both_told_of_the_head_as_i
     assert sagittal[[0, MIRROR[0], 13]] == pytest.approx([(s(2) + 0.5) / 2, (0.5 + s(2)) / 2, (s(1.5) + s(4.5)) / 2])
 
 
+@pytest.mark.usefixtures("native_format")
 def test_answers_of_several_processes_are_put_together_in_order():
     class Gathering(World):
         """Both processes, one after the other: what each would send."""

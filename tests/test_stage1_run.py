@@ -1,5 +1,7 @@
 """What stage 1 is trained on and held to, and what is said about it: nothing of a held-out fold is ever seen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,10 +12,10 @@ from aneurysm.data.tables import read_folds, read_spots
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1 import run as run_module
-from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
+from aneurysm.stage1.config import HeadsConfig, InputConfig, SamplingConfig, Stage1Config
 from aneurysm.stage1.judge import Judged, ask_fold, series_froc, series_text, trained_folds, windows_text, with_pixel_mm
 from aneurysm.stage1.predict import Answers
-from aneurysm.stage1.run import HeldOut, train_fold
+from aneurysm.stage1.run import HeldOut, outside_text, train_fold
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
 from tests.stage1_cache import CACHED_MM, HEADS, NEGATIVE_SLICES, make_spots, spot, write_data
@@ -21,6 +23,9 @@ from tests.stage1_cache import CACHED_MM, HEADS, NEGATIVE_SLICES, make_spots, sp
 ALONE = World(0, 1, torch.device("cpu"))
 CONFIG = Stage1Config(
     "convnext_atto", InputConfig(image_size=32), HeadsConfig(neck_width=8), training=TrainingConfig(workers=0)
+)
+WHOLE = Stage1Config(
+    input=InputConfig(crop=(0, 1, 0, 1), crop_upright=(0, 1, 0, 1)), sampling=SamplingConfig(label_mm=3.0)
 )
 BASILAR, ACOM = LOCATIONS.index("Basilar Tip"), LOCATIONS.index("Anterior Communicating Artery")
 TWO_IN_ONE_SLICE = make_spots(
@@ -80,9 +85,20 @@ def test_no_window_of_the_held_out_fold_is_trained_on_and_no_other_is_held_to(ca
 
 
 def test_each_slice_with_a_spot_is_one_window_with_all_its_labels():
-    held_out = HeldOut.from_spots(TWO_IN_ONE_SLICE, label_mm=3.0)
+    held_out = HeldOut.from_spots(TWO_IN_ONE_SLICE, WHOLE)
     assert held_out.places[["SeriesInstanceUID", "slice"]].to_numpy().tolist() == [["a", 9], ["a", 4], ["b", 2]]
     assert [np.flatnonzero(row).tolist() for row in held_out.truth] == [[], [ACOM, BASILAR, 13], [BASILAR, 13]]
+
+
+def test_localizers_outside_the_crop_give_no_label_and_no_window_and_are_counted():
+    # Axial x from 150 to 450: the ACom's 300 is shown, the basilar tip's 100 is not; sagittal x from 100 on: 50 is not.
+    narrow = replace(WHOLE, input=InputConfig(crop=(150 / 512, 450 / 512, 0, 1), crop_upright=(100 / 512, 1, 0, 1)))
+    held_out = HeldOut.from_spots(TWO_IN_ONE_SLICE, narrow)
+    assert held_out.places[["SeriesInstanceUID", "slice"]].to_numpy().tolist() == [["a", 9], ["a", 4]]
+    assert [np.flatnonzero(row).tolist() for row in held_out.truth] == [[], [ACOM, 13]]
+    assert held_out.peaks(answers(2), TWO_IN_ONE_SLICE, narrow.input).location.tolist() == [LOCATIONS[ACOM]]
+    assert outside_text(TWO_IN_ONE_SLICE, narrow.input).startswith("2 of 3 localizers lie outside the crop")
+    assert outside_text(TWO_IN_ONE_SLICE, WHOLE.input).startswith("0 of 3 localizers")
 
 
 def answers(n: int, probability: np.ndarray | None = None) -> Answers:
@@ -92,18 +108,18 @@ def answers(n: int, probability: np.ndarray | None = None) -> Answers:
 
 
 def test_each_localizer_is_held_against_the_peak_of_its_own_location_in_its_own_window():
-    held_out = HeldOut.from_spots(TWO_IN_ONE_SLICE, label_mm=3.0)
-    config = InputConfig(image_size=64, crop=(0.25, 0.75, 0.5, 1.0), crop_upright=(0.0, 1.0, 0.0, 1.0))
+    held_out = HeldOut.from_spots(TWO_IN_ONE_SLICE, WHOLE)
+    config = InputConfig(image_size=64, crop=(0.125, 0.875, 0.125, 0.625), crop_upright=(0.0, 1.0, 0.0, 1.0))
     peaks = held_out.peaks(answers(3), TWO_IN_ONE_SLICE, config)
     assert peaks[["x", "y"]].to_numpy().tolist() == [[100, 90], [300, 200], [50, 60]]
-    # Four cached pixels an input pixel from (128, 256) on in axial windows, eight from (0, 0) in the sagittal one.
-    expected = [[4 * 1 + 1.5 + 128, 4 * BASILAR + 1.5 + 256], [4 * 1 + 1.5 + 128, 4 * ACOM + 1.5 + 256],
+    # From (64, 64) on, 6 x 4 cached pixels an input pixel in axial windows; 8 x 8 from (0, 0) on in the sagittal one.
+    expected = [[6 * 1 + 2.5 + 64, 4 * BASILAR + 1.5 + 64], [6 * 1 + 2.5 + 64, 4 * ACOM + 1.5 + 64],
                 [8 * 2 + 3.5, 8 * BASILAR + 3.5]]  # fmt: skip
     np.testing.assert_allclose(peaks[["peak_x", "peak_y"]], expected)
 
 
 def test_the_scores_are_those_of_the_windows():
-    held_out = HeldOut.from_spots(TWO_IN_ONE_SLICE, label_mm=3.0)
+    held_out = HeldOut.from_spots(TWO_IN_ONE_SLICE, WHOLE)
     probability = np.zeros((3, 14))
     probability[:, 13] = [0.5, 0.9, 0.1]  # one of two positives above the negative
     probability[:, BASILAR], probability[:, ACOM] = [0.1, 0.2, 0.3], [0.9, 0.1, 0.2]
@@ -123,7 +139,7 @@ def test_windows_of_all_folds_are_told_in_one_table_and_localisation_where_there
     judged = []
     for fold in (0, 1):
         own = spots[spots.fold == fold]
-        held_out = HeldOut.from_spots(own, label_mm=3.0)
+        held_out = HeldOut.from_spots(own, WHOLE)
         told = answers(len(held_out.truth), held_out.truth.astype(float))
         positives = own[own.kind == "positive"]
         peaks = positives.assign(peak_x=positives.x + 10 * (1 + fold * 2.6), peak_y=positives.y)

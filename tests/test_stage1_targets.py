@@ -7,6 +7,7 @@ import pytest
 
 from aneurysm.data.marks import NONE, Localizers, localizers_by_series
 from aneurysm.labels import LABELS, LOCATIONS
+from aneurysm.stage1.config import InputConfig
 from aneurysm.stage1.dataset import label_windows
 from aneurysm.stage1.targets import heat_target
 from tests.stage1_cache import make_spots, spot
@@ -53,7 +54,8 @@ def test_only_series_with_a_placed_localizer_are_in_the_table_of_localizers():
 
 def test_labels_of_a_table_of_windows_are_in_its_order():
     places = SPOTS.iloc[[4, 1, 2, 3, 0]]
-    truth = label_windows(places, localizers_by_series(SPOTS), 3.0)
+    whole = InputConfig(crop=(0, 1, 0, 1), crop_upright=(0, 1, 0, 1))
+    truth = label_windows(places, localizers_by_series(SPOTS), 3.0, whole)
     present = "Aneurysm Present"
     assert [marked(row) for row in truth] == [
         set(), {"Anterior Communicating Artery", present}, set(),

@@ -22,6 +22,7 @@ SMALL = NetConfig(width=16, depth=1, heads=2)
 TINY = Stage2Config(net=SMALL, training=TrainingConfig(precision="fp32"))
 
 
+@pytest.mark.usefixtures("native_format")
 def test_the_mean_over_views_puts_left_and_right_back():
     """At first the model is the plain maximum: mirrored logits that say the same lead to the same answer."""
     torch.manual_seed(0)

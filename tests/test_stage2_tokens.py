@@ -52,7 +52,7 @@ def test_tokens_by_hand():
     assert (tokens_of(described(3.0), "mirror")["logits"] == 3.5).all()
 
 
-@pytest.mark.parametrize("unknown", [None, "MR", float("nan")])
+@pytest.mark.parametrize("unknown", [None, "unknown", float("nan")])
 def test_what_is_not_known_of_a_series_is_unknown(unknown):
     tokens = series_tokens(described(0.0), "original", unknown, unknown, NUMBERS)
     assert tokens["modality"] == 0 and tokens["plane"] == 0

@@ -17,6 +17,7 @@ from aneurysm.inference.kaggle_settings import KaggleSettings
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.submission import LOG, Submission, empty
 from aneurysm.labels import LABELS
+from tests.end_to_end_data import ROUNDED
 
 CPU = torch.device("cpu")
 
@@ -66,7 +67,7 @@ def test_a_row_is_a_polars_frame_of_the_14_labels(root, predictor, tmp_path):
     assert isinstance(row, polars.DataFrame) and row.columns == list(LABELS)
     assert row.shape == (1, 14) and set(row.dtypes) == {polars.Float64}
     expected = predictor.predict_series(root / "data" / "series" / "axial").probabilities
-    np.testing.assert_allclose(row.to_numpy()[0], expected, atol=1e-6)
+    np.testing.assert_allclose(row.to_numpy()[0], expected, atol=ROUNDED)
     assert (said(tmp_path)["uid"], said(tmp_path)["budget_s"]) == ("axial", pytest.approx(500, abs=1))
 
 

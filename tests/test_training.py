@@ -15,11 +15,12 @@ import pytest
 import torch
 
 from aneurysm.training import fit as fit_module
+from aneurysm.training import precision
 from aneurysm.training.batches import EpochBatches
 from aneurysm.training.checkpoint import load_checkpoint, save_state
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
-from aneurysm.training.precision import choose_precision, inference_precision
+from aneurysm.training.precision import inference_precision, training_precision
 from aneurysm.training.run import ema_update
 from tests.small_training import Points, loss, make_model, train
 
@@ -51,8 +52,8 @@ def undisturbed(tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_held_out_score_rises_and_the_history_tells_it(tmp_path):
-    scores = train(tmp_path, replace(CONFIG, epochs=30), ALONE)
+def test_the_held_out_score_rises_and_the_history_tells_it(tmp_path, native_format):
+    scores = train(tmp_path, replace(CONFIG, epochs=30, precision="auto"), ALONE)
     history = pd.read_csv(tmp_path / "history.csv")
     assert history.epoch.tolist() == list(range(1, 31)) and history.score.iloc[-1] == scores["score"]
     assert scores["score"] > 0.8 > history.score[0] and history.loss.iloc[-1] < 0.7 * history.loss[0]
@@ -178,19 +179,40 @@ def test_a_checkpoint_of_other_labels_or_none_is_refused_by_name(tmp_path):
 
 def test_precision_is_what_was_asked_for_and_a_wrong_name_is_refused():
     cpu = torch.device("cpu")
-    with choose_precision(cpu, "bf16").autocast():
+    with training_precision(cpu, "bf16").autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
-    with choose_precision(cpu, "fp32").autocast():
+    with training_precision(cpu, "fp32").autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
-    assert not choose_precision(cpu, "bf16").scaler().is_enabled()
+    assert not training_precision(cpu, "bf16").scaler().is_enabled()
     with pytest.raises(ValueError, match="expected one of auto, bf16"):
-        choose_precision(cpu, "fp8")
+        training_precision(cpu, "fp8")
 
 
-@pytest.mark.parametrize("native", ["bf16", "fp16"])
-def test_a_model_trained_elsewhere_is_asked_in_what_this_device_computes_but_float32_stays(monkeypatch, native):
-    monkeypatch.setattr("aneurysm.training.precision._native", lambda _: native)
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[native]
-    for trained in ("bf16", "fp16", "auto"):
-        assert inference_precision(torch.device("cpu"), trained).dtype == dtype
-    assert inference_precision(torch.device("cpu"), "fp32").dtype == torch.float32
+@pytest.mark.parametrize("native", ["bf16", "fp16", "fp32"])
+def test_a_cpu_predicts_in_float32_whatever_it_trains_in_and_a_gpu_in_what_it_computes_natively(monkeypatch, native):
+    monkeypatch.setattr("aneurysm.training.precision.native_format", lambda _: native)
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[native]
+    assert training_precision(torch.device("cpu")).dtype == dtype
+    assert inference_precision(torch.device("cpu")).dtype == torch.float32
+    assert inference_precision(torch.device("cpu"), "bf16").dtype == torch.bfloat16
+    assert inference_precision(torch.device("cuda")).dtype == dtype
+    assert inference_precision(torch.device("cuda"), "fp32").dtype == torch.float32
+
+
+@pytest.mark.parametrize(("speedup", "expected"), [(0.8, "fp32"), (1.1, "fp32"), (1.5, "bf16")])
+def test_a_cpu_trains_in_bfloat16_only_where_it_has_it_and_it_is_measured_to_be_faster(monkeypatch, speedup, expected):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(precision, "bfloat16_speedup", lambda: speedup)
+    monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: True)
+    assert precision.native_format(cpu) == expected
+    monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: False)
+    assert precision.native_format(cpu) == "fp32"
+
+
+def test_the_measurement_of_bfloat16_changes_no_random_number():
+    precision.bfloat16_speedup.cache_clear()
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    assert 0 < precision.bfloat16_speedup() < 1000
+    assert torch.equal(torch.rand(4), expected)

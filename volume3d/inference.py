@@ -81,7 +81,7 @@ def predict_batch(
     model: nn.Module, batch: dict[str, Tensor], config: Volume3dConfig, device: torch.device
 ) -> np.ndarray:
     """(batch, 14) probabilities in [0, 1] of items of volume3d/dataset.py, which may lie on any device."""
-    precision = inference_precision(device, config.training.precision)
+    precision = inference_precision(device)
     with precision.autocast():
         probability = _probability(model, batch_on(device, batch, config.training.channels_last), config.input.tta)
     return probability.double().cpu().numpy()

@@ -22,15 +22,23 @@ class Localizers:
 
     def near(self, position_mm: float, label_mm: float) -> Localizers:
         """Those within `label_mm` of a slice."""
-        kept = np.abs(self.position_mm - position_mm) <= label_mm + 1e-6
-        return Localizers(self.position_mm[kept], self.points[kept], self.locations[kept])
+        return self.subset(np.abs(self.position_mm - position_mm) <= label_mm + 1e-6)
+
+    def subset(self, mask: np.ndarray) -> Localizers:
+        """Those where `mask` (n,) is true."""
+        return Localizers(self.position_mm[mask], self.points[mask], self.locations[mask])
 
     def labels(self) -> np.ndarray:
-        """(14,) float32: 1 for each location marked here, and for Aneurysm Present where there is any."""
-        labels = np.zeros(len(LABELS), np.float32)
-        labels[self.locations] = 1
-        labels[-1] = labels[:-1].max()
-        return labels
+        """(14,) float32, as labels_of."""
+        return labels_of(self.locations)
+
+
+def labels_of(locations: np.ndarray) -> np.ndarray:
+    """(14,) float32: 1 for each of these indices into LOCATIONS, and for Aneurysm Present where there is any."""
+    labels = np.zeros(len(LABELS), np.float32)
+    labels[locations] = 1
+    labels[-1] = labels[:-1].max()
+    return labels
 
 
 def localizers_by_series(spots: pd.DataFrame) -> dict[str, Localizers]:

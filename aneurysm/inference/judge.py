@@ -31,8 +31,8 @@ class AskConfig:
 
     tta: Literal["mirror", "none"] = "mirror"
     """mirror: also ask about the mirrored head, where stage 2 was configured to; none: half the time"""
-    header_modality: bool = False
-    """tell stage 2 what the header says of the modality, as with a hidden series, and not what train.csv says"""
+    header_modality: bool = True
+    """tell stage 2 what the header says of the modality, as with a hidden series; false tells it what train.csv says"""
     limit: int = 0
     """at most so many series of each fold; 0 takes all"""
     workers: int = max(1, (os.cpu_count() or 2) - 1)

@@ -57,7 +57,7 @@ def _stage1(data_dir: Path, model_paths: ModelPaths, n_folds: int) -> Step:
     fold = trained_folds(model_paths, sorted(windows.fold.unique()))[0]
     _, config = load_stage1(model_paths.stage1(fold))
     localizers = localizers_by_series(read_spots(data_dir, n_folds))
-    truth = label_windows(windows, localizers, config.sampling.label_mm).astype(int)
+    truth = label_windows(windows, localizers, config.sampling.label_mm, config.input).astype(int)
     predicted = windows[list(LABELS)].to_numpy()
     return Step("stage 1", "windows of spots", truth, predicted, windows.SeriesInstanceUID.to_numpy())
 

@@ -53,7 +53,7 @@ def augment(sample: Sample, pipeline: A.Compose, seed: int | Sequence[int]) -> S
     """The sample changed as `seed` decides, whatever was augmented before; `sample` itself stays as it is.
 
     The image stays float32 in [0, 1] and contiguous; what moves in from outside is 0. Points that leave the image are
-    dropped, labels stay. `seed` is a whole number or several, none negative.
+    dropped, and their labels with them. `seed` is a whole number or several, none negative.
     """
     rng = np.random.default_rng(seed)
     # Not set_random_seed: it gives every transform the same numbers, so that their chances fall together.

@@ -25,14 +25,10 @@ def cut_out(sample: Sample, size: int, away_p: float, rng: np.random.Generator) 
     left, top = (_start(None if shown is None else shown[axis], size, n_pixels, rng) for axis in (0, 1))
     points = sample.points - np.array([left, top], np.float32)
     inside = ((points >= -0.5) & (points < size - 0.5)).all(axis=1)
-    labels = np.zeros_like(sample.labels)
-    labels[sample.point_locations[inside]] = 1
-    labels[-1] = inside.any()
     part = (slice(top, top + size), slice(left, left + size))
     return replace(
         sample,
         image=np.ascontiguousarray(sample.image[part]),
-        labels=labels,
         points=points[inside],
         point_locations=sample.point_locations[inside],
         vessels=None if sample.vessels is None else np.ascontiguousarray(sample.vessels[part]),

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from aneurysm.data.cache import Cache
 from aneurysm.data.geometry import left_right_in_columns
 from aneurysm.data.marks import NONE, Localizers, localizers_by_series
-from aneurysm.labels import LOCATIONS
+from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.stage1.augment import augment, make_pipeline
 from aneurysm.stage1.config import InputConfig, Stage1Config
 from aneurysm.stage1.cut_out import cut_out
@@ -27,7 +27,8 @@ SAMPLE_STREAM = 1  # keeps the random numbers of the samples apart from those of
 
 
 class TrainingWindows(Dataset):
-    """Every positive spot `positive_repeats` times, and `negatives_per_series` windows of each series that has any.
+    """`positive_repeats` windows of every positive spot that the crop shows, `negatives_per_series` of each series that
+    has negatives.
 
     Items are asked for by (epoch, sample) and depend on these and the seed alone. `spots` are the rows of
     train_stage1_{F}_folds.csv to train on, `hard` the hard negatives of these series (slice indices). Raises ValueError
@@ -40,6 +41,7 @@ class TrainingWindows(Dataset):
         self.pipeline = make_pipeline(config.augment)
         self.localizers = localizers_by_series(spots)
         self.plane = spots.drop_duplicates("SeriesInstanceUID").set_index("SeriesInstanceUID").plane.to_dict()
+        spots = shown_spots(spots, config.input)
         positives = spots[spots.kind == "positive"].drop_duplicates(["SeriesInstanceUID", "slice"])
         self.positives = list(positives[["SeriesInstanceUID", "slice"]].itertuples(index=False, name=None))
         negatives = spots[spots.kind == "negative"].groupby("SeriesInstanceUID").slice
@@ -98,8 +100,9 @@ class TrainingWindows(Dataset):
         box = crop_box(self.config.input, self.plane[series_uid], shift)
         image = read_window(self.cache, series_uid, index, rng.uniform(*sampling.neighbour_range_mm), box)
         near = self.localizers.get(series_uid, NONE).near(self.cache.position_mm(series_uid)[index], sampling.label_mm)
+        near = near.subset(box.shows(near.points))
         vessels = self._vessels(series_uid, index, box)
-        return Sample(image, near.labels(), box.to_input(near.points).astype(np.float32), near.locations, vessels)
+        return Sample(image, box.to_input(near.points).astype(np.float32), near.locations, vessels)
 
     def _vessels(self, series_uid: str, index: int, box: Box) -> np.ndarray | None:
         if self.config.heads.vessel_weight == 0:
@@ -129,10 +132,24 @@ class PlainWindows(Dataset):
         }
 
 
-def label_windows(places: pd.DataFrame, localizers: Mapping[str, Localizers], label_mm: float) -> np.ndarray:
-    """(rows, 14) float32 labels of windows at SeriesInstanceUID and position_mm."""
-    rows = zip(places.SeriesInstanceUID, places.position_mm, strict=True)
-    return np.array([localizers.get(uid, NONE).near(mm, label_mm).labels() for uid, mm in rows])
+def label_windows(
+    places: pd.DataFrame, localizers: Mapping[str, Localizers], label_mm: float, config: InputConfig
+) -> np.ndarray:
+    """(rows, 14) float32 labels of windows at SeriesInstanceUID, position_mm and plane: of the localizers they show."""
+    labels = []
+    for uid, mm, plane in zip(places.SeriesInstanceUID, places.position_mm, places.plane, strict=True):
+        near = localizers.get(uid, NONE).near(mm, label_mm)
+        labels.append(near.subset(crop_box(config, plane).shows(near.points)).labels())
+    return np.array(labels, np.float32).reshape(-1, len(LABELS))
+
+
+def shown_spots(spots: pd.DataFrame, config: InputConfig) -> pd.DataFrame:
+    """The spots without the positive ones whose localizer lies outside the crop: their windows do not show it."""
+    shown = [
+        kind != "positive" or bool(crop_box(config, plane).shows((x, y))[0])
+        for kind, plane, x, y in spots[["kind", "plane", "x", "y"]].itertuples(index=False, name=None)
+    ]
+    return spots[np.array(shown, bool)]
 
 
 def _check_settings(config: Stage1Config) -> None:

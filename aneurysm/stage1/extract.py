@@ -30,7 +30,7 @@ class Encoder:
         if not views or any(view not in VIEWS for view in views):
             raise ValueError(f"views: expected some of {', '.join(VIEWS)}, found {', '.join(views) or 'none'}")
         self.model, self.config, self.device, self.views = model, config, device, tuple(views)
-        self.precision = inference_precision(device, config.training.precision)
+        self.precision = inference_precision(device)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, planes: Sequence[str]) -> Rows:

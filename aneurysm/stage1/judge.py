@@ -20,7 +20,7 @@ from aneurysm.stage1.localisation import froc, localisation, points_mm, suppress
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.on_dask import ALONE, DaskWorkers
 from aneurysm.stage1.predict import Tta, load_stage1
-from aneurysm.stage1.run import HeldOut
+from aneurysm.stage1.run import HeldOut, outside_text
 from aneurysm.stage1.whole_series import ask_series, heat_candidates, slice_places
 from aneurysm.training.distributed import World
 
@@ -35,6 +35,7 @@ class Judged:
     table: pd.DataFrame  # one row a window: series, fold, slice, position_mm, modality, plane, 14 probabilities
     truth: np.ndarray  # (windows, 14)
     peaks: pd.DataFrame | None  # one row a positive spot: peak of its location's heatmap; None without that head
+    outside: str = ""  # how many localizers the crop does not show
 
 
 def trained_folds(model_paths: ModelPaths, folds: Sequence[int]) -> list[int]:
@@ -52,10 +53,10 @@ def judge_fold(
     """What the model that has not seen `fold` says about its spots. Raises ValueError where it has seen them."""
     model, config = load_stage1(model_paths.stage1(fold), world.device, unseen=fold)
     own = spots[spots.fold == fold]
-    held_out = HeldOut.from_spots(own, config.sampling.label_mm)
+    held_out = HeldOut.from_spots(own, config)
     answers = held_out.answers(model, cache, config, world, f"fold {fold}", tta)
     peaks = with_pixel_mm(held_out.peaks(answers, own, config.input), cache) if config.heads.heat_weight else None
-    return Judged(held_out.table(answers), held_out.truth, peaks)
+    return Judged(held_out.table(answers), held_out.truth, peaks, outside_text(own, config.input))
 
 
 def windows_text(judged: Sequence[Judged]) -> str:
@@ -64,6 +65,7 @@ def windows_text(judged: Sequence[Judged]) -> str:
     predicted, subgroups = table[list(LABELS)].to_numpy(), table[["modality", "plane"]]
     text = f"windows of spots, fold {_numbers(table.fold)}\n"
     text += score_text(truth, predicted, subgroups, groups=table.SeriesInstanceUID)
+    text += "".join(f"\nfold {j.table.fold.iloc[0]}: {j.outside}" for j in judged if j.outside)
     if any(j.peaks is None for j in judged):
         return text + "\n\nno heatmaps"
     shares = localisation(pd.concat([j.peaks for j in judged]))

@@ -36,7 +36,6 @@ def mirror(sample: Sample, plane: str) -> Sample:
     return replace(
         sample,
         image=np.ascontiguousarray(image),
-        labels=sample.labels[LABEL_ORDER],
         points=points,
         point_locations=np.array(LOCATION_ORDER)[sample.point_locations],
         vessels=None if vessels is None else VESSEL_ORDER[vessels],

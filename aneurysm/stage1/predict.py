@@ -114,7 +114,7 @@ def _batches(
 ) -> Iterator[tuple[np.ndarray, ...]]:  # fmt: skip
     """Of each batch the numbers of its windows (batch,) and what is said of them: probability (batch, 14), heat (batch,
     13), and heat_xy (batch, 26)."""
-    precision = inference_precision(world.device, config.training.precision)
+    precision = inference_precision(world.device)
     loader = DataLoader(windows, batch_size, num_workers=workers, worker_init_fn=one_thread)
     for batch in tqdm(loader, desc=bar, unit="batch", leave=False, disable=not (bar and world.is_main)):
         images = batch["image"].to(world.device, memory_format=torch.channels_last)

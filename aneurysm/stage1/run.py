@@ -16,7 +16,7 @@ from aneurysm.data.marks import localizers_by_series
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.stage1.config import InputConfig, Stage1Config
-from aneurysm.stage1.dataset import PlainWindows, TrainingWindows, label_windows
+from aneurysm.stage1.dataset import PlainWindows, TrainingWindows, label_windows, shown_spots
 from aneurysm.stage1.losses import Stage1Loss
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import Answers, Tta, predict_windows
@@ -35,10 +35,11 @@ class HeldOut:
     truth: np.ndarray
 
     @classmethod
-    def from_spots(cls, spots: pd.DataFrame, label_mm: float) -> HeldOut:
-        """Each slice with a spot once."""
+    def from_spots(cls, spots: pd.DataFrame, config: Stage1Config) -> HeldOut:
+        """Each slice with a spot once, and none whose localizers all lie outside the crop."""
+        localizers, spots = localizers_by_series(spots), shown_spots(spots, config.input)
         places = spots[COLUMNS].drop_duplicates(["SeriesInstanceUID", "slice"]).reset_index(drop=True)
-        return cls(places, label_windows(places, localizers_by_series(spots), label_mm))
+        return cls(places, label_windows(places, localizers, config.sampling.label_mm, config.input))
 
     def answers(
         self, model: nn.Module, cache: Cache, config: Stage1Config, world: World, bar: str = "", tta: Tta = "none"
@@ -58,12 +59,21 @@ class HeldOut:
         return self.places.join(pd.DataFrame(answers.probability, columns=list(LABELS)))
 
     def peaks(self, answers: Answers, spots: pd.DataFrame, config: InputConfig) -> pd.DataFrame:
-        """The positive spots with peak_x, peak_y: the peak of their own location's heatmap, in pixels of the cache."""
+        """The positive spots that the crop shows, with peak_x, peak_y: the peak of their own location's heatmap, in
+        pixels of the cache."""
+        spots = shown_spots(spots, config)
         positives = spots[spots.kind == "positive"].reset_index(drop=True)
         number = self.places.reset_index().set_index(["SeriesInstanceUID", "slice"])["index"]
         rows = number[pd.MultiIndex.from_frame(positives[["SeriesInstanceUID", "slice"]])].to_numpy()
         xy = peaks_in_cache(answers, self.places, config)[rows, positives.location.map(LOCATIONS.index)]
         return positives.assign(peak_x=xy[:, 0], peak_y=xy[:, 1])
+
+
+def outside_text(spots: pd.DataFrame, config: InputConfig) -> str:
+    """How many localizers the crop does not show."""
+    n_localizers = int((spots.kind == "positive").sum())
+    n_outside = len(spots) - len(shown_spots(spots, config))
+    return f"{n_outside} of {n_localizers} localizers lie outside the crop; their windows are left out"
 
 
 def train_fold(
@@ -84,10 +94,11 @@ def train_fold(
     torch.manual_seed(config.training.seed)
     model = Stage1Net(config.encoder, config.heads, config.input.image_size, weights)
     train_set = TrainingWindows(cache, spots[spots.fold != fold], hard, config)
-    held_out = HeldOut.from_spots(spots[spots.fold == fold], config.sampling.label_mm)
+    held_out = HeldOut.from_spots(spots[spots.fold == fold], config)
     if world.is_main:
         n_hard = sum(uid in hard for uid, _ in train_set.negatives)
         print(f"{model.weights_said}; {len(train_set)} windows an epoch, {n_hard} series with hard negatives")
+        print(outside_text(spots, config.input))
 
     def evaluate(trained: nn.Module) -> dict[str, float]:
         return held_out.scores(held_out.answers(trained, cache, config, world)) if fold is not None else {}

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aneurysm.data.marks import labels_of
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -13,7 +15,6 @@ class Sample:
 
     image            (rows, columns, 3) float32 in [0, 1]; the channels are the slices below, at and above the
                      window's centre along the canonical slice axis (aneurysm/data/geometry.py)
-    labels           (14,) float32 in order of LABELS
     points           (n, 2) float32 x (column) and y (row) of the localizers in pixels of `image`, pixel centres on
                      whole numbers
     point_locations  (n,) int64 index of each point's location in LOCATIONS
@@ -22,7 +23,11 @@ class Sample:
     """
 
     image: np.ndarray
-    labels: np.ndarray
     points: np.ndarray
     point_locations: np.ndarray
     vessels: np.ndarray | None = None
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(14,) float32 in order of LABELS: of the localizers that `points` holds, so of those that are shown."""
+        return labels_of(self.point_locations)

@@ -32,6 +32,11 @@ class Box:
         corner, size = np.array([self.left, self.top]), np.array([self.width, self.height])
         return (points + 0.5) * size / self.image_size - 0.5 + corner
 
+    def shows(self, points: np.ndarray) -> np.ndarray:
+        """(n,) bool: whether points (n, 2), x, y in pixels of the cache, lie in this part."""
+        x, y = np.asarray(points, float).reshape(-1, 2).T + 0.5 - np.array([[self.left], [self.top]])
+        return (x >= 0) & (x < self.width) & (y >= 0) & (y < self.height)
+
     @property
     def part(self) -> tuple[slice, slice]:
         """Rows and columns of a cached slice."""

@@ -67,6 +67,9 @@ class JitterConfig:
     """standard deviation of noise on logits and heat"""
     unknown_p: float = 0.1
     """chance that the modality, and apart from it the plane, is not told"""
+    header_modality_p: float = 0.5
+    """chance that the modality is told as by a header without descriptions, which is all that hidden series of the
+    competition have: a CTA stays a CTA, all else is an MR; 0 always tells train.csv's"""
 
 
 @dataclass(frozen=True)

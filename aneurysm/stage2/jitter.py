@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from aneurysm.stage2.config import JitterConfig
-from aneurysm.stage2.tokens import PER_SLICE
+from aneurysm.stage2.tokens import KINDS, PER_SLICE, header_modality, modality_index
+
+BY_HEADER = torch.tensor([0, *(modality_index(header_modality(kind)) for kind in KINDS)])  # of each modality's index
 
 
 def jittered(tokens: dict[str, Tensor], config: JitterConfig, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -27,6 +29,8 @@ def jittered(tokens: dict[str, Tensor], config: JitterConfig, rng: np.random.Gen
     for name in ("modality", "plane"):
         if rng.random() < config.unknown_p:
             tokens[name] = torch.zeros_like(tokens[name])
+    if rng.random() < config.header_modality_p:
+        tokens["modality"] = BY_HEADER[tokens["modality"]]
     return tokens
 
 

@@ -48,13 +48,18 @@ def folds_with_stage2(model_paths: Sequence[ModelPaths], folds: Sequence[int]) -
     return trained
 
 
-def judge_folds(series: pd.DataFrame, model_paths: ModelPaths, folds: Sequence[int], world: World) -> Judged:
-    """What each fold's model says about its held-out series. Raises ValueError where it has seen them."""
+def judge_folds(
+    series: pd.DataFrame, model_paths: ModelPaths, folds: Sequence[int], world: World, by_header: bool = False
+) -> Judged:
+    """What each fold's model says about its held-out series, told the modality as HeldOut.answers does.
+
+    Raises ValueError where it has seen them.
+    """
     parts = []
     for fold in folds:
         model, config = load_stage2(model_paths.stage2(fold) / "last.pth", world.device, unseen=fold)
         held_out = HeldOut.of_fold(series, model_paths, fold)
-        answers = held_out.answers(model, config, world, f"fold {fold}")
+        answers = held_out.answers(model, config, world, f"fold {fold}", by_header)
         parts.append((held_out, answers, held_out.plain_maxima(config.tokens.tta, world)))
     return Judged(
         series=pd.concat([held_out.series for held_out, _, _ in parts], ignore_index=True),

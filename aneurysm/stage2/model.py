@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aneurysm.labels import LABELS, MODALITIES
+from aneurysm.labels import LABELS
 from aneurysm.stage2.attention import Layer, distance_bias
 from aneurysm.stage2.config import NetConfig
 from aneurysm.stage2.plain import PlainMaximum
 from aneurysm.stage2.pooling import Pool
-from aneurysm.stage2.tokens import PLANES
+from aneurysm.stage2.tokens import KINDS, PLANES
 
 N_NUMBERS = {"logits": 14, "heat": 13, "peaks": 26}
 WAVELENGTHS_MM = (20.0, 800.0)  # of the position embedding: from a vessel's surroundings to more than a head
@@ -122,7 +122,7 @@ class TokenEmbedding(nn.Module):
         wavelengths = torch.logspace(lowest, highest, N_WAVELENGTHS, base=2.0)
         self.register_buffer("wavelengths_mm", wavelengths, persistent=False)
         self.depth = nn.Linear(2 * N_WAVELENGTHS, config.width)
-        self.modality = nn.Embedding(1 + len(MODALITIES), config.width)
+        self.modality = nn.Embedding(1 + len(KINDS), config.width)
         self.plane = nn.Embedding(1 + len(PLANES), config.width)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from aneurysm.config import from_saved
 from aneurysm.data.features import SeriesFeatures
-from aneurysm.labels import MIRROR
+from aneurysm.labels import MIRROR, MODALITIES
 from aneurysm.stage2.config import Stage2Config
 from aneurysm.stage2.model import Stage2Net
 from aneurysm.stage2.tokens import series_tokens
@@ -37,9 +37,15 @@ def read_stage2(path: Path, unseen: int | None = None) -> dict[str, Any]:
 
 
 def stage2_from(about: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Stage2Net, Stage2Config]:
-    """The model, ready to be asked, from a checkpoint's `config` and `weights`; errors as load_state_dict's."""
+    """The model, ready to be asked, from a checkpoint's `config` and `weights`; errors as load_state_dict's.
+
+    Version 1.0.0 had no embedding of MR: such a model takes it for unknown, as it did.
+    """
     config = from_saved(Stage2Config, about["stage2"])
     model = Stage2Net(config.net, config.tokens.inputs, about["n_features"])
+    name = "embed.modality.weight"
+    if name in weights and len(weights[name]) == 1 + len(MODALITIES):
+        weights = weights | {name: torch.cat([weights[name], weights[name][:1]])}
     model.load_state_dict(weights)
     return model.eval(), config
 
@@ -60,14 +66,14 @@ def predict_series(
 ) -> np.ndarray:
     """(14,) probabilities in [0, 1] in the order of LABELS: the mean over the views that the configuration asks for.
 
-    A modality or plane that the model does not know counts as unknown. Raises ValueError where the features come from
-    an encoder of another width.
+    A CT counts as a CTA, a modality or plane that the model does not know as unknown. Raises ValueError where the
+    features come from an encoder of another width.
     """
     expected, found = model.embed.n_features, features.features.shape[-1]
     if expected != found:
         raise ValueError(f"expected {expected} features a slice, found {found}: they come from another encoder")
     device = next(model.parameters()).device
-    precision = inference_precision(device, config.training.precision)
+    precision = inference_precision(device)
     answers = []
     for view in views_asked(features, config.tokens.tta):
         tokens = series_tokens(features, view, modality, plane, config.tokens)

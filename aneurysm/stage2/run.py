@@ -24,7 +24,7 @@ from aneurysm.stage2.losses import Stage2Loss
 from aneurysm.stage2.model import Stage2Net
 from aneurysm.stage2.predict import plain_maximum, predict_series
 from aneurysm.stage2.slice_marks import SliceMarks
-from aneurysm.stage2.tokens import check_tokens, pad_batch
+from aneurysm.stage2.tokens import check_tokens, header_modality, pad_batch
 from aneurysm.training.distributed import World
 from aneurysm.training.fit import fit
 
@@ -60,11 +60,17 @@ class HeldOut:
     def path(self, row: Any) -> Path:
         return self.folder / f"{row.SeriesInstanceUID}.safetensors"
 
-    def answers(self, model: nn.Module, config: Stage2Config, world: World, bar: str = "") -> np.ndarray:
-        """(series, 14) probabilities; several processes share the work and all get them all."""
+    def answers(
+        self, model: nn.Module, config: Stage2Config, world: World, bar: str = "", by_header: bool = False
+    ) -> np.ndarray:
+        """(series, 14) probabilities; several processes share the work and all get them all.
+
+        The model is told the table's modality, or, with `by_header`, what a header without descriptions says.
+        """
 
         def ask(features: SeriesFeatures, row) -> np.ndarray:
-            return predict_series(model, config, features, row.series_type, row.plane)
+            modality = header_modality(row.series_type) if by_header else row.series_type
+            return predict_series(model, config, features, modality, row.plane)
 
         return self._ask_each(ask, world, bar)
 

@@ -8,7 +8,7 @@ A batch, or one series without the first axis, is a dict of tensors:
     heat      (batch, slices, 13) float32, may be NaN
     peaks     (batch, slices, 26) float32, may be NaN  x of the 13 locations, then y
     mask      (batch, slices) bool, False where there is no slice
-    modality  (batch,) int64 index in MODALITIES + 1; 0 is unknown
+    modality  (batch,) int64 index in KINDS + 1; 0 is unknown
     plane     (batch,) int64 index in PLANES + 1; 0 is unknown
 
 and, in training, labels (batch, 14) and slice_labels (batch, slices, 14) float32, NaN where a slice's are not known.
@@ -29,6 +29,7 @@ from aneurysm.labels import MODALITIES
 from aneurysm.stage2.config import TokensConfig
 
 PLANES = tuple(CANONICAL)
+KINDS = (*MODALITIES, "MR")  # MR: of which kind, nobody says
 PER_SLICE = ("depth_mm", "features", "logits", "heat", "peaks", "mask", "slice_labels")
 LOGIT_LIMIT = 20.0  # of logits and heat; what lies beyond is no more certain
 
@@ -56,9 +57,20 @@ def series_tokens(
     arrays = {"depth_mm": depth_mm, **{name: _part(features, name, number) for name in config.inputs}}
     tokens = {name: torch.from_numpy(array[kept].astype(np.float32)) for name, array in arrays.items()}
     tokens["mask"] = torch.ones(len(kept), dtype=torch.bool)
-    tokens["modality"] = torch.tensor(MODALITIES.index(modality) + 1 if modality in MODALITIES else 0)
+    tokens["modality"] = torch.tensor(modality_index(modality))
     tokens["plane"] = torch.tensor(PLANES.index(plane) + 1 if plane in PLANES else 0)
     return tokens
+
+
+def modality_index(modality: str | None) -> int:
+    """Index in KINDS + 1; a CT is taken for a CTA, which all of the competition's are; 0 is unknown."""
+    modality = "CTA" if modality == "CT" else modality
+    return KINDS.index(modality) + 1 if modality in KINDS else 0
+
+
+def header_modality(modality: str | None) -> str | None:
+    """What a header without descriptions, as the competition's are, says of a series of this kind: CT or MR."""
+    return {"CTA": "CT", **dict.fromkeys(MODALITIES[1:], "MR")}.get(modality, modality)
 
 
 def _part(features: SeriesFeatures, name: str, view: int) -> np.ndarray:

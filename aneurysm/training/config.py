@@ -42,7 +42,8 @@ class TrainingConfig:
     """leave out steps whose loss or gradients are no numbers, and say of which series, instead of ending the run; the
     main process then waits for the device at each step, as with fp16"""
     precision: str = "auto"
-    """bf16, fp16, fp32, or auto: what the device computes natively"""
+    """bf16, fp16, fp32, or auto: on a GPU what it computes natively, on a CPU bf16 where it has that and a short
+    measurement at the start shows it to be faster, else fp32; prediction does not go by this"""
     compile: bool = False
     """torch.compile the model"""
     channels_last: bool = True

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
 from aneurysm.training.layout import channels_last_model
-from aneurysm.training.precision import choose_precision
+from aneurysm.training.precision import training_precision
 from aneurysm.training.schedule import Plateau, make_schedule
 
 
@@ -96,7 +96,7 @@ def start_run(model: nn.Module, config: TrainingConfig, steps_per_epoch: int, wo
     scheduler = make_schedule(optimizer, config, steps_per_epoch)
     update = ema_update(config.ema_decay)
     ema = AveragedModel(model, multi_avg_fn=update, use_buffers=True) if config.ema_decay else None
-    scaler = choose_precision(world.device, config.precision).scaler()
+    scaler = training_precision(world.device, config.precision).scaler()
     return Run(model, ema, optimizer, scheduler, scaler, loss_sum=torch.zeros((), device=world.device))
 
 

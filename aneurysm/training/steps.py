@@ -15,7 +15,7 @@ from aneurysm.training.config import TrainingConfig
 from aneurysm.training.layout import batch_on
 from aneurysm.training.loss_watch import LossWatch, Taken
 from aneurysm.training.memory import halved_until_it_fits
-from aneurysm.training.precision import choose_precision
+from aneurysm.training.precision import training_precision
 from aneurysm.training.run import Run
 
 Batch = dict[str, Tensor]
@@ -39,7 +39,7 @@ class Steps:
     ):
         self.run, self.forward, self.loss, self.config, self.batches = run, forward, loss, config, batches
         self.device, self.at_once = batches.world.device, batches.part
-        self.precision = choose_precision(self.device, config.precision)
+        self.precision = training_precision(self.device, config.precision)
         self.watch = LossWatch(names, batches.world)
 
     def __call__(self, keys: Sequence[Sequence[Key]], parts: Sequence[Batch]) -> None:
