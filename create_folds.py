@@ -21,9 +21,9 @@ from aneurysm.data.cache import open_cache
 from aneurysm.data.folds import assign_folds, fold_counts
 from aneurysm.data.localizers import place_localizers, read_localizers
 from aneurysm.data.lock import locked
+from aneurysm.data.manifest import read_manifest, with_manifest
 from aneurysm.data.spots import SAFE_MM, negative_spots, positive_spots
 from aneurysm.data.tables import labelled_series, write_csv
-from volume3d.manifest import read_manifest, with_manifest
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from aneurysm.config import run_script
 from aneurysm.data.find import SeriesFiles, find_series
+from aneurysm.harmless import printable
 from aneurysm.inference.bundle import bundle_identity, read_bundle
-from aneurysm.inference.harmless import printable
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.record import record_of
 from aneurysm.report.dicom_source import need_highdicom

@@ -75,7 +75,7 @@ class DataPaths:
 
     @property
     def manifest(self) -> Path:
-        """one JSON object per series: volume3d/manifest.py"""
+        """one JSON object per series: aneurysm/data/manifest.py"""
         return self.root / "manifest.jsonl"
 
     @property

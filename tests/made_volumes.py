@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from aneurysm.data.manifest import Entry, write_manifest
 from aneurysm.labels import LABELS
-from volume3d.manifest import Entry, write_manifest
 from volume3d.volume import volume_path
 
 SHAPE = (12, 40, 40)  # slices, rows, columns

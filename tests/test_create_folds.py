@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aneurysm.data.manifest import write_manifest
 from aneurysm.data.preprocess import CacheSettings, preprocess_series
 from aneurysm.data.tables import write_tables
 from aneurysm.labels import LABELS
 from aneurysm.paths import DataPaths
 from tests.dicom_writer import write_stack
 from tests.volume3d_series import entry
-from volume3d.manifest import write_manifest
 
 ROOT = Path(__file__).parents[1]
 

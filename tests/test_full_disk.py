@@ -17,6 +17,7 @@ from aneurysm.data import preprocess
 from aneurysm.data.cache import open_cache
 from aneurysm.data.every_series import run_every_series
 from aneurysm.data.features import SeriesFeatures, write_features
+from aneurysm.data.manifest import write_manifest
 from aneurysm.data.preprocess import CANNOT_WRITE, Outcome, preprocess_series
 from aneurysm.data.storage import write_slices
 from aneurysm.paths import CannotWrite, writing_to, written_whole
@@ -27,7 +28,6 @@ from tests.preprocess_script import head_ct, run
 from tests.test_storage import SETTINGS, write_data
 from tests.volume3d_series import entry
 from volume3d.make_volume import VolumeSettings, make_volume
-from volume3d.manifest import write_manifest
 from volume3d.preprocess import PreprocessConfig as VolumeConfig
 from volume3d.preprocess import main as preprocess_volumes
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aneurysm.inference.harmless import cell, printable
+from aneurysm.harmless import cell, printable
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # From the bottom up; parts in one set may not import each other. A script is any module at the top of the repository.
 LAYERS = [
-    {"labels", "paths", "installation"},
+    {"labels", "paths", "installation", "harmless"},
     {"config"},
     {"data", "metrics"},
     {"scores"},
@@ -19,7 +19,7 @@ LAYERS = [
     {"report"},
     {"scripts"},
 ]
-LOWEST = {"labels", "paths", "installation", "config", "data"}
+LOWEST = {"labels", "paths", "installation", "harmless", "config", "data"}
 ONLY_ABOVE_DATA = {"torch", "torchvision", "timm", "albumentations"}
 
 
@@ -83,3 +83,10 @@ def test_no_module_imports_itself_by_a_detour():
 
 def test_every_module_begins_with_a_docstring():
     assert all(ast.get_docstring(ast.parse(path.read_text())) for path in modules())
+
+
+def test_neither_the_package_nor_the_scripts_of_its_steps_need_the_second_system():
+    first = [path for path in modules() if path.parent == ROOT or path.is_relative_to(ROOT / "aneurysm")]
+    for path in first:
+        needed = {module for module in imports(path) if module.split(".")[0] == "volume3d"}
+        assert not needed, f"{path.relative_to(ROOT)} imports {needed}"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from aneurysm.data.manifest import write_manifest
 from aneurysm.training.batches import EpochBatches, training_loader
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
@@ -13,7 +14,6 @@ from volume3d.cases import cases_of_folds, cases_of_split
 from volume3d.config import AugmentConfig, InputConfig, SamplingConfig, Volume3dConfig
 from volume3d.crop import cut, seen_centre
 from volume3d.dataset import PlainVolumes, TrainingVolumes, balanced_chances
-from volume3d.manifest import write_manifest
 from volume3d.patient_inputs import PATIENT_KEYS, patient_inputs
 
 STILL = AugmentConfig(mirror_p=0, affine_p=0, gain=0, offset=0, gamma=0)

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aneurysm.data.manifest import LABEL_KEYS, read_manifest, with_manifest, write_manifest
 from aneurysm.labels import LABELS
 from tests.dicom_writer import write_enhanced, write_image
 from tests.mask_writer import save_mask
 from tests.volume3d_series import entry
 from volume3d.build_manifest import ManifestConfig, main
-from volume3d.manifest import LABEL_KEYS, read_manifest, with_manifest, write_manifest
 from volume3d.patient import years
 
 PIXELS = np.zeros((4, 4), np.int16)

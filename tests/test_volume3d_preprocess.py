@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aneurysm.data.manifest import write_manifest
 from aneurysm.data.phantom.dataset import PhantomConfig, make_dataset
 from aneurysm.labels import LOCATIONS
 from tests.dicom_writer import AXIAL, write_stack
@@ -20,7 +21,6 @@ from tests.peak_memory import peak_mb_of_few_and_many_slices
 from tests.preprocess_script import head_ct, wait_for_files, wait_for_orphans
 from tests.volume3d_series import entry, made
 from volume3d.make_volume import VolumeSettings, make_volume
-from volume3d.manifest import write_manifest
 from volume3d.preprocess import estimate_bytes
 from volume3d.split import read_split
 from volume3d.volume import read_geometry, read_vessels, read_volume

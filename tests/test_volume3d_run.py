@@ -25,9 +25,9 @@ from volume3d.config import AugmentConfig, InputConfig, NetConfig, SamplingConfi
 from volume3d.dataset import PlainVolumes
 from volume3d.eval import EvalVolume3dConfig
 from volume3d.eval import main as evaluate
+from volume3d.inference import load_volume3d, predict_volumes
 from volume3d.judge import judge_folds
 from volume3d.model import Volume3dNet
-from volume3d.predict import load_volume3d, predict_volumes
 from volume3d.run import HeldOut, train
 from volume3d.train import TrainVolume3dConfig
 from volume3d.train import main as train_script

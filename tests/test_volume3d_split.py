@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aneurysm.data.manifest import Entry, write_manifest
 from aneurysm.data.phantom.plan import PREVALENCE, SERIES
 from aneurysm.labels import LABELS
 from tests.volume3d_series import entry
-from volume3d.manifest import Entry, write_manifest
 from volume3d.split import read_split, refuse_leak, split_counts, split_from_folds, stratified_split, write_split
 
 ROOT = Path(__file__).parents[1]

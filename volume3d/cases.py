@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from aneurysm.data.manifest import Entry, read_manifest
 from aneurysm.data.tables import read_folds
 from aneurysm.labels import LABELS, PRESENT
 from aneurysm.paths import DataPaths
-from volume3d.manifest import Entry, read_manifest
 from volume3d.patient_inputs import PATIENT_KEYS, patient_inputs
 from volume3d.split import read_split
 from volume3d.volume import volume_path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -46,9 +48,8 @@ class PlainVolumes(Dataset):
         return volume, seen_centre(volume.shape, z_mm, self.config.input)
 
     def _item(self, number: int, image: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
-        patient = {key: torch.tensor(value) for key, value in zip(PATIENT_KEYS, self.patients[number], strict=True)}
-        whole = {"image": torch.from_numpy(image)[None], "labels14": torch.tensor(labels)}
-        return whole | patient | {"number": torch.tensor(number)}
+        inputs = model_inputs(image, self.patients[number])
+        return inputs | {"labels14": torch.tensor(labels), "number": torch.tensor(number)}
 
 
 class TrainingVolumes(PlainVolumes):
@@ -78,6 +79,12 @@ class TrainingVolumes(PlainVolumes):
         """The row of an item, and the random numbers that it is changed by."""
         rng = np.random.default_rng([self.config.training.seed, SAMPLE_STREAM, *key])
         return (key[1] if self.chance is None else int(rng.choice(len(self), p=self.chance))), rng
+
+
+def model_inputs(image: np.ndarray, patient: Sequence[float]) -> dict[str, Tensor]:
+    """What the model takes: an image (slices, rows, columns) float32, and numbers in the order of PATIENT_KEYS."""
+    numbers = {key: torch.tensor(float(value)) for key, value in zip(PATIENT_KEYS, patient, strict=True)}
+    return {"image": torch.from_numpy(image)[None]} | numbers
 
 
 def balanced_chances(labels: np.ndarray) -> np.ndarray:

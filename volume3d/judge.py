@@ -14,7 +14,7 @@ from aneurysm.paths import ModelPaths
 from aneurysm.scores import score_text, series_subgroups
 from aneurysm.training.distributed import World
 from volume3d.cases import Cases
-from volume3d.predict import load_volume3d
+from volume3d.inference import load_volume3d
 from volume3d.run import HeldOut
 
 
@@ -70,6 +70,6 @@ def judge_split(cases: Cases, model_paths: ModelPaths, part: str, checksum: str,
 
 
 def _judge(held_out: Cases, training: Cases, folder: Path, named: int | str, title: str, world: World) -> Judged:
-    model, config = load_volume3d(folder / "last.pth", world.device, named)
+    trained = load_volume3d(folder / "last.pth", world.device, named)
     unseen = HeldOut.of(held_out, training)
-    return Judged(unseen.cases, unseen.answers(model, config, world, title), title)
+    return Judged(unseen.cases, unseen.answers(trained.model, trained.config, world, title), title)

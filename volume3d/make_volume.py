@@ -15,9 +15,11 @@ from typing import Literal
 
 import numpy as np
 
+from aneurysm.data.find import SeriesFiles
 from aneurysm.data.geometry import canonical_axes
 from aneurysm.data.head import find_head
 from aneurysm.data.intensity import Window, mr_window
+from aneurysm.data.manifest import Entry
 from aneurysm.data.mapping import Crop
 from aneurysm.data.placed_masks import place_series_mask
 from aneurysm.data.preprocess import Outcome, fingerprint_of, outcome_of, warnings_of
@@ -25,7 +27,6 @@ from aneurysm.data.series import Series, read_series
 from aneurysm.data.storage import write_npy
 from aneurysm.paths import DataPaths, writing_to, written_whole
 from volume3d.grid import Grid, make_grid
-from volume3d.manifest import Entry
 from volume3d.windows import voi_window, zscore_window
 
 FORMAT = 1  # raised when the same DICOM files would give another volume
@@ -101,8 +102,8 @@ def _write(
     with writing_to(volumes):
         for path in (described, whole, mask_file):
             path.unlink(missing_ok=True)
-    series, grid, window = find_volume(folder, settings)
-    _save(whole, resample(series, grid, window).astype(settings.dtype))
+    volume, series, grid, window = volume_of(folder, settings)
+    _save(whole, volume)
     placed = place_series_mask(mask, series, grid.source_pixels())
     if placed is not None:
         _save(mask_file, np.stack(list(placed.images())))
@@ -117,12 +118,18 @@ def _save(path: Path, array: np.ndarray) -> None:
         write_npy(beside, array)
 
 
-def find_volume(folder: Path, settings: VolumeSettings) -> tuple[Series, Grid, Window]:
-    """The series of a folder, cut axially and cropped to the head; the grid over it; what becomes 0 and 1.
+def volume_of(place: Path | SeriesFiles, settings: VolumeSettings) -> tuple[np.ndarray, Series, Grid, Window]:
+    """(Z, H, W) in [0, 1], of the type of the settings, and what find_volume says, which also tells the errors."""
+    series, grid, window = find_volume(place, settings)
+    return resample(series, grid, window).astype(settings.dtype), series, grid, window
+
+
+def find_volume(place: Path | SeriesFiles, settings: VolumeSettings) -> tuple[Series, Grid, Window]:
+    """The series of a folder or of files, cut axially and cropped to the head; the grid over it; what becomes 0 and 1.
 
     Raises ValueError naming the folder where nothing in it can be read.
     """
-    series = read_series(folder, select=())
+    series = read_series(place, select=())
     series.geometry = series.geometry.turned_to("axial")
     n_slices, n_rows, n_cols = series.geometry.canonical_shape
     series.crop = Crop(0, n_slices, 0, n_rows, 0, n_cols)  # kept where no head is found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +43,13 @@ def describe_series(folder: Path) -> Described:
     """What the first readable file of a folder says. Never raises: what is wrong is the `error`."""
     if not folder.is_dir():
         return Described(error=f"{folder}: no such folder")
+    return describe_files(files_below(folder), folder)
+
+
+def describe_files(files: Iterable[Path], folder: Path) -> Described:
+    """As describe_series, of files that were found in a folder."""
     refused = []
-    for file in files_below(folder):
+    for file in files:
         try:
             read_header(file)  # says whether it is an image
             return describe(whole_header(file, _TAGS))

@@ -1,81 +1,120 @@
-"""Asks a trained model of the second system about volumes: 14 probabilities of each."""
+"""From DICOM files to the second system's 14 probabilities of each series.
+
+    python -m volume3d.predict scans/ --model_dir model --out volume3d.csv
+    python -m volume3d.predict head.zip enhanced.dcm series/1.2.826... --fold 0
+
+Each PATH is the folder of a series, a folder of many, one file, or a .zip archive; series are told apart by their
+SeriesInstanceUID, also where they lie mixed. Research use, not a medical device.
+
+Reads  the DICOM files, <model_dir>/volume3d/fold-<k>/last.pth
+Writes <out>  SeriesInstanceUID, the 14 probabilities (mean over the folds), failure; the most suspicious series first.
+              A series that could not be read comes last, with the reason as its failure and no probabilities
+
+Exit code 0: every series has an answer. 3: some could not be read; they are listed with the reason. 1: bad input.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
+import pandas as pd
 from tqdm import tqdm
 
-from aneurysm.config import from_saved
-from aneurysm.labels import LABELS, MIRROR
-from aneurysm.training.batches import one_thread
-from aneurysm.training.checkpoint import load_checkpoint
-from aneurysm.training.distributed import World
-from aneurysm.training.layout import batch_on
-from aneurysm.training.precision import inference_precision
-from volume3d.config import Volume3dConfig
-from volume3d.dataset import PlainVolumes
-from volume3d.model import Volume3dNet
+from aneurysm.config import run_script
+from aneurysm.data.ahead import run_ahead
+from aneurysm.data.find import SeriesFiles, find_series
+from aneurysm.data.tables import write_csv
+from aneurysm.harmless import cell, printable
+from aneurysm.labels import LABELS, PRESENT
+from aneurysm.paths import VOLUME3D, ModelPaths
+from aneurysm.training.distributed import all_devices
+from volume3d.ensemble import Ensemble, load_ensemble
+from volume3d.series_volume import SeriesVolume, died, read_series_volume
+
+SOME_UNREAD = 3  # exit code
 
 
-def load_volume3d(path: Path, device: torch.device, held_out: int | str) -> tuple[Volume3dNet, Volume3dConfig]:
-    """A trained model, ready to be asked, and its configuration.
+@dataclass(frozen=True)
+class PredictVolume3dConfig:
+    paths: tuple[Path, ...]
+    """folders, files and .zip archives with DICOM series"""
+    model_dir: Path = Path("model")
+    """folder with volume3d/fold-<k>/"""
+    fold: str = "all"
+    """the fold whose model predicts: 0, 1, ..., the mean over all that have been trained, or split, for the model of
+    volume3d.train --split"""
+    out: Path = Path("volume3d.csv")
+    """file for the table"""
+    device: str = "auto"
+    """cpu, cuda, or auto"""
+    workers: int = max(1, (os.cpu_count() or 2) - 1)
+    """processes that read series ahead of the models; 0 reads in this one"""
 
-    `held_out` is the fold that it must not have seen, or the checksum of the split whose `train` it was trained on.
-    Raises ValueError naming the file where it is missing, holds another model, or one that has held out something else.
-    """
-    saved = load_checkpoint(path)
-    about = saved.get("config", {})
-    if "volume3d" not in about:
-        raise ValueError(f"{path}: expected a checkpoint of volume3d.train, found {', '.join(about or saved)}")
-    if about["held_out"] != held_out:
-        raise ValueError(
-            f"{path}: expected a model that has not seen fold or split {held_out}, found {about['held_out']}"
-        )
-    config = from_saved(Volume3dConfig, about["volume3d"])
-    model = Volume3dNet(config.net)
+
+@dataclass(frozen=True)
+class Prediction:
+    """(14,) probabilities of one series; None and the reason where there are none."""
+
+    uid: str
+    probabilities: np.ndarray | None = None
+    failure: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def main(config: PredictVolume3dConfig) -> int:
+    device = all_devices(config.device)[0]
+    ensemble = load_ensemble(ModelPaths(config.model_dir, VOLUME3D), config.fold, device)
+    with TemporaryDirectory() as unpacked:
+        found = list(find_series(config.paths, Path(unpacked)))
+        predictions = list(tqdm(predict_all(found, ensemble, config.workers), total=len(found), unit="series"))
+    write_csv(prediction_table(predictions), config.out)
+    for prediction in predictions:
+        for warning in prediction.warnings:
+            print(printable(f"warning: {prediction.uid}: {warning}"))
+    unread = [prediction for prediction in predictions if prediction.failure]
+    for prediction in unread:
+        print(printable(f"no answer for {prediction.uid}: {prediction.failure}"))
+    n_models = len(ensemble.models)
+    print(f"{len(predictions)} series, {len(unread)} could not be read; mean over {n_models} models\n{config.out}")
+    return SOME_UNREAD if unread else 0
+
+
+def predict_all(found: Sequence[SeriesFiles], ensemble: Ensemble, workers: int) -> Iterator[Prediction]:
+    """The prediction of each series, in order; `workers` processes read ahead. One that fails stops no other."""
+    read = partial(read_series_volume, settings=ensemble.volumes)
+    for files, volume in zip(found, run_ahead(read, found, workers, died), strict=True):
+        yield _predict(files.uid, volume, ensemble)
+
+
+def _predict(uid: str, volume: SeriesVolume, ensemble: Ensemble) -> Prediction:
+    if volume.failure:
+        return Prediction(uid, failure=volume.failure)
     try:
-        model.load_state_dict(saved["weights"])
-    except RuntimeError as error:  # of another version of this code
-        raise ValueError(f"{path}: {error}") from error
-    return model.eval().to(device), config
+        return Prediction(uid, ensemble.predict(volume), warnings=volume.warnings)
+    except Exception as error:  # the GPU's memory, say: the next series is tried again
+        return Prediction(uid, failure=f"{type(error).__name__}: {error}", warnings=volume.warnings)
 
 
-def predict_volumes(
-    model: nn.Module, volumes: PlainVolumes, config: Volume3dConfig, world: World, bar: str = ""
-) -> np.ndarray:
-    """(volumes, 14) probabilities in [0, 1] of all volumes; several processes share the work and all get them all.
-
-    With `input.tta`, the mean of what is said of a volume and of its mirror image.
-    """
-    own = range(world.rank, len(volumes), world.size)
-    batches = _batches(model, Subset(volumes, own), config, world, bar)
-    rows = [np.column_stack(columns) for columns in batches]
-    table = world.gather(np.concatenate(rows) if rows else np.empty((0, 1 + len(LABELS))))
-    return table[np.argsort(table[:, 0]), 1:]
+def prediction_table(predictions: Sequence[Prediction]) -> pd.DataFrame:
+    """SeriesInstanceUID, the 14 probabilities (empty where there are none) and failure, the most suspicious first."""
+    rows = [
+        {"SeriesInstanceUID": cell(prediction.uid), "failure": cell(prediction.failure)}
+        | ({} if prediction.failure else dict(zip(LABELS, prediction.probabilities, strict=True)))
+        for prediction in predictions
+    ]
+    table = pd.DataFrame(rows, columns=["SeriesInstanceUID", *LABELS, "failure"])
+    return table.sort_values(PRESENT, ascending=False, kind="stable", na_position="last")
 
 
-@torch.inference_mode()
-def _batches(model, volumes, config: Volume3dConfig, world: World, bar: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    training = config.training
-    precision = inference_precision(world.device)
-    size = max(1, training.batch_size // (training.accumulate * world.size))
-    loader = DataLoader(volumes, size, num_workers=training.workers, worker_init_fn=one_thread)
-    for batch in tqdm(loader, desc=bar, leave=False, disable=not (bar and world.is_main)):
-        with precision.autocast():
-            probability = _probability(model, batch_on(world.device, batch, training.channels_last), config.input.tta)
-        yield batch["number"].numpy(), probability.double().cpu().numpy()
+def command() -> None:
+    run_script(main, PredictVolume3dConfig, __doc__, named="paths")
 
 
-def _probability(model: nn.Module, batch: dict[str, Tensor], tta: bool) -> Tensor:
-    """(batch, 14)"""
-    probability = model(batch).float().sigmoid()
-    if not tta:
-        return probability
-    mirrored = model(batch | {"image": batch["image"].flip(4)}).float().sigmoid()
-    return (probability + mirrored[:, list(MIRROR)]) / 2
+if __name__ == "__main__":
+    command()

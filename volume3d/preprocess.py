@@ -23,12 +23,12 @@ from aneurysm.config import only, run_script
 from aneurysm.data.disk import require_disk, sample_of
 from aneurysm.data.every_series import run_every_series
 from aneurysm.data.lock import locked
+from aneurysm.data.manifest import Entry, read_manifest
 from aneurysm.data.preprocess import Outcome, died
 from aneurysm.data.series import read_series
 from aneurysm.data.tables import error_rows, write_csv
 from aneurysm.paths import DataPaths
 from volume3d.make_volume import VolumeSettings, make_volume
-from volume3d.manifest import Entry, read_manifest
 
 
 @dataclass(frozen=True)

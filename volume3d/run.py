@@ -19,8 +19,9 @@ from volume3d.activations import Activations
 from volume3d.cases import Cases
 from volume3d.config import LossConfig, Volume3dConfig
 from volume3d.dataset import PlainVolumes, TrainingVolumes
+from volume3d.inference import predict_volumes
 from volume3d.model import Volume3dNet
-from volume3d.predict import predict_volumes
+from volume3d.volume import read_settings
 from volume3d.weights import load_backbone_weights
 
 
@@ -104,7 +105,12 @@ def train(
             f"held out {len(unseen.cases)}, {int((~unseen.has_volume).sum())} of them without, "
             f"and {len(held_out) - len(unseen.cases)} whose labels are not all known left out"
         )
-    about = {"volume3d": asdict(config), "held_out": named, "prevalence": training.prevalence.tolist()}
+    about = {
+        "volume3d": asdict(config),
+        "held_out": named,
+        "prevalence": training.prevalence.tolist(),
+        "volumes": read_settings(seen.data_dir, seen.table.SeriesInstanceUID),
+    }
     watch = Activations(model.backbone, config.activations) if config.activations.every else None
     fit(
         model, TrainingVolumes(seen, config), Volume3dLoss(config.loss, prevalence),

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from aneurysm.data.folds import assign_parts, strata
+from aneurysm.data.manifest import Entry, manifest_table
 from aneurysm.data.tables import write_csv
-from volume3d.manifest import Entry, manifest_table
 
 SPLITS = ("train", "val", "test")
 

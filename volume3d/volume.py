@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,6 +61,24 @@ def read_geometry(data_dir: Path, series_id: str) -> dict:
         raise ValueError(f"{path}: not there; has volume3d.preprocess run for this series?") from error
     except ValueError as error:
         raise ValueError(f"{path}: expected JSON, found a damaged file ({error})") from error
+
+
+def read_settings(data_dir: Path, series_ids: Iterable[str]) -> dict[str, Any] | None:
+    """The settings (VolumeSettings as a dict) that all these volumes were made with; None where no JSON file says it.
+
+    Raises ValueError naming two series whose volumes were made differently, or as read_geometry.
+    """
+    first, settings = "", None
+    for series_id in series_ids:
+        found = read_geometry(data_dir, series_id).get("settings")
+        if not first:
+            first, settings = series_id, found
+        elif found != settings:
+            raise ValueError(
+                f"{DataPaths(data_dir).npy_volume}: expected volumes made with the same settings, found {settings} for "
+                f"{first} and {found} for {series_id}; run volume3d.preprocess again"
+            )
+    return settings
 
 
 def _load(path: Path, dtypes: tuple[np.dtype, ...]) -> np.ndarray:

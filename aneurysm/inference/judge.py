@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from aneurysm.inference.harmless import printable
+from aneurysm.harmless import printable
 from aneurysm.inference.models import read_pair
 from aneurysm.inference.predict import Prediction, Predictor
 from aneurysm.labels import LABELS

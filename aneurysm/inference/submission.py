@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from aneurysm.harmless import printable
 from aneurysm.inference.bundle import read_bundle
 from aneurysm.inference.clock import Clock
-from aneurysm.inference.harmless import printable
 from aneurysm.inference.kaggle_settings import KaggleSettings
 from aneurysm.inference.predict import Predictor
 from aneurysm.labels import LABELS

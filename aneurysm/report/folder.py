@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from aneurysm.data.tables import write_csv
-from aneurysm.inference.harmless import cell
+from aneurysm.harmless import cell
 from aneurysm.inference.pictures import Picture
 from aneurysm.inference.predict import Prediction
 from aneurysm.inference.record import FORMAT

@@ -1,0 +1,78 @@
+"""The second system's models of several folds, averaged, on series that have just been read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from aneurysm.paths import ModelPaths
+from volume3d.crop import cut, seen_centre
+from volume3d.dataset import model_inputs
+from volume3d.inference import Trained, load_volume3d, predict_batch
+from volume3d.make_volume import VolumeSettings
+from volume3d.series_volume import SeriesVolume
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Models that were trained on volumes made with the same `volumes` settings."""
+
+    models: tuple[Trained, ...]
+    volumes: VolumeSettings
+    device: torch.device
+
+    def predict(self, series: SeriesVolume) -> np.ndarray:
+        """(14,) probabilities in [0, 1], the mean over the models; ValueError where one is non-finite."""
+        probabilities = np.mean([self._by_one(trained, series) for trained in self.models], axis=0)
+        if not np.isfinite(probabilities).all():
+            raise ValueError(f"expected probabilities, found {probabilities.tolist()}")
+        return probabilities
+
+    def _by_one(self, trained: Trained, series: SeriesVolume) -> np.ndarray:
+        """(14,)"""
+        seen = trained.config.input
+        image = cut(series.voxels, seen_centre(series.voxels.shape, series.z_mm, seen), seen.shape)
+        batch = {name: value[None] for name, value in model_inputs(image, series.patient).items()}
+        return predict_batch(trained.model, batch, trained.config, self.device)[0]
+
+
+def load_ensemble(model_paths: ModelPaths, fold: str, device: torch.device) -> Ensemble:
+    """The models of one fold (0, 1, ...), of all that are trained (all), or that of a split (split).
+
+    Raises ValueError naming the file where there is none, it is not what it should be, or does not say how its volumes
+    were made, and naming two that were trained on volumes made differently.
+    """
+    paths = _checkpoints(model_paths, fold)
+    models = tuple(load_volume3d(path, device, _number(path)) for path in paths)
+    for path, trained in zip(paths, models, strict=True):
+        if trained.volumes is None:
+            raise ValueError(f"{path}: expected the settings of volume3d.preprocess, found none; train it again")
+        if trained.volumes != models[0].volumes:
+            raise ValueError(
+                f"{path}: expected a model of volumes as those of {paths[0]}, {models[0].volumes}, "
+                f"found {trained.volumes}"
+            )
+    return Ensemble(models, models[0].volumes, device)
+
+
+def _checkpoints(model_paths: ModelPaths, fold: str) -> Sequence[Path]:
+    if fold == "all":
+        found = sorted(model_paths.folder.glob("fold-*/last.pth"), key=lambda path: path.parent.name)
+        found = [path for path in found if _number(path) is not None]
+        if not found:
+            raise ValueError(f"{model_paths.folder}: expected fold-<k>/last.pth, found none; has volume3d.train run?")
+        return found
+    if fold != "split" and not fold.isdecimal():
+        raise ValueError(f"fold: expected all, a number or split, found {fold}")
+    folder = model_paths.volume3d_split if fold == "split" else model_paths.fold(int(fold))
+    return [folder / "last.pth"]
+
+
+def _number(path: Path) -> int | None:
+    """Of the fold whose checkpoint this is; None for that of a split."""
+    number = path.parent.name.removeprefix("fold-")
+    return int(number) if number.isdecimal() else None

@@ -1,0 +1,104 @@
+"""Asks a trained model of the second system about volumes: 14 probabilities of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+from tqdm import tqdm
+
+from aneurysm.config import from_saved
+from aneurysm.labels import LABELS, MIRROR
+from aneurysm.training.batches import one_thread
+from aneurysm.training.checkpoint import load_checkpoint
+from aneurysm.training.distributed import World
+from aneurysm.training.layout import batch_on
+from aneurysm.training.precision import inference_precision
+from volume3d.config import Volume3dConfig
+from volume3d.dataset import PlainVolumes
+from volume3d.make_volume import VolumeSettings
+from volume3d.model import Volume3dNet
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model that is ready to be asked, its configuration, and how the volumes were made that it was trained on.
+
+    volumes  None where the checkpoint does not say it
+    """
+
+    model: Volume3dNet
+    config: Volume3dConfig
+    volumes: VolumeSettings | None
+
+
+def load_volume3d(path: Path, device: torch.device, held_out: int | str | None) -> Trained:
+    """A trained model.
+
+    `held_out` is the fold that it must not have seen, or the checksum of the split whose `train` it was trained on; any
+    for None.
+    Raises ValueError naming the file where it is missing, holds another model, or one that has held out something else.
+    """
+    saved = load_checkpoint(path)
+    about = saved.get("config", {})
+    if "volume3d" not in about:
+        raise ValueError(f"{path}: expected a checkpoint of volume3d.train, found {', '.join(about or saved)}")
+    if held_out is not None and about["held_out"] != held_out:
+        raise ValueError(
+            f"{path}: expected a model that has not seen fold or split {held_out}, found {about['held_out']}"
+        )
+    config = from_saved(Volume3dConfig, about["volume3d"])
+    model = Volume3dNet(config.net)
+    try:
+        model.load_state_dict(saved["weights"])
+    except RuntimeError as error:  # of another version of this code
+        raise ValueError(f"{path}: {error}") from error
+    volumes = about.get("volumes")
+    return Trained(model.eval().to(device), config, from_saved(VolumeSettings, volumes) if volumes else None)
+
+
+def predict_volumes(
+    model: nn.Module, volumes: PlainVolumes, config: Volume3dConfig, world: World, bar: str = ""
+) -> np.ndarray:
+    """(volumes, 14) probabilities in [0, 1] of all volumes; several processes share the work and all get them all.
+
+    With `input.tta`, the mean of what is said of a volume and of its mirror image.
+    """
+    own = range(world.rank, len(volumes), world.size)
+    batches = _batches(model, Subset(volumes, own), config, world, bar)
+    rows = [np.column_stack(columns) for columns in batches]
+    table = world.gather(np.concatenate(rows) if rows else np.empty((0, 1 + len(LABELS))))
+    return table[np.argsort(table[:, 0]), 1:]
+
+
+@torch.inference_mode()
+def predict_batch(
+    model: nn.Module, batch: dict[str, Tensor], config: Volume3dConfig, device: torch.device
+) -> np.ndarray:
+    """(batch, 14) probabilities in [0, 1] of items of volume3d/dataset.py, which may lie on any device."""
+    precision = inference_precision(device)
+    with precision.autocast():
+        probability = _probability(model, batch_on(device, batch, config.training.channels_last), config.input.tta)
+    return probability.double().cpu().numpy()
+
+
+def _batches(model, volumes, config: Volume3dConfig, world: World, bar: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    training = config.training
+    size = max(1, training.batch_size // (training.accumulate * world.size))
+    loader = DataLoader(volumes, size, num_workers=training.workers, worker_init_fn=one_thread)
+    for batch in tqdm(loader, desc=bar, leave=False, disable=not (bar and world.is_main)):
+        yield batch["number"].numpy(), predict_batch(model, batch, config, world.device)
+
+
+def _probability(model: nn.Module, batch: dict[str, Tensor], tta: bool) -> Tensor:
+    """(batch, 14)"""
+    probability = model(batch).float().sigmoid()
+    if not tta:
+        return probability
+    mirrored = model(batch | {"image": batch["image"].flip(4)}).float().sigmoid()
+    return (probability + mirrored[:, list(MIRROR)]) / 2

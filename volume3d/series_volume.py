@@ -1,0 +1,57 @@
+"""One series from its DICOM files to the volume that volume3d.preprocess would cache, in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from aneurysm.data.find import SeriesFiles
+from volume3d.make_volume import VolumeSettings, describe, volume_of
+from volume3d.patient import describe_files
+from volume3d.patient_inputs import PATIENT_KEYS, patient_inputs
+
+
+@dataclass(frozen=True)
+class SeriesVolume:
+    """What is predicted from.
+
+    voxels    (Z, H, W) in [0, 1], those of npy_volume/<id>.npy; None where the series could not be read
+    z_mm      distance of its slices
+    patient   by the DICOM header, in the order of PATIENT_KEYS
+    warnings  of the reader
+    failure   why there are no voxels, or empty
+    """
+
+    voxels: np.ndarray | None = None
+    z_mm: float = 0.0
+    patient: tuple[float, ...] = ()
+    warnings: tuple[str, ...] = ()
+    failure: str = ""
+
+
+def read_series_volume(files: SeriesFiles, settings: VolumeSettings) -> SeriesVolume:
+    """The volume of one series. Never raises: what goes wrong is the `failure`."""
+    cv2.setNumThreads(1)
+    try:
+        return _read(files, settings)
+    except ValueError as error:
+        return SeriesVolume(failure=str(error))
+    except Exception as error:  # whatever one series brings, the others go on
+        return SeriesVolume(failure=f"{files.folder}: {type(error).__name__}: {error}")
+
+
+def died(files: SeriesFiles) -> SeriesVolume:
+    """In place of a series whose worker process was killed (out of memory, a crash in a decoder)."""
+    return SeriesVolume(failure=f"{files.folder}: its worker process was killed twice")
+
+
+def _read(files: SeriesFiles, settings: VolumeSettings) -> SeriesVolume:
+    voxels, series, grid, window = volume_of(files, settings)
+    if np.ptp(voxels) == 0:
+        raise ValueError(f"{files.folder}: expected images of a head, found all of one value")
+    patient = describe_files(files.files, files.folder)
+    inputs = patient_inputs(patient.age, patient.sex, patient.weight)
+    z_mm = describe(series, files.uid, grid, window)["spacing_mm"][0]
+    return SeriesVolume(voxels, z_mm, tuple(inputs[key] for key in PATIENT_KEYS), tuple(series.warnings))
