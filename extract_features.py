@@ -2,8 +2,9 @@
 
     python extract_features.py --data_dir data --model_dir model --fold all --every_mm 1.5
 
-Each fold's encoder goes over all series: stage 2 of a fold is trained on the others and judged on its own. Series that
-are done are left as they are, unless the model, the slices or the settings have changed.
+Each fold's encoder goes over the series of its fold, which it has not seen: stage 2 learns from these of all folds but
+one, and is judged on that one. Series that are done are left as they are, unless the model, the slices or the settings
+have changed.
 
 Reads  train_<folds>_folds.csv, npy_sequence/, <model_dir>/<encoder>/fold-<k>/last.pth
 Writes <model_dir>/<encoder>/fold-<k>/features/<SeriesInstanceUID>.safetensors
@@ -38,8 +39,9 @@ class ExtractConfig(ExtractSettings):
     """the fold whose encoder is used: 0, 1, ... or all that have been trained"""
     folds: int = 5
     """number of folds that create_folds.py was told"""
-    own_fold: bool = False
-    """only the series that the encoder has not seen: enough for a cross-fitted stage 2, and to judge one"""
+    own_fold: bool = True
+    """only the series that the encoder has not seen, which is all that a cross-fitted stage 2 needs; false: all series,
+    for --tokens.cross_fitted false and eval_stage2.py --gap"""
     device: str = "auto"
     """cpu, cuda, or auto"""
     dask: str = ""

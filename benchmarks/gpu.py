@@ -78,9 +78,12 @@ def main(config: BenchmarkConfig) -> None:
             share = f", {history.samples_per_s * floor:.0%} of the card's matrix rate"
             print(line(f"train_stage1, compile {compiled}", seconds, history, "windows") + share, flush=True)
         both = f"--data_dir {data} --model_dir {data}/model --folds 2 --fold 0 --device {device.type}"
-        print(f"extract_features: {run(f'extract_features.py {both} --workers {config.workers}')[0]:.0f} s")
+        extraction = f"extract_features.py {both} --own_fold false --workers {config.workers}"
+        print(f"extract_features: {run(extraction)[0]:.0f} s")
         short = f"--training.epochs {config.epochs} --training.workers {config.workers}"
-        sequence = f"--config {config.sequence} --tokens.cross_fitted false {short}"
+        sequence = (
+            f"--config {config.sequence} --tokens.cross_fitted false --tokens.inputs features,logits,heat,peaks {short}"
+        )
         seconds = run(f"train_stage2.py {both} {sequence} --training.batch_size {config.sequence_batch}")[0]
         stage2 = last_epoch(stage1_paths(data, config).stage2(0))
         print(line("train_stage2", seconds, stage2, "series"), flush=True)

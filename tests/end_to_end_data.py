@@ -22,7 +22,7 @@ from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
 from aneurysm.stage1.extract import Encoder
 from aneurysm.stage1.extract_run import extract
 from aneurysm.stage1.model import Stage1Net
-from aneurysm.stage2.config import NetConfig, Stage2Config
+from aneurysm.stage2.config import NetConfig, Stage2Config, TokensConfig
 from aneurysm.stage2.run import train_fold
 from aneurysm.stage2.slice_marks import SliceMarks
 from aneurysm.training.checkpoint import save_checkpoint
@@ -44,6 +44,7 @@ STAGE1 = Stage1Config(
     training=TrainingConfig(precision="fp32"),
 )
 STAGE2 = Stage2Config(
+    TokensConfig(inputs=("features", "logits", "heat", "peaks"), cross_fitted=False),
     net=NetConfig(width=16, depth=1, heads=2),
     training=TrainingConfig(epochs=2, batch_size=2, lr=1e-2, warmup_epochs=0, workers=0, precision="fp32"),
 )

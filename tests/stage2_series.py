@@ -30,7 +30,8 @@ N_LATENT = 13 + 13 + 24  # aneurysms, mimics, all else that features tell
 
 STILL = JitterConfig(mirror_p=0, thin_to_mm=0, drop_p=0, stretch=0, shift_mm=0,
                      feature_noise=0, logit_noise=0, unknown_p=0, header_modality_p=0)  # fmt: skip
-NUMBERS = TokensConfig(inputs=("logits", "heat", "peaks"))
+NUMBERS = TokensConfig(cross_fitted=False)  # of the held-out fold's encoder, without its features
+ALL_INPUTS = TokensConfig(inputs=("features", "logits", "heat", "peaks"), cross_fitted=False)
 PARTS = {"features": 6, "logits": 14, "heat": 13, "peak_x": 13, "peak_y": 13}
 
 

@@ -205,9 +205,9 @@ def test_the_script_writes_a_file_a_series_and_goes_on_where_it_stopped(data_dir
 
     own = {uid for uid, fold, *_ in HEADS if fold == 1 and uid != "missing"}
     folders = [tmp_path / CONFIG.encoder / f"fold-{fold}" / "features" for fold in (0, 1)]
-    assert f"{len(own)} series (0 were there before), 1 are not in the cache" in run("--fold", "1", "--own_fold")
+    assert f"{len(own)} series (0 were there before), 1 are not in the cache" in run("--fold", "1")
     assert {path.stem for path in folders[1].iterdir()} == own
-    assert f"6 series ({len(own)} were there before)" in run("--fold", "all")
+    assert f"6 series ({len(own)} were there before)" in run("--fold", "all", "--own_fold", "false")
     assert all(len(list(folder.iterdir())) == 6 for folder in folders)
     assert read_features(folders[0] / "s0.safetensors").slice.tolist() == [
         0,
@@ -222,7 +222,7 @@ def test_two_processes_of_one_run_share_the_work_and_a_second_run_is_turned_away
     fold = tmp_path / CONFIG.encoder / "fold-0"
     save_checkpoint(fold / "last.pth", model, {"stage1": asdict(CONFIG), "fold": 0}, {}, 1)
     script = ["extract_features.py", "--data_dir", str(data_dir), "--model_dir", str(tmp_path), "--device", "cpu"]
-    script += ["--folds", "2", "--fold", "0", "--every_mm", "12", "--workers", "0"]
+    script += ["--folds", "2", "--fold", "0", "--own_fold", "false", "--every_mm", "12", "--workers", "0"]
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     how = {"cwd": ROOT, "capture_output": True, "text": True, "env": os.environ | {"OMP_NUM_THREADS": "1"}}
     result = subprocess.run([sys.executable, *several, *script], **how)

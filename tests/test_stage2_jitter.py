@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from aneurysm.stage2.config import TokensConfig
 from aneurysm.stage2.jitter import drawn_slices, jittered
-from tests.stage2_series import STILL, described, tokens_of
+from tests.stage2_series import ALL_INPUTS, STILL, described, tokens_of
 
 
 def test_slices_are_thinned_as_far_as_they_may_be_and_from_any_first_one_on():
@@ -41,7 +40,7 @@ def test_distances_are_stretched_and_shifted_within_their_limits():
 def test_noise_has_the_strength_that_is_asked_for_and_places_have_none():
     features = described(2.0, n_slices=600)
     features.features[0, :, ::2] = 4.0  # standard deviation 1
-    tokens = tokens_of(features, config=TokensConfig())
+    tokens = tokens_of(features, config=ALL_INPUTS)
     noisy = jittered(tokens, replace(STILL, feature_noise=0.3, logit_noise=0.5), np.random.default_rng(0))
     for name, sd in (("features", 0.3), ("logits", 0.5), ("heat", 0.5)):
         assert (noisy[name] - tokens[name]).std().item() == pytest.approx(sd, rel=0.05)
@@ -52,7 +51,7 @@ def test_a_feature_beyond_float16_does_not_drown_the_others_in_noise():
     features = described(2.0, n_slices=600)
     features.features[0, :, ::2] = 4.0  # standard deviation 1
     features.features[0, 7, 3] = np.inf
-    tokens = tokens_of(features, config=TokensConfig())
+    tokens = tokens_of(features, config=ALL_INPUTS)
     noisy = jittered(tokens, replace(STILL, feature_noise=0.3), np.random.default_rng(0))
     change = (noisy["features"] - tokens["features"]).flatten()
     finite = change.isfinite()

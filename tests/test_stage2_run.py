@@ -24,7 +24,7 @@ from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
 from eval_stage2 import EvalStage2Config, main
-from tests.stage2_series import features_of, make_series
+from tests.stage2_series import ALL_INPUTS, features_of, make_series
 
 ROOT = Path(__file__).parents[1]
 ALONE = World(0, 1, torch.device("cpu"))
@@ -32,6 +32,8 @@ SMALL = NetConfig(width=16, depth=1, heads=2)
 TINY = Stage2Config(
     net=SMALL, training=TrainingConfig(epochs=2, batch_size=8, lr=2e-3, ema_decay=0.9, workers=0, precision="fp32")
 )
+# By the folder of the held-out fold alone: what its encoder says of all series.
+SEEN = replace(TINY, tokens=ALL_INPUTS)
 PRESET = """
 net: {width: 16, depth: 1, heads: 2}
 training: {epochs: 2, batch_size: 8, lr: 0.002, ema_decay: 0.9, workers: 0, precision: fp32}
@@ -92,7 +94,7 @@ def test_one_slice_that_tells_the_label_is_found(tmp_path):
         write_features(paths.features(0) / f"{uid}.safetensors", features_of(np.zeros((1, 12, 14)), features), "")
     still = JitterConfig(mirror_p=0, thin_to_mm=0, drop_p=0)
     config = replace(TINY, net=replace(SMALL, width=32, input_dropout=0.0, dropout=0.1), jitter=still,
-                     tokens=TokensConfig(inputs=("features",)),
+                     tokens=TokensConfig(inputs=("features",), cross_fitted=False),
                      training=replace(TINY.training, epochs=25, batch_size=20, lr=5e-3, evaluate_every=25))  # fmt: skip
     train_fold(series, SliceMarks({}, frozenset()), paths, config, 0, ALONE, resume=False)
     assert load_checkpoint(paths.stage2(0) / "last.pth")["scores"]["auc_present"] > 0.95
@@ -115,7 +117,7 @@ def test_the_held_out_fold_changes_nothing_that_is_learned(made, tmp_path):
                 replace(told, logits=-told.logits) if held_out and name == "flipped" else told,
                 "",
             )
-        train_fold(table, marks_of(root, series), paths, TINY, 0, ALONE, resume=False)
+        train_fold(table, marks_of(root, series), paths, SEEN, 0, ALONE, resume=False)
         kept.append(load_checkpoint(paths.stage2(0) / "last.pth"))
     first, second = kept
     assert all(torch.equal(first["weights"][name], second["weights"][name]) for name in first["weights"])
@@ -129,7 +131,7 @@ def test_a_run_that_is_resumed_ends_with_the_weights_of_an_undisturbed_one(made,
         (tmp_path / name / "fold-1" / "features").symlink_to(ModelPaths(root / "model", "one").features(1))
     whole, resumed = (ModelPaths(tmp_path, name) for name in ("whole", "resumed"))
     marks = marks_of(root, series)
-    train_fold(series, marks, whole, TINY, 1, ALONE, resume=False)
+    train_fold(series, marks, whole, SEEN, 1, ALONE, resume=False)
 
     class Killed(Exception):
         pass
@@ -137,9 +139,9 @@ def test_a_run_that_is_resumed_ends_with_the_weights_of_an_undisturbed_one(made,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("aneurysm.training.tracking.Tracker.report", _killing(2, Killed))
         with pytest.raises(Killed):
-            train_fold(series, marks, resumed, TINY, 1, ALONE, resume=False)
+            train_fold(series, marks, resumed, SEEN, 1, ALONE, resume=False)
     assert load_checkpoint(resumed.stage2(1) / "resume.pth")["run"]["epoch"] == 1
-    train_fold(series, marks, resumed, TINY, 1, ALONE, resume=True)
+    train_fold(series, marks, resumed, SEEN, 1, ALONE, resume=True)
     expected, found = (load_checkpoint(paths.stage2(1) / "last.pth")["weights"] for paths in (whole, resumed))
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 

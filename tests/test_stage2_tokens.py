@@ -15,7 +15,7 @@ from aneurysm.stage2.config import LossConfig, Stage2Config, TokensConfig
 from aneurysm.stage2.dataset import TrainingSeries, TrainingTable
 from aneurysm.stage2.slice_marks import SliceMarks
 from aneurysm.stage2.tokens import check_tokens, series_tokens, thinned
-from tests.stage2_series import NUMBERS, STILL, described, tokens_of
+from tests.stage2_series import ALL_INPUTS, NUMBERS, STILL, described, tokens_of
 
 UNMARKED = SliceMarks({}, frozenset())
 
@@ -43,7 +43,7 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def test_tokens_by_hand():
-    tokens = tokens_of(described(3.0), config=TokensConfig())
+    tokens = tokens_of(described(3.0), config=ALL_INPUTS)
     assert tokens["depth_mm"].tolist() == [15, 13, 11, 9, 7, 5, 3, 1] and tokens["mask"].all()
     assert {name: tuple(tokens[name].shape) for name in ("features", "logits", "heat", "peaks")} == {
         "features": (8, 6), "logits": (8, 14), "heat": (8, 13), "peaks": (8, 26),
@@ -77,9 +77,11 @@ def test_a_long_series_is_thinned_evenly_and_keeps_its_ends():
 
 
 def test_features_of_different_encoders_cannot_be_trained_on_together():
-    check_tokens(replace(NUMBERS, cross_fitted=True))
+    check_tokens(TokensConfig())
+    check_tokens(ALL_INPUTS)
+    assert TokensConfig().cross_fitted  # what stage 1 was trained on, it is too sure of
     with pytest.raises(ValueError, match="cross_fitted: features of different encoders"):
-        check_tokens(TokensConfig(cross_fitted=True))
+        check_tokens(replace(ALL_INPUTS, cross_fitted=True))
     with pytest.raises(ValueError, match="expected at least one of features"):
         check_tokens(TokensConfig(inputs=()))
 
@@ -104,7 +106,7 @@ def test_cross_fitted_needs_the_own_series_of_each_fold_alone(made):
             if i % 3 != fold:
                 (paths.features(fold) / f"s{i}.safetensors").unlink()
     assert len(TrainingTable.without_fold(series, paths, 1, replace(NUMBERS, cross_fitted=True)).series) == 6
-    with pytest.raises(ValueError, match=r"fold-1/features: expected features .* --own_fold"):
+    with pytest.raises(ValueError, match=r"fold-1/features: expected features .* --own_fold false"):
         TrainingTable.without_fold(series, paths, 1, NUMBERS)
 
 

@@ -15,11 +15,12 @@ Pooling = Literal["gem", "mean", "max", "cls"]
 class TokensConfig:
     """What the model sees of a series; a token is a slice."""
 
-    inputs: tuple[Input, ...] = ("features", "logits", "heat", "peaks")
+    inputs: tuple[Input, ...] = ("logits", "heat", "peaks")
     """parts of what stage 1 says about a slice: features, logits, heat (highest of each heatmap), peaks (where)"""
-    cross_fitted: bool = False
+    cross_fitted: bool = True
     """train on what stage 1 says about each series without having seen it, from the folder of the series' own fold;
-    without features, which differ from one encoder to another"""
+    without features, which differ from one encoder to another. false: on what the encoder of the held-out fold says,
+    which has been trained on these series and is surer of them than it will be of any other"""
     max_slices: int = 2048
     """longer series are thinned evenly to this"""
     tta: bool = True

@@ -49,8 +49,7 @@ class TrainingTable:
         if empty:
             raise ValueError(
                 f"{', '.join(str(folder) for folder in sorted(empty))}: expected features of the series to train on, "
-                "found none; extract_features.py makes them, of the fold's own series alone with --own_fold, "
-                "which is enough for tokens.cross_fitted"
+                f"found none; extract_features.py{'' if config.cross_fitted else ' --own_fold false'} makes them"
             )
         return cls(others[found].reset_index(drop=True), int((~found).sum()))
 
