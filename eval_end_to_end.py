@@ -15,7 +15,8 @@ Writes <model_dir>/<encoder>/oof_end_to_end.csv  14 probabilities of each held-o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aneurysm.config import only, run_script
@@ -33,6 +34,7 @@ from aneurysm.inference.judge import (
 from aneurysm.inference.models import read_pair
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.judge import Judged, ensemble_text, folds_with_stage2, judged_text
+from aneurysm.stage2.temperature import read_temperature
 from aneurysm.training.sync import copy_up
 
 
@@ -45,7 +47,8 @@ class EvalEndToEndConfig(AskConfig):
     encoder: str = ""
     """which of the encoders in model_dir, several with commas between; may be left out where there is one"""
     fold: str = "all"
-    """the fold to judge, by models that have not seen it: 0, 1, ... or all that have been trained"""
+    """the fold to judge, by models that have not seen it: 0, 1, ... or all that have been trained; with --export also
+    none, the models of all series"""
     folds: int = 5
     """number of folds that create_folds.py was told"""
     sync: str = ""
@@ -56,10 +59,9 @@ class EvalEndToEndConfig(AskConfig):
 
 def main(config: EvalEndToEndConfig) -> None:
     encoders = [ModelPaths.only_one(config.model_dir, name.strip()) for name in config.encoder.split(",")]
-    folds = folds_with_stage2(encoders, chosen_folds(config.fold, config.folds))
+    folds = folds_with_stage2(encoders, chosen_folds(config.fold, config.folds, none=config.export is not None))
     if config.export is not None:
-        for path in write_bundle(config.export, (read_pair(paths, fold) for fold in folds for paths in encoders)):
-            print(path)
+        export(config.export, encoders, folds)
         return
     series = read_folds(config.data_dir, config.folds)
     rows, predictions, wall_s = predict_folds(series, config.data_dir, encoders, folds, only(AskConfig, config))
@@ -71,6 +73,18 @@ def main(config: EvalEndToEndConfig) -> None:
         copy_up([paths.oof_end_to_end_csv], config.sync, config.model_dir)
         print(compared(config, judged[paths.encoder], paths))
     print(f"\n{failures_text(predictions)}\n{times_text(predictions, wall_s)}")
+
+
+def export(folder: Path, encoders: Sequence[ModelPaths], folds: Sequence[int | None]) -> None:
+    """Packs the models, with the temperatures that eval_stage2.py --temperature has fitted to them."""
+    scales = {paths.encoder: read_temperature(paths, folds) for paths in encoders}
+    for name, scale in scales.items():
+        print(f"{name}: {scale.text}")
+    pairs = (
+        replace(read_pair(paths, fold), temperature=scales[paths.encoder].value) for fold in folds for paths in encoders
+    )
+    for path in write_bundle(folder, pairs):
+        print(path)
 
 
 def compared(config: EvalEndToEndConfig, judged: Judged, paths: ModelPaths) -> str:

@@ -14,19 +14,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from aneurysm.config import run_script
+from aneurysm.config import only, run_script
 from aneurysm.data.answers import replace_folds
 from aneurysm.data.cache import open_cache
 from aneurysm.data.tables import chosen_folds, read_folds, read_spots
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1.judge import ask_fold, judge_fold, series_text, trained_folds, windows_text
 from aneurysm.stage1.predict import Tta
+from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import join_world, leave_world
 from aneurysm.training.sync import copy_up
 
 
 @dataclass(frozen=True)
-class EvalStage1Config:
+class EvalStage1Config(InferenceConfig):
     data_dir: Path = Path("data")
     """folder that create_folds.py has filled"""
     model_dir: Path = Path("model")
@@ -54,7 +55,8 @@ def main(config: EvalStage1Config) -> None:
     cache, model_paths = open_cache(config.data_dir), ModelPaths.only_one(config.model_dir, config.encoder)
     spots = read_spots(config.data_dir, config.folds)
     folds = trained_folds(model_paths, chosen_folds(config.fold, config.folds))
-    judged = [judge_fold(cache, spots, model_paths, fold, world, config.tta) for fold in folds]
+    inference = only(InferenceConfig, config)
+    judged = [judge_fold(cache, spots, model_paths, fold, world, inference, config.tta) for fold in folds]
     if world.is_main:
         print(windows_text(judged))
         replace_folds(pd.concat([j.table for j in judged]), model_paths.oof_stage1_csv)
@@ -62,7 +64,7 @@ def main(config: EvalStage1Config) -> None:
         copy_up([model_paths.oof_stage1_csv], config.sync, config.model_dir)
     if config.series:
         series = read_folds(config.data_dir, config.folds)
-        slices = [ask_fold(cache, series, model_paths, fold, config.every_mm, world) for fold in folds]
+        slices = [ask_fold(cache, series, model_paths, fold, config.every_mm, inference, world) for fold in folds]
         if world.is_main:
             print(series_text(pd.concat(slices), series, spots, cache))
     leave_world()

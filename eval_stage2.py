@@ -8,7 +8,8 @@
 Reads  train_<folds>_folds.csv, <model_dir>/<encoder>/fold-<k>/features/, <model_dir>/<encoder>/fold-<k>/stage2/last.pth
 Writes <model_dir>/<encoder>/oof_stage2.csv  14 probabilities of each held-out series, and those of other folds that it
        had before; with --header_modality oof_stage2_header.csv instead; with --temperature also
-       .../oof_stage2_calibrated.csv, the same at the temperatures of their folds, and reliability.png
+       .../oof_stage2_calibrated.csv, the same at the temperatures of their folds, reliability.png, and
+       temperature.json, which eval_end_to_end.py --export takes along
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from aneurysm.report.figures import reliability_figure
 from aneurysm.stage2.calibration import Calibrated, calibrate
 from aneurysm.stage2.gap import gap_table, gap_text
 from aneurysm.stage2.judge import ensemble_text, folds_with_stage2, judge_folds, judged_text
+from aneurysm.stage2.temperature import write_temperature
 from aneurysm.training.distributed import join_world, leave_world
 from aneurysm.training.sync import copy_up
 
@@ -47,7 +49,8 @@ class EvalStage2Config:
     gap: bool = False
     """instead: how differently stage 1 speaks about series that it was trained on and about others"""
     temperature: bool = False
-    """also scale the answers of each fold by a temperature fitted on the others, for probabilities; AUCs need it not"""
+    """also scale the answers of each fold by a temperature fitted on the others, and keep one fitted on all for
+    eval_end_to_end.py --export: better probabilities; AUC is unaffected"""
     sync: str = ""
     """s3://bucket/prefix to which the tables and the figure are copied, too"""
     device: str = "auto"
@@ -85,12 +88,13 @@ def main(config: EvalStage2Config) -> None:
 
 
 def write_calibrated(paths: ModelPaths, scaled: Calibrated) -> list[Path]:
-    """Prints what temperatures change, writes the table and draws the figure of it; the paths of both."""
+    """Prints what temperatures change; writes the table, the figure and the temperature for export; their paths."""
     print(f"\n{scaled.text(paths.encoder)}\n")
     table, figure = paths.oof_stage2_calibrated_csv, paths.folder / "reliability.png"
     write_csv(scaled.after.table(), table)
+    write_temperature(paths, list(scaled.temperatures), scaled.overall)
     reliability_figure(scaled.before.truth, scaled.answers, figure)
-    return [table, figure]
+    return [table, figure, paths.temperature_json]
 
 
 def command() -> None:

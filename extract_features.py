@@ -36,7 +36,7 @@ class ExtractConfig(ExtractSettings):
     encoder: str = ""
     """which of the encoders in model_dir; may be left out where there is one"""
     fold: str = "all"
-    """the fold whose encoder is used: 0, 1, ... or all that have been trained"""
+    """the fold whose encoder is used: 0, 1, ... or all that have been trained; or none, the encoder of all series"""
     folds: int = 5
     """number of folds that create_folds.py was told"""
     own_fold: bool = True
@@ -52,12 +52,12 @@ class ExtractConfig(ExtractSettings):
 def main(config: ExtractConfig) -> None:
     world = join_world(config.device)
     model_paths, dask = ModelPaths.only_one(config.model_dir, config.encoder), DaskWorkers(config.dask, world)
-    folds = trained_folds(model_paths, chosen_folds(config.fold, config.folds))
+    folds = trained_folds(model_paths, chosen_folds(config.fold, config.folds, none=True))
     cache, settings = open_cache(config.data_dir), only(ExtractSettings, config)
     series = read_folds(config.data_dir, config.folds)
     cached = series[series.n_slices.notna()]
     for fold in folds:
-        uids = cached.SeriesInstanceUID[(cached.fold == fold) | (not config.own_fold)].tolist()
+        uids = cached.SeriesInstanceUID[(cached.fold == fold) | (not config.own_fold) | (fold is None)].tolist()
         with locked(model_paths.fold(fold), "extract_features") if world.is_main else nullcontext():
             n_before = extract_fold(cache, uids, model_paths, fold, settings, world, dask)
         if world.is_main:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from aneurysm.config import run_script
+from aneurysm.config import only, run_script
 from aneurysm.data.cache import open_cache
 from aneurysm.data.hard_negatives import select_hard_negatives, write_hard_negatives
 from aneurysm.data.lock import locked
@@ -27,11 +27,12 @@ from aneurysm.labels import PRESENT
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1.judge import ask_fold, ask_fold_on_dask, trained_folds
 from aneurysm.stage1.on_dask import DaskWorkers
+from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import World, join_world, leave_world
 
 
 @dataclass(frozen=True)
-class MineConfig:
+class MineConfig(InferenceConfig):
     data_dir: Path = Path("data")
     """folder that create_folds.py has filled"""
     model_dir: Path = Path("model")
@@ -68,7 +69,8 @@ def mine(config: MineConfig, world: World, dask: DaskWorkers) -> None:
     series, spots, unplaced = (read(config.data_dir, config.folds) for read in (read_folds, read_spots, read_unplaced))
     folds = trained_folds(model_paths, chosen_folds("all", config.folds))
     ask, by = (ask_fold_on_dask, dask) if config.dask else (ask_fold, world)
-    slices = pd.concat([ask(cache, series, model_paths, fold, config.every_mm, by) for fold in folds])
+    inference = only(InferenceConfig, config)
+    slices = pd.concat([ask(cache, series, model_paths, fold, config.every_mm, inference, by) for fold in folds])
     if world.is_main:
         positives = spots[spots.kind == "positive"]
         barred = barred_series(series, positives, unplaced)

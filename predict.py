@@ -32,6 +32,7 @@ from aneurysm.inference.predict import Predictor
 from aneurysm.inference.record import record_of
 from aneurysm.report.dicom_source import need_highdicom
 from aneurysm.report.folder import Record, read_record, write_lists, write_objects, write_series
+from aneurysm.training.config import PrecisionKind
 from aneurysm.training.distributed import all_devices
 
 N_PICTURES = 3
@@ -63,14 +64,22 @@ class PredictConfig:
     """processes that decode ahead of the models; 0 decodes in this one"""
     batch_size: int = 32
     """windows that are encoded at a time"""
+    precision: PrecisionKind = "auto"
+    """of stage 1. auto: float32 on a CPU, so that every processor gives the same, and what a GPU computes natively; or
+    bf16, fp16, fp32"""
 
 
 def main(config: PredictConfig) -> int:
     if config.dicom_sr or config.dicom_seg:
         need_highdicom()
     predictor = Predictor(
-        read_bundle(config.bundle), all_devices(config.device), batch_size=config.batch_size, n_pictures=N_PICTURES
+        read_bundle(config.bundle),
+        all_devices(config.device),
+        batch_size=config.batch_size,
+        n_pictures=N_PICTURES,
+        precision=config.precision,
     )
+    print(f"probabilities: {bundle_identity(config.bundle)['calibration']}")
     for note in predictor.notes:
         print(f"note: {note}")
     if config.time_budget:

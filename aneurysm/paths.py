@@ -155,6 +155,11 @@ class ModelPaths:
         return self.folder / "oof_stage2_calibrated.csv"
 
     @property
+    def temperature_json(self) -> Path:
+        """aneurysm/stage2/temperature.py"""
+        return self.folder / "temperature.json"
+
+    @property
     def volume3d_split(self) -> Path:
         """The folder of a model of the second system that was trained on the `train` of a split."""
         return self.folder / "split"

@@ -43,7 +43,7 @@ def make_record(series_uid: str = LONG_UID, **changes: Any) -> dict[str, Any]:
         },
         "findings": [make_finding(location, 0.9 - 0.05 * i) for i, location in enumerate(LOCATIONS)],
         "seconds": {"headers": 0.3, "decode": 1.25, "encode": 14.0, "sequence": 0.04},
-        "bundle": {"sha256": "9f" * 32, "commit": "e650cca"},
+        "bundle": {"sha256": "9f" * 32, "commit": "e650cca", "calibration": "not calibrated"},
     }  # fmt: skip
     return record | changes
 

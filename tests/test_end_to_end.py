@@ -128,9 +128,9 @@ def test_the_script_runs_with_a_worker_and_its_bundle_gives_the_same_answer(root
     assert result.returncode == 0, result.stderr[-3000:]
     found = pd.read_csv(ModelPaths(root / "model", ENCODER).oof_end_to_end_csv).set_index(UID)
     evaluate(root, fold="0", export=tmp_path / "bundle")
-    assert {Path(line).name for line in capsys.readouterr().out.splitlines()} == {
-        path.name for path in (tmp_path / "bundle").iterdir()
-    }
+    title, *files = capsys.readouterr().out.splitlines()
+    assert title == f"{ENCODER}: not calibrated; eval_stage2.py --temperature fits a temperature"
+    assert {Path(line).name for line in files} == {path.name for path in (tmp_path / "bundle").iterdir()}
     prediction = Predictor(read_bundle(tmp_path / "bundle"), CPU).predict_series(root / "data/series/axial", "CTA")
     np.testing.assert_allclose(prediction.probabilities, found.loc["axial", list(LABELS)].astype(float), atol=1e-5)
 

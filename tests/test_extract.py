@@ -16,7 +16,7 @@ from aneurysm.data.lock import locked
 from aneurysm.data.mapping import SIZE
 from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
 from aneurysm.stage1.extract import PARTS, Encoder, by_series
-from aneurysm.stage1.extract_run import extract, fingerprints, out_of_date
+from aneurysm.stage1.extract_run import ExtractSettings, extract, fingerprints, out_of_date
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import heat_peaks
 from aneurysm.stage1.windows import crop_box, read_window
@@ -175,14 +175,23 @@ def test_a_file_gives_back_what_was_written_and_names_itself_when_damaged(data_d
 def test_features_are_made_anew_when_weights_slices_or_settings_change(data_dir, model, tmp_path):
     cache, checkpoint, folder = open_cache(data_dir), tmp_path / "last.pth", tmp_path / "features"
     checkpoint.write_bytes(b"some weights")
-    wanted = fingerprints(cache, ["s0", "s1"], checkpoint, 1.5, ("original",))
+    settings = ExtractSettings(every_mm=1.5, views=("original",))
+    wanted = fingerprints(cache, ["s0", "s1"], checkpoint, settings)
     assert out_of_date(folder, wanted) == ["s0", "s1"]
     write_features(folder / "s0.safetensors", features_of(data_dir, "s0", model), wanted["s0"])
     assert out_of_date(folder, wanted) == ["s1"]
-    assert out_of_date(folder, fingerprints(cache, ["s0"], checkpoint, 2.0, ("original",))) == ["s0"]
-    assert out_of_date(folder, fingerprints(cache, ["s0"], checkpoint, 1.5, ("mirror",))) == ["s0"]
+    for other in ({"every_mm": 2.0}, {"views": ("mirror",)}, {"precision": "bf16"}):
+        assert out_of_date(folder, fingerprints(cache, ["s0"], checkpoint, replace(settings, **other))) == ["s0"]
+    faster = replace(settings, batch_size=7, workers=5)
+    assert out_of_date(folder, fingerprints(cache, ["s0"], checkpoint, faster)) == []
     checkpoint.write_bytes(b"other weights")
-    assert out_of_date(folder, fingerprints(cache, ["s0"], checkpoint, 1.5, ("original",))) == ["s0"]
+    assert out_of_date(folder, fingerprints(cache, ["s0"], checkpoint, settings)) == ["s0"]
+
+
+def test_a_cpu_encodes_in_bfloat16_only_where_a_flag_asks_for_it(data_dir, model):
+    exact, asked = features_of(data_dir, "s0", model), features_of(data_dir, "s0", model, precision="bf16")
+    difference = np.abs(exact.logits.astype(float) - asked.logits).max()
+    assert 0 < difference < 0.1 * np.abs(exact.logits.astype(float)).max()  # 8 bits of mantissa through 50 layers
 
 
 def test_unknown_views_are_refused(model):

@@ -21,7 +21,7 @@ from aneurysm.labels import LABELS, LOCATIONS, PRESENT
 from tests.dicom_writer import AXIAL, CORONAL, SAGITTAL, write_enhanced, write_stack
 from tests.test_inference_peaks import FIRST, INPUT, REQUEST, TURNED, brightest, head_with_dot
 
-BUNDLE = {"sha256": "abc", "commit": "def"}
+BUNDLE = {"sha256": "abc", "commit": "def", "calibration": "not calibrated"}
 CPU = torch.device("cpu")
 KEPT = replace(REQUEST, keep_slices=True)
 DOT = (12, 20, 42)  # slice, row, column of a bright voxel: left of the middle of the head, and in front of it

@@ -16,7 +16,7 @@ from aneurysm.stage1.config import HeadsConfig, InputConfig, SamplingConfig, Sta
 from aneurysm.stage1.judge import Judged, ask_fold, series_froc, series_text, trained_folds, windows_text, with_pixel_mm
 from aneurysm.stage1.predict import Answers
 from aneurysm.stage1.run import HeldOut, outside_text, train_fold
-from aneurysm.training.config import TrainingConfig
+from aneurysm.training.config import InferenceConfig, TrainingConfig
 from aneurysm.training.distributed import World
 from tests.stage1_cache import CACHED_MM, HEADS, NEGATIVE_SLICES, make_spots, spot, write_data
 
@@ -210,4 +210,4 @@ def test_a_fold_without_any_cached_series_is_named(cache, tmp_path):
     series = read_folds(cache.paths.root, 2)
     series.loc[series.fold == 1, "n_slices"] = np.nan
     with pytest.raises(ValueError, match="fold 1: expected series in the cache, found none; has preprocess_data"):
-        ask_fold(cache, series, ModelPaths(tmp_path, "convnext_atto"), 1, 0, ALONE)
+        ask_fold(cache, series, ModelPaths(tmp_path, "convnext_atto"), 1, 0, InferenceConfig(), ALONE)

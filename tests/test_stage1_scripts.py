@@ -78,7 +78,7 @@ def test_resuming_a_finished_run_changes_nothing(folder, tmp_path):
 
 
 def test_a_model_of_all_series_has_no_score_and_is_asked_about_none_of_them(folder, tmp_path):
-    call(train_stage1, folder, tmp_path, "--train_on_all", "--training.epochs", "1")
+    call(train_stage1, folder, tmp_path, "--fold", "none", "--training.epochs", "1")
     paths = ModelPaths(tmp_path, ENCODER)
     assert [path.name for path in paths.folder.glob("[!.]*")] == ["fold-none"]
     assert "score" not in history(tmp_path, None)
@@ -86,6 +86,8 @@ def test_a_model_of_all_series_has_no_score_and_is_asked_about_none_of_them(fold
     shutil.copytree(paths.fold(None), paths.fold(0))
     with pytest.raises(ValueError, match="last.pth: expected a model that has not seen fold 0"):
         call(eval_stage1, folder, tmp_path)
+    with pytest.raises(ValueError, match="fold none: expected a fold to evaluate on; models of all series have seen"):
+        call(eval_stage1, folder, tmp_path, "--fold", "none")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_a_model_of_all_series_has_no_score_and_is_asked_about_none_of_them(fold
     [
         (train_stage1, ["--data_dir", "{empty}"], "train_stage1_2_folds.csv: not there"),
         (train_stage1, ["--hard_negatives", "{empty}/none.parquet"], "none.parquet: not there; mine_hard_negatives.py"),
-        (train_stage1, ["--fold", "7"], "fold 7: expected a number below 2, or all"),
+        (train_stage1, ["--fold", "7"], "fold 7: expected a number below 2, or all, or none"),
         (train_stage1, ["--encoder", "no_such_net"], "encoder no_such_net: timm"),
         (train_stage1, ["--encoder_weights", "{empty}/w.pth"], "w.pth: expected none, timm"),
         (train_stage1, ["--training.batch_size", "40"], "expected at least one batch of 40 samples, found 13"),

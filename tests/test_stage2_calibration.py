@@ -16,7 +16,6 @@ from aneurysm.paths import ModelPaths
 from aneurysm.report.drawing import DPI, WIDTH_IN
 from aneurysm.report.figures import reliability_figure
 from aneurysm.stage2.calibration import (
-    at_temperature,
     calibrate,
     calibration_error,
     chance_error,
@@ -29,6 +28,7 @@ from aneurysm.stage2.config import NetConfig, Stage2Config
 from aneurysm.stage2.judge import Judged
 from aneurysm.stage2.run import train_fold
 from aneurysm.stage2.slice_marks import SliceMarks
+from aneurysm.stage2.temperature import at_temperature
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
 from eval_stage2 import EvalStage2Config, main

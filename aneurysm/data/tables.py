@@ -122,12 +122,20 @@ def read_unplaced(data_dir: Path, folds: int) -> pd.DataFrame:
     return read_made(DataPaths(data_dir).localizer_errors_csv, ["SeriesInstanceUID"], _made_by(folds))
 
 
-def chosen_folds(fold: str, folds: int) -> list[int]:
-    """The folds that a script's `--fold` names: one, or `all`. Raises ValueError for anything else."""
+def chosen_folds(fold: str, folds: int, none: bool = False) -> list[int | None]:
+    """The folds that a script's `--fold` names: one, `all`, or, where `none` allows for it, none (as [None]), which
+    holds nothing out. Raises ValueError for anything else."""
     if fold == "all":
         return list(range(folds))
+    if fold == "none":
+        if none:
+            return [None]
+        raise ValueError(
+            "fold none: expected a fold to evaluate on; models of all series have seen every one of these: "
+            "eval_end_to_end.py --fold none --export packs them, and predict.py asks them about other series"
+        )
     if not fold.isdigit() or int(fold) >= folds:
-        raise ValueError(f"fold {fold}: expected a number below {folds}, or all")
+        raise ValueError(f"fold {fold}: expected a number below {folds}, or all{', or none' if none else ''}")
     return [int(fold)]
 
 

@@ -5,8 +5,8 @@ The card holds
     format    number of this layout
     labels    the 14, in order
     software  commit (of an installed package its version), torch, timm: what the bundle was made with
-    pairs     encoder, fold, and for stage1 and stage2: file, sha256, and what the checkpoint says about itself
-              (configuration, settings of the cache, sampling, training prevalences)
+    pairs     encoder, fold (null: of all series), temperature, and for stage1 and stage2: file, sha256, and what the
+              checkpoint says about itself (configuration, settings of the cache, sampling, training prevalences)
 
 and is what a person reads first.
 """
@@ -46,7 +46,7 @@ def write_bundle(folder: Path, pairs: Iterable[Pair]) -> list[Path]:
     with written_whole(folder.absolute()) as beside:
         beside.mkdir()
         for number, pair in enumerate(pairs):
-            described = {"encoder": pair.encoder, "fold": pair.fold}
+            described = {"encoder": pair.encoder, "fold": pair.fold, "temperature": pair.temperature}
             for stage in STAGES:
                 described[stage] = _pack(beside, f"{number:02d}_{stage}.safetensors", getattr(pair, stage))
             card["pairs"].append(described)
@@ -58,15 +58,21 @@ def read_bundle(folder: Path) -> list[Pair]:
     """The pairs of a bundle; ValueError naming the file that is missing, damaged, or not what the card says."""
     card = _read_card(folder / CARD)
     return [
-        Pair(row["encoder"], row["fold"], *(_unpack(folder, row[stage]) for stage in STAGES)) for row in card["pairs"]
+        Pair(
+            row["encoder"], row["fold"], *(_unpack(folder, row[stage]) for stage in STAGES), row.get("temperature", 1.0)
+        )
+        for row in card["pairs"]
     ]
 
 
 def bundle_identity(folder: Path) -> dict[str, str]:
-    """What tells a bundle from others: `sha256` of its card, which holds those of all other files, and the `commit`
-    that it was made with. Raises ValueError where there is none."""
+    """What tells a bundle from others: `sha256` of its card, which holds those of all other files, the `commit` that it
+    was made with, and its `calibration` in words. Raises ValueError where there is none."""
     card = _read_card(folder / CARD)
-    return {"sha256": _sha256(folder / CARD), "commit": str(card["software"]["commit"])}
+    temperatures = sorted({row.get("temperature", 1.0) for row in card["pairs"]} - {1.0})
+    at = ", ".join(f"{temperature:.3f}" for temperature in temperatures)
+    calibration = f"calibrated on held-out series, temperature {at}" if at else "not calibrated"
+    return {"sha256": _sha256(folder / CARD), "commit": str(card["software"]["commit"]), "calibration": calibration}
 
 
 def _pack(folder: Path, name: str, trained: Trained) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from aneurysm.inference.predict import Prediction, Predictor
 from aneurysm.labels import LABELS
 from aneurysm.paths import DataPaths, ModelPaths
 from aneurysm.stage2.judge import Judged
+from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import join_world
 
 LARGEST, MEAN = 0.01, 0.002  # difference from the cached way that is allowed
@@ -26,7 +26,7 @@ SHOWN = 20  # names of series in a list
 
 
 @dataclass(frozen=True)
-class AskConfig:
+class AskConfig(InferenceConfig):
     """How held-out series are asked about."""
 
     tta: Literal["mirror", "none"] = "mirror"
@@ -35,10 +35,6 @@ class AskConfig:
     """tell stage 2 what the header says of the modality, as with a hidden series; false tells it what train.csv says"""
     limit: int = 0
     """at most so many series of each fold; 0 takes all"""
-    workers: int = max(1, (os.cpu_count() or 2) - 1)
-    """processes that decode ahead of the encoder; 0 decodes in this one"""
-    batch_size: int = 32
-    """windows that are encoded at a time"""
     device: str = "auto"
     """cpu, cuda, or auto"""
 
@@ -54,7 +50,7 @@ def predict_folds(
     parts, predictions, wall_s = [], [], 0.0
     for fold in folds:
         pairs = [read_pair(paths, fold) for paths in encoders]
-        predictor = Predictor(pairs, device, config.tta == "mirror", config.batch_size)
+        predictor = Predictor(pairs, device, config.tta == "mirror", config.batch_size, precision=config.precision)
         for note in predictor.notes:
             print(f"note: {note}")
         own = series[series.fold == fold].head(config.limit or None)

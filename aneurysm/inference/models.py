@@ -22,6 +22,8 @@ from aneurysm.paths import ModelPaths
 from aneurysm.stage1.extract import PARTS, Encoder, Rows, series_features
 from aneurysm.stage1.predict import read_stage1, stage1_from
 from aneurysm.stage2.predict import predict_series, read_stage2, stage2_from
+from aneurysm.stage2.temperature import at_temperature
+from aneurysm.training.config import PrecisionKind
 
 
 @dataclass(frozen=True)
@@ -35,15 +37,19 @@ class Trained:
 
 @dataclass(frozen=True)
 class Pair:
-    """Stage 1 and stage 2 of one encoder, neither of which has seen `fold`."""
+    """Stage 1 and stage 2 of one encoder, neither of which has seen `fold`; None: both are of all series.
+
+    temperature  what stage 2's log-odds are divided by
+    """
 
     encoder: str
-    fold: int
+    fold: int | None
     stage1: Trained
     stage2: Trained
+    temperature: float = 1.0
 
 
-def read_pair(model_paths: ModelPaths, fold: int) -> Pair:
+def read_pair(model_paths: ModelPaths, fold: int | None) -> Pair:
     """The pair of one fold; ValueError naming the file where one is missing, or has seen the fold."""
     parts = []
     for path, read in (
@@ -66,7 +72,7 @@ class Model:
     notes       sentences on what had to be assumed
     """
 
-    def __init__(self, pair: Pair, devices: Sequence[torch.device], tta: bool):
+    def __init__(self, pair: Pair, devices: Sequence[torch.device], tta: bool, precision: PrecisionKind = "auto"):
         """`tta` allows for the mirrored view, where stage 2 asks for it; several `devices` share the windows of each
         series. Raises ValueError naming the file."""
         self.name, self.notes = pair.encoder, []
@@ -77,11 +83,12 @@ class Model:
         self.views = views if tta else views[:1]
         copies = [stage1.to(devices[0]), *(deepcopy(stage1).to(device) for device in devices[1:])]
         self.encoders = [
-            {view: Encoder(copy, self.config1, device, [view]) for view in self.views}
+            {view: Encoder(copy, self.config1, device, [view], precision) for view in self.views}
             for copy, device in zip(copies, devices, strict=True)
         ]
         self.stage2, self.config2 = stage2.to(devices[0]), replace(config2, tokens=replace(config2.tokens, tta=tta))
         self.prevalence = np.array(pair.stage2.about["prevalence"])
+        self.temperature = pair.temperature
 
     def _training(self, pair: Pair) -> tuple[CacheSettings, float, tuple[str, ...]]:
         """The settings of its cache, every_mm and the views, as its checkpoints tell them."""
@@ -115,8 +122,9 @@ class Model:
         return series_features(together, series.index, series.position_mm, tuple(said), self.every_mm)
 
     def conclude(self, features: SeriesFeatures, modality: str | None, plane: str) -> np.ndarray:
-        """(14,) probabilities by stage 2."""
-        return predict_series(self.stage2, self.config2, features, modality, plane)
+        """(14,) probabilities by stage 2, at its temperature."""
+        predicted = predict_series(self.stage2, self.config2, features, modality, plane)
+        return predicted if self.temperature == 1 else at_temperature(predicted, self.temperature)
 
 
 def only_one(models: Sequence[Model], name: str) -> Any:

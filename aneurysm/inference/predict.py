@@ -30,6 +30,7 @@ from aneurysm.inference.peaks import Curves, Peak, curves, find_peaks
 from aneurysm.inference.pictures import Picture, take_pictures
 from aneurysm.inference.sampled import Request, SampledSeries, Unreadable, died, read_sampled
 from aneurysm.stage2.predict import plain_maximum
+from aneurysm.training.config import PrecisionKind
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,15 @@ class Predictor:
         batch_size: int = 32,
         threads: int = 1,
         n_pictures: int = 0,
+        precision: PrecisionKind = "auto",
     ):
         """`tta` also asks about the mirrored head, where stage 2 was configured to; `batch_size` windows at a time.
 
         Several `devices` share the windows of each series; so many `threads` decode its images.
+        `precision` is that of stage 1, as in InferenceConfig.
         """
         self.devices = [devices] if isinstance(devices, torch.device) else list(devices)
-        self.models = [Model(pair, self.devices, tta) for pair in pairs]
+        self.models = [Model(pair, self.devices, tta, precision) for pair in pairs]
         self.notes = [note for model in self.models for note in model.notes]
         settings, every_mm = only_one(self.models, "settings"), only_one(self.models, "every_mm")
         self.asker, self.n_pictures = Asker(self.models, self.devices, batch_size), n_pictures

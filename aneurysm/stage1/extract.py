@@ -16,6 +16,7 @@ from aneurysm.stage1.mirror import mirror_images
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import heat_peaks
 from aneurysm.stage1.windows import crop_box
+from aneurysm.training.config import PrecisionKind
 from aneurysm.training.precision import inference_precision
 
 PARTS = ("features", "logits", "heat", "peak_x", "peak_y")
@@ -25,12 +26,13 @@ Rows = dict[str, np.ndarray]  # the PARTS of some windows: (windows, views, n)
 class Encoder:
     """A trained stage 1 that is asked about batches of windows in one or more views."""
 
-    def __init__(self, model: Stage1Net, config: Stage1Config, device: torch.device, views: Sequence[str] = VIEWS):
+    def __init__(self, model: Stage1Net, config: Stage1Config, device: torch.device, views: Sequence[str] = VIEWS,
+                 precision: PrecisionKind = "auto"):  # fmt: skip
         """Raises ValueError for an unknown view."""
         if not views or any(view not in VIEWS for view in views):
             raise ValueError(f"views: expected some of {', '.join(VIEWS)}, found {', '.join(views) or 'none'}")
         self.model, self.config, self.device, self.views = model, config, device, tuple(views)
-        self.precision = inference_precision(device)
+        self.precision = inference_precision(device, precision)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, planes: Sequence[str]) -> Rows:

@@ -24,21 +24,18 @@ from aneurysm.stage1.predict import load_stage1
 from aneurysm.stage1.whole_series import slice_places
 from aneurysm.training.batches import one_thread
 from aneurysm.training.checkpoint import file_hash
+from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import World
 
 
 @dataclass(frozen=True)
-class ExtractSettings:
+class ExtractSettings(InferenceConfig):
     """What is kept of a series, and how it is computed."""
 
     every_mm: float = 1.5
     """distance of the slices along the series; each at most once"""
     views: tuple[str, ...] = VIEWS
     """the image as it is (original) and with left and right exchanged (mirror)"""
-    batch_size: int = 32
-    """windows that are encoded at a time"""
-    workers: int = 1
-    """processes that read windows ahead of the encoder"""
 
 
 def extract_fold(
@@ -52,7 +49,7 @@ def extract_fold(
     one; series without an answer are in `dask.failures` then.
     """
     checkpoint, folder = model_paths.stage1(fold), model_paths.features(fold)
-    wanted = fingerprints(cache, series_uids, checkpoint, settings.every_mm, settings.views)
+    wanted = fingerprints(cache, series_uids, checkpoint, settings)
     todo = out_of_date(folder, wanted)
     n_before = len(wanted) - len(todo)
     world.wait()  # no process writes before the main one has the lock and all have seen what there is to share out
@@ -61,7 +58,8 @@ def extract_fold(
         done = dask.ask(question, checkpoint, fold, todo)
     else:
         todo = todo[world.rank :: world.size]
-        encoder = Encoder(*load_stage1(checkpoint, world.device, unseen=fold), world.device, settings.views)
+        encoder = Encoder(*load_stage1(checkpoint, world.device, unseen=fold), world.device, settings.views,
+                          settings.precision)  # fmt: skip
         done = extract(cache, todo, encoder, settings.every_mm, settings.batch_size, settings.workers)
     for uid, features in tqdm(done, total=len(todo), unit="series", desc=f"fold {fold}", disable=not world.is_main):
         write_features(folder / f"{uid}.safetensors", features, wanted[uid])
@@ -97,18 +95,19 @@ def features_of(
     model: Stage1Net, config: Stage1Config, series_uid: str, *, data_dir: Path, settings: ExtractSettings
 ) -> SeriesFeatures:
     """One series' features, by a CPU: a question for DaskWorkers."""
-    encoder = Encoder(model, config, torch.device("cpu"), settings.views)
+    encoder = Encoder(model, config, torch.device("cpu"), settings.views, settings.precision)
     cache = Cache(data_dir)
     ((_, features),) = extract(cache, [series_uid], encoder, settings.every_mm, settings.batch_size, workers=0)
     return features
 
 
 def fingerprints(
-    cache: Cache, series_uids: Sequence[str], checkpoint: Path, every_mm: float, views: Sequence[str]
+    cache: Cache, series_uids: Sequence[str], checkpoint: Path, settings: ExtractSettings
 ) -> dict[str, str]:
     """For each series what its features are made from: weights, cached slices, settings."""
-    settings = f"{file_hash(checkpoint)} {every_mm} {','.join(views)}"
-    return {uid: hashlib.sha256(f"{settings} {cache.fingerprint(uid)}".encode()).hexdigest() for uid in series_uids}
+    precision = "" if settings.precision == "auto" else f" {settings.precision}"
+    made_from = f"{file_hash(checkpoint)} {settings.every_mm} {','.join(settings.views)}{precision}"
+    return {uid: hashlib.sha256(f"{made_from} {cache.fingerprint(uid)}".encode()).hexdigest() for uid in series_uids}
 
 
 def out_of_date(folder: Path, wanted: dict[str, str]) -> list[str]:

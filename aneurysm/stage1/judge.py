@@ -22,6 +22,7 @@ from aneurysm.stage1.on_dask import ALONE, DaskWorkers
 from aneurysm.stage1.predict import Tta, load_stage1
 from aneurysm.stage1.run import HeldOut, outside_text
 from aneurysm.stage1.whole_series import ask_series, heat_candidates, slice_places
+from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import World
 
 SUPPRESS_MM = 10.0  # of two peaks this near to each other, the lower one is left out
@@ -48,13 +49,14 @@ def trained_folds(model_paths: ModelPaths, folds: Sequence[int]) -> list[int]:
 
 
 def judge_fold(
-    cache: Cache, spots: pd.DataFrame, model_paths: ModelPaths, fold: int, world: World, tta: Tta = "none"
-) -> Judged:
+    cache: Cache, spots: pd.DataFrame, model_paths: ModelPaths, fold: int, world: World,
+    inference: InferenceConfig, tta: Tta = "none",
+) -> Judged:  # fmt: skip
     """What the model that has not seen `fold` says about its spots. Raises ValueError where it has seen them."""
     model, config = load_stage1(model_paths.stage1(fold), world.device, unseen=fold)
     own = spots[spots.fold == fold]
     held_out = HeldOut.from_spots(own, config)
-    answers = held_out.answers(model, cache, config, world, f"fold {fold}", tta)
+    answers = held_out.answers(model, cache, config, world, inference, f"fold {fold}", tta)
     peaks = with_pixel_mm(held_out.peaks(answers, own, config.input), cache) if config.heads.heat_weight else None
     return Judged(held_out.table(answers), held_out.truth, peaks, outside_text(own, config.input))
 
@@ -73,8 +75,9 @@ def windows_text(judged: Sequence[Judged]) -> str:
 
 
 def ask_fold(
-    cache: Cache, series: pd.DataFrame, model_paths: ModelPaths, fold: int, every_mm: float, world: World
-) -> pd.DataFrame:
+    cache: Cache, series: pd.DataFrame, model_paths: ModelPaths, fold: int, every_mm: float,
+    inference: InferenceConfig, world: World,
+) -> pd.DataFrame:  # fmt: skip
     """What the model that has not seen `fold` says about the slices of all its series; see ask_series, and `fold`.
 
     Raises ValueError where the model has seen them, or none is in the cache.
@@ -82,18 +85,19 @@ def ask_fold(
     cached = _cached(series, fold)
     model, config = load_stage1(model_paths.stage1(fold), world.device, unseen=fold)
     places = slice_places(cache, cached, every_mm)
-    return ask_series(model, cache, places, config, world, f"series of fold {fold}").assign(fold=fold)
+    return ask_series(model, cache, places, config, world, inference, f"series of fold {fold}").assign(fold=fold)
 
 
 def ask_fold_on_dask(
-    cache: Cache, series: pd.DataFrame, model_paths: ModelPaths, fold: int, every_mm: float, workers: DaskWorkers
-) -> pd.DataFrame:
+    cache: Cache, series: pd.DataFrame, model_paths: ModelPaths, fold: int, every_mm: float,
+    inference: InferenceConfig, workers: DaskWorkers,
+) -> pd.DataFrame:  # fmt: skip
     """As ask_fold, by the workers of a Dask cluster; without the series that are in `workers.failures` then.
 
     Raises ValueError where no series is in the cache, or none has an answer.
     """
     cached = _cached(series, fold)
-    question = partial(slices_of, data_dir=cache.paths.root.absolute(), every_mm=every_mm)
+    question = partial(slices_of, data_dir=cache.paths.root.absolute(), every_mm=every_mm, inference=inference)
     done = workers.ask(question, model_paths.stage1(fold), fold, cached)
     said = dict(tqdm(done, total=len(cached), desc=f"series of fold {fold}", leave=False))
     if not said:
@@ -102,11 +106,12 @@ def ask_fold_on_dask(
 
 
 def slices_of(
-    model: Stage1Net, config: Stage1Config, series_uid: str, *, data_dir: Path, every_mm: float
-) -> pd.DataFrame:
+    model: Stage1Net, config: Stage1Config, series_uid: str, *, data_dir: Path, every_mm: float,
+    inference: InferenceConfig,
+) -> pd.DataFrame:  # fmt: skip
     """What a model says about the slices of one series: a question for DaskWorkers."""
-    cache, config = Cache(data_dir), replace(config, training=replace(config.training, workers=0))
-    return ask_series(model, cache, slice_places(cache, [series_uid], every_mm), config, ALONE, bar="")
+    cache, inference = Cache(data_dir), replace(inference, workers=0)
+    return ask_series(model, cache, slice_places(cache, [series_uid], every_mm), config, ALONE, inference, bar="")
 
 
 def series_text(slices: pd.DataFrame, series: pd.DataFrame, spots: pd.DataFrame, cache: Cache) -> str:

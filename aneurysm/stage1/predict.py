@@ -20,6 +20,7 @@ from aneurysm.stage1.mirror import mirror_images, mirror_logits
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.training.batches import one_thread
 from aneurysm.training.checkpoint import load_trained
+from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import World
 from aneurysm.training.precision import inference_precision
 
@@ -88,8 +89,7 @@ def predict_windows(
     windows: Dataset,
     config: Stage1Config,
     world: World,
-    batch_size: int,
-    workers: int,
+    inference: InferenceConfig,
     bar: str = "",
     tta: Tta = "none",
 ) -> Answers:
@@ -98,7 +98,7 @@ def predict_windows(
     With `mirror` the probabilities are the means of those of the windows and of their mirror images.
     """
     own = range(world.rank, len(windows), world.size)
-    batches = _batches(model, Subset(windows, own), config, world, batch_size, workers, bar, tta)
+    batches = _batches(model, Subset(windows, own), config, world, inference, bar, tta)
     rows = [np.column_stack(columns) for columns in batches]
     n_columns = 1 + 14 + 13 + 26
     table = world.gather(np.concatenate(rows) if rows else np.empty((0, n_columns)))
@@ -110,12 +110,12 @@ def predict_windows(
 @torch.inference_mode()
 def _batches(
     model: nn.Module, windows: Dataset, config: Stage1Config, world: World,
-    batch_size: int, workers: int, bar: str, tta: Tta,
+    inference: InferenceConfig, bar: str, tta: Tta,
 ) -> Iterator[tuple[np.ndarray, ...]]:  # fmt: skip
     """Of each batch the numbers of its windows (batch,) and what is said of them: probability (batch, 14), heat (batch,
     13), and heat_xy (batch, 26)."""
-    precision = inference_precision(world.device)
-    loader = DataLoader(windows, batch_size, num_workers=workers, worker_init_fn=one_thread)
+    precision = inference_precision(world.device, inference.precision)
+    loader = DataLoader(windows, inference.batch_size, num_workers=inference.workers, worker_init_fn=one_thread)
     for batch in tqdm(loader, desc=bar, unit="batch", leave=False, disable=not (bar and world.is_main)):
         images = batch["image"].to(world.device, memory_format=torch.channels_last)
         with precision.autocast():

@@ -21,6 +21,7 @@ from aneurysm.stage1.losses import Stage1Loss
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import Answers, Tta, predict_windows
 from aneurysm.stage1.whole_series import peaks_in_cache
+from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import World
 from aneurysm.training.fit import fit
 
@@ -42,12 +43,13 @@ class HeldOut:
         return cls(places, label_windows(places, localizers, config.sampling.label_mm, config.input))
 
     def answers(
-        self, model: nn.Module, cache: Cache, config: Stage1Config, world: World, bar: str = "", tta: Tta = "none"
-    ) -> Answers:
+        self, model: nn.Module, cache: Cache, config: Stage1Config, world: World, inference: InferenceConfig,
+        bar: str = "", tta: Tta = "none",
+    ) -> Answers:  # fmt: skip
         """What a model says about each window; `tta` as predict_windows."""
-        windows = PlainWindows(cache, self.places, config.input)
-        training = config.training
-        return predict_windows(model, windows, config, world, training.batch_size, training.workers, bar, tta)
+        return predict_windows(
+            model, PlainWindows(cache, self.places, config.input), config, world, inference, bar, tta
+        )
 
     def scores(self, answers: Answers) -> dict[str, float]:
         """The competition's score on windows, and the AUC of Aneurysm Present."""
@@ -100,8 +102,10 @@ def train_fold(
         print(f"{model.weights_said}; {len(train_set)} windows an epoch, {n_hard} series with hard negatives")
         print(outside_text(spots, config.input))
 
+    inference = InferenceConfig(config.training.batch_size, config.training.workers)
+
     def evaluate(trained: nn.Module) -> dict[str, float]:
-        return held_out.scores(held_out.answers(trained, cache, config, world)) if fold is not None else {}
+        return held_out.scores(held_out.answers(trained, cache, config, world, inference)) if fold is not None else {}
 
     settings = cache.settings(spots.SeriesInstanceUID.unique())
     about = {"stage1": asdict(config), "fold": fold, "cache": settings and asdict(settings)}

@@ -14,6 +14,7 @@ from aneurysm.stage1.config import InputConfig, Stage1Config
 from aneurysm.stage1.dataset import PlainWindows
 from aneurysm.stage1.predict import Answers, predict_windows
 from aneurysm.stage1.windows import crop_box, sampled_slices
+from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import World
 
 
@@ -29,14 +30,20 @@ def slice_places(cache: Cache, series_uids: Sequence[str], every_mm: float) -> p
 
 
 def ask_series(
-    model: nn.Module, cache: Cache, places: pd.DataFrame, config: Stage1Config, world: World, bar: str
+    model: nn.Module,
+    cache: Cache,
+    places: pd.DataFrame,
+    config: Stage1Config,
+    world: World,
+    inference: InferenceConfig,
+    bar: str,
 ) -> pd.DataFrame:
     """`places` with the 14 probabilities of each slice, and `heat`, `peak_x`, `peak_y` of each location (cache pixels).
 
     The columns of the latter are named `<location> heat` and so on; NaN where the model has no heatmaps.
     """
     windows = PlainWindows(cache, places, config.input)
-    answers = predict_windows(model, windows, config, world, config.training.batch_size, config.training.workers, bar)
+    answers = predict_windows(model, windows, config, world, inference, bar)
     xy = peaks_in_cache(answers, places, config.input)
     columns = {name: answers.probability[:, i] for i, name in enumerate(LABELS)}
     for i, location in enumerate(LOCATIONS):

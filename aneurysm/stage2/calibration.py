@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, logit
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 
 from aneurysm.labels import LOCATIONS, PRESENT
+from aneurysm.stage2.temperature import ALWAYS, NEVER, at_temperature, log_odds
 
 if TYPE_CHECKING:
     from aneurysm.stage2.judge import Judged
 
 N_BINS = 10
-NEVER, ALWAYS = 1e-7, 1 - 1e-7  # probabilities nearer to 0 or 1 count as these
 COLDEST, HOTTEST = 0.05, 20.0  # temperatures are sought between these
 GROUPS = {PRESENT: slice(-1, None), f"{len(LOCATIONS)} locations": slice(None, -1)}  # columns of tables of 14
 
@@ -35,6 +34,7 @@ class Calibrated:
     before: Judged
     after: Judged
     temperatures: dict[int, float]  # fold -> temperature, fitted on the other folds
+    overall: float  # fitted on all folds: for series that none of the models has seen
 
     @property
     def answers(self) -> dict[str, np.ndarray]:
@@ -48,6 +48,7 @@ class Calibrated:
         return (
             f"Temperature scaling of stage 2 of {name}: log-odds / temperature, fitted on the other folds' answers\n"
             f"{temperatures}; above 1 the answers were too sure\n"
+            f"{self.overall:.3f} over all folds, which eval_end_to_end.py --export takes along\n"
             "Within a fold the order of the series and so each AUC stays the same; over all folds it may change\n\n"
             f"{table.map('{:.4f}'.format).to_string()}\n\n"
             f"{len(self.before.series)} series; calibration error: expected one, {N_BINS} bins of equal count\n"
@@ -60,7 +61,8 @@ def calibrate(judged: Judged) -> Calibrated:
     fold = judged.series.fold.to_numpy()
     temperatures = out_of_fold_temperatures(judged.truth, judged.stage2, fold)
     own = np.array([temperatures[k] for k in fold])
-    return Calibrated(judged, replace(judged, stage2=at_temperature(judged.stage2, own[:, None])), temperatures)
+    after = replace(judged, stage2=at_temperature(judged.stage2, own[:, None]))
+    return Calibrated(judged, after, temperatures, fit_temperature(judged.truth, judged.stage2))
 
 
 def out_of_fold_temperatures(truth: np.ndarray, predicted: np.ndarray, fold: np.ndarray) -> dict[int, float]:
@@ -81,7 +83,7 @@ def fit_temperature(truth: np.ndarray, predicted: np.ndarray) -> float:
 
     truth, predicted of one shape, 0 or 1 and probabilities; the temperature lies between COLDEST and HOTTEST.
     """
-    odds = _log_odds(predicted)
+    odds = log_odds(predicted)
 
     def loss(log_temperature: float) -> float:
         scaled = odds / np.exp(log_temperature)
@@ -89,11 +91,6 @@ def fit_temperature(truth: np.ndarray, predicted: np.ndarray) -> float:
 
     best = minimize_scalar(loss, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded")
     return float(np.exp(best.x)) if best.fun < loss(0.0) else 1.0
-
-
-def at_temperature(predicted: np.ndarray, temperature: float | np.ndarray) -> np.ndarray:
-    """Probabilities whose log-odds are those of `predicted` divided by the temperature."""
-    return expit(_log_odds(predicted) / temperature)
 
 
 def errors_table(truth: np.ndarray, answers: Mapping[str, np.ndarray]) -> pd.DataFrame:
@@ -136,7 +133,3 @@ def reliability(truth: np.ndarray, predicted: np.ndarray, n_bins: int = N_BINS) 
     limits = np.percentile(predicted, np.linspace(0, 1, n_bins + 1) * 100)[1:-1]  # those of calibration_curve
     n = np.bincount(np.searchsorted(limits, predicted))
     return pd.DataFrame({"n": n[n > 0], "said": said, "found": found})
-
-
-def _log_odds(predicted: np.ndarray) -> np.ndarray:
-    return logit(np.clip(np.asarray(predicted, float), NEVER, ALWAYS))

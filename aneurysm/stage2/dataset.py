@@ -33,7 +33,7 @@ class TrainingTable:
 
     @classmethod
     def without_fold(
-        cls, series: pd.DataFrame, model_paths: ModelPaths, fold: int, config: TokensConfig
+        cls, series: pd.DataFrame, model_paths: ModelPaths, fold: int | None, config: TokensConfig
     ) -> TrainingTable:
         """The series of all folds but `fold`, of all rows of train_{F}_folds.csv.
 

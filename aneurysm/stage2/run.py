@@ -40,7 +40,7 @@ class HeldOut:
     prevalence: np.ndarray  # (14,) of the other folds: the answer about a series without features
 
     @classmethod
-    def of_fold(cls, series: pd.DataFrame, model_paths: ModelPaths, fold: int) -> HeldOut:
+    def of_fold(cls, series: pd.DataFrame, model_paths: ModelPaths, fold: int | None) -> HeldOut:
         own, others = series[series.fold == fold].reset_index(drop=True), series[series.fold != fold]
         return cls(own, model_paths.features(fold), others[list(LABELS)].mean().to_numpy(float))
 
@@ -52,8 +52,8 @@ class HeldOut:
     @cached_property
     def has_features(self) -> np.ndarray:
         """(series,) bool; ValueError naming the folder where no series has any."""
-        found = np.array([n_sampled_slices(self.path(row)) > 0 for row in self.series.itertuples()])
-        if not found.any():
+        found = np.array([n_sampled_slices(self.path(row)) > 0 for row in self.series.itertuples()], bool)
+        if len(found) and not found.any():
             raise ValueError(f"{self.folder}: expected features of {len(found)} series; has extract_features.py run?")
         return found
 
@@ -98,11 +98,11 @@ def train_fold(
     marks: SliceMarks,
     model_paths: ModelPaths,
     config: Stage2Config,
-    fold: int,
+    fold: int | None,
     world: World,
     resume: bool,
 ) -> None:
-    """Trains on all folds but `fold`; writes what `fit` writes into the fold's stage2 folder.
+    """Trains on all folds but `fold` (None: on all); writes what `fit` writes into the fold's stage2 folder.
 
     `series` are all rows of train_{F}_folds.csv; of those of `fold`, nothing but the scores in the history depends on
     the labels. Raises ValueError where settings contradict each other or features are missing.
@@ -123,6 +123,6 @@ def train_fold(
              "sampling": table.sampling, "prevalence": held_out.prevalence.tolist()}  # fmt: skip
     fit(
         model, train_set, Stage2Loss(config.loss, prevalence),
-        lambda trained: held_out.scores(held_out.answers(trained, config, world)),
+        lambda trained: held_out.scores(held_out.answers(trained, config, world)) if fold is not None else {},
         config.training, model_paths.stage2(fold), world, about, resume, pad_batch, model_dir=model_paths.root,
     )  # fmt: skip

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+PrecisionKind = Literal["auto", "bf16", "fp16", "fp32"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,20 @@ class TrainingConfig:
             raise ValueError(f"training.precision: expected one of {', '.join(PRECISIONS)}, found {self.precision}")
 
 
-PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+@dataclass(frozen=True)
+class InferenceConfig:
+    """How trained models are run over many windows; it changes no result, but for rounding."""
+
+    batch_size: int = 32
+    """windows that are encoded at a time"""
+    workers: int = max(1, (os.cpu_count() or 2) - 1)
+    """processes that read ahead of the encoder; 0 reads in this one"""
+    precision: PrecisionKind = "auto"
+    """auto: float32 on a CPU, so that every processor gives the same, and what a GPU computes natively; or bf16, fp16,
+    fp32"""
+
+
+PRECISIONS = get_args(PrecisionKind)
 _LIMITS = {
     "epochs batch_size accumulate evaluate_every": (lambda value: value >= 1, "1 or more"),
     "warmup_epochs workers plateau_patience seed": (lambda value: value >= 0, "0 or more"),
