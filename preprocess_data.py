@@ -1,11 +1,12 @@
 """Step 1: DICOM series to caches of float16 slices.
 
-    python preprocess_data.py --data_dir data --workers 8 --slices false
+    python preprocess_data.py --data_dir data --workers 8
 
 Reads  series/<uid>/, train.csv (without one, every folder in series/ is taken), segmentations/ where there are any
 Writes npy_sequence/<uid>.npy (slices, 512, 512) float16 in [0, 1] and <uid>.json with geometry and mapping,
-       npy_slice/<uid>/<iiii>.npy (512, 512), npy_vessels/<uid>.npy (slices, 512, 512) uint8 where there is a mask,
+       npy_vessels/<uid>.npy (slices, 512, 512) uint8 where there is a mask,
        train_meta.csv, slices.parquet, preprocess_errors.csv
+       With --slices also npy_slice/<uid>/<iiii>.npy (512, 512): slice files are for other people's scripts.
        With --storage blosc2, <uid>.blosc2 instead of <uid>.npy: the same numbers in a third to half of the bytes.
 Killed and started again, it goes on where it stopped. A series is redone when its files or these settings change, or
 a cached file has another size than it was written with; --verify reads every byte.
@@ -34,8 +35,8 @@ class PreprocessConfig:
     """folder that holds series/ and train.csv, and takes the caches"""
     workers: int = os.cpu_count() or 1
     """worker processes, one thread each; 1 works in this process, which a crash in a decoder would end"""
-    slices: bool = True
-    """also write one file per slice, for other people's scripts; doubles the disk needed"""
+    slices: bool = False
+    """also write one file per slice, npy_slice/, for other people's scripts; doubles the disk needed"""
     head_mm: float = 180.0
     """keep the top so many millimetres of the head; 0 keeps every slice"""
     window_low_hu: float = 0.0
