@@ -12,6 +12,7 @@ from matplotlib.patches import Circle
 from aneurysm.data.cache import Cache, open_cache
 from aneurysm.data.localizers import place_localizers, read_localizers
 from aneurysm.data.mapping import SIZE
+from aneurysm.data.tables import FROM_PREPROCESSING, read_table
 from aneurysm.labels import MODALITIES
 from aneurysm.report.drawing import ON_SLICE, ORANGE, QUIET, Sheet
 
@@ -28,7 +29,10 @@ def contact_sheet(data_dir: Path, out: Path) -> None:
     """
     cache = open_cache(data_dir)
     localizers, _ = place_localizers(cache, read_localizers(cache.paths.localizers_csv))
-    meta = _one_of_each(pd.read_csv(cache.paths.train_meta_csv), localizers)
+    meta = _one_of_each(
+        read_table(cache.paths.train_meta_csv, ["SeriesInstanceUID", "series_type", "plane"], FROM_PREPROCESSING),
+        localizers,
+    )
     sheet = Sheet(ROW_IN * len(meta))
     for number, series in enumerate(meta.itertuples()):
         own = localizers[localizers.SeriesInstanceUID == series.SeriesInstanceUID]
