@@ -32,7 +32,9 @@ from aneurysm.paths import DataPaths
 @dataclass(frozen=True)
 class PreprocessConfig:
     data_dir: Path = Path("data")
-    """folder that holds series/ and train.csv, and takes the caches"""
+    """folder that holds series/ and train.csv"""
+    cache_dir: Path | None = None
+    """folder for all that is made beside models; by default data_dir, which is otherwise only read"""
     workers: int = os.cpu_count() or 1
     """worker processes, one thread each; 1 works in this process, which a crash in a decoder would end"""
     slices: bool = False
@@ -48,19 +50,19 @@ class PreprocessConfig:
     verify: bool = False
     """read every cached file whole and make those anew that are cut short or damaged"""
     dask: str = ""
-    """address of a Dask scheduler (tcp://...) whose workers do the work and see the same data_dir; needs the
+    """address of a Dask scheduler (tcp://...) whose workers do the work and see the same folders; needs the
     extra `dask`"""
 
 
 def main(config: PreprocessConfig) -> None:
-    paths = DataPaths(config.data_dir)
+    paths = DataPaths(config.data_dir, config.cache_dir)
     settings = CacheSettings(config.head_mm, config.window_low_hu, config.window_high_hu)
     series_uids = series_to_do(paths)
-    with locked(paths.root, "preprocess_data"):
+    with locked(paths.cache, "preprocess_data"):
         needed, said = foresee(paths, series_uids, settings, config.slices, config.storage)
         print(said)
         job = partial(preprocess_series, paths.root.absolute(), settings=settings, slices=config.slices,
-                      storage=config.storage, verify=config.verify)  # fmt: skip
+                      storage=config.storage, verify=config.verify, cache_dir=paths.cache.absolute())  # fmt: skip
         outcomes, meta, errors = preprocess_all(job, paths, series_uids, needed, config.workers, config.dask)
     print(summarise(paths, outcomes, meta, errors, config.verify))
 

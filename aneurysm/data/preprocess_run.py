@@ -45,8 +45,8 @@ def preprocess_all(
     """
     caches = (paths.npy_sequence, paths.npy_slice, paths.npy_vessels)
     remedy = "leave the slice files out (no --slices), compress (--storage blosc2) or keep less (--head_mm)"
-    require_disk(paths.root, needed, caches, remedy)
-    folders = (*caches, paths.root)
+    require_disk(paths.cache, needed, caches, remedy)
+    folders = (*caches, paths.cache)
     try:
         outcomes = run_every_series(job, series_uids, workers, died, dask, folders, paths.preprocess_errors_csv)
     except CannotWrite:

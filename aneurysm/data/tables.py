@@ -102,20 +102,20 @@ def labelled_series(paths: DataPaths) -> pd.DataFrame:
     return train.merge(meta, on="SeriesInstanceUID", how="left", validate="one_to_one")
 
 
-def read_folds(data_dir: Path, folds: int) -> pd.DataFrame:
+def read_folds(cache_dir: Path, folds: int) -> pd.DataFrame:
     """train_{folds}_folds.csv, one row a series; ValueError naming the file where it is missing or damaged."""
     columns = ["SeriesInstanceUID", "fold", "n_slices", "series_type", "plane", *LABELS]
-    return read_table(data_dir / f"train_{folds}_folds.csv", columns, _made_by(folds))
+    return read_table(cache_dir / f"train_{folds}_folds.csv", columns, _made_by(folds))
 
 
-def read_spots(data_dir: Path, folds: int) -> pd.DataFrame:
+def read_spots(cache_dir: Path, folds: int) -> pd.DataFrame:
     """train_stage1_{folds}_folds.csv, one row a spot; ValueError as read_folds."""
-    return read_table(data_dir / f"train_stage1_{folds}_folds.csv", SPOT_COLUMNS, _made_by(folds))
+    return read_table(cache_dir / f"train_stage1_{folds}_folds.csv", SPOT_COLUMNS, _made_by(folds))
 
 
-def read_unplaced(data_dir: Path, folds: int) -> pd.DataFrame:
+def read_unplaced(cache_dir: Path, folds: int) -> pd.DataFrame:
     """localizer_errors.csv, one row a localizer without a place; ValueError as read_folds."""
-    return read_table(DataPaths(data_dir).localizer_errors_csv, ["SeriesInstanceUID"], _made_by(folds))
+    return read_table(DataPaths(cache_dir).localizer_errors_csv, ["SeriesInstanceUID"], _made_by(folds))
 
 
 def chosen_folds(fold: str, folds: int) -> list[int]:

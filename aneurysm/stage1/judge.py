@@ -93,7 +93,7 @@ def ask_fold_on_dask(
     Raises ValueError where no series is in the cache, or none has an answer.
     """
     cached = _cached(series, fold)
-    question = partial(slices_of, data_dir=cache.paths.root.absolute(), every_mm=every_mm)
+    question = partial(slices_of, cache_dir=cache.paths.cache.absolute(), every_mm=every_mm)
     done = workers.ask(question, model_paths.stage1(fold), fold, cached)
     said = dict(tqdm(done, total=len(cached), desc=f"series of fold {fold}", leave=False))
     if not said:
@@ -102,10 +102,10 @@ def ask_fold_on_dask(
 
 
 def slices_of(
-    model: Stage1Net, config: Stage1Config, series_uid: str, *, data_dir: Path, every_mm: float
+    model: Stage1Net, config: Stage1Config, series_uid: str, *, cache_dir: Path, every_mm: float
 ) -> pd.DataFrame:
     """What a model says about the slices of one series: a question for DaskWorkers."""
-    cache, config = Cache(data_dir), replace(config, training=replace(config.training, workers=0))
+    cache, config = Cache(cache_dir), replace(config, training=replace(config.training, workers=0))
     return ask_series(model, cache, slice_places(cache, [series_uid], every_mm), config, ALONE, bar="")
 
 
