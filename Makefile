@@ -34,7 +34,7 @@ $(VENV)/installed: requirements.txt pyproject.toml
 
 demo: install
 	$(RUN) make_phantoms.py --out $(DEMO) --n_series $(DEMO_SERIES) --seed 0 --balanced true --workers $(WORKERS)
-	$(RUN) preprocess_data.py --data_dir $(DEMO) --slices false --workers $(WORKERS)
+	$(RUN) preprocess_data.py --data_dir $(DEMO) --workers $(WORKERS)
 	$(RUN) create_folds.py --data_dir $(DEMO) --folds 2
 	$(RUN) scripts/figures.py --data_dir $(DEMO) --out $(DEMO)
 	$(RUN) train_stage1.py --data_dir $(DEMO) --model_dir $(DEMO)/model --config configs/stage1/demo.yaml --folds 2 --resume
@@ -65,7 +65,7 @@ bench: install
 	$(RUN) benchmarks/preprocess.py --workers $(WORKERS)
 	$(RUN) benchmarks/end_to_end.py --workers 1
 	$(RUN) make_phantoms.py --out $(BENCH) --n_series 12 --seed 0 --balanced true --workers $(WORKERS)
-	$(RUN) preprocess_data.py --data_dir $(BENCH) --slices false --workers $(WORKERS)
+	$(RUN) preprocess_data.py --data_dir $(BENCH) --workers $(WORKERS)
 	$(RUN) create_folds.py --data_dir $(BENCH) --folds 2
 	$(RUN) benchmarks/storage.py --data_dir $(BENCH)
 	$(RUN) benchmarks/floors.py --data_dir $(BENCH) --folds 2 --rounds 3

@@ -24,12 +24,15 @@ from aneurysm.data.lock import locked
 from aneurysm.data.manifest import read_manifest, with_manifest
 from aneurysm.data.spots import SAFE_MM, negative_spots, positive_spots
 from aneurysm.data.tables import labelled_series, write_csv
+from aneurysm.paths import DataPaths
 
 
 @dataclass(frozen=True)
 class FoldsConfig:
     data_dir: Path = Path("data")
-    """folder that preprocess_data.py has filled"""
+    """folder that holds train.csv and train_localizers.csv"""
+    cache_dir: Path | None = None
+    """folder for all that is made beside models; by default data_dir, which is otherwise only read"""
     folds: int = 5
     """number of folds"""
     seed: int = 42
@@ -43,13 +46,13 @@ class FoldsConfig:
 
 
 def main(config: FoldsConfig) -> None:
-    with locked(config.data_dir, "create_folds"):
+    with locked(DataPaths(config.data_dir, config.cache_dir).cache, "create_folds"):
         create_folds(config)
 
 
 def create_folds(config: FoldsConfig) -> None:
     """Writes the tables and prints their counts."""
-    cache = open_cache(config.data_dir)
+    cache = open_cache(config.data_dir, config.cache_dir)
     series = labelled_series(cache.paths)
     if config.manifest:
         series = with_manifest(series, read_manifest(config.manifest))
@@ -69,8 +72,8 @@ def create_folds(config: FoldsConfig) -> None:
     print(spots.groupby(["fold", "kind"]).size().unstack(fill_value=0).to_string())
     print(f"{len(unplaced)} localizers without a place, {len(series) - len(cached)} series that are not in the cache")
 
-    write_csv(series, config.data_dir / f"train_{config.folds}_folds.csv")
-    write_csv(spots, config.data_dir / f"train_stage1_{config.folds}_folds.csv")
+    write_csv(series, cache.paths.cache / f"train_{config.folds}_folds.csv")
+    write_csv(spots, cache.paths.cache / f"train_stage1_{config.folds}_folds.csv")
     write_csv(unplaced, cache.paths.localizer_errors_csv)
 
 

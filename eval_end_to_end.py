@@ -32,7 +32,7 @@ from aneurysm.inference.judge import (
     times_text,
 )
 from aneurysm.inference.models import read_pair
-from aneurysm.paths import ModelPaths
+from aneurysm.paths import DataPaths, ModelPaths
 from aneurysm.stage2.judge import Judged, ensemble_text, folds_with_stage2, judged_text
 from aneurysm.stage2.temperature import read_temperature
 from aneurysm.training.sync import copy_up
@@ -44,6 +44,8 @@ class EvalEndToEndConfig(AskConfig):
     """folder that holds series/ and what create_folds.py has made"""
     model_dir: Path = Path("model")
     """folder with <encoder>/fold-<k>/"""
+    cache_dir: Path | None = None
+    """folder that holds what earlier steps made beside models, where it is not data_dir"""
     encoder: str = ""
     """which of the encoders in model_dir, several with commas between; may be left out where there is one"""
     fold: str = "all"
@@ -63,7 +65,7 @@ def main(config: EvalEndToEndConfig) -> None:
     if config.export is not None:
         export(config.export, encoders, folds)
         return
-    series = read_folds(config.data_dir, config.folds)
+    series = read_folds(DataPaths(config.data_dir, config.cache_dir).cache, config.folds)
     rows, predictions, wall_s = predict_folds(series, config.data_dir, encoders, folds, only(AskConfig, config))
     judged = judged_encoders(rows, predictions)
     print(ensemble_text(judged) if len(judged) > 1 else judged_text(judged[encoders[0].encoder]))

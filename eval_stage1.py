@@ -32,6 +32,8 @@ class EvalStage1Config(InferenceConfig):
     """folder that create_folds.py has filled"""
     model_dir: Path = Path("model")
     """folder with <encoder>/fold-<k>/"""
+    cache_dir: Path | None = None
+    """folder that holds what earlier steps made beside models, where it is not data_dir"""
     encoder: str = ""
     """which of the encoders in model_dir; may be left out where there is one"""
     fold: str = "all"
@@ -52,8 +54,9 @@ class EvalStage1Config(InferenceConfig):
 
 def main(config: EvalStage1Config) -> None:
     world = join_world(config.device)
-    cache, model_paths = open_cache(config.data_dir), ModelPaths.only_one(config.model_dir, config.encoder)
-    spots = read_spots(config.data_dir, config.folds)
+    cache = open_cache(config.data_dir, config.cache_dir)
+    model_paths = ModelPaths.only_one(config.model_dir, config.encoder)
+    spots = read_spots(cache.paths.cache, config.folds)
     folds = trained_folds(model_paths, chosen_folds(config.fold, config.folds))
     inference = only(InferenceConfig, config)
     judged = [judge_fold(cache, spots, model_paths, fold, world, inference, config.tta) for fold in folds]
@@ -63,7 +66,7 @@ def main(config: EvalStage1Config) -> None:
         print(model_paths.oof_stage1_csv)
         copy_up([model_paths.oof_stage1_csv], config.sync, config.model_dir)
     if config.series:
-        series = read_folds(config.data_dir, config.folds)
+        series = read_folds(cache.paths.cache, config.folds)
         slices = [ask_fold(cache, series, model_paths, fold, config.every_mm, inference, world) for fold in folds]
         if world.is_main:
             print(series_text(pd.concat(slices), series, spots, cache))

@@ -20,7 +20,7 @@ from pathlib import Path
 from aneurysm.config import run_script
 from aneurysm.data.answers import write_answers
 from aneurysm.data.tables import chosen_folds, read_folds, write_csv
-from aneurysm.paths import ModelPaths
+from aneurysm.paths import DataPaths, ModelPaths
 from aneurysm.report.figures import reliability_figure
 from aneurysm.stage2.calibration import Calibrated, calibrate
 from aneurysm.stage2.gap import gap_table, gap_text
@@ -36,6 +36,8 @@ class EvalStage2Config:
     """folder that create_folds.py has filled"""
     model_dir: Path = Path("model")
     """folder with <encoder>/fold-<k>/"""
+    cache_dir: Path | None = None
+    """folder that holds what earlier steps made beside models, where it is not data_dir"""
     encoder: str = ""
     """which of the encoders in model_dir; may be left out where there is one"""
     encoders: str = ""
@@ -68,7 +70,8 @@ def main(config: EvalStage2Config) -> None:
     world = join_world(config.device)
     names = [name.strip() for name in config.encoders.split(",")] if config.encoders else [config.encoder]
     encoders = [ModelPaths.only_one(config.model_dir, name) for name in names]
-    series, folds = read_folds(config.data_dir, config.folds), chosen_folds(config.fold, config.folds)
+    folder = DataPaths(config.data_dir, config.cache_dir).cache
+    series, folds = read_folds(folder, config.folds), chosen_folds(config.fold, config.folds)
     if config.gap:
         for paths in encoders if world.is_main else ():
             print(f"{paths.folder}: {gap_text(gap_table(series, paths, folds))}")

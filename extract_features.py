@@ -33,6 +33,8 @@ class ExtractConfig(ExtractSettings):
     """folder that create_folds.py has filled"""
     model_dir: Path = Path("model")
     """folder with <encoder>/fold-<k>/"""
+    cache_dir: Path | None = None
+    """folder that holds what earlier steps made beside models, where it is not data_dir"""
     encoder: str = ""
     """which of the encoders in model_dir; may be left out where there is one"""
     fold: str = "all"
@@ -53,8 +55,8 @@ def main(config: ExtractConfig) -> None:
     world = join_world(config.device)
     model_paths, dask = ModelPaths.only_one(config.model_dir, config.encoder), DaskWorkers(config.dask, world)
     folds = trained_folds(model_paths, chosen_folds(config.fold, config.folds, none=True))
-    cache, settings = open_cache(config.data_dir), only(ExtractSettings, config)
-    series = read_folds(config.data_dir, config.folds)
+    cache, settings = open_cache(config.data_dir, config.cache_dir), only(ExtractSettings, config)
+    series = read_folds(cache.paths.cache, config.folds)
     cached = series[series.n_slices.notna()]
     for fold in folds:
         uids = cached.SeriesInstanceUID[(cached.fold == fold) | (not config.own_fold) | (fold is None)].tolist()

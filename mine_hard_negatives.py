@@ -24,7 +24,7 @@ from aneurysm.data.lock import locked
 from aneurysm.data.spots import SAFE_MM, barred_series
 from aneurysm.data.tables import chosen_folds, read_folds, read_spots, read_unplaced
 from aneurysm.labels import PRESENT
-from aneurysm.paths import ModelPaths
+from aneurysm.paths import DataPaths, ModelPaths
 from aneurysm.stage1.judge import ask_fold, ask_fold_on_dask, trained_folds
 from aneurysm.stage1.on_dask import DaskWorkers
 from aneurysm.training.config import InferenceConfig
@@ -37,6 +37,8 @@ class MineConfig(InferenceConfig):
     """folder that create_folds.py has filled"""
     model_dir: Path = Path("model")
     """folder with <encoder>/fold-<k>/"""
+    cache_dir: Path | None = None
+    """folder for all that is made beside models; by default data_dir, which is otherwise only read"""
     encoder: str = ""
     """which of the encoders in model_dir; may be left out where there is one"""
     folds: int = 5
@@ -56,8 +58,8 @@ class MineConfig(InferenceConfig):
 
 def main(config: MineConfig) -> None:
     world = join_world(config.device)
-    dask = DaskWorkers(config.dask, world)
-    with locked(config.data_dir, "mine_hard_negatives") if world.is_main else nullcontext():
+    paths, dask = DataPaths(config.data_dir, config.cache_dir), DaskWorkers(config.dask, world)
+    with locked(paths.cache, "mine_hard_negatives") if world.is_main else nullcontext():
         mine(config, world, dask)
     leave_world()
     dask.check()
@@ -65,8 +67,11 @@ def main(config: MineConfig) -> None:
 
 def mine(config: MineConfig, world: World, dask: DaskWorkers) -> None:
     """Asks every model about the series it has not seen; the main process writes and prints."""
-    cache, model_paths = open_cache(config.data_dir), ModelPaths.only_one(config.model_dir, config.encoder)
-    series, spots, unplaced = (read(config.data_dir, config.folds) for read in (read_folds, read_spots, read_unplaced))
+    cache = open_cache(config.data_dir, config.cache_dir)
+    model_paths = ModelPaths.only_one(config.model_dir, config.encoder)
+    series, spots, unplaced = (
+        read(cache.paths.cache, config.folds) for read in (read_folds, read_spots, read_unplaced)
+    )
     folds = trained_folds(model_paths, chosen_folds("all", config.folds))
     ask, by = (ask_fold_on_dask, dask) if config.dask else (ask_fold, world)
     inference = only(InferenceConfig, config)

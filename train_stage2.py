@@ -15,7 +15,7 @@ from pathlib import Path
 
 from aneurysm.config import only, run_script
 from aneurysm.data.tables import chosen_folds, read_folds, read_spots, read_unplaced
-from aneurysm.paths import ModelPaths
+from aneurysm.paths import DataPaths, ModelPaths
 from aneurysm.stage2.config import Stage2Config
 from aneurysm.stage2.run import train_fold
 from aneurysm.stage2.slice_marks import SliceMarks
@@ -28,6 +28,8 @@ class TrainStage2Config(Stage2Config):
     """folder that create_folds.py has filled"""
     model_dir: Path = Path("model")
     """folder with <encoder>/fold-<k>/"""
+    cache_dir: Path | None = None
+    """folder that holds what earlier steps made beside models, where it is not data_dir"""
     encoder: str = ""
     """which of the encoders in model_dir; may be left out where there is one"""
     fold: str = "all"
@@ -44,7 +46,8 @@ class TrainStage2Config(Stage2Config):
 def main(config: TrainStage2Config) -> None:
     world = join_world(config.device)
     model_paths = ModelPaths.only_one(config.model_dir, config.encoder)
-    series, spots, unplaced = (read(config.data_dir, config.folds) for read in (read_folds, read_spots, read_unplaced))
+    folder = DataPaths(config.data_dir, config.cache_dir).cache
+    series, spots, unplaced = (read(folder, config.folds) for read in (read_folds, read_spots, read_unplaced))
     stage2, marks = only(Stage2Config, config), SliceMarks.of(series, spots, unplaced)
     for fold in chosen_folds(config.fold, config.folds, none=True):
         train_fold(series, marks, model_paths, stage2, fold, world, config.resume)

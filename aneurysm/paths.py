@@ -1,4 +1,4 @@
-"""Where files lie below the data folder, and how a file gets there whole or not at all."""
+"""Where files lie below the data folder and that of the cache, and how a file gets there whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,9 +15,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class DataPaths:
-    """The files of the competition and what the scripts make of them."""
+    """The files of the competition, below `root`, and what the scripts make of them, below `cache`."""
 
     root: Path
+    cache_dir: Path | None = None
+
+    @property
+    def cache(self) -> Path:
+        """The folder of all that is written: what --cache_dir says, else that of the data."""
+        return self.cache_dir or self.root
 
     @property
     def train_csv(self) -> Path:
@@ -40,57 +46,57 @@ class DataPaths:
     @property
     def npy_sequence(self) -> Path:
         """<uid>.npy (slices, 512, 512) float16, or the same compressed in <uid>.blosc2; <uid>.json beside it"""
-        return self.root / "npy_sequence"
+        return self.cache / "npy_sequence"
 
     @property
     def npy_slice(self) -> Path:
         """<uid>/<iiii>.npy (512, 512) float16"""
-        return self.root / "npy_slice"
+        return self.cache / "npy_slice"
 
     @property
     def npy_vessels(self) -> Path:
         """<uid>.npy (slices, 512, 512) uint8, or <uid>.blosc2, where there is a mask: 0, or 1 + index into LOCATIONS"""
-        return self.root / "npy_vessels"
+        return self.cache / "npy_vessels"
 
     @property
     def train_meta_csv(self) -> Path:
-        return self.root / "train_meta.csv"
+        return self.cache / "train_meta.csv"
 
     @property
     def slices_parquet(self) -> Path:
-        return self.root / "slices.parquet"
+        return self.cache / "slices.parquet"
 
     @property
     def localizer_errors_csv(self) -> Path:
-        return self.root / "localizer_errors.csv"
+        return self.cache / "localizer_errors.csv"
 
     @property
     def hard_negatives(self) -> Path:
         """one row per slice: SeriesInstanceUID, slice, probability, position_mm, fold"""
-        return self.root / "hard_negatives.parquet"
+        return self.cache / "hard_negatives.parquet"
 
     @property
     def preprocess_errors_csv(self) -> Path:
-        return self.root / "preprocess_errors.csv"
+        return self.cache / "preprocess_errors.csv"
 
     @property
     def manifest(self) -> Path:
         """one JSON object per series: aneurysm/data/manifest.py"""
-        return self.root / "manifest.jsonl"
+        return self.cache / "manifest.jsonl"
 
     @property
     def volume_split_csv(self) -> Path:
         """id, split"""
-        return self.root / "volume_split.csv"
+        return self.cache / "volume_split.csv"
 
     @property
     def npy_volume(self) -> Path:
         """<uid>.npy (Z, H, W) in [0, 1], <uid>.json beside it, <uid>_mask.npy where there is a vessel mask"""
-        return self.root / "npy_volume"
+        return self.cache / "npy_volume"
 
     @property
     def volume_errors_csv(self) -> Path:
-        return self.root / "volume_errors.csv"
+        return self.cache / "volume_errors.csv"
 
 
 VOLUME3D = "volume3d"  # stands for the encoder in the folder of the second system's models

@@ -99,7 +99,7 @@ def prepared(data: Path, config: BenchmarkConfig) -> None:
     workers = f"--workers {config.workers}"
     for command in (
         f"make_phantoms.py --out {data} --n_series {config.n_series} --size {config.size} --balanced true {workers}",
-        f"preprocess_data.py --data_dir {data} --slices false {workers}",
+        f"preprocess_data.py --data_dir {data} {workers}",
         f"create_folds.py --data_dir {data} --folds 2",
         f"-m volume3d.build_manifest --data_dir {data} {workers}",
         f"-m volume3d.preprocess --data_dir {data} --z_mm 1.5 --size 256 {workers}",

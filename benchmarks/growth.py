@@ -50,7 +50,7 @@ _SHORT = "--fold 0 --training.epochs 1 --training.workers 0"
 _SMALL = f"{_SHORT} --training.batch_size 4"
 OF_SERIES = {
     "make_phantoms": "make_phantoms.py --out {data} --n_series {n} --size {size} --balanced true --workers 1",
-    "preprocess_data": "preprocess_data.py --data_dir {data} --slices false --workers 1",
+    "preprocess_data": "preprocess_data.py --data_dir {data} --workers 1",
     "create_folds": "create_folds.py --data_dir {data} --folds 2",
     "train_stage1": f"train_stage1.py {_BOTH} --config configs/stage1/demo.yaml {_SHORT} --input.image_size 96",
     "extract_features": f"extract_features.py {_BOTH} --own_fold false --fold 0 --every_mm 6 --workers 1",
@@ -62,7 +62,7 @@ OF_SERIES = {
 }
 EXPORT = "eval_end_to_end.py --model_dir {data}/model --folds 2 --export {bundle}"
 OF_SLICES = {
-    "preprocess_data": "preprocess_data.py --data_dir {data} --slices false --workers 1",
+    "preprocess_data": "preprocess_data.py --data_dir {data} --workers 1",
     "predict": "predict.py {data}/series --bundle {bundle} --out {data}/report --workers 1",
     "volume3d.build_manifest": "-m volume3d.build_manifest --data_dir {data} --workers 1",
     "volume3d.preprocess": "-m volume3d.preprocess --data_dir {data} --z_mm 2.5 --workers 1",

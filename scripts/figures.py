@@ -19,6 +19,7 @@ from pathlib import Path
 
 from aneurysm.config import run_script
 from aneurysm.data.spots import SAFE_MM
+from aneurysm.paths import DataPaths
 from aneurysm.report.contact_sheet import contact_sheet
 from aneurysm.report.readme_figures import draw_model_figures, draw_sampling, only_folds
 
@@ -29,12 +30,14 @@ class FiguresConfig:
     """folder that preprocess_data.py and create_folds.py have filled"""
     model_dir: Path | None = None
     """folder with <encoder>/fold-<k>/; without it, what needs no models is drawn"""
+    cache_dir: Path | None = None
+    """folder that holds what earlier steps made beside models, where it is not data_dir"""
     encoder: str = ""
     """which of the encoders in model_dir; may be left out where there is one"""
     folds: int = 0
     """number of folds that create_folds.py was told; 0 takes the only one that there is"""
     hard_negatives: Path | None = None
-    """hard_negatives.parquet or an original f_dict_hard.pkl; by default the first, in data_dir, where it is there"""
+    """hard_negatives.parquet or an original f_dict_hard.pkl; by default the first, in cache_dir, where it is there"""
     safe_mm: float = SAFE_MM
     """distance that create_folds.py was told"""
     out: Path = Path("content")
@@ -42,16 +45,17 @@ class FiguresConfig:
 
 
 def main(config: FiguresConfig) -> None:
-    contact_sheet(config.data_dir, config.out / "phantoms.png")
+    paths = DataPaths(config.data_dir, config.cache_dir)
+    contact_sheet(paths.root, config.out / "phantoms.png", paths.cache_dir)
     print(f"drawn: {config.out / 'phantoms.png'}")
-    folds = config.folds or only_folds(config.data_dir)
+    folds = config.folds or only_folds(paths.cache)
     if folds is None:
-        print(f"left out: sampling.png; {config.data_dir} has no folds, or more than one, and --folds names none")
+        print(f"left out: sampling.png; {paths.cache} has no folds, or more than one, and --folds names none")
         return
-    draw_sampling(config.data_dir, config.model_dir, config.encoder, folds, config.hard_negatives, config.safe_mm,
+    draw_sampling(paths, config.model_dir, config.encoder, folds, config.hard_negatives, config.safe_mm,
                   config.out)  # fmt: skip
     if config.model_dir:
-        draw_model_figures(config.data_dir, config.model_dir, config.encoder, folds, config.out)
+        draw_model_figures(paths, config.model_dir, config.encoder, folds, config.out)
 
 
 def command() -> None:

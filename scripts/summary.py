@@ -16,7 +16,7 @@ from pathlib import Path
 from aneurysm.config import run_script
 from aneurysm.data.cache import open_cache
 from aneurysm.data.tables import read_folds, read_spots
-from aneurysm.paths import ModelPaths, written_whole
+from aneurysm.paths import DataPaths, ModelPaths, written_whole
 from aneurysm.report.figures import roc_figure, series_figure
 from aneurysm.report.summary import STAGE2, Step, held_out_steps, markdown, middle_positive, steps_table
 from aneurysm.training.distributed import join_world, leave_world
@@ -28,6 +28,8 @@ class SummaryConfig:
     """folder that create_folds.py has filled"""
     model_dir: Path = Path("model")
     """folder with <encoder>/fold-<k>/"""
+    cache_dir: Path | None = None
+    """folder that holds what earlier steps made beside models, where it is not data_dir"""
     encoder: str = ""
     """which of the encoders in model_dir; may be left out where there is one"""
     folds: int = 5
@@ -37,7 +39,7 @@ class SummaryConfig:
 def main(config: SummaryConfig) -> None:
     world = join_world("cpu")
     model_paths = ModelPaths.only_one(config.model_dir, config.encoder)
-    steps = held_out_steps(config.data_dir, model_paths, config.folds, world)
+    steps = held_out_steps(DataPaths(config.data_dir, config.cache_dir).cache, model_paths, config.folds, world)
     table = steps_table(steps)
     roc_figure(steps, model_paths.folder / "roc.png")
     text = (
@@ -54,14 +56,15 @@ def main(config: SummaryConfig) -> None:
 
 def one_series(config: SummaryConfig, model_paths: ModelPaths, steps: Sequence[Step]) -> str:
     """Draws the series of middling difficulty; the end of the page."""
-    fold = read_folds(config.data_dir, config.folds).set_index("SeriesInstanceUID").fold
+    cache = open_cache(config.data_dir, config.cache_dir)
+    fold = read_folds(cache.paths.cache, config.folds).set_index("SeriesInstanceUID").fold
     stage2 = next(step for step in steps if step.name == STAGE2)
     uid = middle_positive(stage2, lambda uid: (model_paths.features(fold[uid]) / f"{uid}.safetensors").exists())
     if uid is None:
         return ""
-    spots = read_spots(config.data_dir, config.folds)
+    spots = read_spots(cache.paths.cache, config.folds)
     own = spots[(spots.SeriesInstanceUID == uid) & (spots.kind == "positive")]
-    series_figure(open_cache(config.data_dir), model_paths, fold[uid], uid, own, model_paths.folder / "series.png")
+    series_figure(cache, model_paths, fold[uid], uid, own, model_paths.folder / "series.png")
     return (
         f"\nSeries {uid}, held out in fold {fold[uid]}: of the series with an aneurysm the one in the middle, by stage "
         "2's answer.\n\n![One series, slice by slice](series.png)\n"

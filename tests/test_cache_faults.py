@@ -183,7 +183,7 @@ def test_the_script_says_how_many_were_damaged_and_makes_them_anew(tmp_path):
     write_data(tmp_path)
     for name in "bcd":
         shutil.copytree(tmp_path / "series" / "a", tmp_path / "series" / name)
-    flags = ("--slices", "false", "--head_mm", "0", "--storage", "blosc2", "--workers", "1")
+    flags = ("--head_mm", "0", "--storage", "blosc2", "--workers", "1")
     assert "compressed to " in run(tmp_path, *flags).stdout
     before = cached_bytes(tmp_path)
     damage: dict[str, Callable[[Path], None]] = {"a.blosc2": flip, "b.blosc2": cut, "c.json": flip}

@@ -14,6 +14,7 @@ from aneurysm.data.preprocess import CacheSettings, preprocess_series
 from aneurysm.data.tables import write_tables
 from aneurysm.labels import LABELS
 from aneurysm.paths import DataPaths
+from create_folds import command
 from tests.dicom_writer import write_stack
 from tests.volume3d_series import entry
 
@@ -93,3 +94,27 @@ def test_patients_of_a_manifest_are_kept_together_even_those_that_are_not_in_the
 def test_a_missing_file_is_named(tmp_path):
     result = run(tmp_path)
     assert result.returncode == 1 and "train.csv: not there" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train_meta.csv", "train_localizers.csv"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "not there"),
+        (b"", "expected a CSV table"),
+        (b"a,b\n1,2,3\n4,5,6,7,8\n", "expected a CSV table"),
+        (b"PatientAge\n50\n", "expected"),
+    ],
+)
+def test_a_table_that_is_missing_or_damaged_ends_in_one_line_that_names_it(
+    data_dir, tmp_path, monkeypatch, name, content, said
+):
+    for path in ("train.csv", "train_meta.csv", "train_localizers.csv", "npy_sequence"):
+        (tmp_path / path).symlink_to(data_dir / path)
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    monkeypatch.setattr(sys, "argv", ["create_folds.py", "--data_dir", str(tmp_path), "--folds", "2"])
+    with pytest.raises(SystemExit, match=f"^error: {tmp_path / name}: {said}"):
+        command()
+    assert not (tmp_path / "train_2_folds.csv").exists()

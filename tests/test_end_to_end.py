@@ -34,7 +34,7 @@ def root(tmp_path_factory) -> Path:
     train_pairs(root / "data", root / "model", make_data(root / "data"))
     shutil.copytree(root / "model" / ENCODER, root / "model" / "other")
     given = {"folds": 2, "header_modality": True, "device": "cpu"}
-    eval_stage2.main(eval_stage2.EvalStage2Config(root / "data", root / "model", ENCODER, **given))
+    eval_stage2.main(eval_stage2.EvalStage2Config(root / "data", root / "model", encoder=ENCODER, **given))
     return root
 
 

@@ -32,7 +32,7 @@ from volume3d.preprocess import PreprocessConfig as VolumeConfig
 from volume3d.preprocess import main as preprocess_volumes
 
 MB = 2**20
-FLAGS = ("--slices", "false", "--head_mm", "0", "--workers", "1")
+FLAGS = ("--head_mm", "0", "--workers", "1")
 
 
 def mount(folder: Path, *options: str) -> None:

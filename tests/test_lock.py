@@ -71,7 +71,7 @@ def test_a_lock_is_let_go_where_the_block_fails(tmp_path):
 
 def test_the_script_stops_at_once_where_another_run_is_at_work(tmp_path, holder):
     write_data(tmp_path)
-    result = run(tmp_path, "--slices", "false")
+    result = run(tmp_path)
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert result.stderr.startswith(f"error: {tmp_path}: expected no other run") and str(holder.pid) in result.stderr
     assert not (tmp_path / "npy_sequence").exists()

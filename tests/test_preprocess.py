@@ -40,7 +40,7 @@ def data_dir(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def done(data_dir) -> Path:
     """The same after an undisturbed run."""
-    result = run(data_dir, "--head_mm", "0")
+    result = run(data_dir, "--head_mm", "0", "--slices")
     assert result.returncode == 0, result.stderr
     assert "1 folders in" in result.stdout and "extra" in result.stdout  # the folder that train.csv does not name
     return data_dir
@@ -104,7 +104,7 @@ def test_slices_parquet_has_a_row_for_each_cached_slice_with_its_image(done):
 def test_a_second_run_does_nothing_anew_and_changes_no_byte(done):
     before = digest(done)
     times = {f: f.stat().st_mtime_ns for f in (done / "npy_sequence").iterdir()}
-    assert "4 were there before" in run(done, "--head_mm", "0").stdout
+    assert "4 were there before" in run(done, "--head_mm", "0", "--slices").stdout
     assert digest(done) == before
     assert {f: f.stat().st_mtime_ns for f in (done / "npy_sequence").iterdir()} == times
 
@@ -114,7 +114,7 @@ def test_a_dask_cluster_makes_the_same_bytes(done, tmp_path):
     for made in ("npy_sequence", "npy_slice"):
         shutil.rmtree(copy / made)
     with distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
-        result = run(copy, "--head_mm", "0", "--dask", cluster.scheduler_address)
+        result = run(copy, "--head_mm", "0", "--slices", "--dask", cluster.scheduler_address)
     assert result.returncode == 0, result.stderr
     same = digest(done)
     assert {k: v for k, v in digest(copy).items() if k.endswith("npy")} == {
@@ -150,5 +150,19 @@ def test_a_train_csv_without_or_with_repeated_uids_is_refused_by_name(tmp_path, 
 def test_without_train_csv_every_folder_is_taken(tmp_path):
     for uid in "ab":
         write_image(tmp_path / "series" / uid / "1.dcm", head_ct(1)[0], PixelSpacing=[3, 3])
-    assert run(tmp_path, "--slices", "false").returncode == 0
+    assert run(tmp_path).returncode == 0
     assert pd.read_csv(tmp_path / "train_meta.csv").SeriesInstanceUID.tolist() == ["a", "b"]
+
+
+def test_slice_files_are_written_only_where_they_are_asked_for(tmp_path):
+    write_image(tmp_path / "series" / "a" / "1.dcm", head_ct(1)[0], PixelSpacing=[3, 3])
+    assert run(tmp_path).returncode == 0 and not (tmp_path / "npy_slice").exists()
+    assert run(tmp_path, "--slices").returncode == 0
+    assert [path.name for path in (tmp_path / "npy_slice" / "a").iterdir()] == ["0000.npy"]
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2,3\n4,5,6,7,8\n", b"\xff\xfe\x00\x81"])
+def test_a_train_csv_that_is_no_table_is_refused_by_name(tmp_path, content):
+    (tmp_path / "train.csv").write_bytes(content)
+    result = run(tmp_path)
+    assert result.returncode == 1 and result.stderr.startswith(f"error: {tmp_path}/train.csv: expected a CSV table")

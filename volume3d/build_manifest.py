@@ -32,13 +32,15 @@ from volume3d.patient import Described, describe_series, years
 @dataclass(frozen=True)
 class ManifestConfig:
     data_dir: Path = Path("data")
-    """folder that holds series/ and train.csv, and takes manifest.jsonl"""
+    """folder that holds series/ and train.csv"""
+    cache_dir: Path | None = None
+    """folder for all that is made beside models; by default data_dir, which is otherwise only read"""
     workers: int = os.cpu_count() or 1
     """worker processes, one thread each"""
 
 
 def main(config: ManifestConfig) -> None:
-    paths = DataPaths(config.data_dir)
+    paths = DataPaths(config.data_dir, config.cache_dir)
     series_uids = series_to_do(paths)
     unlisted = unlisted_series(paths, series_uids)
     if unlisted:

@@ -18,7 +18,7 @@ from typing import Literal
 from aneurysm.config import run_script
 from aneurysm.data.answers import write_answers
 from aneurysm.data.tables import chosen_folds, read_folds
-from aneurysm.paths import VOLUME3D, ModelPaths
+from aneurysm.paths import VOLUME3D, DataPaths, ModelPaths
 from aneurysm.training.distributed import World, join_world, leave_world
 from volume3d.blend import blend_of
 from volume3d.cases import cases_of_folds, cases_of_split, split_checksum
@@ -31,6 +31,8 @@ class EvalVolume3dConfig:
     """folder with manifest.jsonl and npy_volume/"""
     model_dir: Path = Path("model")
     """folder with volume3d/fold-<k>/"""
+    cache_dir: Path | None = None
+    """folder that holds what earlier steps made beside models, where it is not data_dir"""
     fold: str = "all"
     """the fold to judge: 0, 1, ... or all that have been trained"""
     folds: int = 5
@@ -57,19 +59,23 @@ def main(config: EvalVolume3dConfig) -> None:
 
 
 def eval_folds(config: EvalVolume3dConfig, model_paths: ModelPaths, world: World) -> None:
-    cases = cases_of_folds(config.data_dir, config.folds).first(config.limit)
+    cases = cases_of_folds(DataPaths(config.data_dir, config.cache_dir).cache, config.folds).first(config.limit)
     judged = judge_folds(cases, model_paths, chosen_folds(config.fold, config.folds), world)
     if not world.is_main:
         return
     print(judged.text())
     print(write_answers(judged.table(), model_paths.oof_volume3d_csv, limited=config.limit > 0))
     if config.blend is not None:
-        blend = blend_of(read_folds(config.data_dir, config.folds), config.blend, model_paths.oof_volume3d_csv)
+        blend = blend_of(
+            read_folds(DataPaths(config.data_dir, config.cache_dir).cache, config.folds),
+            config.blend,
+            model_paths.oof_volume3d_csv,
+        )
         print(f"\n{blend.text(config.blend.parent.name)}")
 
 
 def eval_split(config: EvalVolume3dConfig, model_paths: ModelPaths, world: World) -> None:
-    cases = cases_of_split(config.data_dir, config.split).first(config.limit)
+    cases = cases_of_split(DataPaths(config.data_dir, config.cache_dir).cache, config.split).first(config.limit)
     judged = judge_split(cases, model_paths, config.part, split_checksum(config.split), world)
     if world.is_main:
         print(judged.text())

@@ -61,16 +61,19 @@ class VolumeSettings:
             )
 
 
-def make_volume(data_dir: Path, entry: Entry, settings: VolumeSettings) -> Outcome:
-    """Makes the volume of one series, unless it is there already. Never raises: an error is an Outcome."""
-    folder = data_dir / entry.image_path
+def make_volume(data_dir: Path, entry: Entry, settings: VolumeSettings, cache_dir: Path | None = None) -> Outcome:
+    """Makes the volume of one series in `cache_dir` (None: data_dir), unless it is there already.
+
+    Never raises: an error is an Outcome.
+    """
+    paths, folder = DataPaths(data_dir, cache_dir), data_dir / entry.image_path
     mask = data_dir / entry.segmentation_path if entry.segmentation_path else None
 
     def work() -> bool:
         fingerprint = f"{FORMAT}-{fingerprint_of(folder, mask, settings)}"
-        there = is_made(DataPaths(data_dir).npy_volume, entry.id, fingerprint)
+        there = is_made(paths.npy_volume, entry.id, fingerprint)
         if not there:
-            _write(data_dir, entry.id, folder, mask, settings, fingerprint)
+            _write(paths, entry.id, folder, mask, settings, fingerprint)
         return there
 
     return outcome_of(entry.id, folder, work)
@@ -94,10 +97,10 @@ def _files(volumes: Path, series_id: str) -> tuple[Path, ...]:
 
 
 def _write(
-    data_dir: Path, series_id: str, folder: Path, mask: Path | None, settings: VolumeSettings, fingerprint: str
+    paths: DataPaths, series_id: str, folder: Path, mask: Path | None, settings: VolumeSettings, fingerprint: str
 ) -> None:
     """Volume, mask, description: in this order, so that a description vouches for the rest."""
-    volumes = DataPaths(data_dir).npy_volume
+    volumes = paths.npy_volume
     described, whole, mask_file = _files(volumes, series_id)
     with writing_to(volumes):
         for path in (described, whole, mask_file):
@@ -109,7 +112,7 @@ def _write(
         _save(mask_file, np.stack(list(placed.images())))
     with written_whole(described) as file:
         description = describe(series, series_id, grid, window) | {"mask": placed is not None}
-        description |= {"warnings": warnings_of(series, data_dir)}
+        description |= {"warnings": warnings_of(series, paths.root)}
         file.write_text(json.dumps(description | {"settings": asdict(settings), "fingerprint": fingerprint}))
 
 

@@ -34,18 +34,20 @@ from volume3d.make_volume import VolumeSettings, make_volume
 @dataclass(frozen=True)
 class PreprocessConfig(VolumeSettings):
     data_dir: Path = Path("data")
-    """folder that holds manifest.jsonl and takes npy_volume/"""
+    """folder that holds series/"""
+    cache_dir: Path | None = None
+    """folder for all that is made beside models; by default data_dir, which is otherwise only read"""
     workers: int = os.cpu_count() or 1
     """worker processes, one thread each"""
     dask: str = ""
-    """address of a Dask scheduler (tcp://...) whose workers do the work and see the same data_dir; needs the
+    """address of a Dask scheduler (tcp://...) whose workers do the work and see the same folders; needs the
     extra `dask`"""
 
 
 def main(config: PreprocessConfig) -> None:
-    paths, settings = DataPaths(config.data_dir), only(VolumeSettings, config)
+    paths, settings = DataPaths(config.data_dir, config.cache_dir), only(VolumeSettings, config)
     entries = read_manifest(paths.manifest)
-    with locked(paths.root, "volume3d_preprocess"):
+    with locked(paths.cache, "volume3d_preprocess"):
         errors, was_there = preprocess(config, paths, settings, entries)
     n_made = len(entries) - len(errors)
     print(f"{n_made} series in {paths.npy_volume} ({was_there} were there before), {len(errors)} errors")
@@ -61,10 +63,10 @@ def preprocess(
     """The rows of volume_errors.csv, and the number of volumes that were there before."""
     needed = estimate_bytes(config.data_dir, entries, settings)
     print(f"{len(entries)} series, about {needed / 1e9:.1f} GB of volumes")
-    require_disk(paths.root, needed, [paths.npy_volume], "keep less (--size, --z_mm, --head_mm)")
+    require_disk(paths.cache, needed, [paths.npy_volume], "keep less (--size, --z_mm, --head_mm)")
 
-    job = partial(make_volume, config.data_dir.absolute(), settings=settings)
-    folders = (paths.npy_volume, paths.root)
+    job = partial(make_volume, paths.root.absolute(), settings=settings, cache_dir=paths.cache.absolute())
+    folders = (paths.npy_volume, paths.cache)
     outcomes = run_every_series(job, entries, config.workers, _died, config.dask, folders, paths.volume_errors_csv)
     errors = error_rows(outcomes)
     write_csv(errors, paths.volume_errors_csv)

@@ -22,7 +22,9 @@ from volume3d.split import refuse_leak, split_counts, split_from_folds, stratifi
 @dataclass(frozen=True)
 class SplitConfig:
     data_dir: Path = Path("data")
-    """folder that holds manifest.jsonl"""
+    """folder of the competition's files"""
+    cache_dir: Path | None = None
+    """folder for all that is made beside models; by default data_dir, which is otherwise only read"""
     ratios: tuple[float, ...] = (0.7, 0.15, 0.15)
     """shares of train, val and test"""
     seed: int = 42
@@ -34,13 +36,13 @@ class SplitConfig:
 
 
 def main(config: SplitConfig) -> None:
-    paths = DataPaths(config.data_dir)
+    paths = DataPaths(config.data_dir, config.cache_dir)
     entries = read_manifest(paths.manifest)
     if config.from_folds is None:
         split = stratified_split(entries, config.ratios, config.seed)
     else:
         (fold,) = chosen_folds(str(config.from_folds), config.folds)
-        split = split_from_folds(entries, read_folds(config.data_dir, config.folds), fold)
+        split = split_from_folds(entries, read_folds(paths.cache, config.folds), fold)
     refuse_leak(entries, split)
     print(split_counts(entries, split).to_string())
     unknown = sum(bool((entry.labels14 != entry.labels14).any()) for entry in entries)

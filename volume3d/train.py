@@ -16,7 +16,7 @@ from pathlib import Path
 
 from aneurysm.config import only, run_script
 from aneurysm.data.tables import chosen_folds, write_csv
-from aneurysm.paths import VOLUME3D, ModelPaths
+from aneurysm.paths import VOLUME3D, DataPaths, ModelPaths
 from aneurysm.training.distributed import World, join_world, leave_world
 from aneurysm.training.sync import copy_up
 from volume3d.cases import Cases, cases_of_folds, cases_of_split, split_checksum
@@ -31,6 +31,8 @@ class TrainVolume3dConfig(Volume3dConfig):
     """folder with manifest.jsonl and npy_volume/"""
     model_dir: Path = Path("model")
     """folder for volume3d/fold-<k>/"""
+    cache_dir: Path | None = None
+    """folder that holds what earlier steps made beside models, where it is not data_dir"""
     fold: str = "all"
     """the fold that is held out: 0, 1, ... or all, one after another"""
     folds: int = 5
@@ -59,7 +61,7 @@ def train_folds(config: TrainVolume3dConfig, model_paths: ModelPaths, world: Wor
     training = config.training
     if training.schedule == "plateau" and training.plateau_on == "score":
         raise ValueError("training.plateau_on score: the held-out fold would have a say in the weights; expected loss")
-    cases = cases_of_folds(config.data_dir, config.folds).first(config.limit)
+    cases = cases_of_folds(DataPaths(config.data_dir, config.cache_dir).cache, config.folds).first(config.limit)
     for fold in chosen_folds(config.fold, config.folds):
         run_one(cases.without(fold), cases.of(fold), config, fold, model_paths.fold(fold), world)
     if config.fold == "all":
@@ -71,7 +73,7 @@ def train_folds(config: TrainVolume3dConfig, model_paths: ModelPaths, world: Wor
 
 
 def train_split(config: TrainVolume3dConfig, model_paths: ModelPaths, world: World) -> None:
-    cases = cases_of_split(config.data_dir, config.split).first(config.limit)
+    cases = cases_of_split(DataPaths(config.data_dir, config.cache_dir).cache, config.split).first(config.limit)
     named = split_checksum(config.split)
     run_one(cases.of("train"), cases.of("val"), config, named, model_paths.volume3d_split, world)
 

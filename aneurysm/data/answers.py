@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from aneurysm.data.tables import read_made, write_csv
+from aneurysm.data.tables import read_table, write_csv
 from aneurysm.labels import LABELS
 
 
 def read_answers(path: Path) -> pd.DataFrame:
     """What an eval script wrote: SeriesInstanceUID, fold and 14 probabilities; ValueError as read_folds."""
-    return read_made(path, ["SeriesInstanceUID", "fold", *LABELS], "has its eval script run?")
+    return read_table(path, ["SeriesInstanceUID", "fold", *LABELS], "has its eval script run?")
 
 
 def answers_in_folds(path: Path, series: pd.DataFrame) -> pd.DataFrame:

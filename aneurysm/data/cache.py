@@ -20,18 +20,18 @@ SLICE_BYTES = SIZE * SIZE * 2
 
 
 class Cache:
-    """Reads cached series below one data folder; safe to use from many processes and threads."""
+    """Reads cached series; safe to use from many processes and threads."""
 
-    def __init__(self, data_dir: str | Path):
-        self.paths = DataPaths(Path(data_dir))
+    def __init__(self, data_dir: str | Path, cache_dir: Path | None = None):
+        self.paths = DataPaths(Path(data_dir), cache_dir)
         self._described = lru_cache(maxsize=64)(self._describe)
         self._stored = lru_cache(maxsize=None)(self._open)
         self._positions = lru_cache(maxsize=None)(lambda uid: np.array(self._described(uid)["position_mm"]))
         self._stored_vessels = lru_cache(maxsize=None)(self._open_vessels)
 
     def __reduce__(self) -> tuple:
-        """What goes to a process that does not share this one's memory: the folder."""
-        return Cache, (self.paths.root,)
+        """What goes to a process that does not share this one's memory: the folders."""
+        return Cache, (self.paths.root, self.paths.cache_dir)
 
     def series_uids(self) -> list[str]:
         """All series in the cache, sorted."""
@@ -131,9 +131,9 @@ class Cache:
         return found
 
 
-def open_cache(data_dir: str | Path) -> Cache:
-    """The cache below `data_dir`, as preprocess_data.py left it."""
-    return Cache(data_dir)
+def open_cache(data_dir: str | Path, cache_dir: Path | None = None) -> Cache:
+    """The cache below `cache_dir`, or else `data_dir`, as preprocess_data.py left it."""
+    return Cache(data_dir, cache_dir)
 
 
 def _load(path: Path) -> np.ndarray:

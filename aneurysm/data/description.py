@@ -37,8 +37,8 @@ def write_description(path: Path, description: dict) -> None:
 
 
 def file_facts(paths: DataPaths, path: Path, crc32: int) -> dict[str, dict]:
-    """The entry of a file in a description's `files`, by its name from the data folder: bytes, crc32."""
-    return {path.relative_to(paths.root).as_posix(): {"bytes": path.stat().st_size, "crc32": f"{crc32:08x}"}}
+    """The entry of a file in a description's `files`, by its name from the cache's folder: bytes, crc32."""
+    return {path.relative_to(paths.cache).as_posix(): {"bytes": path.stat().st_size, "crc32": f"{crc32:08x}"}}
 
 
 def damaged_files(paths: DataPaths, description: dict, every_byte: bool) -> list[str]:
@@ -47,7 +47,7 @@ def damaged_files(paths: DataPaths, description: dict, every_byte: bool) -> list
     """
     if every_byte and not description.get("files"):
         return [f"{paths.npy_sequence / description['meta']['SeriesInstanceUID']}: cached before checksums were kept"]
-    found = (_damage(paths.root / name, facts, every_byte) for name, facts in description.get("files", {}).items())
+    found = (_damage(paths.cache / name, facts, every_byte) for name, facts in description.get("files", {}).items())
     return [sentence for sentence in found if sentence]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from aneurysm.data.cache import Cache
+from aneurysm.data.tables import FROM_COMPETITION, read_table
 from aneurysm.labels import LOCATIONS
 
 _COLUMNS = ("SeriesInstanceUID", "SOPInstanceUID", "coordinates", "location")
@@ -18,13 +19,10 @@ _COLUMNS = ("SeriesInstanceUID", "SOPInstanceUID", "coordinates", "location")
 def read_localizers(path: Path) -> pd.DataFrame:
     """train_localizers.csv with `coordinates` taken apart: x (column) and y (row) in pixels, frame (0-based, or NA).
 
-    Raises ValueError naming the file and the row where a column is missing, the coordinates are anything but a dict
-    of numbers x, y and perhaps f, or the location is unknown.
+    Raises ValueError naming the file where it or a column is missing, and the row where the coordinates are anything
+    but a dict of numbers x, y and perhaps f, or the location is unknown.
     """
-    table = pd.read_csv(path, dtype=str)
-    missing = [name for name in _COLUMNS if name not in table]
-    if missing:
-        raise ValueError(f"{path}: expected the columns {', '.join(_COLUMNS)}, found no {', '.join(missing)}")
+    table = read_table(path, _COLUMNS, FROM_COMPETITION)
     points = []
     for line, row in enumerate(table.itertuples(), start=2):
         try:

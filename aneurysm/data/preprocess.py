@@ -60,13 +60,16 @@ def preprocess_series(
     slices: bool,
     storage: Storage = "float16",
     verify: bool = False,
+    cache_dir: Path | None = None,
 ) -> Outcome:
-    """Brings one series into the cache, unless it is there already. Never raises: an error is an Outcome.
+    """Brings one series into the cache in `cache_dir` (None: data_dir), unless it is there already.
+
+    Never raises: an error is an Outcome.
 
     `slices` writes one file per slice besides; `storage` is the form of series file and vessel mask; `verify` compares
     every byte of what is there already with its checksum, which is otherwise trusted where the size is right.
     """
-    paths, wanted = DataPaths(data_dir), _Wanted(slices, storage, verify)
+    paths, wanted = DataPaths(data_dir, cache_dir), _Wanted(slices, storage, verify)
     damage: list[str] = []
 
     def work() -> bool:
@@ -74,7 +77,7 @@ def preprocess_series(
         fingerprint = fingerprint_of(paths.series / series_uid, find_mask(paths, series_uid), settings)
         was_cached = saved is not None and not damage and _is_wanted(paths, series_uid, saved, fingerprint, wanted)
         if not was_cached:
-            with writing_to(paths.root):
+            with writing_to(paths.cache):
                 _remove(paths, series_uid, slices=saved is None or saved["fingerprint"] != fingerprint)
             try:
                 _write(paths, series_uid, settings, wanted, fingerprint)

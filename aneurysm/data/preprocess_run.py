@@ -44,9 +44,9 @@ def preprocess_all(
     train_meta.csv tells, if it still can be written, what is in the cache by now.
     """
     caches = (paths.npy_sequence, paths.npy_slice, paths.npy_vessels)
-    remedy = "leave the slice files out (--slices false), compress (--storage blosc2) or keep less (--head_mm)"
-    require_disk(paths.root, needed, caches, remedy)
-    folders = (*caches, paths.root)
+    remedy = "leave the slice files out (no --slices), compress (--storage blosc2) or keep less (--head_mm)"
+    require_disk(paths.cache, needed, caches, remedy)
+    folders = (*caches, paths.cache)
     try:
         outcomes = run_every_series(job, series_uids, workers, died, dask, folders, paths.preprocess_errors_csv)
     except CannotWrite:

@@ -15,6 +15,9 @@ from aneurysm.data.spots import COLUMNS as SPOT_COLUMNS
 from aneurysm.labels import LABELS
 from aneurysm.paths import DataPaths, written_whole
 
+_TEXT_COLUMNS = ("SeriesInstanceUID", "SOPInstanceUID", "patient_id", "location", "coordinates")
+FROM_COMPETITION = "it comes with the data of the competition"
+FROM_PREPROCESSING = "has preprocess_data.py run?"
 _SLICE_SCHEMA = pa.schema(
     [
         ("SeriesInstanceUID", pa.string()),
@@ -35,9 +38,7 @@ def series_to_do(paths: DataPaths) -> list[str]:
         if not paths.series.is_dir():
             raise ValueError(f"{paths.root}: expected train.csv or series/, found neither")
         return sorted(folder.name for folder in paths.series.iterdir() if folder.is_dir())
-    train = pd.read_csv(paths.train_csv, dtype={"SeriesInstanceUID": str})
-    if "SeriesInstanceUID" not in train:
-        raise ValueError(f"{paths.train_csv}: expected a column SeriesInstanceUID, found {list(train)[:5]}")
+    train = read_table(paths.train_csv, ["SeriesInstanceUID"], FROM_COMPETITION)
     repeated = train.SeriesInstanceUID[train.SeriesInstanceUID.duplicated()]
     if len(repeated) or train.SeriesInstanceUID.isna().any():
         raise ValueError(f"{paths.train_csv}: expected one row a series, found {list(repeated)[:3]} repeated or empty")
@@ -92,34 +93,29 @@ def error_rows(outcomes: Sequence[Outcome]) -> pd.DataFrame:
 def labelled_series(paths: DataPaths) -> pd.DataFrame:
     """train.csv with the columns of train_meta.csv; empty in these for a series that is not in the cache.
 
-    Raises ValueError naming the file where one is missing or train.csv lacks a label.
+    Raises ValueError naming the file where one is missing or damaged, or train.csv lacks a label.
     """
-    for path in (paths.train_csv, paths.train_meta_csv):
-        if not path.exists():
-            raise ValueError(f"{path}: not there; it comes with the data, or from preprocess_data.py")
+    train = read_table(paths.train_csv, ["SeriesInstanceUID", *LABELS], FROM_COMPETITION)
     series_to_do(paths)  # checks the UIDs
-    text = {"SeriesInstanceUID": str, "patient_id": str}
-    train, meta = (pd.read_csv(path, dtype=text) for path in (paths.train_csv, paths.train_meta_csv))
-    missing = [label for label in LABELS if label not in train]
-    if missing:
-        raise ValueError(f"{paths.train_csv}: expected a column for each label, found no {', '.join(missing)}")
+    columns = ["SeriesInstanceUID", "series_type", "plane", "n_slices"]
+    meta = read_table(paths.train_meta_csv, columns, FROM_PREPROCESSING)
     return train.merge(meta, on="SeriesInstanceUID", how="left", validate="one_to_one")
 
 
-def read_folds(data_dir: Path, folds: int) -> pd.DataFrame:
+def read_folds(cache_dir: Path, folds: int) -> pd.DataFrame:
     """train_{folds}_folds.csv, one row a series; ValueError naming the file where it is missing or damaged."""
     columns = ["SeriesInstanceUID", "fold", "n_slices", "series_type", "plane", *LABELS]
-    return read_made(data_dir / f"train_{folds}_folds.csv", columns, _made_by(folds))
+    return read_table(cache_dir / f"train_{folds}_folds.csv", columns, _made_by(folds))
 
 
-def read_spots(data_dir: Path, folds: int) -> pd.DataFrame:
+def read_spots(cache_dir: Path, folds: int) -> pd.DataFrame:
     """train_stage1_{folds}_folds.csv, one row a spot; ValueError as read_folds."""
-    return read_made(data_dir / f"train_stage1_{folds}_folds.csv", SPOT_COLUMNS, _made_by(folds))
+    return read_table(cache_dir / f"train_stage1_{folds}_folds.csv", SPOT_COLUMNS, _made_by(folds))
 
 
-def read_unplaced(data_dir: Path, folds: int) -> pd.DataFrame:
+def read_unplaced(cache_dir: Path, folds: int) -> pd.DataFrame:
     """localizer_errors.csv, one row a localizer without a place; ValueError as read_folds."""
-    return read_made(DataPaths(data_dir).localizer_errors_csv, ["SeriesInstanceUID"], _made_by(folds))
+    return read_table(DataPaths(cache_dir).localizer_errors_csv, ["SeriesInstanceUID"], _made_by(folds))
 
 
 def chosen_folds(fold: str, folds: int, none: bool = False) -> list[int | None]:
@@ -149,13 +145,13 @@ def _made_by(folds: int) -> str:
     return f"has create_folds.py run with --folds {folds}?"
 
 
-def read_made(path: Path, columns: Sequence[str], hint: str) -> pd.DataFrame:
-    """A table that a script has made; ValueError naming the file where it is missing (with `hint`) or damaged."""
+def read_table(path: Path, columns: Sequence[str], hint: str) -> pd.DataFrame:
+    """A table of the competition or of a script; ValueError naming the file where it is missing (`hint`) or damaged."""
     if not path.exists():
         raise ValueError(f"{path}: not there; {hint}")
     try:
-        table = pd.read_csv(path, dtype={"SeriesInstanceUID": str, "patient_id": str, "location": str})
-    except ValueError as error:  # pandas' own errors are of this kind, and do not name the file
+        table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT_COLUMNS, str))
+    except (ValueError, OSError) as error:  # pandas' own errors do not name the file
         raise ValueError(f"{path}: expected a CSV table, {error}") from error
     missing = [name for name in columns if name not in table]
     if missing:

@@ -12,6 +12,7 @@ from matplotlib.patches import Circle
 from aneurysm.data.cache import Cache, open_cache
 from aneurysm.data.localizers import place_localizers, read_localizers
 from aneurysm.data.mapping import SIZE
+from aneurysm.data.tables import FROM_PREPROCESSING, read_table
 from aneurysm.labels import MODALITIES
 from aneurysm.report.drawing import ON_SLICE, ORANGE, QUIET, Sheet
 
@@ -21,14 +22,17 @@ ROW_IN, MARGIN_IN, GAP_IN = 2.6, 0.15, 0.06  # height of a row, edges, between t
 BONE = 0.9  # of the CT window, 540 HU: denser than contrast in vessels
 
 
-def contact_sheet(data_dir: Path, out: Path) -> None:
+def contact_sheet(data_dir: Path, out: Path, cache_dir: Path | None = None) -> None:
     """Draws the PNG `out`: for each kind of series the first axial one that has a localizer, else any.
 
     The patient's right is at the left of axial and coronal images, as radiologists view them.
     """
-    cache = open_cache(data_dir)
+    cache = open_cache(data_dir, cache_dir)
     localizers, _ = place_localizers(cache, read_localizers(cache.paths.localizers_csv))
-    meta = _one_of_each(pd.read_csv(cache.paths.train_meta_csv), localizers)
+    meta = _one_of_each(
+        read_table(cache.paths.train_meta_csv, ["SeriesInstanceUID", "series_type", "plane"], FROM_PREPROCESSING),
+        localizers,
+    )
     sheet = Sheet(ROW_IN * len(meta))
     for number, series in enumerate(meta.itertuples()):
         own = localizers[localizers.SeriesInstanceUID == series.SeriesInstanceUID]

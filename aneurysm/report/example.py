@@ -87,8 +87,8 @@ def held_out_example(cache: Cache, model_paths: ModelPaths, n_folds: int, world:
 
     Raises ValueError naming the file where a table, model or feature is missing, or a model has seen its fold.
     """
-    data_dir = cache.paths.root
-    series, spots = read_folds(data_dir, n_folds), read_spots(data_dir, n_folds)
+    folder = cache.paths.cache
+    series, spots = read_folds(folder, n_folds), read_spots(folder, n_folds)
     judged = judge_folds(series, model_paths, folds_with_stage2([model_paths], range(n_folds)), world)
     positives = spots[spots.kind == "positive"]
     misses = _misses_mm(cache, judged, positives, model_paths)

@@ -35,14 +35,14 @@ class Step:
     series: np.ndarray  # (cases,) SeriesInstanceUID of each
 
 
-def held_out_steps(data_dir: Path, model_paths: ModelPaths, n_folds: int, world: World) -> list[Step]:
+def held_out_steps(cache_dir: Path, model_paths: ModelPaths, n_folds: int, world: World) -> list[Step]:
     """The steps in their order: stage 1 on its spots, its maximum over slices, stage 2, and, where eval_end_to_end.py
     has run, from DICOM on. Raises ValueError naming the file that is missing."""
-    series = read_folds(data_dir, n_folds)
+    series = read_folds(cache_dir, n_folds)
     judged = judge_folds(series, model_paths, folds_with_stage2([model_paths], range(n_folds)), world)
     uids = judged.series.SeriesInstanceUID.to_numpy()
     steps = [
-        _stage1(data_dir, model_paths, n_folds),
+        _stage1(cache_dir, model_paths, n_folds),
         Step("maximum over slices of stage 1", "series", judged.truth, judged.plain, uids),
         Step(STAGE2, "series", judged.truth, judged.stage2, uids),
     ]
@@ -51,12 +51,12 @@ def held_out_steps(data_dir: Path, model_paths: ModelPaths, n_folds: int, world:
     return steps
 
 
-def _stage1(data_dir: Path, model_paths: ModelPaths, n_folds: int) -> Step:
+def _stage1(cache_dir: Path, model_paths: ModelPaths, n_folds: int) -> Step:
     """Windows of spots, as eval_stage1.py has answered them."""
     windows = read_answers(model_paths.oof_stage1_csv)
     fold = trained_folds(model_paths, sorted(windows.fold.unique()))[0]
     _, config = load_stage1(model_paths.stage1(fold))
-    localizers = localizers_by_series(read_spots(data_dir, n_folds))
+    localizers = localizers_by_series(read_spots(cache_dir, n_folds))
     truth = label_windows(windows, localizers, config.sampling.label_mm, config.input).astype(int)
     predicted = windows[list(LABELS)].to_numpy()
     return Step("stage 1", "windows of spots", truth, predicted, windows.SeriesInstanceUID.to_numpy())

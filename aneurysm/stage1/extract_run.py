@@ -54,7 +54,7 @@ def extract_fold(
     n_before = len(wanted) - len(todo)
     world.wait()  # no process writes before the main one has the lock and all have seen what there is to share out
     if dask.address:
-        question = partial(features_of, data_dir=cache.paths.root.absolute(), settings=settings)
+        question = partial(features_of, cache_dir=cache.paths.cache.absolute(), settings=settings)
         done = dask.ask(question, checkpoint, fold, todo)
     else:
         todo = todo[world.rank :: world.size]
@@ -92,11 +92,11 @@ def extract(
 
 
 def features_of(
-    model: Stage1Net, config: Stage1Config, series_uid: str, *, data_dir: Path, settings: ExtractSettings
+    model: Stage1Net, config: Stage1Config, series_uid: str, *, cache_dir: Path, settings: ExtractSettings
 ) -> SeriesFeatures:
     """One series' features, by a CPU: a question for DaskWorkers."""
     encoder = Encoder(model, config, torch.device("cpu"), settings.views, settings.precision)
-    cache = Cache(data_dir)
+    cache = Cache(cache_dir)
     ((_, features),) = extract(cache, [series_uid], encoder, settings.every_mm, settings.batch_size, workers=0)
     return features
 

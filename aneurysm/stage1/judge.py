@@ -97,7 +97,7 @@ def ask_fold_on_dask(
     Raises ValueError where no series is in the cache, or none has an answer.
     """
     cached = _cached(series, fold)
-    question = partial(slices_of, data_dir=cache.paths.root.absolute(), every_mm=every_mm, inference=inference)
+    question = partial(slices_of, cache_dir=cache.paths.cache.absolute(), every_mm=every_mm, inference=inference)
     done = workers.ask(question, model_paths.stage1(fold), fold, cached)
     said = dict(tqdm(done, total=len(cached), desc=f"series of fold {fold}", leave=False))
     if not said:
@@ -106,11 +106,11 @@ def ask_fold_on_dask(
 
 
 def slices_of(
-    model: Stage1Net, config: Stage1Config, series_uid: str, *, data_dir: Path, every_mm: float,
+    model: Stage1Net, config: Stage1Config, series_uid: str, *, cache_dir: Path, every_mm: float,
     inference: InferenceConfig,
 ) -> pd.DataFrame:  # fmt: skip
     """What a model says about the slices of one series: a question for DaskWorkers."""
-    cache, inference = Cache(data_dir), replace(inference, workers=0)
+    cache, inference = Cache(cache_dir), replace(inference, workers=0)
     return ask_series(model, cache, slice_places(cache, [series_uid], every_mm), config, ALONE, inference, bar="")
 
 
