@@ -105,8 +105,7 @@ def fingerprints(
     cache: Cache, series_uids: Sequence[str], checkpoint: Path, settings: ExtractSettings
 ) -> dict[str, str]:
     """For each series what its features are made from: weights, cached slices, settings."""
-    precision = "" if settings.precision == "auto" else f" {settings.precision}"
-    made_from = f"{file_hash(checkpoint)} {settings.every_mm} {','.join(settings.views)}{precision}"
+    made_from = f"{file_hash(checkpoint)} {settings.every_mm} {','.join(settings.views)} {settings.precision}"
     return {uid: hashlib.sha256(f"{made_from} {cache.fingerprint(uid)}".encode()).hexdigest() for uid in series_uids}
 
 
