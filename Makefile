@@ -53,6 +53,7 @@ demo: install
 	$(RUN) eval_end_to_end.py --model_dir $(DEMO)/model --folds 2 --export $(DEMO)/bundle
 	$(RUN) make_phantoms.py --out $(DEMO)/test --n_series 3 --seed 1000 --balanced true --workers $(WORKERS)
 	$(RUN) predict.py $(DEMO)/test/series $(REAL_SCANS) --bundle $(DEMO)/bundle --out $(DEMO)/report
+	$(RUN) -m volume3d.predict $(DEMO)/test/series --model_dir $(DEMO)/model --out $(DEMO)/volume3d.csv
 	@echo "Look at $(DEMO)/phantoms.png, and at summary.md, roc.png and series.png in $(DEMO)/model/*/"
 	@echo "Open $(DEMO)/report/index.html in a browser: what the models say of three heads that nothing was trained on"
 

@@ -20,7 +20,7 @@ from aneurysm.training.batches import EpochBatches
 from aneurysm.training.checkpoint import load_checkpoint, save_state
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
-from aneurysm.training.precision import inference_precision, training_precision
+from aneurysm.training.precision import inference_precision, native_format, training_precision
 from aneurysm.training.run import ema_update
 from tests.small_training import Points, loss, make_model, train
 
@@ -204,9 +204,9 @@ def test_a_cpu_trains_in_bfloat16_only_where_it_has_it_and_it_is_measured_to_be_
     cpu = torch.device("cpu")
     monkeypatch.setattr(precision, "bfloat16_speedup", lambda: speedup)
     monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: True)
-    assert precision.native_format(cpu) == expected
+    assert native_format(cpu) == expected
     monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: False)
-    assert precision.native_format(cpu) == "fp32"
+    assert native_format(cpu) == "fp32"
 
 
 def test_the_measurement_of_bfloat16_changes_no_random_number():
