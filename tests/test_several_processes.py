@@ -12,6 +12,7 @@ from torch.multiprocessing import spawn
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World
 from aneurysm.training.fit import fit
+from aneurysm.training.run import start_run
 from tests.small_training import Points, loss, make_model
 
 CONFIG = TrainingConfig(epochs=2, batch_size=16, lr=0.02, ema_decay=0.0, workers=0, precision="fp32")
@@ -72,6 +73,20 @@ def test_two_processes_in_parts_end_with_the_weights_of_one(folder, tmp_path):
     fit(make_model(), Points(64, 0), loss, lambda model: {}, CONFIG, tmp_path, World(0, 1, CPU))
     one, two = (torch.load(path / "last.pth")["weights"] for path in (tmp_path, folder / "run"))
     assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
+
+
+def test_a_process_that_joins_a_resumed_run_draws_numbers_of_its_own():
+    alone, joined = World(0, 1, CPU), World(1, 2, CPU)
+    run = start_run(make_model(), CONFIG, 4, alone)
+    torch.manual_seed(1)
+    state = run.state(alone)
+    kept = torch.rand(3)
+    torch.manual_seed(2)
+    own = torch.rand(3)
+    for world, expected in ((alone, kept), (joined, own)):
+        torch.manual_seed(2)
+        run.load(state, world)
+        assert torch.equal(torch.rand(3), expected)
 
 
 def test_the_main_process_has_the_seed_of_the_run_and_every_other_one_its_own():

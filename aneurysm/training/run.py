@@ -119,8 +119,10 @@ def _random_state(world: World) -> dict[str, Tensor]:
 
 
 def _set_random_state(states: dict[str, Tensor], world: World) -> None:
-    """That of this process; where there were fewer, of another one."""
-    own = {name: rows[world.rank % len(rows)].cpu().clone() for name, rows in states.items()}  # torch wants it aligned
+    """That of this process; one that was not there before goes on with its own seed."""
+    if world.rank >= len(states["cpu"]):
+        return
+    own = {name: rows[world.rank].cpu().clone() for name, rows in states.items()}  # torch wants it aligned
     torch.set_rng_state(own["cpu"])
     if world.device.type == "cuda" and "cuda" in own:
         torch.cuda.set_rng_state(own["cuda"], world.device)
