@@ -15,7 +15,6 @@ Exit code 0: every series has an answer. 3: some could not be read; they are lis
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
@@ -32,7 +31,7 @@ from aneurysm.inference.predict import Predictor
 from aneurysm.inference.record import record_of
 from aneurysm.report.dicom_source import need_highdicom
 from aneurysm.report.folder import Record, read_record, write_lists, write_objects, write_series
-from aneurysm.training.config import PrecisionKind
+from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import all_devices
 
 N_PICTURES = 3
@@ -40,7 +39,7 @@ SOME_UNREAD = 3  # exit code
 
 
 @dataclass(frozen=True)
-class PredictConfig:
+class PredictConfig(InferenceConfig):
     paths: tuple[Path, ...]
     """folders, files and .zip archives with DICOM series"""
     bundle: Path = Path("bundle")
@@ -60,13 +59,6 @@ class PredictConfig:
     """also write the places of the findings as a DICOM segmentation; needs the extra `dicom`"""
     min_probability: float = 0.1
     """findings of a lower probability are left out of these DICOM objects; 0 to 1"""
-    workers: int = max(1, (os.cpu_count() or 2) - 1)
-    """processes that decode ahead of the models; 0 decodes in this one"""
-    batch_size: int = 32
-    """windows that are encoded at a time"""
-    precision: PrecisionKind = "auto"
-    """of stage 1. auto: float32 on a CPU, so that every processor gives the same, and what a GPU computes natively; or
-    bf16, fp16, fp32"""
 
 
 def main(config: PredictConfig) -> int:

@@ -101,7 +101,7 @@ class Filled(torch.utils.data.Dataset):
 @pytest.mark.usefixtures("native_format")
 @pytest.mark.parametrize("batch_size", [1, 4, 10, 64])
 def test_answers_come_in_the_order_of_the_windows_whatever_the_batches(batch_size):
-    answers = predict_windows(Reader(), Filled(), CONFIG, ALONE, InferenceConfig(batch_size, workers=0))
+    answers = predict_windows(Reader(), Filled(), CONFIG, ALONE, InferenceConfig(batch_size=batch_size, workers=0))
     odds = np.maximum(np.arange(10) / 100, 1e-3)
     expected = 1 / (1 + (1 - odds) / odds)
     np.testing.assert_allclose(answers.probability[:, 0], expected, rtol=1e-4)
@@ -132,7 +132,7 @@ def test_with_mirror_images_the_answer_is_the_mean_of_both_told_of_the_head_as_i
             image[:, :, 16:] *= 2
             return {"image": image, "number": torch.tensor(number), "left_right_in_columns": torch.tensor(number == 0)}
 
-    answers = predict_windows(Sides(), Two(), CONFIG, ALONE, InferenceConfig(2, workers=0), tta="mirror")
+    answers = predict_windows(Sides(), Two(), CONFIG, ALONE, InferenceConfig(batch_size=2, workers=0), tta="mirror")
     s = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
     assert LABELS[MIRROR[0]] == LABELS[0].replace("Left", "Right")
     axial, sagittal = answers.probability
@@ -154,16 +154,22 @@ def test_answers_of_several_processes_are_put_together_in_order():
     sent: list[np.ndarray] = []
     for rank in (0, 1):
         answers = predict_windows(
-            Reader(), Filled(), CONFIG, Gathering(rank, 2, torch.device("cpu")), InferenceConfig(3, 0)
+            Reader(),
+            Filled(),
+            CONFIG,
+            Gathering(rank, 2, torch.device("cpu")),
+            InferenceConfig(batch_size=3, workers=0),
         )
-    alone = predict_windows(Reader(), Filled(), CONFIG, ALONE, InferenceConfig(3, workers=0))
+    alone = predict_windows(Reader(), Filled(), CONFIG, ALONE, InferenceConfig(batch_size=3, workers=0))
     assert [len(rows) for rows in sent] == [5, 5]
     for name in ("probability", "heat", "heat_xy"):
         np.testing.assert_allclose(getattr(answers, name), getattr(alone, name))
 
 
 def test_without_heatmaps_the_peaks_are_nan_and_the_probabilities_are_there():
-    answers = predict_windows(Reader(with_heat=False), Filled(), CONFIG, ALONE, InferenceConfig(4, workers=0))
+    answers = predict_windows(
+        Reader(with_heat=False), Filled(), CONFIG, ALONE, InferenceConfig(batch_size=4, workers=0)
+    )
     assert np.isnan(answers.heat).all() and np.isnan(answers.heat_xy).all()
     assert answers.heat.shape == (10, 13) and np.isfinite(answers.probability).all()
 

@@ -102,7 +102,7 @@ def train_fold(
         print(f"{model.weights_said}; {len(train_set)} windows an epoch, {n_hard} series with hard negatives")
         print(outside_text(spots, config.input))
 
-    inference = InferenceConfig(config.training.batch_size, config.training.workers)
+    inference = InferenceConfig(batch_size=config.training.batch_size, workers=config.training.workers)
 
     def evaluate(trained: nn.Module) -> dict[str, float]:
         return held_out.scores(held_out.answers(trained, cache, config, world, inference)) if fold is not None else {}

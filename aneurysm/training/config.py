@@ -75,7 +75,7 @@ class TrainingConfig:
             raise ValueError(f"training.precision: expected one of {', '.join(PRECISIONS)}, found {self.precision}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InferenceConfig:
     """How trained models are run over many windows; it changes no result, but for rounding."""
 
