@@ -21,7 +21,7 @@ from aneurysm.data.cache import open_cache
 from aneurysm.data.tables import read_spots
 from aneurysm.stage1.config import InputConfig, Stage1Config
 from aneurysm.stage1.dataset import PlainWindows, TrainingWindows
-from aneurysm.stage1.windows import neighbours
+from aneurysm.data.windows import neighbours
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from aneurysm.stage1.extract import PARTS, Encoder, by_series
 from aneurysm.stage1.extract_run import ExtractSettings, extract, fingerprints, out_of_date
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import heat_peaks
-from aneurysm.stage1.windows import crop_box, read_window
+from aneurysm.data.windows import crop_box, read_window
 from aneurysm.training.checkpoint import save_checkpoint
 from tests.stage1_cache import HEADS, N_SLICES, dot, write_data, write_series
 

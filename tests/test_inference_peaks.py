@@ -13,7 +13,7 @@ from aneurysm.inference.peaks import find_peaks
 from aneurysm.inference.sampled import Request, SampledSeries, read_sampled
 from aneurysm.labels import LOCATIONS
 from aneurysm.stage1.config import InputConfig
-from aneurysm.stage1.windows import crop_box
+from aneurysm.data.windows import crop_box
 from tests.dicom_writer import AXIAL, CORONAL, SAGITTAL, SERIES_UID, voxel_positions, write_enhanced, write_stack
 
 INPUT = InputConfig(image_size=256, crop=(0.05, 0.95, 0.05, 0.95), crop_upright=(0.05, 0.95, 0.05, 0.95))

@@ -14,7 +14,7 @@ from aneurysm.data.mapping import SIZE
 from aneurysm.labels import LABELS
 from aneurysm.stage1.config import HeadsConfig, InputConfig, SamplingConfig, Stage1Config
 from aneurysm.stage1.dataset import PlainWindows, TrainingWindows
-from aneurysm.stage1.windows import crop_box, read_window
+from aneurysm.data.windows import crop_box, read_window
 from tests.stage1_cache import make_spots, spot, write_series
 from tests.stage1_samples import NOTHING
 

@@ -14,7 +14,7 @@ from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
 from aneurysm.stage1.predict import heat_peaks, predict_windows
 from aneurysm.stage1.targets import heat_target
 from aneurysm.stage1.whole_series import ask_series, heat_candidates, slice_places
-from aneurysm.stage1.windows import sampled_slices
+from aneurysm.data.windows import sampled_slices
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import World
 from tests.stage1_cache import CACHED_MM, one_series, write_series

@@ -7,7 +7,7 @@ import timm
 import yaml
 
 from aneurysm.config import parse_config
-from aneurysm.stage1.windows import crop_box
+from aneurysm.data.windows import crop_box
 from train_stage1 import TrainStage1Config
 
 PRESETS = sorted((Path(__file__).parents[1] / "configs" / "stage1").glob("*.yaml"))

@@ -6,7 +6,7 @@ import pytest
 
 from aneurysm.data.mapping import SIZE
 from aneurysm.stage1.config import InputConfig
-from aneurysm.stage1.windows import Box, crop_box, neighbours, read_window
+from aneurysm.data.windows import Box, crop_box, neighbours, read_window
 from tests.stage1_cache import dot, one_series
 from tests.stage1_samples import centroids
 

@@ -23,6 +23,7 @@ CANONICAL = {
 }
 PLANE_OF_AXIS = {2: "axial", 1: "coronal", 0: "sagittal"}
 RESLICE_UP_TO_MM = 2.0  # non-axial stacks with slices at most this far apart become axial
+ROUNDING_MM = 1e-4  # of a distance between positions
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def make_geometry(
     plane, order, flip = canonical_axes(orientation)
     drift_mm = np.abs(shear_mm(positions, orientation)).max()
     even = len(gaps) > 1 and gaps.max() < 1.5 * spacing_mm and gaps.min() > 0.5 * spacing_mm and drift_mm < spacing_mm
-    if plane != "axial" and even and spacing_mm <= RESLICE_UP_TO_MM:
+    if plane != "axial" and even and spacing_mm <= RESLICE_UP_TO_MM + ROUNDING_MM:
         plane, order, flip = canonical_axes(orientation, "axial")
     return Geometry(shape, positions, orientation, (spacing_mm, *pixel_spacing), plane, order, flip)
 

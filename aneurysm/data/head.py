@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
+from aneurysm.data.geometry import Geometry
 from aneurysm.data.intensity import Window, mr_window
 from aneurysm.data.mapping import Crop, square_crop
 from aneurysm.data.series import Series
@@ -33,23 +34,36 @@ def find_head(
     memory for the next pass over the series. Raises ValueError naming the folder where these are all images of the
     series and none can be decoded.
     """
-    indices = np.unique(np.linspace(0, series.n_slices - 1, SAMPLES).round().astype(int))
-    _, row_mm, col_mm = series.geometry.canonical_spacing
-    steps = max(1, round(GRID_MM / row_mm)), max(1, round(GRID_MM / col_mm))
-    grid_mm = steps[0] * row_mm, steps[1] * col_mm
+    indices, steps = looked_at(series.geometry)
     slope, intercept = series.scale
-    looked_at = [image[:: steps[0], :: steps[1]] for image in series.images(indices, threads, keep=True)]
-    values = np.stack(looked_at).astype(np.float32) * np.float32(slope) + np.float32(intercept)
+    images = [image[:: steps[0], :: steps[1]] for image in series.images(indices, threads, keep=True)]
+    values = np.stack(images).astype(np.float32) * np.float32(slope) + np.float32(intercept)
     series.correct_hounsfield(values)
     values += np.float32(series.shift_hu)
-    head = np.stack([_largest_part(tissue, grid_mm) for tissue in _tissue(values, series.modality)])
-    series.crop = _crop(series, indices, head, steps, head_mm)
+    head = head_mask(values, series.modality == "CT", series.geometry, steps)
+    if head.any():
+        series.crop = head_crop(series.geometry, indices, head, steps, head_mm)
+    else:
+        series.warnings.append("no head found: the whole image is kept")
     inside = (indices >= series.crop.first) & (indices < series.crop.first + series.crop.count)
     return ct_window if series.modality == "CT" else mr(values[inside], head[inside])
 
 
-def _tissue(values: np.ndarray, modality: str) -> np.ndarray:
-    if modality == "CT":
+def looked_at(geometry: Geometry) -> tuple[np.ndarray, tuple[int, int]]:
+    """Canonical slices (n,) that are looked at, and the steps of rows and columns from one pixel to the next."""
+    indices = np.unique(np.linspace(0, geometry.canonical_shape[0] - 1, SAMPLES).round().astype(int))
+    _, row_mm, col_mm = geometry.canonical_spacing
+    return indices, (max(1, round(GRID_MM / row_mm)), max(1, round(GRID_MM / col_mm)))
+
+
+def head_mask(values: np.ndarray, ct: bool, geometry: Geometry, steps: tuple[int, int]) -> np.ndarray:
+    """(slices, rows, columns) bool: the head in values that were looked at, HU or MR signal."""
+    _, row_mm, col_mm = geometry.canonical_spacing
+    return np.stack([_largest_part(tissue, (steps[0] * row_mm, steps[1] * col_mm)) for tissue in _tissue(values, ct)])
+
+
+def _tissue(values: np.ndarray, ct: bool) -> np.ndarray:
+    if ct:
         return values > TISSUE_HU
     low, high = np.percentile(values, (2, 98))
     return values > low + TISSUE_MR * (high - low)
@@ -68,16 +82,18 @@ def _largest_part(tissue: np.ndarray, grid_mm: tuple[float, float]) -> np.ndarra
     return (parts == largest) & big
 
 
-def _crop(series: Series, indices: np.ndarray, head: np.ndarray, steps: tuple[int, int], head_mm: float) -> Crop:
-    """The square around the head, and the top `head_mm` of it along the slices or along the rows."""
-    if not head.any():
-        series.warnings.append("no head found: the whole image is kept")
-        return series.crop
-    spacing, shape = series.geometry.canonical_spacing, series.geometry.canonical_shape
+def head_crop(
+    geometry: Geometry, indices: np.ndarray, head: np.ndarray, steps: tuple[int, int], head_mm: float
+) -> Crop:
+    """The square around the head, and the top `head_mm` of it along the slices or along the rows.
+
+    `head` (slices, rows, columns) bool of the slices `indices`, not empty, and of every so many rows and columns.
+    """
+    spacing, shape = geometry.canonical_spacing, geometry.canonical_shape
     first, last = 0, shape[0]
     rows_kept = slice(None)
-    if head_mm > 0 and series.geometry.plane == "axial":
-        first, last = _top_slices(series, indices, head, head_mm)
+    if head_mm > 0 and geometry.plane == "axial":
+        first, last = _top_slices(geometry, indices, head, head_mm)
         head = head[(indices >= first) & (indices < last)]
     elif head_mm > 0:
         top = int(np.flatnonzero(head.any(axis=(0, 2)))[0])
@@ -87,9 +103,9 @@ def _crop(series: Series, indices: np.ndarray, head: np.ndarray, steps: tuple[in
     return square_crop((first, last), rows, cols, spacing)
 
 
-def _top_slices(series: Series, indices: np.ndarray, head: np.ndarray, head_mm: float) -> tuple[int, int]:
+def _top_slices(geometry: Geometry, indices: np.ndarray, head: np.ndarray, head_mm: float) -> tuple[int, int]:
     """First and last (exclusive) slice of the top of the head; between two slices looked at, the outer one counts."""
-    position_mm = series.geometry.slice_positions_mm()
+    position_mm = geometry.slice_positions_mm()
     highest = int(np.flatnonzero(head.any(axis=(1, 2)))[-1])
     above = indices[min(highest + 1, len(indices) - 1)]
     top_mm = position_mm[indices[highest]]

@@ -14,8 +14,8 @@ from aneurysm.paths import DataPaths
 
 WHOLE = 1e-3  # a value this near to a whole number is that number: scaled files hold 4.9999998
 
-# _NUMBER[v] is what value v of a mask becomes: 0, or 1 + index into LOCATIONS.
-_NUMBER = np.array([0, *(1 + LOCATIONS.index(VESSEL_MASK[value]) for value in sorted(VESSEL_MASK))], np.uint8)
+# MASK_TO_LOCATION[v] is what value v of a mask becomes: 0, or 1 + index into LOCATIONS.
+MASK_TO_LOCATION = np.array([0, *(1 + LOCATIONS.index(VESSEL_MASK[value]) for value in sorted(VESSEL_MASK))], np.uint8)
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,18 @@ def _vessels(image) -> tuple[np.ndarray, np.ndarray, Counter[str]]:
             continue
         values = plane.ravel()[found].astype(np.float64)
         whole = np.rint(values)
-        known = (np.abs(values - whole) < WHOLE) & (whole > 0) & (whole < len(_NUMBER))
+        known = (np.abs(values - whole) < WHOLE) & (whole > 0) & (whole < len(MASK_TO_LOCATION))
         for value, count in zip(*np.unique(values[~known], return_counts=True), strict=True):
             strange[f"{value:g}"] += int(count)
         y, x = np.divmod(found[known], plane.shape[1])
         voxels.append(np.stack([x, y, np.full_like(x, z)], axis=1).astype(np.int32))
-        numbers.append(_NUMBER[whole[known].astype(int)])
+        numbers.append(MASK_TO_LOCATION[whole[known].astype(int)])
     return np.concatenate(voxels), np.concatenate(numbers), strange
+
+
+def in_blocks(vessels: np.ndarray, stride: int) -> np.ndarray:
+    """(n / stride, n / stride) uint8: the first location of each block of (n, n) that a vessel runs through, or 0."""
+    n = len(vessels) // stride
+    blocks = vessels[: n * stride, : n * stride].reshape(n, stride, n, stride)
+    first = np.where(blocks == 0, len(LOCATIONS) + 1, blocks).min(axis=(1, 3))
+    return np.where(first > len(LOCATIONS), 0, first).astype(np.uint8)

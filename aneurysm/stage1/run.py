@@ -67,7 +67,7 @@ class HeldOut:
         positives = spots[spots.kind == "positive"].reset_index(drop=True)
         number = self.places.reset_index().set_index(["SeriesInstanceUID", "slice"])["index"]
         rows = number[pd.MultiIndex.from_frame(positives[["SeriesInstanceUID", "slice"]])].to_numpy()
-        xy = peaks_in_cache(answers, self.places, config)[rows, positives.location.map(LOCATIONS.index)]
+        xy = peaks_in_cache(answers.heat_xy, self.places, config)[rows, positives.location.map(LOCATIONS.index)]
         return positives.assign(peak_x=xy[:, 0], peak_y=xy[:, 1])
 
 
@@ -94,7 +94,7 @@ def train_fold(
     `spots` are all rows of train_stage1_{F}_folds.csv, `weights` says where the encoder's come from.
     """
     torch.manual_seed(config.training.seed)
-    model = Stage1Net(config.encoder, config.heads, config.input.image_size, weights)
+    model = Stage1Net(config.encoder, config.heads, config.input.image_size, weights, config.input.n_slices)
     train_set = TrainingWindows(cache, spots[spots.fold != fold], hard, config)
     held_out = HeldOut.from_spots(spots[spots.fold == fold], config)
     if world.is_main:

@@ -1,23 +1,31 @@
-"""The heatmap that a window should be answered with."""
+"""The map that a window should be answered with, where only localizers are known."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from aneurysm.labels import LOCATIONS
+RIM = 255  # neither aneurysm nor none
 
 
-def heat_target(points: np.ndarray, locations: np.ndarray, image_size: int, stride: int, sigma: float) -> np.ndarray:
-    """(13, image_size / stride, same) float32 in [0, 1]: a Gaussian around each point, exactly 1 at the nearest pixel.
+def disc_target(
+    points: np.ndarray, locations: np.ndarray, pixel_mm: tuple[float, float], image_size: int, stride: int,
+    disc_mm: float, rim_mm: float,
+) -> np.ndarray:  # fmt: skip
+    """(image_size / stride, same) uint8: 0, 1 + index in LOCATIONS in a disc around each point, RIM around the discs.
 
-    points (n, 2) x, y in pixels of the input; sigma in heatmap pixels. Points outside the input leave no mark.
+    points (n, 2) x, y in pixels of the input, which are pixel_mm (across, down) large; the diameters are in mm. The
+    pixel nearest to a point inside the input is in its disc. Where discs meet, the nearer point counts.
     """
     n = image_size // stride
-    target = np.zeros((len(LOCATIONS), n, n), np.float32)
-    axis = np.arange(n)
-    cells = np.rint((points + 0.5) / stride - 0.5).astype(int)
-    for (x, y), location in zip(cells, locations, strict=True):
-        if 0 <= x < n and 0 <= y < n:
-            across, down = (np.exp(-((axis - c) ** 2) / (2 * sigma**2)) for c in (x, y))
-            np.maximum(target[location], np.outer(down, across), out=target[location])
+    target, nearest = np.zeros((n, n), np.uint8), np.full((n, n), np.inf)
+    centres = (np.arange(n) + 0.5) * stride - 0.5
+    for (x, y), location in zip(points, locations, strict=True):
+        away = np.hypot((centres[None] - x) * pixel_mm[0], (centres[:, None] - y) * pixel_mm[1])
+        inside = away <= disc_mm / 2
+        column, row = (int(np.floor((v + 0.5) / stride)) for v in (x, y))
+        if 0 <= column < n and 0 <= row < n:
+            inside[row, column] = True
+        target[(away <= rim_mm / 2) & (target == 0)] = RIM
+        own = inside & (away < nearest)
+        target[own], nearest[own] = 1 + location, away[own]
     return target

@@ -12,8 +12,8 @@ from aneurysm.data.cache import Cache
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.stage1.config import InputConfig, Stage1Config
 from aneurysm.stage1.dataset import PlainWindows
-from aneurysm.stage1.predict import Answers, predict_windows
-from aneurysm.stage1.windows import crop_box, sampled_slices
+from aneurysm.stage1.predict import predict_windows
+from aneurysm.data.windows import crop_box, sampled_slices
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import World
 
@@ -38,34 +38,43 @@ def ask_series(
     inference: InferenceConfig,
     bar: str,
 ) -> pd.DataFrame:
-    """`places` with the 14 probabilities of each slice, and `heat`, `peak_x`, `peak_y` of each location (cache pixels).
+    """`places` with the 14 probabilities of each slice, and `heat`, `peak_x`, `peak_y` of the map of each location and
+    of all aneurysms (cache pixels).
 
-    The columns of the latter are named `<location> heat` and so on; NaN where the model has no heatmaps.
+    The columns of the latter are named `<location> heat` and so on, and `Aneurysm Present heat`; NaN where the model
+    has no maps.
     """
     windows = PlainWindows(cache, places, config.input)
     answers = predict_windows(model, windows, config, world, inference, bar)
-    xy = peaks_in_cache(answers, places, config.input)
+    heat, peaks = np.hstack([answers.heat, answers.found]), np.concatenate([answers.heat_xy, answers.found_xy], axis=1)
+    xy = peaks_in_cache(peaks, places, config.input)
     columns = {name: answers.probability[:, i] for i, name in enumerate(LABELS)}
-    for i, location in enumerate(LOCATIONS):
-        columns[f"{location} heat"] = answers.heat[:, i]
-        columns[f"{location} peak_x"], columns[f"{location} peak_y"] = xy[:, i, 0], xy[:, i, 1]
+    for i, label in enumerate(LABELS):
+        columns[f"{label} heat"] = heat[:, i]
+        columns[f"{label} peak_x"], columns[f"{label} peak_y"] = xy[:, i, 0], xy[:, i, 1]
     return places.join(pd.DataFrame(columns, index=places.index).astype(np.float32))
 
 
-def peaks_in_cache(answers: Answers, places: pd.DataFrame, config: InputConfig) -> np.ndarray:
-    """(windows, 13, 2) where the heatmaps peak: x, y in pixels of the cache."""
+def peaks_in_cache(peaks: np.ndarray, places: pd.DataFrame, config: InputConfig) -> np.ndarray:
+    """(windows, maps, 2) x, y in pixels of the cache of peaks in pixels of the input."""
     boxes = {plane: crop_box(config, plane) for plane in places.plane.unique()}
-    return np.stack([boxes[plane].to_cache(xy) for plane, xy in zip(places.plane, answers.heat_xy, strict=True)])
+    return np.stack([boxes[plane].to_cache(xy) for plane, xy in zip(places.plane, peaks, strict=True)])
 
 
-def heat_candidates(slices: pd.DataFrame) -> pd.DataFrame:
-    """One row for each slice and location of ask_series: probability (the heatmap's highest), x, y, location."""
+def highest_heat(slices: pd.DataFrame) -> pd.DataFrame:
+    """One row a series: the highest value of each label's map, columns as LABELS; a plain answer to the series."""
+    highest = slices.groupby("SeriesInstanceUID")[[f"{label} heat" for label in LABELS]].max()
+    return highest.set_axis(list(LABELS), axis=1)
+
+
+def heat_candidates(slices: pd.DataFrame, labels: Sequence[str] = LOCATIONS) -> pd.DataFrame:
+    """One row for each slice and label of ask_series: probability (its map's highest), x, y, location."""
     kept = ["SeriesInstanceUID", "position_mm", "cached_col_mm", "cached_row_mm"]
     parts = [
         slices[kept].assign(
             probability=slices[f"{location} heat"], x=slices[f"{location} peak_x"], y=slices[f"{location} peak_y"],
             location=location,
         )
-        for location in LOCATIONS
+        for location in labels
     ]  # fmt: skip
     return pd.concat(parts, ignore_index=True)

@@ -21,11 +21,13 @@ class EpochBatches(Sampler):
     """The batches of this process for one epoch, as lists of (epoch, sample).
 
     A step's `batch_size` samples are the same for any number of processes; each gets its share, in `accumulate`
-    parts. What does not fill a step is left for another epoch. `epoch` is the one that comes next, and `first_step` its
+    parts. They are drawn at random, or `in_order`. What does not fill a step is left for another epoch. `epoch` is the one that comes next, and `first_step` its
     first step that has not been taken.
     """
 
-    def __init__(self, n_samples: int, batch_size: int, accumulate: int, world: World, seed: int):
+    def __init__(
+        self, n_samples: int, batch_size: int, accumulate: int, world: World, seed: int, in_order: bool = False
+    ):
         self.part, rest = divmod(batch_size, accumulate * world.size)
         if rest or self.part == 0:
             raise ValueError(f"batch_size {batch_size}: expected a multiple of {world.size} processes x {accumulate}")
@@ -34,7 +36,7 @@ class EpochBatches(Sampler):
                 f"expected at least one batch of {batch_size} samples, found {n_samples}; lower --training.batch_size"
             )
         self.n_samples, self.batch_size, self.accumulate = n_samples, batch_size, accumulate
-        self.world, self.seed, self.epoch, self.first_step = world, seed, 0, 0
+        self.world, self.seed, self.in_order, self.epoch, self.first_step = world, seed, in_order, 0, 0
 
     @property
     def n_steps(self) -> int:
@@ -45,7 +47,9 @@ class EpochBatches(Sampler):
         return (self.n_steps - self.first_step) * self.accumulate
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_samples)
+        order = np.arange(self.n_samples)
+        if not self.in_order:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_samples)
         for step in range(self.first_step, self.n_steps):
             for turn in range(self.accumulate):
                 first = step * self.batch_size + (turn * self.world.size + self.world.rank) * self.part

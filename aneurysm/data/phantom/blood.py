@@ -7,7 +7,7 @@ import numpy as np
 from aneurysm.data.phantom.contrast import Contrast
 from aneurysm.data.phantom.grid import Grid
 from aneurysm.data.phantom.person import Person
-from aneurysm.data.phantom.raster import code_of, paint, pieces_of, share_of
+from aneurysm.data.phantom.raster import Capsules, code_of, paint, pieces_of, share_of
 from aneurysm.data.phantom.sacs import Sac
 
 # Codes in the painted volume; of two that fill a voxel alike the larger stays.
@@ -15,8 +15,8 @@ VEIN, ARTERY, FIRST_MASK, CHALK = 0, 1, 2, 15  # FIRST_MASK - 1 + v is an artery
 LARGE_SAC_MM = 7.0
 
 
-def paint_blood(person: Person, grid: Grid, soft_mm: float) -> np.ndarray:
-    """uint16 volume of the grid's shape, see raster.py: how much of each voxel blood or a plaque fills, and which."""
+def blood_of(person: Person) -> Capsules:
+    """All vessels, sacs and plaques."""
     capsules, codes = [], []
     for vessel in person.vessels.values():
         pieces = pieces_of(vessel.points, vessel.radius_mm)
@@ -26,16 +26,18 @@ def paint_blood(person: Person, grid: Grid, soft_mm: float) -> np.ndarray:
     for blobs, code in ((person.cones, ARTERY), *((sac.blobs, ARTERY) for sac in person.sacs), (person.chalk, CHALK)):
         capsules.append(blobs)
         codes.append(np.full(len(blobs), code))
+    return Capsules.of(np.vstack(capsules), np.concatenate(codes))
+
+
+def paint_blood(blood: Capsules, grid: Grid, soft_mm: float) -> np.ndarray:
+    """uint16 volume of the grid's shape, see raster.py: how much of each voxel blood or a plaque fills, and which."""
     volume = np.zeros(grid.shape, np.uint16)
-    paint(volume, grid, np.vstack(capsules), np.concatenate(codes), soft_mm)
+    paint(volume, grid, blood.near(grid, soft_mm), soft_mm)
     return volume
 
 
-def paint_surroundings(person: Person, grid: Grid, reach_mm: float = 8.0) -> tuple[np.ndarray, np.ndarray]:
-    """Distance in mm into the fluid round the brain's arteries, and into the canal of the carotids, on a coarse grid.
-
-    float32 of the grid's shape each, positive inside, no less than minus half of `reach_mm`.
-    """
+def surroundings_of(person: Person) -> tuple[Capsules, Capsules]:
+    """The fluid round the brain's arteries, and the canal of the carotids."""
     found = []
     for names, margin in ((CISTERN_PARTS, 1.6), (CANAL_PARTS, 0.0)):
         capsules = []
@@ -44,9 +46,22 @@ def paint_surroundings(person: Person, grid: Grid, reach_mm: float = 8.0) -> tup
             if part is not None:
                 keep = (vessel.station_mm >= part[0]) & (vessel.station_mm <= part[1])
                 capsules.append(pieces_of(vessel.points[keep], vessel.radius_mm[keep] + margin))
+        shapes = np.vstack([c for c in capsules if len(c)])
+        found.append(Capsules.of(shapes, np.ones(len(shapes))))
+    return found[0], found[1]
+
+
+def paint_surroundings(
+    surroundings: tuple[Capsules, Capsules], grid: Grid, reach_mm: float = 8.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distance in mm into the fluid round the brain's arteries, and into the canal of the carotids, on a coarse grid.
+
+    float32 of the grid's shape each, positive inside, no less than minus half of `reach_mm`.
+    """
+    found = []
+    for capsules in surroundings:
         volume = np.zeros(grid.shape, np.uint16)
-        capsules = np.vstack([c for c in capsules if len(c)])
-        paint(volume, grid, capsules, np.ones(len(capsules)), reach_mm)
+        paint(volume, grid, capsules.near(grid, reach_mm), reach_mm)
         found.append((share_of(volume) - 0.5) * np.float32(reach_mm))
     return found[0], found[1]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
+
 import cv2
 import numpy as np
 
@@ -9,6 +12,9 @@ from aneurysm.data.phantom.contrast import Contrast
 from aneurysm.data.phantom.grid import Grid
 
 BANK_MARGIN = 509  # a slice is cut from this many rows and columns more
+GAIN_KNOTS = 9  # along each side of a slice
+Pixels = tuple[slice, slice]  # rows and columns, with start and stop
+Ghost = Callable[[int, Pixels, int], np.ndarray] | None  # slice, pixels, rows that their echo comes from further up
 
 
 def moved_while_scanned(image: np.ndarray, columns: float) -> np.ndarray:
@@ -36,20 +42,32 @@ class Noise:
         self.bias_waves = rng.uniform(-1, 1, (4, 3)), rng.uniform(0, 2 * np.pi, 4), rng.standard_normal(4)
         self.grains = self.bank(rng)
 
-    def apply(self, image: np.ndarray, number: int, contrast: Contrast) -> np.ndarray:
-        """The slice as scanned; float32 (rows, cols)."""
+    def margin(self, contrast: Contrast) -> int:
+        """Pixels around a part that blur and motion carry into it."""
+        sigma, moved = contrast.blur_mm / self.pixel_mm, self.motion_mm / self.pixel_mm
+        return int(np.ceil(4 * sigma if sigma > 0.3 else 0) + np.ceil(moved) + 1)
+
+    def apply(
+        self, image: np.ndarray, number: int, contrast: Contrast, pixels: Pixels, inside: Pixels, ghost: Ghost = None
+    ) -> np.ndarray:
+        """A slice as scanned; float32 (rows, cols) of the pixels of the grid that `inside` names in `image`.
+
+        `ghost` gives what other rows of the slice show where `pixels` are not all of them.
+        """
         rng = np.random.default_rng([self.seed, number])
         sigma = contrast.blur_mm / self.pixel_mm
         image = cv2.GaussianBlur(image, (0, 0), sigma) if sigma > 0.3 else image
         if self.motion_mm:
             image = moved_while_scanned(image, self.motion_mm / self.pixel_mm)
+        image = image[inside]
         if self.ct:
-            return image + np.float32(contrast.noise) * self.piece(rng)
-        image = image * self.gain(number, image.shape, contrast.bias)
+            return image + np.float32(contrast.noise) * self.piece(rng, pixels)
+        image = image * self.gain(number, contrast.bias, pixels)
         if self.ghost:
-            image = image + self.ghost * np.roll(image, self.ghost_shift, axis=0)
-        real = image + np.float32(contrast.noise) * self.piece(rng)
-        other = np.float32(contrast.noise) * self.piece(rng)
+            echo = np.roll(image, self.ghost_shift, axis=0) if ghost is None else ghost(number, pixels, self.ghost_shift)
+            image = image + self.ghost * echo
+        real = image + np.float32(contrast.noise) * self.piece(rng, pixels)
+        other = np.float32(contrast.noise) * self.piece(rng, pixels)
         return np.sqrt(real * real + other * other)
 
     def bank(self, rng: np.random.Generator) -> np.ndarray:
@@ -60,19 +78,33 @@ class Noise:
             white = cv2.GaussianBlur(white, (0, 0), sigma)
         return white / white.std()
 
-    def piece(self, rng: np.random.Generator) -> np.ndarray:
-        """(rows, cols) cut from the bank at random, turned over or not: far cheaper than new numbers for each slice."""
+    def piece(self, rng: np.random.Generator, pixels: Pixels) -> np.ndarray:
+        """Noise of some pixels, cut from the bank at random, turned over or not: far cheaper than new numbers."""
         rows, cols = self.grid.shape[1:]
         row, col = rng.integers(BANK_MARGIN, size=2)
         turned, mirrored, negative = rng.random(3) < 0.5
         piece = (self.grains.T if turned else self.grains)[row : row + rows, col : col + cols]
-        piece = piece[:, ::-1] if mirrored else piece
+        piece = (piece[:, ::-1] if mirrored else piece)[pixels]
         return -piece if negative else piece
 
-    def gain(self, number: int, shape: tuple[int, int], share: float) -> np.ndarray:
-        """A smooth field of mean 1, within about +- `share`."""
+    def gain(self, number: int, share: float, pixels: Pixels) -> np.ndarray:
+        """A smooth field of mean 1 over a slice, within about +- `share`; of some of its pixels."""
+        field = self.gain_knots(self.grid, number, share)
+        rows, cols = self.knots_to_pixels
+        return rows[pixels[0]] @ field @ cols[pixels[1]].T
+
+    def gain_knots(self, grid: Grid, number: int, share: float) -> np.ndarray:
+        """(GAIN_KNOTS, GAIN_KNOTS) of the gain, spread over a slice of a grid."""
         vectors, phases, weights = self.bias_waves
-        rows, cols = np.meshgrid(np.linspace(0, shape[0] - 1, 9), np.linspace(0, shape[1] - 1, 9), indexing="ij")
-        points = self.grid.to_mm(np.stack([np.full_like(rows, number), rows, cols], -1))
+        shape, n = grid.shape[1:], GAIN_KNOTS
+        rows, cols = np.meshgrid(np.linspace(0, shape[0] - 1, n), np.linspace(0, shape[1] - 1, n), indexing="ij")
+        points = grid.to_mm(np.stack([np.full_like(rows, number), rows, cols], -1))
         waves = np.sin(points @ (vectors.T * np.pi / 120) + phases) @ weights / np.abs(weights).sum()
-        return cv2.resize((1 + share * waves).astype(np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC)
+        return (1 + share * waves).astype(np.float32)
+
+    @cached_property
+    def knots_to_pixels(self) -> tuple[np.ndarray, np.ndarray]:
+        """(rows, GAIN_KNOTS) and (cols, GAIN_KNOTS): cubic interpolation."""
+        eye = np.eye(GAIN_KNOTS, dtype=np.float32)
+        rows, cols = (cv2.resize(eye, (GAIN_KNOTS, n), interpolation=cv2.INTER_CUBIC) for n in self.grid.shape[1:])
+        return rows, cols

@@ -6,6 +6,8 @@ several capsules meet, the larger number stays, so that the order of painting do
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from aneurysm.data.phantom.grid import Grid
@@ -19,15 +21,37 @@ def pieces_of(points: np.ndarray, radius_mm: np.ndarray) -> np.ndarray:
     return np.hstack([points[:-1], points[1:], radius_mm[:-1, None], radius_mm[1:, None]])
 
 
-def paint(volume: np.ndarray, grid: Grid, capsules: np.ndarray, codes: np.ndarray, soft_mm: float) -> None:
-    """Paint (n, 8) capsules with codes (n,) into a uint16 volume of the grid's shape; walls are `soft_mm` wide."""
+@dataclass(frozen=True)
+class Capsules:
+    """What is painted: shapes (n, 8) and codes (n,), and a ball around each: middle (n, 3) and radius (n,) in mm."""
+
+    shapes: np.ndarray
+    codes: np.ndarray
+    middle: np.ndarray
+    radius: np.ndarray
+
+    @classmethod
+    def of(cls, shapes: np.ndarray, codes: np.ndarray) -> Capsules:
+        first, last = shapes[:, :3], shapes[:, 3:6]
+        radius = shapes[:, 6:].max(1) + np.linalg.norm(last - first, axis=1) / 2
+        return cls(shapes, codes, (first + last) / 2, radius)
+
+    def near(self, grid: Grid, reach_mm: float) -> Capsules:
+        """Those within `reach_mm` of the ball around a grid."""
+        ends = grid.to_mm(np.array([(0, 0, 0), np.array(grid.shape) - 1]))
+        corners = grid.to_mm(np.indices((2, 2, 2)).reshape(3, 8).T * (np.array(grid.shape) - 1))
+        away = self.middle - ends.mean(0)
+        limit = self.radius + reach_mm + np.linalg.norm(corners - ends.mean(0), axis=1).max()
+        kept = np.flatnonzero((away * away).sum(1) < limit * limit)
+        return Capsules(self.shapes[kept], self.codes[kept], self.middle[kept], self.radius[kept])
+
+
+def paint(volume: np.ndarray, grid: Grid, capsules: Capsules, soft_mm: float) -> None:
+    """Paint capsules into a uint16 volume of the grid's shape; walls are `soft_mm` wide."""
     inverse = np.linalg.inv(grid.matrix)
     reach = np.linalg.norm(inverse, axis=0)  # indices per millimetre, by axis
-    first, last = capsules[:, :3], capsules[:, 3:6]
-    length = np.linalg.norm(last - first, axis=1)
-    around = capsules[:, 6:].max(1) + soft_mm / 2 + length / 2
-    middle = grid.to_index((first + last) / 2)
-    half = np.ceil(around[:, None] * reach).astype(int)
+    middle = grid.to_index(capsules.middle)
+    half = np.ceil((capsules.radius + soft_mm / 2)[:, None] * reach).astype(int)
     near = np.all((middle + half > 0) & (middle - half < np.array(grid.shape) - 1), axis=1)
     key = half @ [1, 1000, 1_000_000]
     for value in np.unique(key[near]):
@@ -37,8 +61,8 @@ def paint(volume: np.ndarray, grid: Grid, capsules: np.ndarray, codes: np.ndarra
         for begin in range(0, len(members), at_once):
             part = members[begin : begin + at_once]
             centre = np.round(middle[part]).astype(int)
-            filled = coverage(capsules[part], grid.to_mm(centre), box @ grid.matrix, soft_mm)
-            store(volume, centre, box, filled, codes[part])
+            filled = coverage(capsules.shapes[part], grid.to_mm(centre), box @ grid.matrix, soft_mm)
+            store(volume, centre, box, filled, capsules.codes[part])
 
 
 def coverage(capsules: np.ndarray, centre: np.ndarray, offsets: np.ndarray, soft_mm: float) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -12,23 +13,26 @@ from aneurysm.data.phantom.blood import (
     CHALK,
     VEIN,
     arterial_value,
+    blood_of,
     blood_value,
     mask_of,
     paint_blood,
     paint_surroundings,
+    surroundings_of,
 )
 from aneurysm.data.phantom.compose import Layers, compose, over
-from aneurysm.data.phantom.contrast import Contrast, draw_contrast
+from aneurysm.data.phantom.contrast import draw_contrast
 from aneurysm.data.phantom.distance import step
 from aneurysm.data.phantom.fields import NAMES, HeadFields
 from aneurysm.data.phantom.grid import Grid
 from aneurysm.data.phantom.lattice import Lattice
-from aneurysm.data.phantom.noise import Noise
+from aneurysm.data.phantom.noise import Ghost, Noise
 from aneurysm.data.phantom.person import Person
-from aneurysm.data.phantom.raster import code_of, share_of
+from aneurysm.data.phantom.raster import Capsules, code_of, share_of
 
 THICKEST_MM = 2.0  # thicker slices are the mean of several thin ones
 BLUR_REACH_MM = 3.0  # how far outside the skin a slice is still composed
+Part = tuple[slice, slice, slice]  # slices, rows and columns of a grid, with start and stop
 
 
 @dataclass(frozen=True)
@@ -41,19 +45,66 @@ class Rendered:
 
 def render(person: Person, grid: Grid, modality: str, rng: np.random.Generator, masks: bool = False) -> Rendered:
     """The scan of a person on a grid in the person's frame; modality is one of MODALITIES."""
-    cv2.setNumThreads(1)  # whoever renders many heads runs a process per core
-    contrast, noise = draw_contrast(rng, modality), Noise(rng, modality, grid)
-    thick_mm = abs(np.linalg.det(grid.matrix)) / np.linalg.norm(np.cross(grid.row_step, grid.col_step))
-    layers = max(1, int(np.ceil(thick_mm / THICKEST_MM - 0.01)))
-    scene = Scene(person, thinner(grid, layers), contrast, rest=noise.rest)
-    image = np.empty(grid.shape, np.float32)
-    mask = np.zeros(grid.shape, np.uint8) if masks else None
-    for number in range(grid.shape[0]):
-        parts = [scene.slice(layers * number + layer) for layer in range(layers)]
-        image[number] = noise.apply(np.mean(parts, axis=0) if layers > 1 else parts[0], number, contrast)
-        if masks:
-            mask[number] = mask_of(scene.blood[layers * number + layers // 2])
-    return Rendered(image, mask)
+    scan = Scan(person, grid, modality, rng)
+    return scan.part(tuple(slice(0, n) for n in grid.shape), masks)
+
+
+class Scan:
+    """A person in a scanner: what is drawn once for all images, and images of any part of the grid.
+
+    A part shows what the whole would show there, but for tissue borders that are interpolated from other points.
+    """
+
+    def __init__(self, person: Person, grid: Grid, modality: str, rng: np.random.Generator):
+        cv2.setNumThreads(1)  # whoever renders many heads runs a process per core
+        self.person, self.grid = person, grid
+        self.contrast, self.noise = draw_contrast(rng, modality), Noise(rng, modality, grid)
+        thick_mm = abs(np.linalg.det(grid.matrix)) / np.linalg.norm(np.cross(grid.row_step, grid.col_step))
+        self.layers = max(1, int(np.ceil(thick_mm / THICKEST_MM - 0.01)))
+        self.fine = thinner(grid, self.layers)
+        self.fields = HeadFields(person.shape)
+        corners = np.indices((2, 2, 2)).reshape(3, 8).T * (np.array(self.fine.shape) - 1)
+        heights = self.fine.to_mm(corners)[:, 2]
+        self.span_mm = float(heights.min()), float(heights.max())
+        pixel_mm = np.sqrt(np.linalg.norm(grid.row_step) * np.linalg.norm(grid.col_step))
+        self.width_mm = float(max(0.7, pixel_mm))
+
+    @cached_property
+    def blood(self) -> Capsules:
+        return blood_of(self.person)
+
+    @cached_property
+    def surroundings(self) -> tuple[Capsules, Capsules]:
+        return surroundings_of(self.person)
+
+    def part(self, part: Part, masks: bool = False, wanted: list[int] | None = None, ghost: Ghost = None) -> Rendered:
+        """The images of a part of the grid; of its slices only those `wanted` (indices of the grid) where given.
+
+        `ghost` tells what the whole scan shows elsewhere, where motion lays an echo of it over a part (see Noise).
+        """
+        slices, rows, cols = part
+        margin = self.noise.margin(self.contrast)
+        top, left = max(0, rows.start - margin), max(0, cols.start - margin)
+        around = (slices, *(slice(s.start - a, s.stop - a) for s, a in ((rows, top), (cols, left))))
+        bottom, right = (min(n, s.stop + margin) for n, s in zip(self.grid.shape[1:], (rows, cols), strict=True))
+        scene = Scene(self, self.cut(slices, slice(top, bottom), slice(left, right)))
+        numbers = range(slices.start, slices.stop) if wanted is None else wanted
+        shape = (len(numbers), rows.stop - rows.start, cols.stop - cols.start)
+        image, mask = np.empty(shape, np.float32), np.zeros(shape, np.uint8) if masks else None
+        for place, number in enumerate(numbers):
+            first = self.layers * (number - slices.start)
+            parts = [scene.slice(first + layer) for layer in range(self.layers)]
+            mean = np.mean(parts, axis=0) if self.layers > 1 else parts[0]
+            image[place] = self.noise.apply(mean, number, self.contrast, (rows, cols), around[1:], ghost)
+            if masks:
+                mask[place] = mask_of(scene.blood[first + self.layers // 2][around[1:]])
+        return Rendered(image, mask)
+
+    def cut(self, slices: slice, rows: slice, cols: slice) -> Grid:
+        """The thin slices of a part of the grid."""
+        origin = self.fine.to_mm((self.layers * slices.start, rows.start, cols.start))
+        counts = (self.layers * (slices.stop - slices.start), rows.stop - rows.start, cols.stop - cols.start)
+        return Grid(origin, self.fine.step, self.fine.row_step, self.fine.col_step, counts)
 
 
 def thinner(grid: Grid, layers: int) -> Grid:
@@ -64,50 +115,47 @@ def thinner(grid: Grid, layers: int) -> Grid:
 
 
 class Scene:
-    """A person on a grid of thin slices: slices without noise, one after the other."""
+    """A scan on a grid of thin slices: slices without noise, one after the other."""
 
-    def __init__(self, person: Person, grid: Grid, contrast: Contrast, rest: float | None):
-        self.person, self.grid, self.contrast, self.rest = person, grid, contrast, rest
-        self.lattice, self.fields = Lattice(grid), HeadFields(person.shape)
-        pixel = np.sqrt(np.linalg.norm(grid.row_step) * np.linalg.norm(grid.col_step))
-        self.width_mm = float(max(0.7, pixel))
-        self.blood = paint_blood(person, grid, soft_mm=self.width_mm)
-        self.around = paint_surroundings(person, self.lattice.coarse)
-        corners = np.indices((2, 2, 2)).reshape(3, 8).T * (np.array(grid.shape) - 1)
-        heights = grid.to_mm(corners)[:, 2]
-        self.span_mm = float(heights.min()), float(heights.max())
+    def __init__(self, scan: Scan, grid: Grid, pitch_mm: float = 2.4, soft_mm: float | None = None):
+        """`pitch_mm` is that of the lattice, `soft_mm` the width of walls, which by default a pixel sets."""
+        self.scan, self.grid, self.contrast, self.soft_mm = scan, grid, scan.contrast, soft_mm or scan.width_mm
+        self.lattice = Lattice(grid, pitch_mm)
+        self.blood = paint_blood(scan.blood, grid, soft_mm=self.soft_mm)
+        self.around = paint_surroundings(scan.surroundings, self.lattice.coarse)
 
     def coarse(self, first: int, count: int) -> np.ndarray:
         """(fields, count, rows, cols) of slices of the lattice, in the order of NAMES, then cistern, canal, rest."""
         points = self.lattice.points(first, count)
-        values = self.fields.at(points)
+        values = self.scan.fields.at(points)
         made = [values[name] for name in NAMES]
         made += [around[first : first + count].ravel() for around in self.around]
-        if self.rest is not None:
-            made.append(soft.rest(points[:, 0], points[:, 1], points[:, 2], self.rest))
+        if self.scan.noise.rest is not None:
+            made.append(soft.rest(points[:, 0], points[:, 1], points[:, 2], self.scan.noise.rest))
         return np.stack(made).reshape(len(made), count, *self.lattice.coarse.shape[1:])
 
     def slice(self, index: int) -> np.ndarray:
         """float32 (rows, cols) of a thin slice."""
         values = self.lattice.slice_at(index, self.coarse)
-        names = (*NAMES, "cistern", "canal", *(["rest"] if self.rest is not None else []))
+        names = (*NAMES, "cistern", "canal", *(["rest"] if self.scan.noise.rest is not None else []))
         coarse = dict(zip(names, values, strict=True))
         image = np.full(self.grid.shape[1:], self.contrast.air, np.float32)
-        self.add_rest(image, coarse)
+        if self.scan.noise.rest is not None:
+            self.add_rest(image, coarse)
         window = self.lattice.window(coarse["skin"], -BLUR_REACH_MM)
         if window is not None:
-            layers = Layers(coarse, self.lattice, window, self.width_mm)
-            body = compose(layers, self.contrast, self.person.shape.cleft_mm)
+            layers = Layers(coarse, self.lattice, window, self.soft_mm)
+            body = compose(layers, self.contrast, self.scan.person.shape.cleft_mm)
             over(image[window.pixels], layers.inside("skin"), body)
         self.bleed(image.reshape(-1), self.blood[index].reshape(-1), index)
         return image
 
     def add_rest(self, image: np.ndarray, coarse: dict[str, np.ndarray]) -> None:
         """Lay the head rest over the air: a thin shell about a light core."""
-        window = self.lattice.window(coarse["rest"], -2.0) if self.rest is not None else None
+        window = self.lattice.window(coarse["rest"], -2.0)
         if window is not None:
             depth = self.lattice.enlarge(coarse["rest"], window)
-            over(image[window.pixels], step(depth, self.width_mm), -250 - 600 * step(depth - 1.0, 0.8))
+            over(image[window.pixels], step(depth, self.scan.width_mm), -250 - 600 * step(depth - 1.0, 0.8))
 
     def bleed(self, image: np.ndarray, blood: np.ndarray, index: int) -> None:
         """Lay blood over the flat pixels of a slice."""
@@ -115,6 +163,6 @@ class Scene:
         filled = blood[where]
         codes = code_of(filled)
         points = self.grid.to_mm(np.stack([np.full(len(where), index), *np.divmod(where, self.grid.shape[2])], 1))
-        artery = arterial_value(points, self.person.sacs, self.contrast, self.span_mm)
+        artery = arterial_value(points, self.scan.person.sacs, self.contrast, self.scan.span_mm)
         value = np.where((codes > VEIN) & (codes < CHALK), artery, blood_value(codes, self.contrast))
         image[where] += share_of(filled) * (value - image[where])

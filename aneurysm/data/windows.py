@@ -9,7 +9,22 @@ import numpy as np
 
 from aneurysm.data.cache import Cache
 from aneurysm.data.mapping import SIZE
-from aneurysm.stage1.config import InputConfig
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """From the cache to the picture that the encoder sees; the same in training and in prediction."""
+
+    image_size: int = 448
+    """rows and columns of the encoder's input"""
+    crop: tuple[float, float, float, float] = (0.14, 0.86, 0.12, 0.82)
+    """the vessel region of axial slices: left, right, top, bottom as shares of the cached image"""
+    crop_upright: tuple[float, float, float, float] = (0.1, 0.9, 0.2, 1.0)
+    """the same for coronal and sagittal slices"""
+    n_slices: int = 3
+    """slices of a window, an odd number: its own, and as many below as above"""
+    neighbour_mm: float = 2.0
+    """distance of each of them from the next, in millimetres"""
 
 
 @dataclass(frozen=True)
@@ -64,14 +79,18 @@ def crop_box(config: InputConfig, plane: str, shift: tuple[float, float] = (0.0,
     return Box(x, y, width, height, config.image_size)
 
 
-def neighbours(position_mm: np.ndarray, index: int, neighbour_mm: float) -> tuple[int, int, int]:
-    """The slices nearest to neighbour_mm below and above, at least one slice away; the slice itself at an end.
+def neighbours(position_mm: np.ndarray, index: int, neighbour_mm: float, n_slices: int = 3) -> tuple[int, ...]:
+    """The slices nearest to neighbour_mm below and above, twice that, ... , each at least one slice from the one before;
+    the last slice itself at an end.
 
-    position_mm (slices,) increasing. Returns (below, index, above).
+    position_mm (slices,) increasing. Returns n_slices indices, not decreasing, with `index` in the middle.
     """
-    below = int(np.abs(position_mm - (position_mm[index] - neighbour_mm)).argmin())
-    above = int(np.abs(position_mm - (position_mm[index] + neighbour_mm)).argmin())
-    return min(below, max(index - 1, 0)), index, max(above, min(index + 1, len(position_mm) - 1))
+    below, above = [index], [index]
+    for step in range(1, n_slices // 2 + 1):
+        lower, upper = (int(np.abs(position_mm - (position_mm[index] + s * step * neighbour_mm)).argmin()) for s in (-1, 1))
+        below.append(min(lower, max(below[-1] - 1, 0)))
+        above.append(max(upper, min(above[-1] + 1, len(position_mm) - 1)))
+    return *below[:0:-1], index, *above[1:]
 
 
 def sampled_slices(position_mm: np.ndarray, every_mm: float) -> np.ndarray:
@@ -82,9 +101,11 @@ def sampled_slices(position_mm: np.ndarray, every_mm: float) -> np.ndarray:
     return np.unique(np.abs(position_mm[None] - wanted[:, None]).argmin(axis=1))
 
 
-def read_window(cache: Cache, series_uid: str, index: int, neighbour_mm: float, box: Box) -> np.ndarray:
-    """(image_size, image_size, 3) float32 in [0, 1]: channels below, at and above a slice. Raises as Cache.window."""
-    slices = cache.window(series_uid, neighbours(cache.position_mm(series_uid), index, neighbour_mm))
+def read_window(
+    cache: Cache, series_uid: str, index: int, neighbour_mm: float, box: Box, n_slices: int = 3
+) -> np.ndarray:
+    """(image_size, image_size, n_slices) float32 in [0, 1]: channels from below a slice to above. Raises as Cache.window."""
+    slices = cache.window(series_uid, neighbours(cache.position_mm(series_uid), index, neighbour_mm, n_slices))
     return cv2.merge([seen_part(image, box) for image in slices])
 
 

@@ -1,0 +1,184 @@
+"""Windows of phantoms without end, for training: each from a seed and a number, as the cache would show them, with
+the sac and the vessels of every pixel. Torch-free; a person is drawn once, scanned several times, and forgotten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from aneurysm.data.phantom.acquisition import PLANE_SHARES, covered, draw_acquisition
+from aneurysm.data.phantom.person import Person, draw_person
+from aneurysm.data.phantom.places import any_place, sac_place, vessel_place
+from aneurysm.data.phantom.plan import MODALITY_SHARES
+from aneurysm.data.phantom.raster import coverage
+from aneurysm.data.phantom.render import Scan
+from aneurysm.data.phantom.sacs import Sac, draw_sacs
+from aneurysm.data.phantom.shown import ShownScan
+from aneurysm.data.slices import CacheSettings
+from aneurysm.data.vessel_masks import MASK_TO_LOCATION, in_blocks
+from aneurysm.data.windows import Box, InputConfig, crop_box, neighbours
+from aneurysm.labels import LOCATIONS
+
+FIRST_SEED = 1_000_000  # training draws from here on; seeds below 100,000 are for evaluation
+PERSON, SCAN = 10, 11  # random streams, apart from those of make_phantoms.py
+RIM = 255  # in a target: at the border of a sac, where neither answer is wrong
+SUBSAMPLES = 2  # of a target's pixel, along each side
+LEAST_RIM, LEAST_SAC = 0.02, 0.15  # of the pixel that a sac fills most: from here on it is a border, and a sac
+CACHED = CacheSettings()
+DEPTHS = (-1 / 3, 0, 1 / 3)  # of a slice's thickness, at which a sac is looked for
+
+
+@dataclass(frozen=True)
+class PhantomWindowsConfig:
+    """Which windows are drawn. All of a scan's windows lie in a few slabs, neighbouring slices that are rendered once."""
+
+    part: int = 128
+    """rows and columns of a window, in pixels of the encoder's input; a multiple of the maps' stride"""
+    sizes: tuple[int, ...] = (256, 384, 512)
+    """pixels across a scan, as make_phantoms.py --size; one is drawn for each scan"""
+    scans_per_person: int = 4
+    """scans of one person, each with sacs, modality, plane and scanner of its own"""
+    sacs: int = 3
+    """sacs drawn for each scan"""
+    ghost_share: float = 1 / 3
+    """share of them that is taken away again: their place alone shall tell nothing"""
+    slabs_per_sac: int = 2
+    """slabs that cut a sac, or the place that had one"""
+    free_slabs: int = 2
+    """slabs anywhere in the series"""
+    windows_per_slab: int = 3
+    """windows of a slab: the first at its sac, the others at vessels and anywhere"""
+
+    @property
+    def windows_per_scan(self) -> int:
+        return (self.sacs * self.slabs_per_sac + self.free_slabs) * self.windows_per_slab
+
+
+@dataclass(frozen=True)
+class PhantomWindow:
+    """One window and all that is known of it.
+
+    image    (part, part, slices) float32 in [0, 1], channels from below to above
+    sac      (maps, maps) uint8: 0, 1 + index in LOCATIONS where a sac fills the pixel, RIM at its border;
+             maps = part / stride
+    vessels  (maps, maps) uint8: 0, or 1 + index in LOCATIONS
+    plane, modality
+    """
+
+    image: np.ndarray
+    sac: np.ndarray
+    vessels: np.ndarray
+    plane: str
+    modality: str
+
+
+def scan_windows(
+    seed: int, number: int, windows: PhantomWindowsConfig, inputs: InputConfig, stride: int,
+    settings: CacheSettings = CACHED,
+) -> list[PhantomWindow]:  # fmt: skip
+    """The windows of scan `number` of a seed; seed, number and settings decide all of it.
+
+    `stride` is that of the targets, in pixels of the input. Raises ValueError for a seed that is for evaluation.
+    """
+    if seed < FIRST_SEED:
+        raise ValueError(f"seed {seed}: expected at least {FIRST_SEED}, those below are for evaluation")
+    person = _person(seed, number // windows.scans_per_person)
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(SCAN, number)))
+    person, sites = with_sacs(person, windows, rng)
+    shown = draw_scan(person, windows, settings, rng)
+    box = crop_box(inputs, shown.geometry.plane)
+    firsts = [sac_place(shown, site, rng) for site in sites for _ in range(windows.slabs_per_sac)]
+    firsts += [vessel_place(shown, rng) if k % 2 else any_place(shown, box, rng) for k in range(windows.free_slabs)]
+    made = []
+    for first in firsts:
+        index = int(first[0])
+        others = [vessel_place(shown, rng, index) if rng.random() < 0.5 else any_place(shown, box, rng)
+                  for _ in range(windows.windows_per_slab - 1)]  # fmt: skip
+        made += _slab(shown, box, index, [first, *others], windows.part, inputs, stride, rng)
+    return made
+
+
+@lru_cache(maxsize=2)
+def _person(seed: int, number: int) -> Person:
+    """Without sacs."""
+    return draw_person(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(PERSON, number))), ())
+
+
+def with_sacs(person: Person, windows: PhantomWindowsConfig, rng: np.random.Generator) -> tuple[Person, list[Sac]]:
+    """The person with sacs, and those taken away again beside them."""
+    for _ in range(20):
+        locations = rng.choice(len(LOCATIONS), windows.sacs, replace=False)
+        sacs = draw_sacs(rng, person.vessels, [LOCATIONS[i] for i in locations])
+        if covered(np.array([sac.centre for sac in sacs])):
+            break
+    kept = rng.random(len(sacs)) >= windows.ghost_share
+    return replace(person, sacs=[sac for sac, own in zip(sacs, kept, strict=True) if own]), sacs
+
+
+def draw_scan(
+    person: Person, windows: PhantomWindowsConfig, settings: CacheSettings, rng: np.random.Generator
+) -> ShownScan:
+    modality, plane = _pick(MODALITY_SHARES, rng), _pick(PLANE_SHARES, rng)
+    acquisition = draw_acquisition(rng, modality, plane, int(rng.choice(windows.sizes)))
+    return ShownScan(Scan(person, acquisition.person_grid, modality, rng), acquisition, settings)
+
+
+def _pick(shares: dict[str, float], rng: np.random.Generator) -> str:
+    weights = np.array(list(shares.values()), float)
+    return str(rng.choice(list(shares), p=weights / weights.sum()))
+
+
+def _slab(
+    shown: ShownScan, box: Box, index: int, places: list[np.ndarray], part: int, inputs: InputConfig, stride: int, rng
+) -> list[PhantomWindow]:
+    """Windows of one cached slice and its neighbours; each holds its place (slice, row, column of the cache)."""
+    kept = shown.position_mm[shown.crop.first : shown.crop.first + shown.crop.count]
+    pieces = shown.pieces(neighbours(kept, index, inputs.neighbour_mm, inputs.n_slices), box)
+    vessels = MASK_TO_LOCATION[pieces.vessels]
+    made = []
+    for place in places:
+        left, top = (_start(v, part, box.image_size, rng) for v in box.to_input(place[None, :0:-1])[0])
+        rows, cols = slice(top, top + part), slice(left, left + part)
+        image = np.ascontiguousarray(pieces.image[:, rows, cols].transpose(1, 2, 0))
+        sac = sac_target(shown, index, box, (top, left), part, stride)
+        blocks = in_blocks(vessels[rows, cols], stride)
+        made.append(PhantomWindow(image, sac, blocks, shown.geometry.plane, shown.acquisition.modality))
+    return made
+
+
+def _start(place: float, part: int, image_size: int, rng: np.random.Generator) -> int:
+    """First row or column of a window that holds a place, no nearer to its border than an eighth, where that can be."""
+    low, high = int(place - part + part / 8), int(place - part / 8)
+    return int(np.clip(rng.integers(low, high + 1), 0, image_size - part))
+
+
+def sac_target(
+    shown: ShownScan, index: int, box: Box, corner: tuple[int, int], part: int, stride: int
+) -> np.ndarray:
+    """(maps, maps) uint8, see PhantomWindow, of a part of the input of a slice from `corner` (row, column) on.
+
+    A pixel belongs to a sac where it fills at least half as much of it as of the pixel that it fills most, over the
+    slice's thickness: so thin caps and sacs smaller than a slice have a middle, too.
+    """
+    n, slice_mm = part // stride, shown.geometry.canonical_spacing[0]
+    target = np.zeros((n, n), np.uint8)
+    fine = (np.arange(n * SUBSAMPLES) + 0.5) * stride / SUBSAMPLES - 0.5
+    for sac in shown.scan.person.sacs:
+        reach_mm = sac.diameter_mm + 3
+        if abs(shown.to_cache(sac.centre[None])[0, 0] - index) * slice_mm > reach_mm + slice_mm:
+            continue
+        xy = box.to_cache(np.stack(np.meshgrid(fine + corner[1], fine + corner[0]), -1).reshape(-1, 2))
+        places = [np.column_stack([np.full(len(xy), index + depth), xy[:, ::-1]]) for depth in DEPTHS]
+        points = shown.to_person(np.concatenate(places))
+        near = np.flatnonzero((np.abs(points - sac.centre) < reach_mm).all(1))
+        filled = np.zeros(len(points), np.float32)
+        blobs = sac.blobs[1:]  # without the neck, half of which lies in the parent artery
+        filled[near] = coverage(blobs, np.zeros((len(blobs), 3)), points[near], soft_mm=0.5).max(0)
+        share = filled.reshape(len(DEPTHS), n, SUBSAMPLES, n, SUBSAMPLES).mean((0, 2, 4))
+        if share.max() > LEAST_RIM:
+            target[share > 0.1 * share.max()] = RIM
+        if share.max() > LEAST_SAC:
+            target[share >= 0.5 * share.max()] = 1 + LOCATIONS.index(sac.location)
+    return target

@@ -1,0 +1,55 @@
+"""Endless phantom windows as training samples: masks of the sac instead of discs around localizers."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from aneurysm.data.marks import labels_of
+from aneurysm.data.phantom.windows import RIM, PhantomWindow, PhantomWindowsConfig, scan_windows
+from aneurysm.stage1.config import Stage1Config
+
+
+class EndlessWindows(Dataset):
+    """`n_windows` new ones each epoch: item (epoch, sample) is window epoch * n_windows + sample of a seed.
+
+    They are asked for in order, since the windows of a scan, and the scans of a person, are made together.
+    """
+
+    in_order = True
+
+    def __init__(self, config: Stage1Config, phantoms: PhantomWindowsConfig, seed: int, n_windows: int):
+        self.config, self.phantoms, self.seed, self.n_windows = config, phantoms, seed, n_windows
+        self._scan = lru_cache(maxsize=2)(self._make_scan)
+
+    def __len__(self) -> int:
+        return self.n_windows
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in vars(self).items() if name != "_scan"}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._scan = lru_cache(maxsize=2)(self._make_scan)
+
+    def name_of(self, key: tuple[int, int]) -> str:
+        return f"phantom window {key[0] * self.n_windows + key[1]} of seed {self.seed}"
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        scan, number = divmod(key[0] * self.n_windows + key[1], self.phantoms.windows_per_scan)
+        window = self._scan(scan)[number]
+        shown = sorted({int(value) - 1 for value in window.sac[(window.sac > 0) & (window.sac != RIM)]})
+        tensors = {
+            "image": torch.from_numpy(window.image).permute(2, 0, 1), "labels": torch.from_numpy(labels_of(shown)),
+        }  # fmt: skip
+        if self.config.heads.heat_weight:
+            tensors["sac"] = torch.from_numpy(window.sac)
+        if self.config.heads.vessel_weight:
+            tensors["vessels"] = torch.from_numpy(window.vessels)
+        return tensors
+
+    def _make_scan(self, number: int) -> list[PhantomWindow]:
+        return scan_windows(self.seed, number, self.phantoms, self.config.input, self.config.heads.heat_stride)

@@ -1,0 +1,65 @@
+"""Pretraining of stage 1 on endless phantom windows, and the file of weights that comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from aneurysm.data.phantom.windows import FIRST_SEED, PhantomWindowsConfig
+from aneurysm.stage1.config import Stage1Config
+from aneurysm.stage1.endless import EndlessWindows
+from aneurysm.stage1.fresh import FreshSeries
+from aneurysm.stage1.losses import Stage1Loss
+from aneurysm.stage1.model import Stage1Net
+from aneurysm.training.config import InferenceConfig
+from aneurysm.training.distributed import World
+from aneurysm.training.fit import fit
+
+
+@dataclass(frozen=True)
+class PretrainingConfig:
+    """What pretraining draws, and what it is held to meanwhile."""
+
+    seed: int = FIRST_SEED
+    """of the phantoms"""
+    every: int = 24_000
+    """windows from one epoch of history.csv, and one resume.pth, to the next"""
+    check_dirs: tuple[Path, ...] = ()
+    """folders of phantoms, ready for stage 1, on which the network is evaluated every training.evaluate_every epochs"""
+    check_folds: int = 2
+    """number of folds that create_folds.py was told there"""
+    check_mm: float = 4.0
+    """distance of their slices that are asked about"""
+
+
+def pretrain(
+    config: Stage1Config, phantoms: PhantomWindowsConfig, settings: PretrainingConfig, weights: str, model_dir: Path,
+    world: World, resume: bool,
+) -> Path:  # fmt: skip
+    """Trains and writes what fit writes into <model_dir>/pretrained/<encoder>; returns that folder."""
+    torch.manual_seed(config.training.seed)
+    image_size = phantoms.part
+    model = Stage1Net(config.encoder, config.heads, image_size, weights, config.input.n_slices)
+    train_set = EndlessWindows(config, phantoms, settings.seed, settings.every)
+    checks = [FreshSeries(folder, settings.check_folds, settings.check_mm) for folder in settings.check_dirs]
+    if world.is_main:
+        n_windows = config.training.epochs * settings.every
+        print(f"{model.weights_said}; {n_windows} windows of seed {settings.seed}, {phantoms.windows_per_scan} a scan")
+    inference = InferenceConfig(batch_size=16, workers=config.training.workers)
+
+    def evaluate(trained: nn.Module) -> dict[str, float]:
+        scores: dict[str, float] = {}
+        for check in checks:
+            own, _ = check.scores(trained, config, world, inference, check.data_dir.name)
+            scores |= {f"{check.data_dir.name} {name}": value for name, value in own.items()}
+        if checks:
+            scores["score"] = scores[f"{checks[0].data_dir.name} map_score"]
+        return scores
+
+    about = {"stage1": asdict(config), "fold": None, "phantoms": asdict(phantoms), "seed": settings.seed}
+    folder = model_dir / "pretrained" / config.encoder
+    fit(model, train_set, Stage1Loss(config.loss, config.heads), evaluate, config.training, folder, world, about, resume)
+    return folder

