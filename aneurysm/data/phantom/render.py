@@ -18,12 +18,11 @@ from aneurysm.data.phantom.blood import (
     paint_surroundings,
 )
 from aneurysm.data.phantom.compose import Layers, compose, over
-from aneurysm.data.phantom.contrast import Contrast, draw_contrast
+from aneurysm.data.phantom.contrast import Contrast
 from aneurysm.data.phantom.distance import step
-from aneurysm.data.phantom.fields import NAMES, HeadFields
+from aneurysm.data.phantom.fields import NAMES
 from aneurysm.data.phantom.grid import Grid
 from aneurysm.data.phantom.lattice import Lattice
-from aneurysm.data.phantom.noise import Noise
 from aneurysm.data.phantom.person import Person
 from aneurysm.data.phantom.raster import code_of, share_of
 
@@ -42,7 +41,7 @@ class Rendered:
 def render(person: Person, grid: Grid, modality: str, rng: np.random.Generator, masks: bool = False) -> Rendered:
     """The scan of a person on a grid in the person's frame; modality is one of MODALITIES."""
     cv2.setNumThreads(1)  # whoever renders many heads runs a process per core
-    contrast, noise = draw_contrast(rng, modality), Noise(rng, modality, grid)
+    contrast, noise = person.style.contrast(rng, modality), person.style.noise(rng, modality, grid)
     thick_mm = abs(np.linalg.det(grid.matrix)) / np.linalg.norm(np.cross(grid.row_step, grid.col_step))
     layers = max(1, int(np.ceil(thick_mm / THICKEST_MM - 0.01)))
     scene = Scene(person, thinner(grid, layers), contrast, rest=noise.rest)
@@ -68,7 +67,7 @@ class Scene:
 
     def __init__(self, person: Person, grid: Grid, contrast: Contrast, rest: float | None):
         self.person, self.grid, self.contrast, self.rest = person, grid, contrast, rest
-        self.lattice, self.fields = Lattice(grid), HeadFields(person.shape)
+        self.lattice, self.fields = Lattice(grid), person.style.fields(person.shape)
         pixel = np.sqrt(np.linalg.norm(grid.row_step) * np.linalg.norm(grid.col_step))
         self.width_mm = float(max(0.7, pixel))
         self.blood = paint_blood(person, grid, soft_mm=self.width_mm)
