@@ -1,6 +1,7 @@
 """Step 0 without a Kaggle account: a synthetic data set in the competition's own layout.
 
     python make_phantoms.py --out data --n_series 96 --seed 0 --workers 2
+    python make_phantoms.py --out held_out --n_series 96 --seed 1 --style held_out    # to test on, never to train on
 
 Reads  nothing
 Writes <out>/series/<SeriesInstanceUID>/<SOPInstanceUID>.dcm, train.csv, train_localizers.csv,

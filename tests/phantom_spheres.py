@@ -15,8 +15,8 @@ class SpherePerson:
     sacs: list[Sac]
 
 
-def draw_person(rng, locations) -> SpherePerson:
-    """One sphere per location, anywhere that acquisitions cover."""
+def draw_person(rng, locations, style=None) -> SpherePerson:
+    """One sphere per location, anywhere that acquisitions cover; the same in every style."""
     centres = [rng.dirichlet(np.ones(len(SAC_REGION))) @ SAC_REGION for _ in locations]
     sacs = [
         Sac(name, centre, float(rng.uniform(3, 9)), 2.0, np.zeros((0, 8)))

@@ -87,7 +87,9 @@ def neighbours(position_mm: np.ndarray, index: int, neighbour_mm: float, n_slice
     """
     below, above = [index], [index]
     for step in range(1, n_slices // 2 + 1):
-        lower, upper = (int(np.abs(position_mm - (position_mm[index] + s * step * neighbour_mm)).argmin()) for s in (-1, 1))
+        lower, upper = (
+            int(np.abs(position_mm - (position_mm[index] + s * step * neighbour_mm)).argmin()) for s in (-1, 1)
+        )
         below.append(min(lower, max(below[-1] - 1, 0)))
         above.append(max(upper, min(above[-1] + 1, len(position_mm) - 1)))
     return *below[:0:-1], index, *above[1:]

@@ -159,7 +159,11 @@ def create_encoder(
     """
     if not timm.is_model(name):
         raise ValueError(f"encoder {name}: timm {timm.__version__} has no such model")
-    settings = {"num_classes": 0, "in_chans": n_slices, "drop_path_rate": drop_path_rate or None}  # timm leaves out None: some have none
+    settings = {
+        "num_classes": 0,
+        "in_chans": n_slices,
+        "drop_path_rate": drop_path_rate or None,
+    }  # timm leaves out None: some have none
     with _named(name):
         encoder = timm.create_model(name, **settings)
         if not hasattr(encoder, "set_input_size") and "img_size" in signature(type(encoder)).parameters:

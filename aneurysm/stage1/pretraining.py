@@ -61,5 +61,7 @@ def pretrain(
 
     about = {"stage1": asdict(config), "fold": None, "phantoms": asdict(phantoms), "seed": settings.seed}
     folder = model_dir / "pretrained" / config.encoder
-    fit(model, train_set, Stage1Loss(config.loss, config.heads), evaluate, config.training, folder, world, about, resume)
+    fit(
+        model, train_set, Stage1Loss(config.loss, config.heads), evaluate, config.training, folder, world, about, resume
+    )
     return folder

@@ -8,6 +8,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -42,6 +43,8 @@ class PhantomConfig:
     """leave the quirks out: single-frame uncompressed files with all their geometry and rescale tags"""
     balanced: bool = False
     """half of the series positive and all 13 locations equally frequent, instead of the competition's shares"""
+    style: Literal["usual", "held_out"] = "usual"
+    """held_out: heads, aneurysms and scans by another recipe (held_out.py), to test on what no model was trained on"""
 
     def __post_init__(self) -> None:
         for name, least in (("n_series", 1), ("workers", 1), ("size", 32)):
@@ -78,7 +81,7 @@ def _make_one(config: PhantomConfig, case: Case) -> None:
     (partial / "series").mkdir(parents=True)
     (partial / "mask").mkdir()
     mask_path = partial / "mask" / f"{uid}_cowseg.nii"
-    record = make_series(case, config.seed, config.size, config.clean, partial / "series", mask_path)
+    record = make_series(case, config.seed, config.size, config.clean, partial / "series", mask_path, config.style)
     (partial / "series").rename(place)
     if case.masked:
         (partial / "mask").rename(mask_place)
@@ -89,7 +92,7 @@ def _make_one(config: PhantomConfig, case: Case) -> None:
 
 def _claim(out: Path, config: PhantomConfig) -> None:
     """Marks the folder as this run's, by its settings and the generator's source; refuses a folder of other data."""
-    settings = {name: getattr(config, name) for name in ("n_series", "seed", "size", "clean", "balanced")}
+    settings = {name: getattr(config, name) for name in ("n_series", "seed", "size", "clean", "balanced", "style")}
     sources = sorted(Path(__file__).parent.glob("*.py"))
     settings["generator"] = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
     mark = out / ".phantoms" / "settings.json"

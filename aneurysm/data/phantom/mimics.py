@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aneurysm.data.phantom.curves import unit
+from aneurysm.data.phantom.shape import HeadShape
 from aneurysm.data.phantom.vessels import LEFT, RIGHT, SIDES, Vessel
 
 STUMP_MM = 0.2  # a vessel as thin as this counts as missing
@@ -18,9 +19,9 @@ def draw_loops(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
                 loop(rng, tree[f"{SIDES[side]} {vessel}"], rng.uniform(lowest, highest))
 
 
-def draw_mimics(rng: np.random.Generator, tree: dict[str, Vessel], atrophy: float) -> tuple[np.ndarray, np.ndarray]:
+def draw_mimics(rng: np.random.Generator, tree: dict[str, Vessel], shape: HeadShape) -> tuple[np.ndarray, np.ndarray]:
     """Alter the tree by look-alikes; returns blood-filled cones and calcifications, each (k, 8) capsules as in Sac."""
-    cones, chalk = [], []
+    cones, chalk, atrophy = [], [], shape.atrophy
     for side in (LEFT, RIGHT):
         name = SIDES[side]
         if rng.random() < 0.12 and tree[f"{name} PCom"].radius_mm[0] > STUMP_MM:

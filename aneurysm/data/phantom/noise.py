@@ -64,7 +64,9 @@ class Noise:
             return image + np.float32(contrast.noise) * self.piece(rng, pixels)
         image = image * self.gain(number, contrast.bias, pixels)
         if self.ghost:
-            echo = np.roll(image, self.ghost_shift, axis=0) if ghost is None else ghost(number, pixels, self.ghost_shift)
+            echo = (
+                np.roll(image, self.ghost_shift, axis=0) if ghost is None else ghost(number, pixels, self.ghost_shift)
+            )
             image = image + self.ghost * echo
         real = image + np.float32(contrast.noise) * self.piece(rng, pixels)
         other = np.float32(contrast.noise) * self.piece(rng, pixels)

@@ -13,10 +13,11 @@ import numpy as np
 
 from aneurysm.data.phantom.branches import draw_branches
 from aneurysm.data.phantom.carotid import draw_carotids, draw_neck
-from aneurysm.data.phantom.mimics import draw_loops, draw_mimics
+from aneurysm.data.phantom.mimics import draw_loops
 from aneurysm.data.phantom.posterior import draw_posterior
 from aneurysm.data.phantom.sacs import Sac, draw_sacs
-from aneurysm.data.phantom.shape import HeadShape, draw_shape
+from aneurysm.data.phantom.shape import HeadShape
+from aneurysm.data.phantom.style import USUAL, Style
 from aneurysm.data.phantom.veins import draw_veins
 from aneurysm.data.phantom.vessels import Vessel
 
@@ -30,6 +31,7 @@ class Person:
     cones   (k, 8) infundibula, capsules as in Sac.blobs
     chalk   (k, 8) calcifications, likewise
     shape   size and shape of the head
+    style   the recipe that the person is drawn by and scanned with
     """
 
     vessels: dict[str, Vessel]
@@ -37,20 +39,21 @@ class Person:
     cones: np.ndarray
     chalk: np.ndarray
     shape: HeadShape
+    style: Style = USUAL
 
 
-def draw_person(rng: np.random.Generator, locations: Sequence[str]) -> Person:
+def draw_person(rng: np.random.Generator, locations: Sequence[str], style: Style = USUAL) -> Person:
     """A person with one sac per entry of `locations` (each one of LOCATIONS; empty for none).
 
     The sacs have a random stream of their own: everything else is the same, byte for byte, whatever `locations` holds.
     """
     rest, own = (np.random.default_rng(seed) for seed in rng.integers(2**63, size=2))
-    shape = draw_shape(rest)
+    shape = style.shape(rest)
     tree = draw_carotids(rest)
     draw_loops(rest, tree)
     draw_posterior(rest, tree)
     draw_neck(rest, tree, shape)
     draw_branches(rest, tree, shape)
     draw_veins(rest, tree, shape)
-    cones, chalk = draw_mimics(rest, tree, shape.atrophy)
-    return Person(tree, draw_sacs(own, tree, locations), cones, chalk, shape)
+    cones, chalk = style.mimics(rest, tree, shape)
+    return Person(tree, draw_sacs(own, tree, locations, style.sac), cones, chalk, shape, style)

@@ -21,12 +21,11 @@ from aneurysm.data.phantom.blood import (
     surroundings_of,
 )
 from aneurysm.data.phantom.compose import Layers, compose, over
-from aneurysm.data.phantom.contrast import draw_contrast
 from aneurysm.data.phantom.distance import step
-from aneurysm.data.phantom.fields import NAMES, HeadFields
+from aneurysm.data.phantom.fields import NAMES
 from aneurysm.data.phantom.grid import Grid
 from aneurysm.data.phantom.lattice import Lattice
-from aneurysm.data.phantom.noise import Ghost, Noise
+from aneurysm.data.phantom.noise import Ghost
 from aneurysm.data.phantom.person import Person
 from aneurysm.data.phantom.raster import Capsules, code_of, share_of
 
@@ -58,11 +57,11 @@ class Scan:
     def __init__(self, person: Person, grid: Grid, modality: str, rng: np.random.Generator):
         cv2.setNumThreads(1)  # whoever renders many heads runs a process per core
         self.person, self.grid = person, grid
-        self.contrast, self.noise = draw_contrast(rng, modality), Noise(rng, modality, grid)
+        self.contrast, self.noise = person.style.contrast(rng, modality), person.style.noise(rng, modality, grid)
         thick_mm = abs(np.linalg.det(grid.matrix)) / np.linalg.norm(np.cross(grid.row_step, grid.col_step))
         self.layers = max(1, int(np.ceil(thick_mm / THICKEST_MM - 0.01)))
         self.fine = thinner(grid, self.layers)
-        self.fields = HeadFields(person.shape)
+        self.fields = person.style.fields(person.shape)
         corners = np.indices((2, 2, 2)).reshape(3, 8).T * (np.array(self.fine.shape) - 1)
         heights = self.fine.to_mm(corners)[:, 2]
         self.span_mm = float(heights.min()), float(heights.max())

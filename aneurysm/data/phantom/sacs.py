@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,14 +42,23 @@ class Sac:
     blobs: np.ndarray
 
 
-def draw_sacs(rng: np.random.Generator, tree: dict[str, Vessel], locations: Sequence[str]) -> list[Sac]:
-    """One sac per location on its own artery and side; sacs do not overlap if twenty draws can avoid it."""
+BuildSac = Callable[[np.random.Generator, str, Site, float], Sac]
+
+
+def draw_sacs(
+    rng: np.random.Generator, tree: dict[str, Vessel], locations: Sequence[str], build: BuildSac | None = None
+) -> list[Sac]:
+    """One sac per location on its own artery and side; sacs do not overlap if twenty draws can avoid it.
+
+    `build` shapes a sac at its site, with the arguments of `build_sac`, which is the default.
+    """
+    build = build or build_sac
     sacs: list[Sac] = []
     for location in locations:
         diameter = draw_diameter(rng)
         for _ in range(20):
             site = draw_site(rng, tree, location)
-            sac = build_sac(rng, location, site, diameter)
+            sac = build(rng, location, site, diameter)
             apart = all(np.linalg.norm(sac.centre - s.centre) > (diameter + s.diameter_mm) / 2 + 2 for s in sacs)
             if apart and side_of(location) * sac.centre[0] >= 0:
                 break

@@ -10,6 +10,7 @@ import numpy as np
 from aneurysm.data.phantom.acquisition import SAC_REGION, Acquisition, covered, draw_acquisition, scout
 from aneurysm.data.phantom.dicom import Identity, write_enhanced, write_slices
 from aneurysm.data.phantom.encoding import make_uid
+from aneurysm.data.phantom.held_out import STYLES
 from aneurysm.data.phantom.nifti import write_mask
 from aneurysm.data.phantom.person import Person, draw_person
 from aneurysm.data.phantom.plan import Case
@@ -20,13 +21,15 @@ from aneurysm.data.phantom.storage import draw_scale, store
 LONG_SERIES = 40  # slices; shorter ones are never made to lose one
 
 
-def make_series(case: Case, seed: int, size: int, clean: bool, folder: Path, mask_path: Path) -> dict:
-    """Writes the series' files into `folder`, and its vessel mask if it has one.
+def make_series(
+    case: Case, seed: int, size: int, clean: bool, folder: Path, mask_path: Path, style: str = "usual"
+) -> dict:
+    """Writes the series' files into `folder`, and its vessel mask if it has one; `style` is one of STYLES.
 
     Returns `localizers`, rows of (SOPInstanceUID, coordinates, location), and `truth`, a row of truth.csv. Person and
     picture come from random streams of their own, so that no other series and no number of workers changes them.
     """
-    person, (quirks, acquisition, rng) = draw_case_person(case, seed), set_up(case, seed, size, clean)
+    person, (quirks, acquisition, rng) = draw_case_person(case, seed, style), set_up(case, seed, size, clean)
     rendered = render(person, acquisition.person_grid, case.modality, rng, masks=case.masked)
     if case.masked:
         write_mask(mask_path, rendered.vessel_mask, acquisition.grid)
@@ -52,10 +55,10 @@ def set_up(case: Case, seed: int, size: int, clean: bool) -> tuple[Quirks, Acqui
     return quirks, draw_acquisition(rng, case.modality, case.plane, size, limit), rng
 
 
-def draw_case_person(case: Case, seed: int) -> Person:
+def draw_case_person(case: Case, seed: int, style: str = "usual") -> Person:
     """The person of a case; about one in 1,000 with a sac beyond the covered region is drawn again."""
     for attempt in range(20):
-        person = draw_person(_stream(seed, 1, case.person, attempt), case.locations)
+        person = draw_person(_stream(seed, 1, case.person, attempt), case.locations, STYLES[style])
         if covered(np.array([sac.centre for sac in person.sacs])):
             return person
     raise ValueError(f"series {case.number}: expected sacs in the covered region, found {person.sacs}")

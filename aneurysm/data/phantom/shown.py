@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
@@ -46,6 +46,8 @@ class ShownScan:
         self.geometry = make_geometry(grid.shape, positions, orientation, (row_mm, col_mm), acquisition.thickness_mm)
         self.position_mm = self.geometry.slice_positions_mm()
         self.indices, self.steps = looked_at(self.geometry)
+        self.between = max(1.0, (self.geometry.canonical_shape[0] - 1) / max(1, len(self.indices) - 1))
+        self.look_grid = self.canonical_grid(self.between, *self.steps)
         ct = acquisition.modality == "CTA"
         head = head_mask(self.look, ct, self.geometry, self.steps)
         if not head.any():
@@ -59,10 +61,8 @@ class ShownScan:
     @cached_property
     def look(self) -> np.ndarray:
         """(slices, rows, columns) float32 of the pixels that a head is looked for in, of evenly spaced slices."""
-        shape, noise, contrast = self.geometry.canonical_shape, self.scan.noise, self.scan.contrast
-        grid = self.canonical_grid((shape[0] - 1) / max(1, len(self.indices) - 1), *self.steps)
-        scene = Scene(self.scan, grid, LOOK_PITCH_MM, self.scan.width_mm + contrast.blur_mm)
-        images = np.stack([scene.slice(index) for index in range(grid.shape[0])])
+        noise, contrast, grid = self.scan.noise, self.scan.contrast, self.look_grid
+        images = np.mean([self._coarse(layer) for layer in self._depths()], axis=0)
         rows, cols = grid.shape[1:]
         own, other = (contrast.noise * noise.grains[first : first + rows, :cols] for first in (0, rows))
         if noise.ct:
@@ -70,6 +70,18 @@ class ShownScan:
         for index, image in enumerate(images):
             image *= cv2.resize(noise.gain_knots(grid, index, contrast.bias), image.shape[::-1])
         return np.hypot(images + own, other)
+
+    def _depths(self) -> np.ndarray:
+        """Heights, in slices, that a coarse image is the mean of: several where vessels would not fill a slice."""
+        layers = 1 if self.geometry.resliced or self.acquisition.modality == "MRI T2" else self.scan.layers
+        return (np.arange(layers) + 0.5) / layers - 0.5
+
+    def _coarse(self, depth: float) -> np.ndarray:
+        """(slices, rows, columns) without noise; walls are as soft as pixels and blur make them."""
+        grid = self.look_grid
+        moved = replace(grid, origin=grid.origin + depth / self.between * grid.step)
+        scene = Scene(self.scan, moved, LOOK_PITCH_MM, self.scan.width_mm + self.scan.contrast.blur_mm)
+        return np.stack([scene.slice(index) for index in range(grid.shape[0])])
 
     def canonical_grid(self, slice_step: float, row_step: int, col_step: int) -> Grid:
         """In the person's frame the centres of every so many canonical slices, rows and columns, from the first on."""
@@ -146,9 +158,8 @@ class ShownScan:
         """What a source slice shows `shift` rows further up, from the coarse images; see Noise.apply."""
         rows = (np.arange(pixels[0].start, pixels[0].stop) - shift) % self.acquisition.grid.shape[1]
         cols = np.arange(pixels[1].start, pixels[1].stop)
-        between = (self.geometry.canonical_shape[0] - 1) / max(1, len(self.indices) - 1)
         index = [np.empty(0)] * 3  # of the coarse images, along their axes
-        for own, (axis, flip), by in zip(range(3), self.axes, (between, *self.steps), strict=True):
+        for own, (axis, flip), by in zip(range(3), self.axes, (self.between, *self.steps), strict=True):
             source = (np.array([number]), rows, cols)[axis]
             index[own] = (self.geometry.canonical_shape[own] - 1 - source if flip else source) / max(by, 1e-6)
         nearest = (np.clip(np.rint(i).astype(int), 0, n - 1) for i, n in zip(index, self.look.shape, strict=True))

@@ -154,9 +154,7 @@ def _start(place: float, part: int, image_size: int, rng: np.random.Generator) -
     return int(np.clip(rng.integers(low, high + 1), 0, image_size - part))
 
 
-def sac_target(
-    shown: ShownScan, index: int, box: Box, corner: tuple[int, int], part: int, stride: int
-) -> np.ndarray:
+def sac_target(shown: ShownScan, index: int, box: Box, corner: tuple[int, int], part: int, stride: int) -> np.ndarray:
     """(maps, maps) uint8, see PhantomWindow, of a part of the input of a slice from `corner` (row, column) on.
 
     A pixel belongs to a sac where it fills at least half as much of it as of the pixel that it fills most, over the
