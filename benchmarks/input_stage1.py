@@ -19,9 +19,9 @@ import torch
 from aneurysm.config import run_script
 from aneurysm.data.cache import open_cache
 from aneurysm.data.tables import read_spots
+from aneurysm.data.windows import neighbours
 from aneurysm.stage1.config import InputConfig, Stage1Config
 from aneurysm.stage1.dataset import PlainWindows, TrainingWindows
-from aneurysm.data.windows import neighbours
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ STILL = JitterConfig(mirror_p=0, thin_to_mm=0, drop_p=0, stretch=0, shift_mm=0,
                      feature_noise=0, logit_noise=0, unknown_p=0, header_modality_p=0)  # fmt: skip
 NUMBERS = TokensConfig(cross_fitted=False)  # of the held-out fold's encoder, without its features
 ALL_INPUTS = TokensConfig(inputs=("features", "logits", "heat", "peaks"), cross_fitted=False)
-PARTS = {"features": 6, "logits": 14, "heat": 13, "peak_x": 13, "peak_y": 13}
+PARTS = {"features": 6, "logits": 14, "heat": 14, "peak_x": 14, "peak_y": 14}
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,10 @@ class Encoder:
         sure = 1 / (1 + np.exp(-(aneurysm + mimic - 1)))
         peak_x = X + rng.normal(0, 0.1, (n_slices, 13)) * (1 - sure)
         peak_y = Y + rng.normal(0, 0.1, (n_slices, 13)) * (1 - sure)
-        return {"features": features, "logits": np.column_stack([logits, present]), "heat": heat,
-                "peak_x": peak_x, "peak_y": peak_y}  # fmt: skip
+        hottest = heat.argmax(axis=1)[:, None]  # what holds for all aneurysms is that of the surest location
+        maps = {"heat": heat, "peak_x": peak_x, "peak_y": peak_y}
+        maps = {name: np.hstack([own, np.take_along_axis(own, hottest, 1)]) for name, own in maps.items()}
+        return {"features": features, "logits": np.column_stack([logits, present]), **maps}
 
 
 def spots_of(people: Sequence[Person], table: pd.DataFrame) -> pd.DataFrame:
@@ -194,7 +196,7 @@ def make_series(
 def features_of(logits: np.ndarray, features: np.ndarray | None = None) -> SeriesFeatures:
     """logits (views, slices, 14)"""
     n_views, n_slices = logits.shape[:2]
-    said = {name: np.zeros((n_views, n_slices, 13), np.float16) for name in ("heat", "peak_x", "peak_y")}
+    said = {name: np.zeros((n_views, n_slices, 14), np.float16) for name in ("heat", "peak_x", "peak_y")}
     features = np.zeros((n_views, n_slices, 4), np.float16) if features is None else features
     index = np.arange(n_slices, dtype=np.int32)
     depth_mm = (2.0 * index[::-1]).astype(np.float32)

@@ -14,12 +14,12 @@ from aneurysm.data.cache import open_cache
 from aneurysm.data.features import SeriesFeatures, made_from, read_features, read_sampling, write_features
 from aneurysm.data.lock import locked
 from aneurysm.data.mapping import SIZE
+from aneurysm.data.windows import crop_box, read_window
 from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
 from aneurysm.stage1.extract import PARTS, Encoder, by_series
 from aneurysm.stage1.extract_run import ExtractSettings, extract, fingerprints, out_of_date
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import heat_peaks
-from aneurysm.data.windows import crop_box, read_window
 from aneurysm.training.checkpoint import save_checkpoint
 from tests.stage1_cache import HEADS, N_SLICES, dot, write_data, write_series
 
@@ -31,7 +31,7 @@ CONFIG = Stage1Config(
     input=InputConfig(
         image_size=64, crop=(0.125, 0.875, 0.1, 0.8), crop_upright=(0.125, 0.875, 0.2, 1.0), neighbour_mm=3
     ),
-    heads=HeadsConfig(drop_rate=0),
+    heads=HeadsConfig(drop_rate=0, heat_stride=8),
 )
 
 
@@ -65,7 +65,7 @@ def test_the_features_of_a_slice_are_what_the_model_says_about_its_window(data_d
         window = torch.from_numpy(read_window(cache, uid, index, 3, box)).permute(2, 0, 1)[None]
         with torch.no_grad():
             answer = model(window)
-        highest, _ = heat_peaks(answer["heat"], CONFIG.heads.heat_stride)
+        highest, _ = heat_peaks(answer["heat"].sigmoid(), CONFIG.heads.heat_stride)
         np.testing.assert_allclose(features.logits[0, index], answer["logits"][0], atol=0.02, rtol=0.01)
         np.testing.assert_allclose(features.features[0, index], answer["features"][0], atol=0.02, rtol=0.01)
         np.testing.assert_allclose(features.heat[0, index], torch.logit(highest[0], eps=1e-6), atol=0.02, rtol=0.01)
@@ -74,10 +74,10 @@ def test_the_features_of_a_slice_are_what_the_model_says_about_its_window(data_d
 
 
 class OnePeak(torch.nn.Module):
-    """Sees each location in the third column and sixth row of its heatmap, whatever the image."""
+    """Sees each label in the third column and sixth row of its map, whatever the image."""
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        heat = torch.full((len(images), 13, 8, 8), -40.0)
+        heat = torch.full((len(images), 14, 8, 8), -40.0)
         heat[:, :, 5, 2] = 2.0
         return {"features": torch.zeros(len(images), 4), "logits": torch.zeros(len(images), 14), "heat": heat}
 
@@ -89,7 +89,7 @@ def test_peaks_are_told_as_shares_of_the_whole_image_and_of_its_mirror_image(pla
     crop = (0.25, 0.625, 0.125, 0.875)
     config = replace(CONFIG, input=replace(CONFIG.input, crop=crop, crop_upright=crop))
     rows = Encoder(OnePeak(), config, CPU)(torch.zeros(2, 3, 64, 64), [plane] * 2)
-    assert rows["peak_x"].shape == rows["peak_y"].shape == (2, 2, 13)  # windows, views, locations
+    assert rows["peak_x"].shape == rows["peak_y"].shape == (2, 2, 14)  # windows, views, maps
     np.testing.assert_allclose(512 * rows["peak_x"][:, 0], 128 + 2.5 * 24, atol=0.2)
     np.testing.assert_allclose(512 * rows["peak_x"][:, 1], mirrored_x, atol=0.2)
     np.testing.assert_allclose(512 * rows["peak_y"], 64 + 5.5 * 48, atol=0.2)

@@ -12,6 +12,7 @@ import torch
 
 from aneurysm.data.cache import open_cache
 from aneurysm.data.features import read_features
+from aneurysm.data.windows import crop_box, read_window
 from aneurysm.inference.bundle import read_bundle, write_bundle
 from aneurysm.inference.models import Pair, read_pair
 from aneurysm.inference.predict import Predictor
@@ -19,7 +20,6 @@ from aneurysm.inference.sampled import Request, read_sampled
 from aneurysm.labels import LABELS, MIRROR
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1.config import InputConfig
-from aneurysm.data.windows import crop_box, read_window
 from aneurysm.stage2.predict import load_stage2, predict_series
 from tests.dicom_writer import SERIES_UID
 from tests.end_to_end_data import BROKEN, CPU, ENCODER, EVERY_MM, ROUNDED, SERIES, SETTINGS, STAGE1

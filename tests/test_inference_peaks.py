@@ -9,11 +9,11 @@ import SimpleITK
 from aneurysm.data.features import SeriesFeatures
 from aneurysm.data.mapping import SIZE
 from aneurysm.data.slices import CacheSettings
+from aneurysm.data.windows import crop_box
 from aneurysm.inference.peaks import find_peaks
 from aneurysm.inference.sampled import Request, SampledSeries, read_sampled
 from aneurysm.labels import LOCATIONS
 from aneurysm.stage1.config import InputConfig
-from aneurysm.data.windows import crop_box
 from tests.dicom_writer import AXIAL, CORONAL, SAGITTAL, SERIES_UID, voxel_positions, write_enhanced, write_stack
 
 INPUT = InputConfig(image_size=256, crop=(0.05, 0.95, 0.05, 0.95), crop_upright=(0.05, 0.95, 0.05, 0.95))
@@ -46,7 +46,7 @@ def features_at(series: SampledSeries, window: int, x: float, y: float, views: t
     In the mirrored view it is the right one, and in images that hold left and right the other side.
     """
     n, share = len(series.index), ((x + 0.5) / SIZE, (y + 0.5) / SIZE)
-    heat, peak_x, peak_y = (np.full((len(views), n, 13), value, np.float16) for value in (-6, 0.5, 0.5))
+    heat, peak_x, peak_y = (np.full((len(views), n, 14), value, np.float16) for value in (-6, 0.5, 0.5))
     for number, view in enumerate(views):
         mirrored = view == "mirror"
         location = RIGHT_MCA if mirrored else LEFT_MCA

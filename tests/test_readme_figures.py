@@ -188,7 +188,7 @@ def test_series_of_one_kind_are_compared_and_without_any_it_is_said():
 def test_shapes_are_those_that_the_model_answers_with():
     model = Stage1Net(ENCODER, HeadsConfig(neck_width=16, heat_stride=8), 64).eval()
     shapes = stage1_shapes(model, 64)
-    assert shapes.fine == (16, 8, 8) and shapes.answer["heat"] == (13, 8, 8) and shapes.answer["logits"] == (14,)
+    assert shapes.fine == (16, 8, 8) and shapes.answer["heat"] == (14, 8, 8) and shapes.answer["logits"] == (14,)
     assert [shapes.maps[i][1] for i in shapes.used] == [8, 4, 2]  # 64 pixels by strides of 8, 16, 32
 
 

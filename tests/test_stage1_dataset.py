@@ -11,10 +11,10 @@ import torch
 
 from aneurysm.data.cache import Cache, open_cache
 from aneurysm.data.mapping import SIZE
+from aneurysm.data.windows import crop_box, read_window
 from aneurysm.labels import LABELS
 from aneurysm.stage1.config import HeadsConfig, InputConfig, SamplingConfig, Stage1Config
 from aneurysm.stage1.dataset import PlainWindows, TrainingWindows
-from aneurysm.data.windows import crop_box, read_window
 from tests.stage1_cache import make_spots, spot, write_series
 from tests.stage1_samples import NOTHING
 
@@ -185,10 +185,10 @@ def test_a_part_that_is_no_multiple_of_heatmap_pixels_is_refused_since_maps_and_
 def test_only_the_targets_of_heads_that_are_there_are_made(cache):
     with_heads = {weights: TrainingWindows(cache, SPOTS, {}, replace(PLAIN, heads=HeadsConfig(*weights)))[0, 0]
                   for weights in ((1.0, 1.0), (1.0, 0.0), (0.0, 0.0))}  # fmt: skip
-    assert [set(item) - {"image", "labels"} for item in with_heads.values()] == [{"heat", "vessels"}, {"heat"}, set()]
+    assert [set(item) - {"image", "labels"} for item in with_heads.values()] == [{"sac", "vessels"}, {"sac"}, set()]
     item = with_heads[1.0, 1.0]
     assert item["image"].shape == (3, 32, 32) and item["image"].dtype == torch.float32
-    assert item["labels"].shape == (14,) and item["heat"].shape == (13, 4, 4) and item["vessels"].shape == (4, 4)
+    assert item["labels"].shape == (14,) and item["sac"].shape == (8, 8) and item["vessels"].shape == (8, 8)
     assert item["vessels"].unique().tolist() == [255]  # no series here has a mask
 
 

@@ -1,4 +1,4 @@
-"""Images, heatmaps and vessel masks of training windows fit each other after every change, in every plane."""
+"""Images, maps and vessel masks of training windows fit each other after every change, in every plane."""
 
 from dataclasses import replace
 
@@ -13,6 +13,7 @@ from aneurysm.labels import LOCATIONS
 from aneurysm.stage1.augment_config import AugmentConfig
 from aneurysm.stage1.config import HeadsConfig, InputConfig, SamplingConfig, Stage1Config
 from aneurysm.stage1.dataset import TrainingWindows
+from aneurysm.stage1.targets import RIM
 from tests.stage1_cache import dot, make_spots, spot, write_series
 from tests.stage1_samples import NOTHING
 
@@ -65,7 +66,7 @@ def blob_beside(image: np.ndarray, ball: np.ndarray, side: int) -> float:
 
 
 @pytest.mark.parametrize("plane", PLACES)
-def test_heat_peak_location_and_vessels_lie_at_the_ball_of_the_changed_image(tmp_path, plane):
+def test_disc_location_and_vessels_lie_at_the_ball_of_the_changed_image(tmp_path, plane):
     windows, seen = write_head(tmp_path, plane), {False: 0, True: 0}
     for i in range(60):
         item = windows[0, i]
@@ -77,11 +78,12 @@ def test_heat_peak_location_and_vessels_lie_at_the_ball_of_the_changed_image(tmp
         seen[mirrored] += 1
         location = RIGHT if mirrored else LEFT
         assert item["labels"].nonzero()[:, 0].tolist() == [location, 13], i
-        heat = item["heat"].numpy()
-        assert heat[location].max() == 1 and np.delete(heat, location, axis=0).max() == 0
-        row, column = np.unravel_index(heat[location].argmax(), (16, 16))
-        # The nearest of the pixels, whose middles lie 8 apart: at most half of that, and one for the blurred maximum.
-        assert np.abs(ball - (np.array([column, row]) * 8 + 3.5)).max() <= 4 + 1, i
+        sac = item["sac"].numpy()
+        assert set(np.unique(sac)) - {RIM} == {0, 1 + location}
+        rows, columns = np.nonzero(sac == 1 + location)
+        # A disc of pixels whose middles lie 8 apart: at most half of that, and one for the blurred maximum.
+        assert np.abs([columns.mean() * 8 + 3.5 - ball[0], rows.mean() * 8 + 3.5 - ball[1]]).max() <= 4 + 1, i
+        row, column = (int((v + 0.5) // 8) for v in ball[::-1])
         marked = item["vessels"].numpy()
         assert set(np.unique(marked)) == {0, 1 + location} and marked[row, column] == 1 + location
         rows, columns = np.nonzero(marked)

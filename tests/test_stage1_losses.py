@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from aneurysm.stage1.config import HeadsConfig, LossConfig
-from aneurysm.stage1.losses import UNKNOWN, Stage1Loss, heat_loss, location_loss, logits_loss, vessel_loss
+from aneurysm.stage1.losses import SAC_PIXELS, UNKNOWN, Stage1Loss, location_loss, logits_loss, sac_loss, vessel_loss
+from aneurysm.stage1.targets import RIM
 
 LN2, LN3 = math.log(2), math.log(3)  # a logit of ln 3 is a probability of 3/4
 BOTH = HeadsConfig(heat_weight=1.0, vessel_weight=1.0)
@@ -44,49 +45,39 @@ def test_the_loss_of_two_windows_is_their_mean():
     assert both.item() == pytest.approx((logits_loss(first, labels, config) + logits_loss(second, labels, config)) / 2)
 
 
-MAP = torch.tensor([[[[0.0, LN3], [-LN3, 0.0]]]])  # probabilities 1/2, 3/4, 1/4, 1/2
-TARGET = torch.tensor([[[[1.0, 0.5], [0.0, 0.5]]]])
+MAP = torch.tensor([[[0.0, LN3], [-LN3, 0.0]]])  # (1, 2, 2) probabilities 1/2, 3/4, 1/4, 1/2
+SAC = torch.tensor([[[4, RIM], [0, 0]]], dtype=torch.uint8)  # an aneurysm of location 3, its rim, and none
 
 
-def test_the_penalty_reduced_loss_of_a_map_of_four_pixels():
-    expected = (
-        0.5**2 * LN2  # at the localizer: (1 - p)^2 * -ln p
-        + 0.75**2 * -math.log(0.25) * 0.5**4  # near it: p^2 * -ln(1 - p) * (1 - target)^4
-        + 0.25**2 * -math.log(0.75)
-        + 0.5**2 * LN2 * 0.5**4
-    )
-    assert heat_loss(MAP, TARGET, "penalty").item() == pytest.approx(expected)
+def test_the_loss_of_a_map_of_four_pixels_by_hand():
+    focal = 0.5**2 * LN2 + 0.25**2 * -math.log(0.75) + 0.5**2 * LN2  # (1 - p)^2 * -ln p, twice p^2 * -ln(1 - p)
+    assert sac_loss(MAP, SAC, dice_weight=0.0).item() == pytest.approx(focal / SAC_PIXELS)
+    dice = 1 - (2 * 0.5 + 1) / ((0.5 + 0.25 + 0.5) + 1 + 1)  # the rim is left out
+    assert sac_loss(MAP, SAC, dice_weight=3.0).item() == pytest.approx(focal / SAC_PIXELS + 3 * dice, rel=1e-6)
 
 
-def test_the_focal_loss_of_a_map_follows_its_formula_with_targets_between_0_and_1():
-    def pixel(p: float, target: float) -> float:
-        cross_entropy = -target * math.log(p) - (1 - target) * math.log(1 - p)
-        return (1 - (p * target + (1 - p) * (1 - target))) ** 2 * cross_entropy
-
-    expected = pixel(0.5, 1.0) + pixel(0.75, 0.5) + pixel(0.25, 0.0) + pixel(0.5, 0.5)
-    assert heat_loss(MAP, TARGET, "focal").item() == pytest.approx(expected)
+def test_a_rim_answered_in_either_way_costs_the_same():
+    other = MAP.clone()
+    other[0, 0, 1] = -8.0
+    assert sac_loss(other, SAC, 1.0).item() == pytest.approx(sac_loss(MAP, SAC, 1.0).item())
 
 
-@pytest.mark.parametrize("kind", ["penalty", "focal"])
-def test_parts_of_a_batch_weigh_alike_however_many_localizers_they_have(kind):
+def test_parts_of_a_batch_weigh_alike_however_many_aneurysms_they_have():
     random = torch.Generator().manual_seed(0)
-    logits = torch.randn(6, 13, 4, 4, generator=random)
-    target = torch.rand(6, 13, 4, 4, generator=random) * 0.9
-    target[0, :, 0, 0] = 1  # thirteen localizers in the first half, one in the second
-    target[5, 0, 3, 3] = 1
-    whole = heat_loss(logits, target, kind)
-    halves = [heat_loss(logits[part], target[part], kind) for part in (slice(0, 3), slice(3, 6))]
-    assert sum(halves).item() / 2 == pytest.approx(whole.item(), rel=1e-5)
+    logits, sac = torch.randn(6, 4, 4, generator=random), torch.zeros(6, 4, 4, dtype=torch.uint8)
+    sac[0] = 5  # all of the first window, one pixel of the last
+    sac[5, 3, 3] = 1
+    halves = [sac_loss(logits[part], sac[part], 1.0) for part in (slice(0, 3), slice(3, 6))]
+    assert sum(halves).item() / 2 == pytest.approx(sac_loss(logits, sac, 1.0).item(), rel=1e-5)
 
 
-def test_the_location_is_told_at_the_localizers_alone():
-    logits, target = torch.zeros(2, 13, 1, 2), torch.zeros(2, 13, 1, 2)
+def test_the_location_is_told_where_an_aneurysm_is_and_nowhere_else():
+    logits, sac = torch.zeros(2, 13, 1, 2), torch.zeros(2, 1, 2, dtype=torch.uint8)
     logits[0, 5, 0, 1] = math.log(36)  # 36 / (36 + 12): three quarters
-    target[0, 5, 0, 1] = 1
-    target[0, 5, 0, 0] = 0.9  # near it, but not at it
-    target[1, 2, 0, 0] = target[1, 3, 0, 0] = 1  # two localizers in one pixel
-    expected = (-math.log(0.75) + 2 * math.log(13)) / 2
-    assert location_loss(logits, target).item() == pytest.approx(expected)
+    sac[0, 0] = torch.tensor([RIM, 6])
+    sac[1, 0] = torch.tensor([3, 4])
+    expected = (-math.log(0.75) + 2 * math.log(13)) / (2 * SAC_PIXELS)
+    assert location_loss(logits, sac).item() == pytest.approx(expected)
 
 
 def test_the_loss_of_vessels_is_that_of_the_pixels_that_are_known():
@@ -116,19 +107,19 @@ class Answers(nn.Module):
 
 BATCH = {
     "image": torch.zeros(1, 3, 4, 4), "labels": window(1.0),
-    "heat": torch.zeros(1, 13, 2, 2).index_copy(1, torch.tensor([3]), TARGET),
-    "vessels": torch.zeros((1, 2, 2), dtype=torch.uint8),
+    "sac": SAC, "vessels": torch.zeros((1, 2, 2), dtype=torch.uint8),
 }  # fmt: skip
 PARTS = {
-    "logits": window(LN3), "found": MAP, "location": torch.zeros(1, 13, 2, 2), "heat": MAP,
+    "logits": window(LN3), "found": MAP[:, None], "location": torch.zeros(1, 13, 2, 2), "heat": MAP,
     "vessels": torch.zeros(1, 14, 2, 2),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("weights", [(1, 1, 1), (0, 1, 1), (1, 0, 1), (1, 1, 0), (0.5, 2, 3)])
 def test_the_whole_loss_is_the_weighted_sum_of_its_parts(weights):
-    config = LossConfig(logits_weight=weights[0], logits="focal", heat="penalty", location_weight=0.2)
-    heat = heat_loss(MAP, TARGET, "penalty").item() + 0.2 * math.log(13)  # one localizer, all locations alike
+    config = LossConfig(logits_weight=weights[0], logits="focal", dice_weight=0.5, location_weight=0.2)
+    # One pixel of an aneurysm, all locations alike.
+    heat = sac_loss(MAP, SAC, 0.5).item() + 0.2 * math.log(13) / SAC_PIXELS
     parts = logits_loss(PARTS["logits"], BATCH["labels"], config).item(), heat, math.log(14)
     loss = Stage1Loss(config, HeadsConfig(heat_weight=weights[1], vessel_weight=weights[2]))
     expected = sum(weight * part for weight, part in zip(weights, parts, strict=True))

@@ -40,7 +40,7 @@ def test_every_output_has_its_shape(name, size, n_features, stride):
     n = size // stride
     assert shapes == {
         "features": (2, n_features), "logits": (2, 14), "vessels": (2, 14, n, n),
-        "found": (2, 1, n, n), "location": (2, 13, n, n), "heat": (2, 13, n, n),
+        "found": (2, 1, n, n), "location": (2, 13, n, n), "heat": (2, 14, n, n),
     }  # fmt: skip
     assert model.n_features == n_features == model.encoder.head_hidden_size
 
@@ -127,7 +127,7 @@ def test_heat_stays_finite_where_all_is_certain():
 @pytest.mark.parametrize(("name", "size"), [("vit_small_patch8_224", 64), ("vit_small_patch14_dinov2", 112)])
 def test_patches_smaller_than_the_heatmaps_stride_give_heatmaps_too(name, size):
     model = make(name, size, replace(ALL_HEADS, heat_stride=16))
-    assert model(images(size, 1))["heat"].shape == (1, 13, size // 16, size // 16)
+    assert model(images(size, 1))["heat"].shape == (1, 14, size // 16, size // 16)
 
 
 @pytest.mark.parametrize("name", ["convnext_atto", "vit_tiny_patch16_224", "tf_efficientnet_lite0"])

@@ -9,12 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from aneurysm.data.windows import sampled_slices
 from aneurysm.labels import LABELS, LOCATIONS, MIRROR
 from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
 from aneurysm.stage1.predict import heat_peaks, predict_windows
-from aneurysm.stage1.targets import heat_target
 from aneurysm.stage1.whole_series import ask_series, heat_candidates, slice_places
-from aneurysm.data.windows import sampled_slices
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import World
 from tests.stage1_cache import CACHED_MM, one_series, write_series
@@ -47,7 +46,7 @@ def logits_of(pixels: dict[tuple[int, int], float], n: int = 4) -> torch.Tensor:
     ],
 )
 def test_a_peak_is_the_centre_of_mass_around_the_highest_pixel_in_pixels_of_the_input(pixels, highest, column, row):
-    found, xy = heat_peaks(logits_of(pixels), stride=8)
+    found, xy = heat_peaks(logits_of(pixels).sigmoid(), stride=8)
     assert found.item() == pytest.approx(highest, abs=1e-5)
     # The middle of heatmap pixel i lies at 8 i + 3.5: it covers the input pixels 8 i to 8 i + 7.
     np.testing.assert_allclose(xy, [8 * column + 3.5, 8 * row + 3.5], atol=1e-3)
@@ -55,19 +54,20 @@ def test_a_peak_is_the_centre_of_mass_around_the_highest_pixel_in_pixels_of_the_
 
 def test_the_peaks_of_many_maps_keep_their_places():
     maps = torch.stack([logits_of({(i // 4, i % 4): 0.05 * (i + 1)}) for i in range(12)]).reshape(3, 4, 4, 4)
-    highest, xy = heat_peaks(maps, stride=16)
+    highest, xy = heat_peaks(maps.sigmoid(), stride=16)
     np.testing.assert_allclose(highest.flatten(), 0.05 * np.arange(1, 13), atol=1e-5)
     np.testing.assert_allclose(
         xy.reshape(12, 2), 16 * np.array([divmod(i, 4)[::-1] for i in range(12)]) + 7.5, atol=1e-3
     )
 
 
-def test_the_peak_of_a_target_lies_within_half_a_heatmap_pixel_of_its_point():
-    for point in np.random.default_rng(0).uniform(-0.5, 127.5, (40, 2)):
-        target = torch.from_numpy(heat_target(point[None], np.array([4]), image_size=128, stride=8, sigma=1.0))[4]
-        _, xy = heat_peaks(torch.logit(target, eps=1e-6), stride=8)
-        at_border = (np.minimum(point, 127 - point) < 8).any()  # half of the blob is cut away there
-        assert np.abs(xy.numpy() - point).max() < (8 if at_border else 4.01)
+def test_the_peak_of_a_blob_lies_within_half_a_pixel_of_the_map_of_its_point():
+    centres = torch.arange(16) * 8 + 3.5
+    for x, y in np.random.default_rng(0).uniform(-0.5, 127.5, (40, 2)):
+        blob = torch.exp(-((centres - x) ** 2)[None] / 128 - ((centres - y) ** 2)[:, None] / 128)
+        _, xy = heat_peaks(blob, stride=8)
+        at_border = min(x, y, 127 - x, 127 - y) < 8  # half of the blob is cut away there
+        assert np.abs(xy.numpy() - [x, y]).max() < (8 if at_border else 4.01)
 
 
 class Reader(nn.Module):
@@ -82,9 +82,8 @@ class Reader(nn.Module):
         answer = {"logits": torch.logit(mean)[:, None] + torch.arange(14) / 10}
         if self.with_heat:
             fields = nn.functional.avg_pool2d(images[:, 1:2], 8)
-            answer["heat"] = torch.where(fields == fields.amax(dim=(2, 3), keepdim=True), 2.0, NOTHING).repeat(
-                1, 13, 1, 1
-            )
+            heat = torch.where(fields == fields.amax(dim=(2, 3), keepdim=True), 2.0, NOTHING)
+            answer["heat"] = heat.repeat(1, 14, 1, 1)
         return answer
 
 
@@ -105,8 +104,9 @@ def test_answers_come_in_the_order_of_the_windows_whatever_the_batches(batch_siz
     odds = np.maximum(np.arange(10) / 100, 1e-3)
     expected = 1 / (1 + (1 - odds) / odds)
     np.testing.assert_allclose(answers.probability[:, 0], expected, rtol=1e-4)
-    assert answers.probability.shape == (10, 14) and answers.heat.shape == (10, 13)
-    assert answers.heat_xy.shape == (10, 13, 2) and np.isfinite(answers.heat_xy).all()
+    assert answers.probability.shape == (10, 14) and answers.heat.shape == (10, 14)
+    assert answers.heat_xy.shape == (10, 14, 2) and np.isfinite(answers.heat_xy).all()
+    np.testing.assert_allclose(answers.heat, 1 / (1 + np.exp(-2.0)), rtol=1e-5)
     assert (np.diff(answers.probability, axis=1) > 0).all()  # the labels keep their order too
 
 
@@ -171,7 +171,7 @@ def test_without_heatmaps_the_peaks_are_nan_and_the_probabilities_are_there():
         Reader(with_heat=False), Filled(), CONFIG, ALONE, InferenceConfig(batch_size=4, workers=0)
     )
     assert np.isnan(answers.heat).all() and np.isnan(answers.heat_xy).all()
-    assert answers.heat.shape == (10, 13) and np.isfinite(answers.probability).all()
+    assert answers.heat.shape == (10, 14) and np.isfinite(answers.probability).all()
 
 
 def test_slices_are_sampled_by_millimetres_from_the_first_to_the_last():

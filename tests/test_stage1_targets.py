@@ -1,6 +1,4 @@
-"""What a window should be answered with: labels by the distance along the slice axis, heatmaps by the place."""
-
-import math
+"""What a window should be answered with: labels by the distance along the slice axis, maps by the place."""
 
 import numpy as np
 import pytest
@@ -9,7 +7,7 @@ from aneurysm.data.marks import NONE, Localizers, localizers_by_series
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.stage1.config import InputConfig
 from aneurysm.stage1.dataset import label_windows
-from aneurysm.stage1.targets import heat_target
+from aneurysm.stage1.targets import RIM, disc_target
 from tests.stage1_cache import make_spots, spot
 
 BASILAR, ACOM = LOCATIONS.index("Basilar Tip"), LOCATIONS.index("Anterior Communicating Artery")
@@ -63,51 +61,55 @@ def test_labels_of_a_table_of_windows_are_in_its_order():
     ]  # fmt: skip
 
 
-def test_the_heatmap_of_a_point_is_1_at_the_nearest_pixel_and_falls_off_as_a_gaussian():
-    # Heatmap pixel (column 1, row 0) covers input pixels 8 to 15 and 0 to 7, its middle is (11.5, 3.5).
-    target = heat_target(np.array([[11.5, 3.5]]), np.array([BASILAR]), image_size=32, stride=8, sigma=1.0)
-    assert target.shape == (13, 4, 4) and target.dtype == np.float32
-    near, corner, two, far = (math.exp(-squared / 2) for squared in (1, 2, 4, 8))
-    expected = [
-        [near, 1, near, two],
-        [corner, near, corner, math.exp(-5 / 2)],
-        [math.exp(-5 / 2), two, math.exp(-5 / 2), far],
-    ]
-    np.testing.assert_allclose(target[BASILAR, :3], expected, rtol=1e-6)
-    assert target[np.arange(13) != BASILAR].max() == 0
+def disc(points, locations, size=32, stride=4, pixel_mm=(1.0, 1.0), disc_mm=8.0, rim_mm=16.0) -> np.ndarray:
+    points = np.array(points, float).reshape(-1, 2)
+    return disc_target(points, np.array(locations, int), pixel_mm, size, stride, disc_mm, rim_mm)
+
+
+def test_a_localizer_is_a_disc_in_millimetres_with_a_rim_that_is_neither():
+    # The point lies in the middle of pixel (column 2, row 1) of the map, whose pixels are 4 mm wide: at a distance of
+    # 4 mm its neighbours are just in the disc, at 5.7 and 8 mm they are rim, at 8.9 mm none.
+    target, own = disc([[9.5, 5.5]], [BASILAR]), 1 + BASILAR
+    expected = np.zeros((8, 8), int)
+    expected[0, 1:4] = expected[2, 1:4] = [RIM, own, RIM]
+    expected[1, :5] = [RIM, own, own, own, RIM]
+    expected[3, 2] = RIM
+    np.testing.assert_array_equal(target, expected)
+    assert target.dtype == np.uint8
+
+
+def test_a_disc_is_round_in_the_patient_where_pixels_are_not_square():
+    target = disc([[17.5, 17.5]], [0], pixel_mm=(2.0, 1.0))  # columns are 8 mm apart, rows 4 mm
+    rows, columns = np.nonzero(target == 1)
+    assert sorted(zip(rows.tolist(), columns.tolist(), strict=True)) == [(3, 4), (4, 4), (5, 4)]
 
 
 @pytest.mark.parametrize(
     ("point", "cell"),
     [
-        ((8.0, 15.4), (1, 1)),  # the first and last input pixel of a heatmap pixel
+        ((8.0, 15.4), (1, 1)),  # the first and last input pixel of a map pixel of 8
         ((7.4, 15.6), (0, 2)),  # just beyond: edges lie at 7.5 and 15.5
         ((-0.4, 31.4), (0, 3)),  # at the very border, still inside
     ],
 )
-def test_the_peak_is_exactly_1_wherever_in_the_pixel_the_point_lies(point, cell):
-    target = heat_target(np.array([point]), np.array([0]), image_size=32, stride=8, sigma=1.5)[0]
-    assert np.argwhere(target == 1).tolist() == [[cell[1], cell[0]]]
-    assert target[cell[1], abs(cell[0] - 1)] == pytest.approx(math.exp(-1 / (2 * 1.5**2)))
+def test_the_pixel_of_a_localizer_is_in_its_disc_however_small_that_is(point, cell):
+    target = disc([point], [0], stride=8, disc_mm=0.5, rim_mm=0.5)
+    assert np.argwhere(target).tolist() == [[cell[1], cell[0]]]
 
 
-@pytest.mark.parametrize("point", [(-0.6, 10), (10, -4), (31.6, 10), (10, 300)])
-def test_a_point_outside_the_input_leaves_no_mark(point):
-    target = heat_target(np.array([point]), np.array([0]), image_size=32, stride=8, sigma=1.0)
-    assert target.max() == 0
+@pytest.mark.parametrize("point", [(-9, 10), (10, -9), (41, 10), (10, 300)])
+def test_a_point_far_outside_the_input_leaves_no_mark(point):
+    assert disc([point], [0]).max() == 0
 
 
-def test_two_points_of_one_location_are_two_peaks_and_each_pixel_belongs_to_the_nearer():
-    points = np.array([[3.5, 3.5], [27.5, 3.5], [3.5, 27.5]])
-    target = heat_target(points, np.array([2, 2, 7]), image_size=32, stride=8, sigma=1.0)
-    first, middle = target[2, 0], math.exp(-1 / 2)
-    np.testing.assert_allclose(first, [1, middle, middle, 1], rtol=1e-6)
-    assert np.argwhere(target == 1).tolist() == [[2, 0, 0], [2, 0, 3], [7, 3, 0]]
+def test_where_two_discs_meet_each_pixel_belongs_to_the_nearer_point():
+    target = disc([[9.5, 5.5], [15.5, 5.5]], [2, 7], disc_mm=10.0)
+    # Distances of columns 1 to 4 (5.5, 9.5, 13.5, 17.5) from the points: 4 10, 0 6, 4 2, 8 2.
+    assert target[1, 1:5].tolist() == [3, 3, 8, 8]
 
 
-def test_a_window_without_localizers_has_empty_heatmaps():
-    assert heat_target(NONE.points, NONE.locations, image_size=32, stride=16, sigma=1.0).shape == (13, 2, 2)
-    assert not heat_target(NONE.points, NONE.locations, image_size=32, stride=16, sigma=1.0).any()
+def test_a_window_without_localizers_has_an_empty_map():
+    assert disc(NONE.points, NONE.locations, stride=16).tolist() == [[0, 0], [0, 0]]
 
 
 def test_localizers_of_one_series_may_share_a_slice_and_a_location():

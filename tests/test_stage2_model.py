@@ -19,7 +19,7 @@ from aneurysm.training.label_loss import label_weights
 NET = NetConfig(width=32, depth=2, heads=4)
 INPUTS = ("features", "logits", "heat", "peaks")
 N_FEATURES = 8
-WIDTHS = {"features": N_FEATURES, "logits": 14, "heat": 13, "peaks": 26}
+WIDTHS = {"features": N_FEATURES, "logits": 14, "heat": 14, "peaks": 28}
 
 
 def net(config: NetConfig = NET, inputs: tuple[str, ...] = INPUTS) -> Stage2Net:
@@ -126,7 +126,7 @@ def test_an_untrained_model_orders_series_as_the_plain_maximum_does():
 
 def test_the_maxima_of_slices_by_hand():
     """Two slices 3 mm apart weigh each other's values by exp(-1/2) at 3 mm, exp(-1/8) at 6 mm; a third is far."""
-    tokens = {"logits": torch.zeros(3, 14), "heat": torch.zeros(3, 13)}
+    tokens = {"logits": torch.zeros(3, 14), "heat": torch.zeros(3, 14)}
     tokens["logits"][0, 2], tokens["logits"][0, 13], tokens["heat"][1, 5] = 4.0, 2.0, 1.0
     tokens |= {"depth_mm": torch.tensor([60.0, 63.0, 163.0]), "mask": torch.ones(3, dtype=torch.bool)}
     maxima = PlainMaximum(INPUTS).maxima(one(tokens))[0]  # of each smoothing: own logit, logit elsewhere, own heat

@@ -46,7 +46,7 @@ def test_tokens_by_hand():
     tokens = tokens_of(described(3.0), config=ALL_INPUTS)
     assert tokens["depth_mm"].tolist() == [15, 13, 11, 9, 7, 5, 3, 1] and tokens["mask"].all()
     assert {name: tuple(tokens[name].shape) for name in ("features", "logits", "heat", "peaks")} == {
-        "features": (8, 6), "logits": (8, 14), "heat": (8, 13), "peaks": (8, 26),
+        "features": (8, 6), "logits": (8, 14), "heat": (8, 14), "peaks": (8, 28),
     }  # fmt: skip
     assert tokens["modality"] == 2 and tokens["plane"] == 1
     assert (tokens_of(described(3.0), "mirror")["logits"] == 3.5).all()

@@ -16,7 +16,7 @@ from safetensors.numpy import save
 from aneurysm.paths import written_whole
 
 VIEWS = ("original", "mirror")
-CHANNELS = {"logits": 14, "heat": 13, "peak_x": 13, "peak_y": 13}
+CHANNELS = {"logits": 14, "heat": 14, "peak_x": 14, "peak_y": 14}
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class SeriesFeatures:
     depth_mm     (slices,) float32 millimetres from the series' last slice (axial: its uppermost), at least 0
     features     (views, slices, n_features) float16 pooled features of the encoder
     logits       (views, slices, 14) float16 in the order of LABELS
-    heat         (views, slices, 13) float16 logit of the highest value of each location's heatmap; NaN without them
-    peak_x       (views, slices, 13) float16 where it lies, as a share of the cached image from its left edge
-    peak_y       (views, slices, 13) float16 the same from the top
+    heat         (views, slices, 14) float16 logit of the highest value of each label's map; NaN without maps
+    peak_x       (views, slices, 14) float16 where it lies, as a share of the cached image from its left edge
+    peak_y       (views, slices, 14) float16 the same from the top
     views        names of the views: original, mirror
     every_mm     distance that the slices were sampled at, 0 for every slice; None where it is not told
 

@@ -80,8 +80,8 @@ def crop_box(config: InputConfig, plane: str, shift: tuple[float, float] = (0.0,
 
 
 def neighbours(position_mm: np.ndarray, index: int, neighbour_mm: float, n_slices: int = 3) -> tuple[int, ...]:
-    """The slices nearest to neighbour_mm below and above, twice that, ... , each at least one slice from the one before;
-    the last slice itself at an end.
+    """The slices nearest to neighbour_mm below and above, twice that, ... , each at least one slice from the one
+    before; the last slice itself at an end.
 
     position_mm (slices,) increasing. Returns n_slices indices, not decreasing, with `index` in the middle.
     """
@@ -106,7 +106,10 @@ def sampled_slices(position_mm: np.ndarray, every_mm: float) -> np.ndarray:
 def read_window(
     cache: Cache, series_uid: str, index: int, neighbour_mm: float, box: Box, n_slices: int = 3
 ) -> np.ndarray:
-    """(image_size, image_size, n_slices) float32 in [0, 1]: channels from below a slice to above. Raises as Cache.window."""
+    """(image_size, image_size, n_slices) float32 in [0, 1]: channels from below a slice to above.
+
+    Raises as Cache.window.
+    """
     slices = cache.window(series_uid, neighbours(cache.position_mm(series_uid), index, neighbour_mm, n_slices))
     return cv2.merge([seen_part(image, box) for image in slices])
 

@@ -13,7 +13,7 @@ from aneurysm.data.geometry import left_right_in_columns
 from aneurysm.data.mapping import SIZE
 from aneurysm.inference.sampled import SampledSeries
 from aneurysm.labels import LOCATIONS
-from aneurysm.stage1.mirror import LOCATION_ORDER, mirror_logits
+from aneurysm.stage1.mirror import mirror_logits
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def find_peaks(features: Sequence[SeriesFeatures], series: SampledSeries) -> tup
     said = [view for own in features for view in _views(own, series.geometry.plane) if np.isfinite(view[0]).all()]
     if not said:
         return ()
-    heat, x, y = (np.stack(arrays) for arrays in zip(*said, strict=True))  # (models and views, windows, 13)
+    heat, x, y = (np.stack(arrays) for arrays in zip(*said, strict=True))  # (models and views, windows, 14)
     mean = heat.mean(axis=0)
     peaks = []
     for i, location in enumerate(LOCATIONS):
@@ -80,13 +80,13 @@ def find_peaks(features: Sequence[SeriesFeatures], series: SampledSeries) -> tup
 
 
 def _views(features: SeriesFeatures, plane: str) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Of each view heat in [0, 1] and x, y in pixels of the cache, (windows, 13), said of the head as it is."""
+    """Of each view heat in [0, 1] and x, y in pixels of the cache, (windows, 14), said of the head as it is."""
     found = []
     for number, view in enumerate(features.views):
         arrays = (features.heat, features.peak_x, features.peak_y)
         heat, x, y = (array[number].astype(float) for array in arrays)
         if view == "mirror":
-            heat, x, y = (array[:, LOCATION_ORDER] for array in (heat, x, y))
+            heat, x, y = (mirror_logits(array) for array in (heat, x, y))
             x = 1 - x if left_right_in_columns(plane) else x
         found.append((_sigmoid(heat), x * SIZE - 0.5, y * SIZE - 0.5))
     return found

@@ -12,6 +12,7 @@ import torch
 
 from aneurysm.data.geometry import left_right_in_columns
 from aneurysm.data.mapping import SIZE
+from aneurysm.data.windows import crop_box
 from aneurysm.inference.models import Model
 from aneurysm.inference.peaks import Curves
 from aneurysm.inference.sampled import SampledSeries, Shown
@@ -19,7 +20,6 @@ from aneurysm.labels import LABELS, LOCATIONS, PRESENT
 from aneurysm.stage1.config import InputConfig
 from aneurysm.stage1.extract import Encoder
 from aneurysm.stage1.mirror import mirror_images
-from aneurysm.data.windows import crop_box
 
 APART_MM = 6.0  # between two pictures: neighbours show the same
 

@@ -18,8 +18,8 @@ from aneurysm.data.intensity import Window
 from aneurysm.data.mapping import SIZE, Mapping
 from aneurysm.data.series import Series, read_series
 from aneurysm.data.slices import CacheSettings, cached_positions_mm, cached_slices, find_slices
-from aneurysm.stage1.config import InputConfig
 from aneurysm.data.windows import crop_box, neighbours, sampled_slices, seen_part
+from aneurysm.stage1.config import InputConfig
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from aneurysm.data.cache import Cache
 from aneurysm.data.features import SeriesFeatures, n_sampled_slices, read_features
 from aneurysm.data.mapping import SIZE
 from aneurysm.data.tables import read_folds, read_spots
+from aneurysm.data.windows import Box, crop_box, read_window
 from aneurysm.labels import LABELS, LOCATIONS, PRESENT
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.localisation import POINT, points_mm
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import load_stage1
-from aneurysm.data.windows import Box, crop_box, read_window
 from aneurysm.stage2.judge import Judged, folds_with_stage2, judge_folds
 from aneurysm.training.distributed import World
 
@@ -77,9 +77,9 @@ class Example:
 
     @torch.inference_mode()
     def heat(self) -> np.ndarray:
-        """(n, n) of that window, in [0, 1]: the highest of the locations' heatmaps."""
+        """(n, n) of that window, in [0, 1]: the map of all aneurysms."""
         image = torch.from_numpy(self.window()).permute(2, 0, 1)[None]
-        return self.stage1(image)["heat"][0].float().sigmoid().amax(dim=0).numpy()
+        return self.stage1(image)["heat"][0, -1].float().sigmoid().numpy()
 
 
 def held_out_example(cache: Cache, model_paths: ModelPaths, n_folds: int, world: World) -> Example:
@@ -106,11 +106,12 @@ def held_out_example(cache: Cache, model_paths: ModelPaths, n_folds: int, world:
 
 def highest_peak(features: SeriesFeatures) -> dict[str, float]:
     """Where the highest heatmap of a series peaks: slice, position_mm, x, y (pixels of the cache), location, heat."""
-    number, location = np.unravel_index(np.nanargmax(features.heat[0]), features.heat[0].shape)
+    heat = features.heat[0, :, : len(LOCATIONS)]
+    number, location = np.unravel_index(np.nanargmax(heat), heat.shape)
     x, y = (float(peaks[0, number, location]) * SIZE - 0.5 for peaks in (features.peak_x, features.peak_y))
     return {
         "slice": int(features.slice[number]), "position_mm": float(features.position_mm[number]), "x": x, "y": y,
-        "location": LOCATIONS[location], "heat": float(1 / (1 + np.exp(-float(features.heat[0, number, location])))),
+        "location": LOCATIONS[location], "heat": float(1 / (1 + np.exp(-float(heat[number, location])))),
     }  # fmt: skip
 
 

@@ -11,11 +11,11 @@ from matplotlib.patches import Circle, Rectangle
 
 from aneurysm.data.mapping import SIZE
 from aneurysm.data.series import read_series
+from aneurysm.data.windows import neighbours, seen_part
 from aneurysm.labels import LABELS
 from aneurysm.report.drawing import BLUE, GREEN, INK, ON_SLICE, QUIET, TINTS, Sheet, styled
 from aneurysm.report.example import Example, miss_mm
 from aneurysm.report.short_names import short_name
-from aneurysm.data.windows import neighbours, seen_part
 
 TILE, PITCH, LEFT = 1.85, 2.61, 0.2  # inches: a picture of the upper row, from one to the next, the first
 TITLE_Y, PICTURE_Y, CAPTION_Y, LOWER = 0.26, 0.38, 2.3, 3.18

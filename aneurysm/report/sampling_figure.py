@@ -13,10 +13,10 @@ from matplotlib.patches import Circle
 from aneurysm.data.cache import Cache
 from aneurysm.data.mapping import SIZE
 from aneurysm.data.spots import distance_mm
+from aneurysm.data.windows import crop_box, neighbours, seen_part
 from aneurysm.report.drawing import BLUE, GREEN, LINE_IN, ON_SLICE, ORANGE, QUIET, Sheet, styled
 from aneurysm.report.short_names import short_name
 from aneurysm.stage1.config import Stage1Config
-from aneurysm.data.windows import crop_box, neighbours, seen_part
 
 KINDS = {"positive": GREEN, "safe negative": BLUE, "hard negative": ORANGE}
 PANEL_IN, PANEL_X, PANEL_Y = (4.1, 2.55), (0.6, 5.65), 1.2  # width and height of a series' panel, and its top

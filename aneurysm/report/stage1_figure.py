@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from aneurysm.labels import LABELS, LOCATIONS
+from aneurysm.labels import LABELS
 from aneurysm.report.drawing import BLUE, GREEN, ORANGE, QUIET, Sheet, legend
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.model import HEAT_PRIOR, Stage1Net
@@ -113,12 +113,11 @@ def _map_heads(sheet: Sheet, config: Stage1Config, shapes: Stage1Shapes) -> None
         sheet.group(x, FOUND[0] - 0.1, width, LOCATION[0] + LOCATION[1] - FOUND[0] + 0.2, BLUE)
         middle = (FOUND[0] + LOCATION[0] + LOCATION[1]) / 2
         sheet.arrow((NECK[0] + NECK[1] + 0.04, middle), (x - 0.04, middle))
-    focal = "focal loss" if config.loss.heat == "focal" else "penalty-reduced\nfocal loss"
     rows = (
         ("vessels", VESSELS, "which vessel?", f"cross-entropy\n× {config.heads.vessel_weight:g}, vessel masks"),
-        ("found", FOUND, "found:\nan aneurysm here?", f"{focal} × {weight:g},\nGaussian at localizer"),
+        ("found", FOUND, "found:\nan aneurysm here?", f"focal loss and Dice\n× {weight:g}, mask or disc"),
         ("location", LOCATION, "location:\nif so, where?",
-         f"cross-entropy × {weight * config.loss.location_weight:g}\nat localizers' pixels"),
+         f"cross-entropy × {weight * config.loss.location_weight:g}\nwhere one is"),
     )  # fmt: skip
     absent = {"vessels": "vessel masks", "found": "localizers", "location": "localizers"}
     for name, (y, height), question, taught in rows:
@@ -137,9 +136,9 @@ def _heat(sheet: Sheet, shapes: Stage1Shapes) -> None:
     """The locations' heatmaps and what their peaks add to the logits."""
     (x, width), there = HEADS, "heat" in shapes.answer
     middle, n = x + width / 2, len(LABELS)
-    words = f"heat: found × location\n{times(shapes.answer['heat'])}" if there else "no heatmaps"
+    words = f"heat: found × location, found\n{times(shapes.answer['heat'])}" if there else "no maps"
     sheet.box(x, *_across(HEAT, width), words, GREEN, dashed=not there)
-    peaks = f"peaks of heat and found,\n{len(LOCATIONS)} + 1, above {HEAT_PRIOR:g},\n× {n} learned weights"
+    peaks = f"peaks of the {n} maps\nabove {HEAT_PRIOR:g},\n× {n} learned weights"
     sheet.box(x, *_across(POOLED, width), peaks.replace("-", "\u2212"), BLUE, dashed=not there)
     if there:
         sheet.arrow((middle, LOCATION[0] + LOCATION[1] + 0.12), (middle, HEAT[0] - 0.03))

@@ -11,11 +11,11 @@ from torch import Tensor
 from aneurysm.data.features import VIEWS, SeriesFeatures
 from aneurysm.data.geometry import left_right_in_columns
 from aneurysm.data.mapping import SIZE
+from aneurysm.data.windows import crop_box
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.mirror import mirror_images
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import heat_peaks
-from aneurysm.data.windows import crop_box
 from aneurysm.training.config import PrecisionKind
 from aneurysm.training.precision import inference_precision
 
@@ -50,13 +50,13 @@ class Encoder:
     def _parts(self, answer: dict[str, Tensor], planes: Sequence[str], mirrored: bool) -> Rows:
         n_windows = len(answer["logits"])
         if "heat" in answer:
-            probability, xy = heat_peaks(answer["heat"].float(), self.config.heads.heat_stride)
+            probability, xy = heat_peaks(answer["heat"].float().sigmoid(), self.config.heads.heat_stride)
             heat, xy = torch.logit(probability, eps=1e-6), xy.cpu().numpy()
             share = np.stack(
                 [_shares(points, plane, self.config, mirrored) for points, plane in zip(xy, planes, strict=True)]
             )
         else:
-            heat, share = torch.full((n_windows, 13), torch.nan), np.full((n_windows, 13, 2), np.nan)
+            heat, share = torch.full((n_windows, 14), torch.nan), np.full((n_windows, 14, 2), np.nan)
         whole = {"features": answer["features"], "logits": answer["logits"], "heat": heat}
         rows = {name: tensor.float().cpu().numpy().astype(np.float16) for name, tensor in whole.items()}
         return rows | {"peak_x": share[..., 0].astype(np.float16), "peak_y": share[..., 1].astype(np.float16)}
@@ -94,7 +94,7 @@ def by_series(batches: Iterable[tuple[Rows, Sequence[str]]], n_windows: dict[str
 
 
 def _shares(points: np.ndarray, plane: str, config: Stage1Config, mirrored: bool) -> np.ndarray:
-    """(13, 2) x, y as shares of the cached image, or of its mirror image, from pixels of the input."""
+    """(14, 2) x, y as shares of the cached image, or of its mirror image, from pixels of the input."""
     if mirrored and left_right_in_columns(plane):
         points = points * (-1, 1) + (config.input.image_size - 1, 0)
         shares = (crop_box(config.input, plane).to_cache(points) + 0.5) / SIZE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from torch import nn
 
 from aneurysm.data.cache import open_cache
 from aneurysm.data.tables import labelled_series, read_spots
-from aneurysm.labels import LABELS, LOCATIONS, PRESENT
+from aneurysm.labels import LABELS, PRESENT
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.localisation import froc, points_mm, suppress
@@ -45,8 +44,10 @@ class FreshSeries:
         answers = held_out.answers(model, cache, config, world, inference, bar)
         places = slice_places(cache, list(series.index), self.every_mm)
         slices = ask_series(model, cache, places, config, world, inference, bar)
-        scores = {"spots": float(label_aucs(held_out.truth, np.hstack([answers.probability[:, :13], answers.found]))[-1]),
-                  "spots_logits": float(label_aucs(held_out.truth, answers.probability)[-1])}  # fmt: skip
+        scores = {
+            "spots_map": float(label_aucs(held_out.truth, answers.heat)[-1]),
+            "spots_logits": float(label_aucs(held_out.truth, answers.probability)[-1]),
+        }
         logits = slices.groupby("SeriesInstanceUID")[list(LABELS)].max()
         for name, highest in (("map", highest_heat(slices)), ("logits", logits)):
             scores |= series_scores(series, highest, name)

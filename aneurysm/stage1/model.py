@@ -1,4 +1,4 @@
-"""Stage 1: any timm encoder with 14 logits, heatmaps of the 13 locations, and vessel masks."""
+"""Stage 1: any timm encoder with 14 logits, maps of where aneurysms are and which, and of vessels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Stage1Net(nn.Module):
     logits    (batch, 14) in the order of LABELS: from the pooled features and, where there are heatmaps, their peaks
     found     (batch, 1, n, n) logits of the heatmap of aneurysms, wherever they are; n = image_size / heat_stride
     location  (batch, 13, n, n) logits of the location that an aneurysm there would have, for a softmax
-    heat      (batch, 13, n, n) logits of the locations' heatmaps, from both; these three where it has the head
+    heat      (batch, 14, n, n) logits of the labels' maps: of the 13 locations, from both, and `found` as it is; these
+              three where it has the head
     vessels   (batch, 14, n, n) logits of background and the locations' vessels; where it has the head
     """
 
@@ -77,12 +78,13 @@ class Stage1Net(nn.Module):
             pooled.append(fine.amax(dim=(2, 3)))
             if self.heat is not None:
                 answer["found"], answer["location"] = self.heat(fine).float().split([1, len(LOCATIONS)], dim=1)
-                answer["heat"] = location_heat(answer["found"], answer["location"])
+                own = location_heat(answer["found"], answer["location"])
+                answer["heat"] = torch.cat([own, answer["found"]], dim=1)
             if self.vessels is not None:
                 answer["vessels"] = self.vessels(fine)
         answer["logits"] = self.logits(torch.cat(pooled, dim=1))
         if self.heat is not None:
-            answer["logits"] = answer["logits"] + self.trust * _evidence(answer["found"], answer["heat"])
+            answer["logits"] = answer["logits"] + self.trust * _evidence(answer["heat"])
         return answer
 
 
@@ -126,10 +128,10 @@ def location_heat(found: Tensor, location: Tensor) -> Tensor:
     return log_probability - torch.log(-torch.expm1(log_probability.clamp(max=-1e-6)))
 
 
-def _evidence(found: Tensor, heat: Tensor) -> Tensor:
-    """(batch, 14) how far the highest pixel of each location's map rises above a start, and that of all aneurysms."""
+def _evidence(heat: Tensor) -> Tensor:
+    """(batch, 14) how far the highest pixel of each label's map rises above where it started."""
     highest = heat.amax(dim=(2, 3)) - HEAT_PRIOR
-    return torch.cat([highest.clamp(min=-LEAST), found.amax(dim=(2, 3)) - HEAT_PRIOR], dim=1)
+    return torch.cat([highest[:, :-1].clamp(min=-LEAST), highest[:, -1:]], dim=1)
 
 
 def freeze_stages(encoder: nn.Module, n_stages: int) -> list[nn.Module]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from aneurysm.config import from_saved
 from aneurysm.stage1.config import Stage1Config
-from aneurysm.stage1.mirror import mirror_images, mirror_logits
+from aneurysm.stage1.mirror import mirror_answer, mirror_images
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.training.batches import one_thread
 from aneurysm.training.checkpoint import load_trained
@@ -25,7 +25,7 @@ from aneurysm.training.distributed import World
 from aneurysm.training.precision import inference_precision
 
 Tta = Literal["none", "mirror"]
-WIDTHS = (14, 13, 26, 1, 2)  # columns of the parts of Answers
+WIDTHS = (14, 14, 28)  # columns of the parts of Answers
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,13 @@ class Answers:
     """One row a window.
 
     probability  (windows, 14) in [0, 1]
-    heat         (windows, 13) highest value of each location's map, in [0, 1]; NaN without that head
-    heat_xy      (windows, 13, 2) where it lies: x, y in pixels of the input
-    found        (windows, 1) highest value of the map of all aneurysms, in [0, 1]; NaN without that head
-    found_xy     (windows, 1, 2) where it lies
+    heat         (windows, 14) highest value of each label's map, in [0, 1]; NaN without that head
+    heat_xy      (windows, 14, 2) where it lies: x, y in pixels of the input
     """
 
     probability: np.ndarray
     heat: np.ndarray
     heat_xy: np.ndarray
-    found: np.ndarray
-    found_xy: np.ndarray
 
 
 def load_stage1(
@@ -71,22 +67,22 @@ def stage1_from(about: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Stag
     return model.eval(), config
 
 
-def heat_peaks(heat: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """Highest probability of each map (..., n, n) of logits, and its x, y (..., 2) in pixels of the input.
+def heat_peaks(probability: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Highest value of each map (..., n, n) in [0, 1], and its x, y (..., 2) in pixels of the input.
 
     The place is the centre of mass of the 3 x 3 pixels around the highest.
     """
-    n = heat.shape[-1]
-    probability = heat.sigmoid().reshape(-1, 1, n, n)
+    n, shape = probability.shape[-1], probability.shape[:-2]
+    probability = probability.reshape(-1, 1, n, n)
     highest, index = probability.flatten(1).max(dim=1)
     around = functional.unfold(probability, 3, padding=1)  # (maps, 9, n * n)
     around = around.gather(2, index[:, None, None].expand(-1, 9, 1))[..., 0]
-    step = torch.arange(-1, 2, device=heat.device, dtype=around.dtype)
+    step = torch.arange(-1, 2, device=around.device, dtype=around.dtype)
     total = around.sum(dim=1).clamp(min=1e-12)
     dx = (around.view(-1, 3, 3).sum(dim=1) * step).sum(dim=1) / total
     dy = (around.view(-1, 3, 3).sum(dim=2) * step).sum(dim=1) / total
     cells = torch.stack([index % n + dx, torch.div(index, n, rounding_mode="floor") + dy], dim=1)
-    return highest.view(heat.shape[:-2]), ((cells + 0.5) * stride - 0.5).view(*heat.shape[:-2], 2)
+    return highest.view(shape), ((cells + 0.5) * stride - 0.5).view(*shape, 2)
 
 
 def predict_windows(
@@ -100,7 +96,7 @@ def predict_windows(
 ) -> Answers:
     """The answers to all items of `windows`, in their order; several processes share the work and all get them all.
 
-    With `mirror` the probabilities are the means of those of the windows and of their mirror images.
+    With `mirror` probabilities and maps are the means of those of the windows and of their mirror images.
     """
     own = range(world.rank, len(windows), world.size)
     batches = _batches(model, Subset(windows, own), config, world, inference, bar, tta)
@@ -108,8 +104,8 @@ def predict_windows(
     n_columns = 1 + sum(WIDTHS)
     table = world.gather(np.concatenate(rows) if rows else np.empty((0, n_columns)))
     table = table[np.argsort(table[:, 0])]
-    probability, heat, heat_xy, found, found_xy = np.split(table[:, 1:], np.cumsum(WIDTHS)[:-1], axis=1)
-    return Answers(probability, heat, heat_xy.reshape(-1, 13, 2), found, found_xy.reshape(-1, 1, 2))
+    probability, heat, xy = np.split(table[:, 1:], np.cumsum(WIDTHS)[:-1], axis=1)
+    return Answers(probability, heat, xy.reshape(-1, 14, 2))
 
 
 @torch.inference_mode()
@@ -124,16 +120,17 @@ def _batches(
         images = batch["image"].to(world.device, memory_format=torch.channels_last)
         with precision.autocast():
             answer = model(images)
-        probability = answer["logits"].float().sigmoid()
+        said = {name: answer[name].float().sigmoid() for name in ("logits", "heat") if name in answer}
         if tta == "mirror":
-            seen = mirror_images(images, batch["left_right_in_columns"].to(world.device))
+            in_columns = batch["left_right_in_columns"].to(world.device)
+            seen = mirror_images(images, in_columns).contiguous(memory_format=torch.channels_last)
             with precision.autocast():
-                mirrored = model(seen.contiguous(memory_format=torch.channels_last))["logits"]
-            probability = (probability + mirror_logits(mirrored.float().sigmoid())) / 2
-        parts = [probability]
-        for name, n_maps in (("heat", 13), ("found", 1)):
-            if name in answer:
-                parts += heat_peaks(answer[name].float(), config.heads.heat_stride)
-            else:
-                parts += (torch.full((len(images), n_maps, *shape), torch.nan) for shape in ((), (2,)))
-        yield batch["number"].numpy(), *(part.flatten(1).cpu().numpy() for part in parts)
+                answer = model(seen)
+            for name, own in said.items():
+                said[name] = (own + mirror_answer(answer[name].float().sigmoid(), in_columns)) / 2
+        if "heat" in said:
+            heat, xy = heat_peaks(said["heat"], config.heads.heat_stride)
+        else:
+            heat, xy = (torch.full((len(images), 14, *shape), torch.nan) for shape in ((), (2,)))
+        parts = (said["logits"], heat, xy.flatten(1))
+        yield batch["number"].numpy(), *(part.cpu().numpy() for part in parts)

@@ -67,7 +67,7 @@ class HeldOut:
         positives = spots[spots.kind == "positive"].reset_index(drop=True)
         number = self.places.reset_index().set_index(["SeriesInstanceUID", "slice"])["index"]
         rows = number[pd.MultiIndex.from_frame(positives[["SeriesInstanceUID", "slice"]])].to_numpy()
-        xy = peaks_in_cache(answers.heat_xy, self.places, config)[rows, positives.location.map(LOCATIONS.index)]
+        xy = peaks_in_cache(answers, self.places, config)[rows, positives.location.map(LOCATIONS.index)]
         return positives.assign(peak_x=xy[:, 0], peak_y=xy[:, 1])
 
 

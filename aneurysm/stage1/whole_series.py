@@ -9,11 +9,11 @@ import pandas as pd
 from torch import nn
 
 from aneurysm.data.cache import Cache
+from aneurysm.data.windows import crop_box, sampled_slices
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.stage1.config import InputConfig, Stage1Config
 from aneurysm.stage1.dataset import PlainWindows
-from aneurysm.stage1.predict import predict_windows
-from aneurysm.data.windows import crop_box, sampled_slices
+from aneurysm.stage1.predict import Answers, Tta, predict_windows
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import World
 
@@ -37,28 +37,27 @@ def ask_series(
     world: World,
     inference: InferenceConfig,
     bar: str,
+    tta: Tta = "none",
 ) -> pd.DataFrame:
-    """`places` with the 14 probabilities of each slice, and `heat`, `peak_x`, `peak_y` of the map of each location and
-    of all aneurysms (cache pixels).
+    """`places` with the 14 probabilities of each slice, and `heat`, `peak_x`, `peak_y` of each label's map (cache
+    pixels); `tta` as predict_windows.
 
-    The columns of the latter are named `<location> heat` and so on, and `Aneurysm Present heat`; NaN where the model
-    has no maps.
+    The columns of the latter are named `<label> heat` and so on; NaN where the model has no maps.
     """
     windows = PlainWindows(cache, places, config.input)
-    answers = predict_windows(model, windows, config, world, inference, bar)
-    heat, peaks = np.hstack([answers.heat, answers.found]), np.concatenate([answers.heat_xy, answers.found_xy], axis=1)
-    xy = peaks_in_cache(peaks, places, config.input)
+    answers = predict_windows(model, windows, config, world, inference, bar, tta)
+    xy = peaks_in_cache(answers, places, config.input)
     columns = {name: answers.probability[:, i] for i, name in enumerate(LABELS)}
     for i, label in enumerate(LABELS):
-        columns[f"{label} heat"] = heat[:, i]
+        columns[f"{label} heat"] = answers.heat[:, i]
         columns[f"{label} peak_x"], columns[f"{label} peak_y"] = xy[:, i, 0], xy[:, i, 1]
     return places.join(pd.DataFrame(columns, index=places.index).astype(np.float32))
 
 
-def peaks_in_cache(peaks: np.ndarray, places: pd.DataFrame, config: InputConfig) -> np.ndarray:
-    """(windows, maps, 2) x, y in pixels of the cache of peaks in pixels of the input."""
+def peaks_in_cache(answers: Answers, places: pd.DataFrame, config: InputConfig) -> np.ndarray:
+    """(windows, 14, 2) where the maps peak: x, y in pixels of the cache."""
     boxes = {plane: crop_box(config, plane) for plane in places.plane.unique()}
-    return np.stack([boxes[plane].to_cache(xy) for plane, xy in zip(places.plane, peaks, strict=True)])
+    return np.stack([boxes[plane].to_cache(xy) for plane, xy in zip(places.plane, answers.heat_xy, strict=True)])
 
 
 def highest_heat(slices: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from aneurysm.stage2.predict import load_stage2
 from aneurysm.stage2.run import HeldOut
 from aneurysm.training.distributed import World
 
-PLAIN = "maximum over slices"
+PLAIN, BY_MAP = "maximum over slices", "maximum of the maps"
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Judged:
     stage2: np.ndarray  # (series, 14) probabilities
     plain: np.ndarray  # (series, 14) highest probability of stage 1 over the slices
     n_missing: int  # series without features: the prevalences of the other folds stand for both answers
+    by_map: np.ndarray | None = None  # (series, 14) highest value of each label's map over the slices; NaN without maps
 
     @property
     def truth(self) -> np.ndarray:
@@ -60,18 +61,23 @@ def judge_folds(
         model, config = load_stage2(model_paths.stage2(fold) / "last.pth", world.device, unseen=fold)
         held_out = HeldOut.of_fold(series, model_paths, fold)
         answers = held_out.answers(model, config, world, f"fold {fold}", by_header)
-        parts.append((held_out, answers, held_out.plain_maxima(config.tokens.tta, world)))
+        plain = [held_out.plain_maxima(config.tokens.tta, world, of) for of in ("logits", "heat")]
+        parts.append((held_out, answers, *plain))
     return Judged(
-        series=pd.concat([held_out.series for held_out, _, _ in parts], ignore_index=True),
-        stage2=np.concatenate([answers for _, answers, _ in parts]),
-        plain=np.concatenate([plain for _, _, plain in parts]),
-        n_missing=sum(int((~held_out.has_features).sum()) for held_out, _, _ in parts),
+        series=pd.concat([held_out.series for held_out, *_ in parts], ignore_index=True),
+        stage2=np.concatenate([answers for _, answers, *_ in parts]),
+        plain=np.concatenate([plain for _, _, plain, _ in parts]),
+        n_missing=sum(int((~held_out.has_features).sum()) for held_out, *_ in parts),
+        by_map=np.concatenate([by_map for *_, by_map in parts]),
     )
 
 
 def judged_text(judged: Judged) -> str:
     """The tables of AUCs, and stage 2 beside the plain maximum."""
-    answers = {"stage 2": judged.stage2, PLAIN: judged.plain}
+    answers = {"stage 2": judged.stage2}
+    if judged.by_map is not None and np.isfinite(judged.by_map).all():
+        answers[BY_MAP] = judged.by_map
+    answers[PLAIN] = judged.plain
     return "\n\n".join([_score_text("stage 2", judged, judged.stage2), compared_text(judged.truth, answers)])
 
 

@@ -15,7 +15,7 @@ from aneurysm.stage2.plain import PlainMaximum
 from aneurysm.stage2.pooling import Pool
 from aneurysm.stage2.tokens import KINDS, PLANES
 
-N_NUMBERS = {"logits": 14, "heat": 13, "peaks": 26}
+N_NUMBERS = {"logits": 14, "heat": 14, "peaks": 28}
 WAVELENGTHS_MM = (20.0, 800.0)  # of the position embedding: from a vessel's surroundings to more than a head
 N_WAVELENGTHS = 12
 SLICE_PRIOR = -5.0  # logit of a label on a slice, before anything is known: one in a hundred and fifty

@@ -64,6 +64,5 @@ class PlainMaximum(nn.Module):
             locations, present = own[..., :n_locations], own[..., n_locations:]
             kinds += [own, torch.cat([present.expand_as(locations), locations.amax(dim=-1, keepdim=True)], dim=-1)]
         if self.with_heat:
-            heat = torch.nan_to_num(batch["heat"])
-            kinds.append(torch.cat([heat, heat.amax(dim=-1, keepdim=True)], dim=-1))
+            kinds.append(torch.nan_to_num(batch["heat"]))
         return kinds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -83,9 +83,10 @@ def predict_series(
     return np.mean(answers, axis=0)
 
 
-def plain_maximum(features: SeriesFeatures, tta: bool) -> np.ndarray:
-    """(14,) highest probability of stage 1 over the slices; the mean over the views as in predict_series."""
+def plain_maximum(features: SeriesFeatures, tta: bool, of: Literal["logits", "heat"] = "logits") -> np.ndarray:
+    """(14,) highest probability of stage 1 over the slices, of its logits or of its maps (NaN where it has none); the
+    mean over the views as in predict_series."""
     views = views_asked(features, tta)
-    highest = {view: logits.max(axis=0) for view, logits in zip(features.views, features.logits, strict=True)}
+    highest = {view: own.max(axis=0) for view, own in zip(features.views, getattr(features, of), strict=True)}
     answers = [unmirrored(1 / (1 + np.exp(-highest[view].astype(float))), view) for view in views]
     return np.mean(answers, axis=0)

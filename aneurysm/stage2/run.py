@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -74,9 +74,9 @@ class HeldOut:
 
         return self._ask_each(ask, world, bar)
 
-    def plain_maxima(self, tta: bool, world: World) -> np.ndarray:
-        """(series, 14) the plain answer: the highest probability of stage 1 over the slices, the mean over views."""
-        return self._ask_each(lambda features, row: plain_maximum(features, tta), world, "")
+    def plain_maxima(self, tta: bool, world: World, of: Literal["logits", "heat"] = "logits") -> np.ndarray:
+        """(series, 14) a plain answer: the highest value over the slices, as plain_maximum."""
+        return self._ask_each(lambda features, row: plain_maximum(features, tta, of), world, "")
 
     def scores(self, answers: np.ndarray) -> dict[str, float]:
         """The competition's score, and the AUC of Aneurysm Present."""

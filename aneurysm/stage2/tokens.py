@@ -5,8 +5,8 @@ A batch, or one series without the first axis, is a dict of tensors:
     depth_mm  (batch, slices) float32, at least 0 but for jitter
     features  (batch, slices, n_features) float32      these four only where TokensConfig.inputs has them
     logits    (batch, slices, 14) float32
-    heat      (batch, slices, 13) float32, may be NaN
-    peaks     (batch, slices, 26) float32, may be NaN  x of the 13 locations, then y
+    heat      (batch, slices, 14) float32, may be NaN
+    peaks     (batch, slices, 28) float32, may be NaN  x of the 14 maps, then y
     mask      (batch, slices) bool, False where there is no slice
     modality  (batch,) int64 index in KINDS + 1; 0 is unknown
     plane     (batch,) int64 index in PLANES + 1; 0 is unknown

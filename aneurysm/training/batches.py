@@ -21,8 +21,8 @@ class EpochBatches(Sampler):
     """The batches of this process for one epoch, as lists of (epoch, sample).
 
     A step's `batch_size` samples are the same for any number of processes; each gets its share, in `accumulate`
-    parts. They are drawn at random, or `in_order`. What does not fill a step is left for another epoch. `epoch` is the one that comes next, and `first_step` its
-    first step that has not been taken.
+    parts. They are drawn at random, or `in_order`. What does not fill a step is left for another epoch. `epoch` is the
+    one that comes next, and `first_step` its first step that has not been taken.
     """
 
     def __init__(

@@ -43,14 +43,15 @@ def fit(
 ) -> dict[str, float]:
     """Trains `model` and returns the scores of the last epoch, which are those of <folder>/last.pth.
 
-    Items of `train_set` are asked for by (epoch, sample), in random order unless it says `in_order`. Writes last.pth (EMA weights, the ones to use), best.pth
-    (the best epoch by `score`: optimistic, since that fold chose it), history.csv and history.png, and resume.pth,
-    from which `resume` goes on to the same end, with the same settings (settings.py). `saved_config` is kept in the
-    checkpoints. `collate` makes a batch of items that cannot just be stacked; what `observe` sees goes to TensorBoard
-    and Weights & Biases. With `config.sync`, copies lie there as `folder` lies below `model_dir` (by default
-    folder.parents[1], as of <encoder>/fold-<k>). Raises ValueError where the loss is no longer a number, naming the
-    series that `train_set.name_of(key)` tells, and Interrupted, which ends the program, on a signal (interrupt.py):
-    resume.pth then holds the optimizer step that was done last. Another run in the same folder is an error.
+    Items of `train_set` are asked for by (epoch, sample), in random order unless it says `in_order`. Writes last.pth
+    (EMA weights, the ones to use), best.pth (the best epoch by `score`: optimistic, since that fold chose it),
+    history.csv and history.png, and resume.pth, from which `resume` goes on to the same end, with the same settings
+    (settings.py). `saved_config` is kept in the checkpoints. `collate` makes a batch of items that cannot just be
+    stacked; what `observe` sees goes to TensorBoard and Weights & Biases. With `config.sync`, copies lie there as
+    `folder` lies below `model_dir` (by default folder.parents[1], as of <encoder>/fold-<k>). Raises ValueError where
+    the loss is no longer a number, naming the series that `train_set.name_of(key)` tells, and Interrupted, which ends
+    the program, on a signal (interrupt.py): resume.pth then holds the optimizer step that was done last. Another run
+    in the same folder is an error.
     """
     torch.manual_seed(world.seed(config.seed))
     in_order = getattr(train_set, "in_order", False)

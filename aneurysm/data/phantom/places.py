@@ -10,8 +10,11 @@ from aneurysm.data.phantom.shown import ShownScan
 from aneurysm.data.phantom.vessels import SIDES
 from aneurysm.data.windows import Box
 
-FORKS = (("MCA", None), ("ICA", 0.0), ("PCom", 0.0), ("M2", 2.0), ("ophthalmic", 0.0), ("choroidal", 0.0), ("ACA", 24.0),
-         ("SCA", 0.0), ("AICA", 0.0), ("PICA", 0.0), ("PCA", 0.0))  # fmt: skip
+# Branches, and how far from their origin the fork lies; None: where the main branch leaves.
+FORKS = (
+    ("MCA", None), ("ICA", 0.0), ("PCom", 0.0), ("M2", 2.0), ("ophthalmic", 0.0), ("choroidal", 0.0), ("ACA", 24.0),
+    ("SCA", 0.0), ("AICA", 0.0), ("PICA", 0.0), ("PCA", 0.0),
+)  # fmt: skip
 WINDING = ("ICA", "MCA", "vertebral", "ACA", "PCA")  # their sharpest bends look like a dome
 SIPHON_MM = (10.0, 45.0)
 NEAREST_OF = 6  # places, of which the one nearest to a slice is taken

@@ -146,10 +146,7 @@ class ShownScan:
             single = sorted({int(n - 1 - k if flip else k) for k in numbers})
         made = self.scan.part(tuple(part), True, single, self.echo)
         image, vessels = self.geometry.turned(made.image), self.geometry.turned(made.vessel_mask)
-        if single is None:
-            place = numbers - inner[0].start
-        else:
-            place = np.unique(numbers, return_inverse=True)[1]
+        place = numbers - inner[0].start if single is None else np.unique(numbers, return_inverse=True)[1]
         beyond = [(i.start - w.start, w.stop - i.stop) for i, w in zip(inner[1:], wanted[1:], strict=True)]
         image = np.pad(image[place], [(0, 0), *beyond], constant_values=self.window.low)
         return image, np.pad(vessels[place[len(place) // 2]], beyond)

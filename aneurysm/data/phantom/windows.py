@@ -32,7 +32,7 @@ DEPTHS = (-1 / 3, 0, 1 / 3)  # of a slice's thickness, at which a sac is looked 
 
 @dataclass(frozen=True)
 class PhantomWindowsConfig:
-    """Which windows are drawn. All of a scan's windows lie in a few slabs, neighbouring slices that are rendered once."""
+    """Which windows are drawn. A scan's windows lie in a few slabs, neighbouring slices that are rendered once."""
 
     part: int = 128
     """rows and columns of a window, in pixels of the encoder's input; a multiple of the maps' stride"""
