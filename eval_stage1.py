@@ -2,6 +2,7 @@
 
     python eval_stage1.py --data_dir data --model_dir model --fold all
     python eval_stage1.py --data_dir data --model_dir model --fold 0 --series true
+    python eval_stage1.py --data_dir fresh --weights pretrained --series true --every_mm 1.5 --tta mirror
 
 Reads  train_stage1_<folds>_folds.csv, train_<folds>_folds.csv, npy_sequence/, <model_dir>/<encoder>/fold-<k>/last.pth
 Writes <model_dir>/<encoder>/oof_stage1.csv  14 probabilities of each held-out window; rows of folds not judged now stay
@@ -17,12 +18,16 @@ import pandas as pd
 from aneurysm.config import only, run_script
 from aneurysm.data.answers import replace_folds
 from aneurysm.data.cache import open_cache
-from aneurysm.data.tables import chosen_folds, read_folds, read_spots
+from aneurysm.data.tables import chosen_folds, read_folds, read_spots, write_csv
+from aneurysm.labels import LABELS
 from aneurysm.paths import ModelPaths
-from aneurysm.stage1.judge import ask_fold, judge_fold, series_text, trained_folds, windows_text
-from aneurysm.stage1.predict import Tta
+from aneurysm.stage1.fresh import FreshSeries
+from aneurysm.stage1.judge import Judged, ask_fold, judge_fold, series_text, trained_folds, windows_text
+from aneurysm.stage1.predict import Tta, load_stage1
+from aneurysm.stage1.weights import weights_path
+from aneurysm.stage1.whole_series import highest_heat
 from aneurysm.training.config import InferenceConfig
-from aneurysm.training.distributed import join_world, leave_world
+from aneurysm.training.distributed import World, join_world, leave_world
 from aneurysm.training.sync import copy_up
 
 
@@ -45,7 +50,12 @@ class EvalStage1Config(InferenceConfig):
     every_mm: float = 0.0
     """with --series: distance of the slices asked about; 0 takes every slice"""
     tta: Tta = "none"
-    """mirror: of the spots' windows, the mean of the answers about them and about their mirror images"""
+    """mirror: the mean of the answers about windows and about their mirror images; with --series, of --weights alone"""
+    weights: str = ""
+    """evaluate this one model on all series, which it must not have seen: pretrained (the weights in the box), or a
+    file of pretrain.py or train_stage1.py"""
+    out: Path | None = None
+    """with --weights and --series: a table for the highest values of each series' maps"""
     sync: str = ""
     """s3://bucket/prefix to which the table is copied, too"""
     device: str = "auto"
@@ -54,11 +64,15 @@ class EvalStage1Config(InferenceConfig):
 
 def main(config: EvalStage1Config) -> None:
     world = join_world(config.device)
+    inference = only(InferenceConfig, config)
+    if config.weights:
+        evaluate_weights(config, world, inference)
+        leave_world()
+        return
     cache = open_cache(config.data_dir, config.cache_dir)
     model_paths = ModelPaths.only_one(config.model_dir, config.encoder)
     spots = read_spots(cache.paths.cache, config.folds)
     folds = trained_folds(model_paths, chosen_folds(config.fold, config.folds))
-    inference = only(InferenceConfig, config)
     judged = [judge_fold(cache, spots, model_paths, fold, world, inference, config.tta) for fold in folds]
     if world.is_main:
         print(windows_text(judged))
@@ -71,6 +85,26 @@ def main(config: EvalStage1Config) -> None:
         if world.is_main:
             print(series_text(pd.concat(slices), series, spots, cache))
     leave_world()
+
+
+def evaluate_weights(config: EvalStage1Config, world: World, inference: InferenceConfig) -> None:
+    """One model on all series of the folder, which it must not have seen."""
+    path = weights_path(config.encoder or "tf_efficientnet_lite0", config.weights)
+    model, stage1 = load_stage1(path, world.device)
+    fresh = FreshSeries.read(config.data_dir, config.folds, config.cache_dir)
+    held_out, answers = fresh.ask_spots(model, stage1, world, inference, config.tta)
+    slices = fresh.ask_slices(model, stage1, world, inference, config.every_mm, config.tta) if config.series else None
+    if not world.is_main:
+        return
+    print(f"{path} on all series of {config.data_dir}, which it must not have seen")
+    print(windows_text([Judged(held_out.table(answers), held_out.truth, None)]))
+    if slices is not None:
+        print(series_text(slices, fresh.series, fresh.spots, fresh.cache))
+        print(f"a localizer's own peak above the highest of a series without any: {fresh.own_peak_above(slices):.3f}")
+        if config.out is not None:
+            by_map = highest_heat(slices).reset_index()
+            write_csv(by_map.assign(fold=0)[["SeriesInstanceUID", "fold", *LABELS]], config.out)
+            print(config.out)
 
 
 def command() -> None:

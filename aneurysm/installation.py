@@ -22,6 +22,11 @@ def code_version() -> str:
     return _commit() or _release() or "unknown"
 
 
+def pretrained_folder() -> Path:
+    """Where the pretrained weights lie."""
+    return PACKAGE / "pretrained" if (PACKAGE / "pretrained").is_dir() else CLONE / "model" / "pretrained"
+
+
 def preset_path(given: str) -> Path:
     """The file `given`, else the project's own preset of that name: `stage1/demo`, or as in a clone,
     `configs/stage1/demo.yaml`.

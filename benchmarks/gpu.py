@@ -110,7 +110,7 @@ def prepared(data: Path, config: BenchmarkConfig) -> None:
 def stage1(data: Path, config: BenchmarkConfig, compiled: bool) -> str:
     return (
         f"train_stage1.py --data_dir {data} --model_dir {data}/model --folds 2 --fold 0 --encoder {config.encoder} "
-        f"--encoder_weights none --input.image_size {config.image_size} --training.batch_size {config.batch_size} "
+        f"--weights none --input.image_size {config.image_size} --training.batch_size {config.batch_size} "
         f"--training.epochs {config.epochs} --training.workers {config.workers} "
         f"--training.compile {str(compiled).lower()} --device {config.device}"
     )

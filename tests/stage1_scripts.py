@@ -18,7 +18,7 @@ from tests.stage1_cache import write_data
 
 ENCODER = "test_convnext"  # timm's smallest; no batch norm: two processes see what one sees
 PRESET = {
-    "encoder": ENCODER, "encoder_weights": "none", "device": "cpu", "folds": 2, "fold": "all",
+    "encoder": ENCODER, "weights": "none", "device": "cpu", "folds": 2, "fold": "all",
     "input": {"image_size": 64}, "heads": {"neck_width": 16, "drop_rate": 0.0},
     "sampling": {"positive_repeats": 2},
     "training": {"epochs": 2, "batch_size": 4, "workers": 0, "precision": "fp32", "ema_decay": 0.5, "lr": 1e-3},

@@ -65,7 +65,7 @@ def records(out: Path) -> list[dict]:
 def test_models_of_all_series_go_from_training_to_predict_py(root, tmp_path, capsys):
     paths, axial = ModelPaths(root / "model", ENCODER), root / "data" / "series" / "axial"
     small = ["--fold", "none", "--training.epochs", "1", "--training.batch_size", "2", "--training.workers", "0"]
-    stage1 = ["--encoder", ENCODER, "--encoder_weights", "none", "--input.image_size", "64", "--heads.neck_width", "16"]
+    stage1 = ["--encoder", ENCODER, "--weights", "none", "--input.image_size", "64", "--heads.neck_width", "16"]
     call(train_stage1, train_stage1.TrainStage1Config, root, *stage1, *small)
     # Stage 2 of all series learns from what each series' own fold says: nothing of fold-none is needed for it.
     stage2 = ["--net.width", "16", "--net.depth", "1", "--net.heads", "2"]

@@ -13,6 +13,7 @@ from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1 import run as run_module
 from aneurysm.stage1.config import HeadsConfig, InputConfig, SamplingConfig, Stage1Config
+from aneurysm.stage1.fresh import FreshSeries
 from aneurysm.stage1.judge import Judged, ask_fold, series_froc, series_text, trained_folds, windows_text, with_pixel_mm
 from aneurysm.stage1.predict import Answers
 from aneurysm.stage1.run import HeldOut, outside_text, train_fold
@@ -168,9 +169,9 @@ def told_slices() -> pd.DataFrame:
             row |= {"cached_col_mm": CACHED_MM, "cached_row_mm": CACHED_MM}
             row |= dict.fromkeys(LABELS, 0.1 if location else 0.3)
             row |= {location: 0.9, LABELS[-1]: 0.5 if uid == "s1" else 0.9} if hit else {}
-            for name in LOCATIONS:
+            for name in LABELS:
                 heat, peak = (0.2 if i == 2 else 0.01), (20.0, 20.0)
-                if hit and name == location:
+                if hit and name in (location, LABELS[-1]):
                     heat, peak = 0.8, (x + (30 if uid == "s5" else 5), y)  # 12 mm and 2 mm away
                 row |= {f"{name} heat": heat, f"{name} peak_x": peak[0], f"{name} peak_y": peak[1]}
             rows.append(row)
@@ -183,7 +184,7 @@ def test_a_series_is_as_suspicious_as_its_most_suspicious_slice_and_a_missing_on
     # Positives 0.9, 0.9, 0.9 and 0.5, negatives 0.3 and 0.3; the missing one has their mean, 0.633: 11 of 12 pairs.
     assert line_of(text, "Aneurysm Present")[:2] == ["4", "0.917"]
     assert line_of(text, "Basilar Tip")[:2] == ["2", "1.000"]
-    without = series_text(told_slices().assign(**{f"{name} heat": np.nan for name in LOCATIONS}),
+    without = series_text(told_slices().assign(**{f"{name} heat": np.nan for name in LABELS}),
                           read_folds(cache.paths.root, 2), spots, cache)  # fmt: skip
     assert "FROC" in text and "FROC" not in without
 
@@ -191,7 +192,7 @@ def test_a_series_is_as_suspicious_as_its_most_suspicious_slice_and_a_missing_on
 def test_the_froc_counts_peaks_of_whole_series(cache, spots):
     found = series_froc(told_slices(), spots, 7, cache)
     # At 0.8 three of four localizers, and one peak that lies too far off. At 0.2 one false peak more in each of the
-    # six series: those of the other locations and of the slices 3 and 6 mm away are suppressed. At 0.01 another six.
+    # six series: those of the slices 3 and 6 mm away are suppressed. At 0.01 another six.
     assert found[["threshold", "found"]].to_numpy().tolist() == [[0.8, 3], [0.2, 3], [0.01, 3], [0.01, 3]]
     np.testing.assert_allclose(found.reached, [1 / 7, 7 / 7, 13 / 7, 13 / 7])
     assert set(found.sensitivity) == {0.75}
@@ -211,3 +212,28 @@ def test_a_fold_without_any_cached_series_is_named(cache, tmp_path):
     series.loc[series.fold == 1, "n_slices"] = np.nan
     with pytest.raises(ValueError, match="fold 1: expected series in the cache, found none; has preprocess_data"):
         ask_fold(cache, series, ModelPaths(tmp_path, "convnext_atto"), 1, 0, InferenceConfig(), ALONE)
+
+
+def test_an_own_peak_is_above_the_highest_of_negative_series_in_the_share_of_pairs_counted_by_hand(cache, spots):
+    uids, present = ["s0", "s1", "s2", "s3", "s4", "s5"], [1, 1, 0, 0, 1, 1]
+    series = pd.DataFrame({"SeriesInstanceUID": uids, "n_slices": 15, "Aneurysm Present": present})
+    # Three localizers have a peak of 0.8 at 2 mm, one at 12 mm; both negative series peak at 0.2: 6 of 8 pairs.
+    assert FreshSeries(cache, series, spots).own_peak_above(told_slices()) == 0.75
+
+
+def test_scores_of_a_curve_are_those_of_spots_and_series(cache, spots):
+    class Brightest(torch.nn.Module):
+        """Says of everything how bright the middle slice is."""
+
+        def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+            level = images[:, 1].mean(dim=(1, 2))
+            maps = torch.nn.functional.avg_pool2d(images[:, 1:2], 4) * 8 - 6
+            return {"logits": level[:, None].repeat(1, 14), "heat": maps.repeat(1, 14, 1, 1), "found": maps}
+
+    config = Stage1Config(input=InputConfig(image_size=64, crop=(0, 1, 0, 1), crop_upright=(0, 1, 0, 1)))
+    inference = InferenceConfig(batch_size=8, workers=0)
+    fresh = FreshSeries.read(cache.paths.root, 2)
+    scores = fresh.scores(Brightest(), config, ALONE, inference, every_mm=0)
+    names = [f"{kind}_{of}" for kind in ("map", "logits") for of in ("spots", "series", "locations", "score")]
+    assert set(scores) == {*names, "found_at_1", "found_at_4", "own_peak_above"}
+    assert all(0 <= value <= 1 for value in scores.values())

@@ -97,7 +97,7 @@ def test_a_model_of_all_series_has_no_score_and_is_asked_about_none_of_them(fold
         (train_stage1, ["--hard_negatives", "{empty}/none.parquet"], "none.parquet: not there; mine_hard_negatives.py"),
         (train_stage1, ["--fold", "7"], "fold 7: expected a number below 2, or all, or none"),
         (train_stage1, ["--encoder", "no_such_net"], "encoder no_such_net: timm"),
-        (train_stage1, ["--encoder_weights", "{empty}/w.pth"], "w.pth: expected none, timm"),
+        (train_stage1, ["--weights", "{empty}/w.pth"], "w.pth: expected pretrained, timm, none"),
         (train_stage1, ["--training.batch_size", "40"], "expected at least one batch of 40 samples, found 13"),
         (eval_stage1, ["--model_dir", "{empty}"], "expected one encoder or --encoder, found none"),
         (eval_stage1, ["--encoder", "other"], "other: expected fold-<k>/last.pth, found none"),

@@ -127,7 +127,7 @@ def test_an_untrained_model_orders_series_as_the_plain_maximum_does():
 def test_the_maxima_of_slices_by_hand():
     """Two slices 3 mm apart weigh each other's values by exp(-1/2) at 3 mm, exp(-1/8) at 6 mm; a third is far."""
     tokens = {"logits": torch.zeros(3, 14), "heat": torch.zeros(3, 14)}
-    tokens["logits"][0, 2], tokens["logits"][0, 13], tokens["heat"][1, 5] = 4.0, 2.0, 1.0
+    tokens["logits"][0, 2], tokens["logits"][0, 13], tokens["heat"][1, [5, 13]] = 4.0, 2.0, 1.0
     tokens |= {"depth_mm": torch.tensor([60.0, 63.0, 163.0]), "mask": torch.ones(3, dtype=torch.bool)}
     maxima = PlainMaximum(INPUTS).maxima(one(tokens))[0]  # of each smoothing: own logit, logit elsewhere, own heat
     share = [1.0, 1 / (1 + math.exp(-1 / 2)), 1 / (1 + math.exp(-1 / 8))]

@@ -40,7 +40,7 @@ def find_head(
     values = np.stack(images).astype(np.float32) * np.float32(slope) + np.float32(intercept)
     series.correct_hounsfield(values)
     values += np.float32(series.shift_hu)
-    head = head_mask(values, series.modality == "CT", series.geometry, steps)
+    head = head_mask(_tissue(values, series.modality), series.geometry, steps)
     if head.any():
         series.crop = head_crop(series.geometry, indices, head, steps, head_mm)
     else:
@@ -56,15 +56,20 @@ def looked_at(geometry: Geometry) -> tuple[np.ndarray, tuple[int, int]]:
     return indices, (max(1, round(GRID_MM / row_mm)), max(1, round(GRID_MM / col_mm)))
 
 
-def head_mask(values: np.ndarray, ct: bool, geometry: Geometry, steps: tuple[int, int]) -> np.ndarray:
-    """(slices, rows, columns) bool: the head in values that were looked at, HU or MR signal."""
+def head_mask(tissue: np.ndarray, geometry: Geometry, steps: tuple[int, int]) -> np.ndarray:
+    """(slices, rows, columns) bool: the head in the tissue, bool, of the pixels that were looked at."""
     _, row_mm, col_mm = geometry.canonical_spacing
-    return np.stack([_largest_part(tissue, (steps[0] * row_mm, steps[1] * col_mm)) for tissue in _tissue(values, ct)])
+    return np.stack([_largest_part(image, (steps[0] * row_mm, steps[1] * col_mm)) for image in tissue])
 
 
-def _tissue(values: np.ndarray, ct: bool) -> np.ndarray:
-    if ct:
+def _tissue(values: np.ndarray, modality: str) -> np.ndarray:
+    if modality == "CT":
         return values > TISSUE_HU
+    return mr_tissue(values)
+
+
+def mr_tissue(values: np.ndarray) -> np.ndarray:
+    """Bool of the shape of the MR signals that were looked at."""
     low, high = np.percentile(values, (2, 98))
     return values > low + TISSUE_MR * (high - low)
 

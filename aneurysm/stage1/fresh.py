@@ -1,4 +1,4 @@
-"""Stage 1 as it is on series that nobody trained on: spots, whole series, localizers found, by size of the sac."""
+"""One stage 1 on series that it has not seen: spots, whole series, and localizers found."""
 
 from __future__ import annotations
 
@@ -9,79 +9,88 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from aneurysm.data.cache import open_cache
-from aneurysm.data.tables import labelled_series, read_spots
+from aneurysm.data.cache import Cache, open_cache
+from aneurysm.data.tables import read_folds, read_spots
 from aneurysm.labels import LABELS, PRESENT
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.stage1.config import Stage1Config
-from aneurysm.stage1.localisation import froc, points_mm, suppress
+from aneurysm.stage1.judge import HIT_MM, series_froc, with_pixel_mm
+from aneurysm.stage1.localisation import POINT, points_mm
+from aneurysm.stage1.predict import Answers, Tta
 from aneurysm.stage1.run import HeldOut
 from aneurysm.stage1.whole_series import ask_series, heat_candidates, highest_heat, slice_places
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import World
 
-HIT_MM, SUPPRESS_MM = 5.0, 10.0
-SMALL_MM = 4.5
-
 
 @dataclass(frozen=True)
 class FreshSeries:
-    """Cached series with their truth. `folds` is the number that create_folds.py was told; what is in which fold does
-    not matter."""
+    """Series with their truth: `series` as read_folds and `spots` as read_spots give them."""
 
-    data_dir: Path
-    folds: int
-    every_mm: float
+    cache: Cache
+    series: pd.DataFrame
+    spots: pd.DataFrame
+
+    @classmethod
+    def read(cls, data_dir: Path, folds: int, cache_dir: Path | None = None) -> FreshSeries:
+        """All cached series of a folder that create_folds.py has filled, in one; their folds do not matter."""
+        cache = open_cache(data_dir, cache_dir)
+        series, spots = (read(cache.paths.cache, folds).assign(fold=0) for read in (read_folds, read_spots))
+        return cls(cache, series, spots)
+
+    def ask_spots(
+        self, model: nn.Module, config: Stage1Config, world: World, inference: InferenceConfig, tta: Tta = "none"
+    ) -> tuple[HeldOut, Answers]:
+        held_out = HeldOut.from_spots(self.spots, config)
+        return held_out, held_out.answers(model, self.cache, config, world, inference, "spots", tta)
+
+    def ask_slices(
+        self, model: nn.Module, config: Stage1Config, world: World, inference: InferenceConfig, every_mm: float,
+        tta: Tta = "none",
+    ) -> pd.DataFrame:  # fmt: skip
+        """As ask_series, of all cached series."""
+        cached = self.series.SeriesInstanceUID[self.series.n_slices.notna()].tolist()
+        places = slice_places(self.cache, cached, every_mm)
+        return ask_series(model, self.cache, places, config, world, inference, "series", tta).assign(fold=0)
 
     def scores(
-        self, model: nn.Module, config: Stage1Config, world: World, inference: InferenceConfig, bar: str = ""
-    ) -> tuple[dict[str, float], pd.DataFrame]:
-        """What the model's answers are worth, and the answers of all slices (see ask_series)."""
-        cache = open_cache(self.data_dir)
-        spots = read_spots(cache.paths.cache, self.folds)
-        series = labelled_series(cache.paths).set_index("SeriesInstanceUID")
-        held_out = HeldOut.from_spots(spots, config)
-        answers = held_out.answers(model, cache, config, world, inference, bar)
-        places = slice_places(cache, list(series.index), self.every_mm)
-        slices = ask_series(model, cache, places, config, world, inference, bar)
-        scores = {
-            "spots_map": float(label_aucs(held_out.truth, answers.heat)[-1]),
-            "spots_logits": float(label_aucs(held_out.truth, answers.probability)[-1]),
-        }
-        logits = slices.groupby("SeriesInstanceUID")[list(LABELS)].max()
-        for name, highest in (("map", highest_heat(slices)), ("logits", logits)):
-            scores |= series_scores(series, highest, name)
-        return scores | peak_scores(slices, spots, series, cache), slices
+        self, model: nn.Module, config: Stage1Config, world: World, inference: InferenceConfig, every_mm: float
+    ) -> dict[str, float]:
+        """What a curve of training shows: AUCs of spots and series, by logits and by maps, and how peaks stand."""
+        held_out, answers = self.ask_spots(model, config, world, inference)
+        slices = self.ask_slices(model, config, world, inference, every_mm)
+        series = self.series.set_index("SeriesInstanceUID").loc[slices.SeriesInstanceUID.unique()]
+        of_logits = slices.groupby("SeriesInstanceUID")[list(LABELS)].max()
+        scores = {}
+        for name, windows, highest in (
+            ("map", answers.heat, highest_heat(slices)), ("logits", answers.probability, of_logits),
+        ):  # fmt: skip
+            aucs = label_aucs(series[list(LABELS)].to_numpy(), highest.loc[series.index].to_numpy())
+            scores |= {
+                f"{name}_spots": label_aucs(held_out.truth, windows)[-1], f"{name}_series": aucs[-1],
+                f"{name}_locations": np.nanmean(aucs[:-1]), f"{name}_score": weighted_score(aucs),
+            }  # fmt: skip
+        found = series_froc(slices, self.spots, len(series), self.cache).set_index("allowed").sensitivity
+        scores |= {"found_at_1": found[1.0], "found_at_4": found[4.0], "own_peak_above": self.own_peak_above(slices)}
+        return {name: float(value) for name, value in scores.items()}
 
-
-def series_scores(series: pd.DataFrame, highest: pd.DataFrame, name: str) -> dict[str, float]:
-    aucs = label_aucs(series[list(LABELS)].to_numpy(), highest.loc[series.index].to_numpy())
-    return {
-        f"{name}_present": float(aucs[-1]), f"{name}_locations": float(np.nanmean(aucs[:-1])),
-        f"{name}_score": float(weighted_score(aucs)),
-    }  # fmt: skip
-
-
-def peak_scores(slices: pd.DataFrame, spots: pd.DataFrame, series: pd.DataFrame, cache) -> dict[str, float]:
-    """Localizers found at 1 and 4 false peaks a series, and how often an aneurysm's own peak is the higher one of it
-    and the highest peak of a series without any."""
-    meta = spots.SeriesInstanceUID.map(cache.meta)
-    placed = spots.assign(**{n: [m[n] for m in meta] for n in ("cached_col_mm", "cached_row_mm")})
-    localizers = points_mm(placed[placed.kind == "positive"])
-    candidates = suppress(points_mm(heat_candidates(slices, [PRESENT])), SUPPRESS_MM)
-    found = froc(candidates, localizers, len(series), HIT_MM, (1, 4)).sensitivity
-    negative = highest_heat(slices)[PRESENT][series[PRESENT] == 0].to_numpy()
-    own = own_peaks(slices, localizers)
-    above = (own[:, None] > negative[None]).mean() if len(negative) and len(own) else np.nan
-    return {"found_at_1": float(found[0]), "found_at_4": float(found[1]), "own_peak_above": float(above)}
+    def own_peak_above(self, slices: pd.DataFrame) -> float:
+        """Of all pairs of a localizer and a series without any, how often the peak at the localizer is the higher."""
+        placed = points_mm(with_pixel_mm(self.spots[self.spots.kind == "positive"], self.cache))
+        negative = self.series.SeriesInstanceUID[self.series[PRESENT] == 0]
+        others = highest_heat(slices)[PRESENT].reindex(negative).dropna().to_numpy()
+        own = own_peaks(slices, placed)
+        return float((own[:, None] > others[None]).mean()) if len(own) and len(others) else np.nan
 
 
 def own_peaks(slices: pd.DataFrame, localizers: pd.DataFrame) -> np.ndarray:
-    """(localizers,) the highest peak of the map within HIT_MM of each, 0 where there is none."""
-    points = points_mm(heat_candidates(slices, [PRESENT])).groupby("SeriesInstanceUID")
-    best = []
-    for row in localizers.itertuples():
-        own = points.get_group(row.SeriesInstanceUID)
-        away = np.linalg.norm(own[["x_mm", "y_mm", "z_mm"]].to_numpy() - [row.x_mm, row.y_mm, row.z_mm], axis=1)
-        best.append(own.probability[away <= HIT_MM].max() if (away <= HIT_MM).any() else 0.0)
-    return np.array(best)
+    """(localizers,) the highest peak of the map of all aneurysms within HIT_MM of each, 0 where there is none."""
+    peaks = dict(list(points_mm(heat_candidates(slices, [PRESENT])).groupby("SeriesInstanceUID")))
+    best = np.zeros(len(localizers))
+    for number, (uid, *point) in enumerate(
+        localizers[["SeriesInstanceUID", *POINT]].itertuples(index=False, name=None)
+    ):
+        away = np.linalg.norm(peaks[uid][POINT].to_numpy() - point, axis=1) if uid in peaks else np.array([np.inf])
+        if away.min() <= HIT_MM:
+            best[number] = peaks[uid].probability.to_numpy()[away <= HIT_MM].max()
+    return best

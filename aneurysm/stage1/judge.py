@@ -12,21 +12,21 @@ import pandas as pd
 from tqdm import tqdm
 
 from aneurysm.data.cache import Cache
-from aneurysm.labels import LABELS, LOCATIONS
+from aneurysm.labels import LABELS, PRESENT
 from aneurysm.paths import ModelPaths
-from aneurysm.scores import score_text, series_subgroups
+from aneurysm.scores import compared_text, score_text, series_subgroups
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.localisation import froc, localisation, points_mm, suppress
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.on_dask import ALONE, DaskWorkers
 from aneurysm.stage1.predict import Tta, load_stage1
 from aneurysm.stage1.run import HeldOut, outside_text
-from aneurysm.stage1.whole_series import ask_series, heat_candidates, slice_places
+from aneurysm.stage1.whole_series import ask_series, heat_candidates, highest_heat, slice_places
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import World
 
 SUPPRESS_MM = 10.0  # of two peaks this near to each other, the lower one is left out
-HIT_MM = 10.0  # a peak this near to a localizer finds it
+HIT_MM = 5.0  # a peak this near to a localizer finds it
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def slices_of(
 
 
 def series_text(slices: pd.DataFrame, series: pd.DataFrame, spots: pd.DataFrame, cache: Cache) -> str:
-    """The tables of AUCs of the plain maximum over a series' slices, and the FROC of the heatmaps' peaks.
+    """The tables of AUCs of the plain maximum over a series' slices, of logits and of maps, and the FROC of the peaks.
 
     A series of these folds that is not in the cache counts, with the mean probabilities of the others.
     """
@@ -125,16 +125,19 @@ def series_text(slices: pd.DataFrame, series: pd.DataFrame, spots: pd.DataFrame,
     predicted = highest.fillna(highest.mean()).to_numpy()
     text = f"maximum over the slices of a series, fold {_numbers(own.fold)}; {n_missing} series not in the cache\n"
     text += score_text(own[list(LABELS)].to_numpy(), predicted, series_subgroups(own))
-    if slices[f"{LOCATIONS[0]} heat"].isna().all():
+    if slices[f"{PRESENT} heat"].isna().all():
         return text
+    by_map = highest_heat(slices).reindex(own.index)
+    answers = {"maximum of the maps": by_map.fillna(by_map.mean()).to_numpy(), "maximum of the logits": predicted}
+    text += f"\n\n{compared_text(own[list(LABELS)].to_numpy(), answers)}"
     found = series_froc(slices, spots, len(own), cache)
-    title = f"FROC: peaks of the heatmaps within {HIT_MM:g} mm of a localizer"
+    title = f"FROC: peaks of the map of all aneurysms within {HIT_MM:g} mm of a localizer"
     return f"{text}\n\n{title}\n{found.round(3).to_string(index=False)}"
 
 
 def series_froc(slices: pd.DataFrame, spots: pd.DataFrame, n_series: int, cache: Cache) -> pd.DataFrame:
     """Sensitivity at 0.5, 1, 2 and 4 false positives per series."""
-    candidates = suppress(points_mm(heat_candidates(slices)), SUPPRESS_MM)
+    candidates = suppress(points_mm(heat_candidates(slices, [PRESENT])), SUPPRESS_MM)
     localizers = spots[(spots.kind == "positive") & spots.SeriesInstanceUID.isin(slices.SeriesInstanceUID)]
     return froc(candidates, points_mm(with_pixel_mm(localizers, cache)), n_series, HIT_MM)
 

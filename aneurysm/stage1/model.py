@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.stage1.config import HeadsConfig
-from aneurysm.stage1.encoder_weights import load_encoder_weights
+from aneurysm.stage1.weights import load_encoder_weights, load_head_weights
 
 HEAT_PRIOR = -4.6  # logit of one in a hundred: where heatmaps start, so that the empty pixels do not drown the rest
 LEAST = 3.0  # so far below that, a location's map has said no
@@ -57,6 +57,7 @@ class Stage1Net(nn.Module):
         n_pooled = self.n_features + (heads.neck_width if self.neck else 0)
         self.logits = nn.Sequential(nn.Dropout(heads.drop_rate), nn.Linear(n_pooled, len(LABELS)))
         self.trust = nn.Parameter(torch.ones(len(LABELS))) if self.heat else None
+        self.weights_said += load_head_weights(self, encoder, weights)
         self.frozen = freeze_stages(self.encoder, heads.freeze_stages)
         if heads.freeze_norms:
             self.frozen += [module for module in self.encoder.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -155,7 +156,7 @@ def _map_head(width: int, n_maps: int) -> nn.Sequential:
 def create_encoder(
     name: str, drop_path_rate: float, weights: str, image_size: int, n_slices: int = 3
 ) -> tuple[nn.Module, str]:
-    """timm's model without its classifier, for this input size, and a line about its weights (see encoder_weights).
+    """timm's model without its classifier, for this input size, and a line about its weights (see weights.py).
 
     Raises ValueError naming the encoder where timm does not know it, it gives no feature maps, or nothing fits it.
     """

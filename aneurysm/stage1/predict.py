@@ -18,6 +18,7 @@ from aneurysm.config import from_saved
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.mirror import mirror_answer, mirror_images
 from aneurysm.stage1.model import Stage1Net
+from aneurysm.stage1.pretrained import read_pretrained
 from aneurysm.training.batches import one_thread
 from aneurysm.training.checkpoint import load_trained
 from aneurysm.training.config import InferenceConfig
@@ -55,7 +56,9 @@ def load_stage1(
 
 
 def read_stage1(path: Path, unseen: int | None = None) -> dict[str, Any]:
-    """The checkpoint of a trained stage 1; ValueError as load_trained."""
+    """The checkpoint of a trained stage 1, or pretrained weights (.safetensors); ValueError as load_trained."""
+    if path.suffix == ".safetensors":
+        return read_pretrained(path)
     return load_trained(path, "stage1", unseen)
 
 

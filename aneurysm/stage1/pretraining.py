@@ -14,6 +14,7 @@ from aneurysm.stage1.endless import EndlessWindows
 from aneurysm.stage1.fresh import FreshSeries
 from aneurysm.stage1.losses import Stage1Loss
 from aneurysm.stage1.model import Stage1Net
+from aneurysm.stage1.pretrained import export_pretrained
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import World
 from aneurysm.training.fit import fit
@@ -37,31 +38,33 @@ class PretrainingConfig:
 
 def pretrain(
     config: Stage1Config, phantoms: PhantomWindowsConfig, settings: PretrainingConfig, weights: str, model_dir: Path,
-    world: World, resume: bool,
+    world: World, resume: bool, made_by: str,
 ) -> Path:  # fmt: skip
-    """Trains and writes what fit writes into <model_dir>/pretrained/<encoder>; returns that folder."""
+    """Trains, writes what fit writes into <model_dir>/pretrained/<encoder>, and beside that folder the weights, whose
+    path it returns; `made_by` is the command, for their card."""
     torch.manual_seed(config.training.seed)
-    image_size = phantoms.part
-    model = Stage1Net(config.encoder, config.heads, image_size, weights, config.input.n_slices)
+    model = Stage1Net(config.encoder, config.heads, phantoms.part, weights, config.input.n_slices)
     train_set = EndlessWindows(config, phantoms, settings.seed, settings.every)
-    checks = [FreshSeries(folder, settings.check_folds, settings.check_mm) for folder in settings.check_dirs]
+    checks = {folder.name: FreshSeries.read(folder, settings.check_folds) for folder in settings.check_dirs}
+    n_windows = config.training.epochs * settings.every
     if world.is_main:
-        n_windows = config.training.epochs * settings.every
         print(f"{model.weights_said}; {n_windows} windows of seed {settings.seed}, {phantoms.windows_per_scan} a scan")
     inference = InferenceConfig(batch_size=16, workers=config.training.workers)
 
     def evaluate(trained: nn.Module) -> dict[str, float]:
         scores: dict[str, float] = {}
-        for check in checks:
-            own, _ = check.scores(trained, config, world, inference, check.data_dir.name)
-            scores |= {f"{check.data_dir.name} {name}": value for name, value in own.items()}
-        if checks:
-            scores["score"] = scores[f"{checks[0].data_dir.name} map_score"]
+        for name, check in checks.items():
+            own = check.scores(trained, config, world, inference, settings.check_mm)
+            scores |= {f"{name} {score}": value for score, value in own.items()}
         return scores
 
-    about = {"stage1": asdict(config), "fold": None, "phantoms": asdict(phantoms), "seed": settings.seed}
-    folder = model_dir / "pretrained" / config.encoder
-    fit(
-        model, train_set, Stage1Loss(config.loss, config.heads), evaluate, config.training, folder, world, about, resume
-    )
-    return folder
+    about = {
+        "stage1": asdict(config), "fold": None, "phantoms": asdict(phantoms), "seed": settings.seed,
+        "n_windows": n_windows,
+    }  # fmt: skip
+    folder, loss = model_dir / "pretrained" / config.encoder, Stage1Loss(config.loss, config.heads)
+    fit(model, train_set, loss, evaluate, config.training, folder, world, about, resume)
+    path = folder.parent / f"{config.encoder}.safetensors"
+    if world.is_main:
+        export_pretrained(folder / "last.pth", path, made_by)
+    return path

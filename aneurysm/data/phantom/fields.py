@@ -21,6 +21,12 @@ NAMES = (
 DEEPEST_SULCUS_MM, DEEPEST_FOLIUM_MM = 16.0, 9.0
 
 
+def may_hold_head(standard: np.ndarray) -> np.ndarray:
+    """(n,) bool: nothing of a head lies outside an oval of the standard head; below it are the shoulders."""
+    x, y, z = standard.T
+    return ((x / 90) ** 2 + ((y - 4) / 116) ** 2 < 1) & (z < 112) | (z < -105)
+
+
 class HeadFields:
     """The fields of one head; its folds and textures follow from the seed of its shape."""
 
@@ -36,14 +42,22 @@ class HeadFields:
     def at(self, points: np.ndarray) -> dict[str, np.ndarray]:
         """float32 (n,) of each of NAMES at (n, 3) float32 points in the person's frame."""
         standard = self.shape.to_standard(points.astype(np.float32))
-        x, y, z = standard.T
-        # Nothing of a head lies outside this oval; below it are the shoulders.
-        head = ((x / 90) ** 2 + ((y - 4) / 116) ** 2 < 1) & (z < 112) | (z < -105)
+        head = may_hold_head(standard)
         found = {name: np.full(len(points), FAR) for name in NAMES}
         if head.any():
             for name, field in self.near(standard[head]).items():
                 found[name][head] = field
         return found
+
+    def skin(self, points: np.ndarray) -> np.ndarray:
+        """float32 (n,) of `skin` alone, at (n, 3) float32 points in the person's frame."""
+        standard = self.shape.to_standard(points.astype(np.float32))
+        skin, head = np.full(len(points), FAR), may_hold_head(standard)
+        if head.any():
+            x, y, z = (np.ascontiguousarray(v) for v in standard[head].T)
+            place = Place(np.abs(x), y, z)
+            skin[head] = soft.skin(place, brain.cavity(place), self.shape.bone_mm + self.shape.scalp_mm)
+        return skin
 
     def near(self, standard: np.ndarray) -> dict[str, np.ndarray]:
         """The fields at (n, 3) places in the standard head."""

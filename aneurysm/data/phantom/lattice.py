@@ -21,19 +21,25 @@ class Window:
     pixels: tuple[slice, slice]
 
 
+def strides_of(grid: Grid, pitch_mm: float = 2.4) -> list[float]:
+    """Slices (with a fraction), rows and columns of a grid from one point of its lattice to the next."""
+    pitches = [np.linalg.norm(step) for step in (grid.step, grid.row_step, grid.col_step)]
+    return [max(1.0, pitch_mm / pitches[0]), *(max(1, int(round(pitch_mm / p))) for p in pitches[1:])]
+
+
 class Lattice:
     """Every k-th row and column of a grid, one more on each side, and slices, about `pitch_mm` apart.
 
     cv2.resize sets its samples at the middle of the cells they stand for; the lattice is laid accordingly.
     """
 
-    def __init__(self, grid: Grid, pitch_mm: float = 2.4):
-        self.grid = grid
-        pitches = [np.linalg.norm(step) for step in (grid.step, grid.row_step, grid.col_step)]
-        self.strides = [max(1.0, pitch_mm / pitches[0]), *(max(1, int(round(pitch_mm / p))) for p in pitches[1:])]
+    def __init__(self, grid: Grid, pitch_mm: float = 2.4, skipped: int = 0):
+        """`skipped` slices lie below those of the grid, from whose first one the lattice's are counted."""
+        self.grid, self.strides = grid, strides_of(grid, pitch_mm)
+        self.skipped = skipped % self.strides[0]
         rows, cols = (-(-n // k) + 2 for n, k in zip(grid.shape[1:], self.strides[1:], strict=True))
-        slices = int((grid.shape[0] - 1) / self.strides[0]) + 2
-        offset = [0, *((k - 1) / 2 - k for k in self.strides[1:])]
+        slices = int((self.skipped + grid.shape[0] - 1) / self.strides[0]) + 2
+        offset = [-self.skipped, *((k - 1) / 2 - k for k in self.strides[1:])]
         step, row_step, col_step = (k * v for k, v in zip(self.strides, grid.matrix, strict=True))
         self.coarse = Grid(grid.to_mm(np.array(offset)), step, row_step, col_step, (slices, rows, cols))
         self._kept: dict[int, np.ndarray] = {}
@@ -49,7 +55,7 @@ class Lattice:
 
         `compute` makes (fields, count, rows, cols) of some slices of the lattice from a first one on.
         """
-        below, share = divmod(index / self.strides[0], 1)
+        below, share = divmod((index + self.skipped) / self.strides[0], 1)
         wanted = [int(below)] if share == 0 else [int(below), int(below) + 1]
         self._kept = {number: self._kept[number] for number in self._kept if number >= wanted[0]}
         for number in wanted:
@@ -72,6 +78,12 @@ class Lattice:
             boxes.append(slice(first, last))
             pixels.append(slice(max(0, (first - 1) * stride), min(size, (last - 1) * stride)))
         return Window(tuple(boxes), tuple(pixels))
+
+    @property
+    def whole(self) -> Window:
+        """All of a slice."""
+        cells, pixels = (tuple(slice(0, n) for n in own.shape[1:]) for own in (self.coarse, self.grid))
+        return Window(cells, pixels)
 
     def enlarge(self, field: np.ndarray, window: Window) -> np.ndarray:
         """float32 pixels of a window of one field (rows, cols) of the lattice."""

@@ -24,7 +24,7 @@ from aneurysm.data.phantom.compose import Layers, compose, over
 from aneurysm.data.phantom.distance import step
 from aneurysm.data.phantom.fields import NAMES
 from aneurysm.data.phantom.grid import Grid
-from aneurysm.data.phantom.lattice import Lattice
+from aneurysm.data.phantom.lattice import Lattice, strides_of
 from aneurysm.data.phantom.noise import Ghost
 from aneurysm.data.phantom.person import Person
 from aneurysm.data.phantom.raster import Capsules, code_of, share_of
@@ -51,7 +51,7 @@ def render(person: Person, grid: Grid, modality: str, rng: np.random.Generator, 
 class Scan:
     """A person in a scanner: what is drawn once for all images, and images of any part of the grid.
 
-    A part shows what the whole would show there, but for tissue borders that are interpolated from other points.
+    A part shows what the whole shows there: its lattice of tissue borders is that of the whole, its noise as well.
     """
 
     def __init__(self, person: Person, grid: Grid, modality: str, rng: np.random.Generator):
@@ -83,10 +83,12 @@ class Scan:
         """
         slices, rows, cols = part
         margin = self.noise.margin(self.contrast)
-        top, left = max(0, rows.start - margin), max(0, cols.start - margin)
+        _, down, across = strides_of(self.fine)
+        top, left = (max(0, s.start - margin) // k * k for s, k in ((rows, down), (cols, across)))
         around = (slices, *(slice(s.start - a, s.stop - a) for s, a in ((rows, top), (cols, left))))
         bottom, right = (min(n, s.stop + margin) for n, s in zip(self.grid.shape[1:], (rows, cols), strict=True))
-        scene = Scene(self, self.cut(slices, slice(top, bottom), slice(left, right)))
+        cut = self.cut(slices, slice(top, bottom), slice(left, right))
+        scene = Scene(self, cut, Lattice(cut, skipped=self.layers * slices.start), self.width_mm)
         numbers = range(slices.start, slices.stop) if wanted is None else wanted
         shape = (len(numbers), rows.stop - rows.start, cols.stop - cols.start)
         image, mask = np.empty(shape, np.float32), np.zeros(shape, np.uint8) if masks else None
@@ -116,10 +118,10 @@ def thinner(grid: Grid, layers: int) -> Grid:
 class Scene:
     """A scan on a grid of thin slices: slices without noise, one after the other."""
 
-    def __init__(self, scan: Scan, grid: Grid, pitch_mm: float = 2.4, soft_mm: float | None = None):
-        """`pitch_mm` is that of the lattice, `soft_mm` the width of walls, which by default a pixel sets."""
-        self.scan, self.grid, self.contrast, self.soft_mm = scan, grid, scan.contrast, soft_mm or scan.width_mm
-        self.lattice = Lattice(grid, pitch_mm)
+    def __init__(self, scan: Scan, grid: Grid, lattice: Lattice, soft_mm: float):
+        """`soft_mm` is the width of walls."""
+        self.scan, self.grid, self.lattice, self.soft_mm = scan, grid, lattice, soft_mm
+        self.contrast = scan.contrast
         self.blood = paint_blood(scan.blood, grid, soft_mm=self.soft_mm)
         self.around = paint_surroundings(scan.surroundings, self.lattice.coarse)
 

@@ -9,17 +9,19 @@ import cv2
 import numpy as np
 
 from aneurysm.data.geometry import make_geometry
-from aneurysm.data.head import head_crop, head_mask, looked_at
+from aneurysm.data.head import head_crop, head_mask, looked_at, mr_tissue
 from aneurysm.data.intensity import Window, mr_window
-from aneurysm.data.mapping import SIZE
+from aneurysm.data.mapping import SIZE, Crop
 from aneurysm.data.phantom.acquisition import Acquisition
 from aneurysm.data.phantom.grid import Grid
+from aneurysm.data.phantom.lattice import Lattice
 from aneurysm.data.phantom.noise import Pixels
 from aneurysm.data.phantom.render import Scan, Scene
 from aneurysm.data.slices import CacheSettings
 from aneurysm.data.windows import Box
 
-LOOK_PITCH_MM = 5.0  # of the tissue borders in the images that the head is found in
+LOOK_PITCH_MM = 5.0  # of the lattice of coarse MR images
+OUTLINE_MM = 3.0  # of the lattice of the outline in CT
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Pieces:
 class ShownScan:
     """A scan as preprocess_data.py would cache it: its slices, crop and window of intensities.
 
-    The head and the percentiles are found in a few coarse images of the whole stack, as the cache finds them in a few
-    of its own.
+    In CT the head is its outline; in MR, where noise counts, head and percentiles are found in a few coarse images, as
+    the cache finds them in a few of its own.
     """
 
     def __init__(self, scan: Scan, acquisition: Acquisition, settings: CacheSettings):
@@ -46,30 +48,49 @@ class ShownScan:
         self.geometry = make_geometry(grid.shape, positions, orientation, (row_mm, col_mm), acquisition.thickness_mm)
         self.position_mm = self.geometry.slice_positions_mm()
         self.indices, self.steps = looked_at(self.geometry)
-        self.between = max(1.0, (self.geometry.canonical_shape[0] - 1) / max(1, len(self.indices) - 1))
-        self.look_grid = self.canonical_grid(self.between, *self.steps)
         ct = acquisition.modality == "CTA"
-        head = head_mask(self.look, ct, self.geometry, self.steps)
+        tissue = self.outline() if ct else mr_tissue(self.look)
+        head = head_mask(tissue, self.geometry, self.steps)
         if not head.any():
             raise ValueError(f"expected a head in a scan of {grid.shape}, found none")
-        self.crop = head_crop(self.geometry, self.indices, head, self.steps, settings.head_mm)
+        self.set_crop(head_crop(self.geometry, self.indices, head, self.steps, settings.head_mm))
         inside = (self.indices >= self.crop.first) & (self.indices < self.crop.first + self.crop.count)
         by_settings = Window(settings.window_low_hu, settings.window_high_hu)
         self.window = by_settings if ct else mr_window(self.look[inside], head[inside])
-        self.rows, self.cols = _to_cache(self.crop.height), _to_cache(self.crop.width)
+
+    def outline(self) -> np.ndarray:
+        """(slices, rows, columns) bool: inside the skin, in the pixels that a head is looked for in; in CT no noise
+        reaches what is taken for tissue."""
+        grid, tissue = self.canonical_grid(1.0, *self.steps), []
+        for index in self.indices:
+            lattice = Lattice(replace(grid, origin=grid.to_mm((index, 0, 0)), shape=(1, *grid.shape[1:])), OUTLINE_MM)
+            skin = self.scan.fields.skin(lattice.points(0, 1)).reshape(lattice.coarse.shape[1:])
+            tissue.append(lattice.enlarge(skin, lattice.whole) > 0)
+        return np.stack(tissue)
+
+    def set_crop(self, crop: Crop) -> None:
+        """What is cached, and how its rows and columns become the cache's."""
+        self.crop, self.rows, self.cols = crop, _to_cache(crop.height), _to_cache(crop.width)
 
     @cached_property
     def look(self) -> np.ndarray:
-        """(slices, rows, columns) float32 of the pixels that a head is looked for in, of evenly spaced slices."""
+        """(slices, rows, columns) float32 MR signal of these pixels, in slices that are evenly spaced."""
         noise, contrast, grid = self.scan.noise, self.scan.contrast, self.look_grid
-        images = np.mean([self._coarse(layer) for layer in self._depths()], axis=0)
+        images = np.mean([self._coarse(depth) for depth in self._depths()], axis=0)
         rows, cols = grid.shape[1:]
-        own, other = (contrast.noise * noise.grains[first : first + rows, :cols] for first in (0, rows))
-        if noise.ct:
-            return images + own
         for index, image in enumerate(images):
             image *= cv2.resize(noise.gain_knots(grid, index, contrast.bias), image.shape[::-1])
+        own, other = (contrast.noise * noise.grains[first : first + rows, :cols] for first in (0, rows))
         return np.hypot(images + own, other)
+
+    @property
+    def between(self) -> float:
+        """Canonical slices from one coarse image to the next."""
+        return max(1.0, (self.geometry.canonical_shape[0] - 1) / max(1, len(self.indices) - 1))
+
+    @cached_property
+    def look_grid(self) -> Grid:
+        return self.canonical_grid(self.between, *self.steps)
 
     def _depths(self) -> np.ndarray:
         """Heights, in slices, that a coarse image is the mean of: several where vessels would not fill a slice."""
@@ -80,7 +101,8 @@ class ShownScan:
         """(slices, rows, columns) without noise; walls are as soft as pixels and blur make them."""
         grid = self.look_grid
         moved = replace(grid, origin=grid.origin + depth / self.between * grid.step)
-        scene = Scene(self.scan, moved, LOOK_PITCH_MM, self.scan.width_mm + self.scan.contrast.blur_mm)
+        soft_mm = self.scan.width_mm + self.scan.contrast.blur_mm
+        scene = Scene(self.scan, moved, Lattice(moved, LOOK_PITCH_MM), soft_mm)
         return np.stack([scene.slice(index) for index in range(grid.shape[0])])
 
     def canonical_grid(self, slice_step: float, row_step: int, col_step: int) -> Grid:

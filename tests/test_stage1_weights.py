@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
-from aneurysm.stage1.encoder_weights import LITE0, load_encoder_weights
 from aneurysm.stage1.model import Stage1Net, create_encoder
+from aneurysm.stage1.weights import LITE0, load_encoder_weights
 from aneurysm.training.checkpoint import save_checkpoint
 
 torch.set_num_threads(1)
@@ -145,14 +145,14 @@ def test_timms_own_weights_are_asked_for_by_name_and_a_hub_out_of_reach_is_one_s
     model, said = create_encoder(NAME, 0.0, "timm", 64)
     assert_loaded(model, encoder(seed=5).state_dict())
     assert said.startswith("encoder: ") and said.endswith(f"tensors from timm's {NAME}")
-    with pytest.raises(ValueError, match=r"encoder convnext_atto: .*check your connection.*--encoder_weights"):
+    with pytest.raises(ValueError, match=r"encoder convnext_atto: .*check your connection.*--weights"):
         create_encoder("convnext_atto", 0.0, "timm", 64)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "weights.pth: expected none, timm, .* or a file, found no such file"),
+        (None, "weights.pth: expected pretrained, timm, none, .* or a file, found no such file"),
         (b"not tensors at all", "weights.pth: expected tensors by name"),
         ({"layer.weight": torch.ones(3)}, "weights.pth: expected tensors like conv_stem.weight, .* found layer.weight"),
         ([torch.ones(3)], "weights.pth: expected tensors by name"),

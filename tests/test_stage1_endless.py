@@ -1,0 +1,154 @@
+"""Endless phantom windows as training samples, pretraining on them, and the file of weights that comes of it."""
+
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+import pretrain
+from aneurysm.config import parse_config
+from aneurysm.data.phantom.windows import RIM, PhantomWindowsConfig
+from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
+from aneurysm.stage1.endless import EndlessWindows
+from aneurysm.stage1.losses import Stage1Loss
+from aneurysm.stage1.model import Stage1Net
+from aneurysm.stage1.predict import load_stage1
+from aneurysm.stage1.pretrained import read_pretrained
+from aneurysm.training.batches import EpochBatches, training_loader
+from aneurysm.training.distributed import World
+
+ALONE = World(0, 1, torch.device("cpu"))
+ENCODER = "mobilenetv4_conv_small"
+PHANTOMS = PhantomWindowsConfig(part=64, sizes=(128,), sacs=2, slabs_per_sac=1, free_slabs=0, windows_per_slab=2)
+CONFIG = Stage1Config(
+    encoder=ENCODER,
+    input=InputConfig(image_size=144, crop=(0.26, 0.74, 0.2, 0.68), n_slices=5, neighbour_mm=1.5),
+    heads=HeadsConfig(heat_stride=4, neck_width=16, vessel_weight=1.0, drop_rate=0.0),
+)
+
+
+def windows(n: int = 8) -> EndlessWindows:
+    return EndlessWindows(CONFIG, PHANTOMS, 1_000_000, n)
+
+
+@pytest.fixture(scope="module")
+def some() -> list[dict[str, torch.Tensor]]:
+    own = windows(24)
+    return [own[0, i] for i in range(24)]
+
+
+def test_samples_have_the_targets_of_their_heads_and_labels_of_the_sacs_they_show(some):
+    shown = 0
+    for item in some:
+        assert item["image"].shape == (5, 64, 64) and item["image"].dtype == torch.float32
+        assert item["sac"].shape == item["vessels"].shape == (16, 16) and item["sac"].dtype == torch.uint8
+        own = {int(value) - 1 for value in item["sac"].unique() if 0 < value < RIM}
+        assert set(item["labels"].nonzero()[:, 0].tolist()) == own | ({13} if own else set())
+        shown += bool(own)
+    assert 0 < shown < len(some)
+    plain = EndlessWindows(replace(CONFIG, heads=HeadsConfig(heat_weight=0)), PHANTOMS, 1_000_000, 8)
+    assert set(plain[0, 0]) == {"image", "labels"}
+
+
+def test_epochs_go_on_where_the_one_before_ended(some):
+    own = windows(8)
+    for epoch, number in ((1, 0), (2, 3)):
+        torch.testing.assert_close(own[epoch, number]["image"], some[8 * epoch + number]["image"], rtol=0, atol=0)
+    assert own.name_of((2, 3)) == "phantom window 19 of seed 1000000"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_batches_are_the_same_in_any_number_of_processes_and_in_order(some, workers):
+    batches = EpochBatches(8, 4, 1, ALONE, seed=5, in_order=True)
+    loader: DataLoader = training_loader(windows(8), batches, workers)
+    for number, batch in enumerate(loader):
+        expected = torch.stack([item["image"] for item in some[4 * number : 4 * number + 4]])
+        torch.testing.assert_close(batch["image"], expected, rtol=0, atol=0)
+
+
+def test_the_loss_falls_on_windows_that_are_never_seen_twice():
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    heads = replace(CONFIG.heads, neck_width=32)
+    model = Stage1Net(ENCODER, heads, 64, n_slices=5).train()
+    own, others = (EndlessWindows(replace(CONFIG, heads=heads), PHANTOMS, seed, 240) for seed in (1_000_003, 1_000_004))
+    (unseen,) = DataLoader([others[0, i] for i in range(48)], batch_size=48)
+    loss, optimizer = Stage1Loss(CONFIG.loss, heads), torch.optim.AdamW(model.parameters(), 2e-3)
+    with torch.no_grad():
+        before = loss(model, unseen).item()
+    for batch in DataLoader([own[0, i] for i in range(240)], batch_size=16):
+        optimizer.zero_grad()
+        loss(model, batch).backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert loss(model, unseen).item() < 0.8 * before
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """pretrain.py for two steps; the folder and its arguments."""
+    folder = tmp_path_factory.mktemp("model")
+    args = [
+        "--encoder", ENCODER, "--weights", "none", "--device", "cpu", "--model_dir", str(folder), "--windows", "16",
+        "--pretraining.every", "8", "--input.image_size", "144", "--input.crop", "[0.26, 0.74, 0.2, 0.68]",
+        "--input.n_slices", "5", "--input.neighbour_mm", "1.5", "--heads.neck_width", "16",
+        "--phantoms.part", "64", "--phantoms.sizes", "[128]", "--phantoms.sacs", "2", "--phantoms.slabs_per_sac", "1",
+        "--phantoms.free_slabs", "0", "--phantoms.windows_per_slab", "2", "--training.batch_size", "4",
+        "--training.workers", "0", "--training.warmup_epochs", "0", "--training.ema_decay", "0",
+    ]  # fmt: skip
+    run(args)
+    return folder / "pretrained", args
+
+
+def run(args: list[str]) -> None:
+    pretrain.main(parse_config(pretrain.PretrainConfig, pretrain.__doc__, args))
+
+
+def test_pretraining_writes_weights_in_float16_and_a_card_that_tells_what_they_are(trained):
+    folder, _ = trained
+    card = json.loads((folder / f"{ENCODER}.json").read_text())
+    assert card["windows"] == 16 and card["phantom_seed"] == 1_000_000 and card["made_by"].startswith("python")
+    assert "MIT" in card["licence"] and card["commit"] and card["config"]["stage1"]["encoder"] == ENCODER
+    halved, config = load_stage1(folder / f"{ENCODER}.safetensors")
+    whole, _ = load_stage1(folder / ENCODER / "last.pth")
+    assert config.input.n_slices == 5 and config.heads.neck_width == 16
+    for name, tensor in whole.state_dict().items():
+        torch.testing.assert_close(halved.state_dict()[name], tensor, rtol=1e-3, atol=1e-3)
+    images = torch.rand(2, 5, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(halved(images)["logits"], whole(images)["logits"], rtol=0.02, atol=0.02)
+    size = (folder / f"{ENCODER}.safetensors").stat().st_size
+    n_parameters = sum(tensor.numel() for tensor in whole.state_dict().values())
+    assert size < 2.2 * n_parameters + 100_000  # two bytes each
+    history = pd.read_csv(folder / ENCODER / "history.csv")
+    assert len(history) == 2 and history.lr.iloc[-1] < 1e-6  # the learning rate has run out
+
+
+def test_training_starts_from_encoder_neck_and_heads_of_the_file(trained):
+    folder, _ = trained
+    path = folder / f"{ENCODER}.safetensors"
+    model = Stage1Net(ENCODER, replace(HeadsConfig(), neck_width=16), 64, str(path), n_slices=5)
+    n_encoder = len(model.encoder.state_dict())
+    n_heads = len(model.state_dict()) - n_encoder
+    assert f"encoder: {n_encoder} of {n_encoder} tensors" in model.weights_said
+    assert f"heads: {n_heads} of {n_heads} tensors" in model.weights_said
+    saved = read_pretrained(path)["weights"]
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_run_that_has_ended_can_be_resumed_and_changes_nothing(trained):
+    folder, args = trained
+    before = (folder / f"{ENCODER}.safetensors").read_bytes()
+    run([*args, "--resume", "true"])
+    assert (folder / f"{ENCODER}.safetensors").read_bytes() == before
+
+
+def test_weights_without_their_card_are_refused_by_name(trained, tmp_path):
+    folder, _ = trained
+    path = tmp_path / "alone.safetensors"
+    path.write_bytes((folder / f"{ENCODER}.safetensors").read_bytes())
+    with pytest.raises(ValueError, match="alone.safetensors: expected pretrained weights and their card"):
+        load_stage1(path)
