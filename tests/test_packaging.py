@@ -1,4 +1,4 @@
-"""What `pip install` brings: commands, presets, pages and nothing else; version, commit and extras when installed."""
+"""What `pip install` brings: commands, presets, pages and weights, no more; version, commit and extras when installed."""
 
 import re
 import shutil
@@ -22,6 +22,7 @@ from train_stage1 import TrainStage1Config
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 COMMANDS = PROJECT["project"]["scripts"]
+PRETRAINED = [path for kind in ("safetensors", "json") for path in (ROOT / "model" / "pretrained").glob(f"*.{kind}")]
 # A notebook's code, set by environment variables, and what makes this repository's own pages.
 NOT_COMMANDS = {"kaggle_inference.py", "file_map.py", "screenshots.py"}
 
@@ -61,7 +62,7 @@ def test_every_script_with_a_configuration_is_a_command():
 def test_every_folder_of_code_is_a_package_that_is_installed():
     packages = set(PROJECT["tool"]["setuptools"]["packages"])
     folders = {path.parent for top in ("aneurysm", "volume3d") for path in (ROOT / top).rglob("*.py")}
-    mapped = {"aneurysm_scripts", "aneurysm_scripts.scripts", "aneurysm.configs"}
+    mapped = {"aneurysm_scripts", "aneurysm_scripts.scripts", "aneurysm.configs", "aneurysm.pretrained"}
     assert packages == {".".join(folder.relative_to(ROOT).parts) for folder in folders} | mapped
 
 
@@ -73,6 +74,9 @@ def built(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("built")
     for name in ("aneurysm", "benchmarks", "configs", "scripts", "tests", "volume3d"):
         shutil.copytree(ROOT / name, folder / "clone" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "clone" / "model" / "pretrained").mkdir(parents=True)
+    for path in PRETRAINED:
+        shutil.copy(path, folder / "clone" / "model" / "pretrained")
     for path in ROOT.glob("[!.]*.*"):
         if path.is_file():
             shutil.copy(path, folder / "clone")
@@ -86,14 +90,15 @@ def built(tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_wheel_holds_code_presets_and_pages_and_nothing_else(built):
+def test_the_wheel_holds_code_presets_pages_and_weights_and_nothing_else(built):
     found = {path.relative_to(built / "wheel").as_posix() for path in (built / "wheel").rglob("*") if path.is_file()}
     pages = [path for kind in ("html", "css") for path in (ROOT / "aneurysm").rglob(f"*.{kind}")]
     code = [path for top in ("aneurysm", "volume3d") for path in (ROOT / top).rglob("*.py")]
     own = {path.relative_to(ROOT).as_posix() for path in code + pages}
     presets = {f"aneurysm/{path.relative_to(ROOT).as_posix()}" for path in ROOT.glob("configs/*/*.yaml")}
     scripts = {path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.py"), *ROOT.glob("scripts/*.py")]}
-    assert {name for name in found if ".dist-info/" not in name} == own | presets | {
+    weights = {f"aneurysm/pretrained/{path.name}" for path in PRETRAINED}
+    assert {name for name in found if ".dist-info/" not in name} == own | presets | weights | {
         f"aneurysm_scripts/{name}" for name in scripts
     }
     assert {
