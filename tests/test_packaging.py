@@ -1,4 +1,4 @@
-"""What `pip install` brings: commands, presets, pages and weights, no more; version, commit and extras when installed."""
+"""What `pip install` brings: commands, presets, pages, weights, no more; version, commit and extras when installed."""
 
 import re
 import shutil

@@ -62,8 +62,9 @@ def test_epochs_go_on_where_the_one_before_ended(some):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_batches_are_the_same_in_any_number_of_processes_and_in_order(some, workers):
-    batches = EpochBatches(8, 4, 1, ALONE, seed=5, in_order=True)
-    loader: DataLoader = training_loader(windows(8), batches, workers)
+    own = windows(8)
+    batches = EpochBatches(8, 4, 1, ALONE, seed=5, order=own.order)
+    loader: DataLoader = training_loader(own, batches, workers)
     for number, batch in enumerate(loader):
         expected = torch.stack([item["image"] for item in some[4 * number : 4 * number + 4]])
         torch.testing.assert_close(batch["image"], expected, rtol=0, atol=0)

@@ -13,6 +13,8 @@ from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1 import run as run_module
 from aneurysm.stage1.config import HeadsConfig, InputConfig, SamplingConfig, Stage1Config
+from aneurysm.stage1.dataset import TrainingWindows
+from aneurysm.stage1.endless import MixedWindows
 from aneurysm.stage1.fresh import FreshSeries
 from aneurysm.stage1.judge import Judged, ask_fold, series_froc, series_text, trained_folds, windows_text, with_pixel_mm
 from aneurysm.stage1.predict import Answers
@@ -212,6 +214,27 @@ def test_a_fold_without_any_cached_series_is_named(cache, tmp_path):
     series.loc[series.fold == 1, "n_slices"] = np.nan
     with pytest.raises(ValueError, match="fold 1: expected series in the cache, found none; has preprocess_data"):
         ask_fold(cache, series, ModelPaths(tmp_path, "convnext_atto"), 1, 0, InferenceConfig(), ALONE)
+
+
+def test_phantoms_are_a_share_of_the_windows_and_come_in_order_at_random_places(cache, spots):
+    config = replace(
+        WHOLE, input=InputConfig(image_size=72), heads=HeadsConfig(neck_width=8), sampling=SamplingConfig(cut_size=64)
+    )
+    own = TrainingWindows(cache, spots, {}, config)
+    mixed = MixedWindows(own, config, 0.25)
+    n_own, n_all = len(own), len(mixed)
+    assert n_all - n_own == round(n_own / 3)
+    orders = [mixed.order(np.random.default_rng(seed)) for seed in (0, 1)]
+    for order in orders:
+        assert sorted(order.tolist()) == list(range(n_all))
+        assert (np.diff(order[order >= n_own]) == 1).all() and (np.diff(order[order < n_own]) < 0).any()
+    assert (orders[0] != orders[1]).any()
+    assert mixed.name_of((1, 0)) == own.name_of((1, 0))
+    assert mixed.name_of((1, n_own)) == f"phantom window {n_all - n_own} of seed 2000000"
+    first, phantom = mixed[0, 0], mixed[0, n_own]
+    assert {name: tensor.shape for name, tensor in first.items()} == {n: t.shape for n, t in phantom.items()}
+    with pytest.raises(ValueError, match="phantom_share 1.0: expected a number from 0 on, below 1"):
+        MixedWindows(own, config, 1.0)
 
 
 def test_an_own_peak_is_above_the_highest_of_negative_series_in_the_share_of_pairs_counted_by_hand(cache, spots):

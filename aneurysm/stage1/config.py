@@ -59,6 +59,8 @@ class SamplingConfig:
     """chance that a negative window is one of the series' hard negatives, where these are known"""
     mirror_p: float = 0.5
     """chance that left and right are exchanged"""
+    phantom_share: float = 0.0
+    """share of an epoch's windows that are phantoms, drawn as it goes (see pretrain.py); 0 leaves them out"""
 
 
 @dataclass(frozen=True)

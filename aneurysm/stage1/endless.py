@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from aneurysm.data.marks import labels_of
-from aneurysm.data.phantom.windows import RIM, PhantomWindow, PhantomWindowsConfig, scan_windows
+from aneurysm.data.phantom.windows import FIRST_SEED, RIM, PhantomWindow, PhantomWindowsConfig, scan_windows
 from aneurysm.stage1.config import Stage1Config
+from aneurysm.stage1.dataset import TrainingWindows
+
+MIXED_SEED = 2 * FIRST_SEED  # apart from those of pretraining
 
 
 class EndlessWindows(Dataset):
@@ -18,8 +23,6 @@ class EndlessWindows(Dataset):
 
     They are asked for in order, since the windows of a scan, and the scans of a person, are made together.
     """
-
-    in_order = True
 
     def __init__(self, config: Stage1Config, phantoms: PhantomWindowsConfig, seed: int, n_windows: int):
         self.config, self.phantoms, self.seed, self.n_windows = config, phantoms, seed, n_windows
@@ -34,6 +37,9 @@ class EndlessWindows(Dataset):
     def __setstate__(self, state: dict) -> None:
         vars(self).update(state)
         self._scan = lru_cache(maxsize=2)(self._make_scan)
+
+    def order(self, _: np.random.Generator) -> np.ndarray:
+        return np.arange(self.n_windows)
 
     def name_of(self, key: tuple[int, int]) -> str:
         return f"phantom window {key[0] * self.n_windows + key[1]} of seed {self.seed}"
@@ -53,3 +59,37 @@ class EndlessWindows(Dataset):
 
     def _make_scan(self, number: int) -> list[PhantomWindow]:
         return scan_windows(self.seed, number, self.phantoms, self.config.input, self.config.heads.heat_stride)
+
+
+class MixedWindows(Dataset):
+    """Windows of real series with endless phantom windows among them, which are a share of all.
+
+    `windows` are those of the series; the phantoms' are of their size and come in order, at random places.
+    """
+
+    def __init__(self, windows: TrainingWindows, config: Stage1Config, share: float):
+        if not 0 < share < 1:
+            raise ValueError(f"phantom_share {share}: expected a number from 0 on, below 1")
+        n_phantoms = max(1, round(len(windows) * share / (1 - share)))
+        phantoms = replace(PhantomWindowsConfig(), part=config.sampling.cut_size or config.input.image_size)
+        self.windows = windows
+        self.phantoms = EndlessWindows(config, phantoms, MIXED_SEED + config.training.seed, n_phantoms)
+
+    def __len__(self) -> int:
+        return len(self.windows) + len(self.phantoms)
+
+    def order(self, rng: np.random.Generator) -> np.ndarray:
+        shuffled = rng.permutation(len(self))
+        shuffled[shuffled >= len(self.windows)] = len(self.windows) + np.arange(len(self.phantoms))
+        return shuffled
+
+    def name_of(self, key: tuple[int, int]) -> str:
+        return self._of(key)[0].name_of(self._of(key)[1])
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        dataset, own = self._of(key)
+        return dataset[own]
+
+    def _of(self, key: tuple[int, int]) -> tuple[TrainingWindows | EndlessWindows, tuple[int, int]]:
+        n_own = len(self.windows)
+        return (self.windows, key) if key[1] < n_own else (self.phantoms, (key[0], key[1] - n_own))

@@ -17,6 +17,7 @@ from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.stage1.config import InputConfig, Stage1Config
 from aneurysm.stage1.dataset import PlainWindows, TrainingWindows, label_windows, shown_spots
+from aneurysm.stage1.endless import MixedWindows
 from aneurysm.stage1.losses import Stage1Loss
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import Answers, Tta, predict_windows
@@ -95,10 +96,12 @@ def train_fold(
     """
     torch.manual_seed(config.training.seed)
     model = Stage1Net(config.encoder, config.heads, config.input.image_size, weights, config.input.n_slices)
-    train_set = TrainingWindows(cache, spots[spots.fold != fold], hard, config)
+    windows = TrainingWindows(cache, spots[spots.fold != fold], hard, config)
+    share = config.sampling.phantom_share
+    train_set = MixedWindows(windows, config, share) if share else windows
     held_out = HeldOut.from_spots(spots[spots.fold == fold], config)
     if world.is_main:
-        n_hard = sum(uid in hard for uid, _ in train_set.negatives)
+        n_hard = sum(uid in hard for uid, _ in windows.negatives)
         print(f"{model.weights_said}; {len(train_set)} windows an epoch, {n_hard} series with hard negatives")
         print(outside_text(spots, config.input))
 

@@ -15,18 +15,19 @@ from aneurysm.training.distributed import World
 from aneurysm.training.interrupt import leave_signals_to_parent
 
 Key = tuple[int, int]  # epoch and sample number
+Order = Callable[[np.random.Generator], np.ndarray]  # (samples,) the numbers of an epoch's samples
 
 
 class EpochBatches(Sampler):
     """The batches of this process for one epoch, as lists of (epoch, sample).
 
     A step's `batch_size` samples are the same for any number of processes; each gets its share, in `accumulate`
-    parts. They are drawn at random, or `in_order`. What does not fill a step is left for another epoch. `epoch` is the
-    one that comes next, and `first_step` its first step that has not been taken.
+    parts. They come at random, or as `order` has it. What does not fill a step is left for another epoch. `epoch` is
+    the one that comes next, and `first_step` its first step that has not been taken.
     """
 
     def __init__(
-        self, n_samples: int, batch_size: int, accumulate: int, world: World, seed: int, in_order: bool = False
+        self, n_samples: int, batch_size: int, accumulate: int, world: World, seed: int, order: Order | None = None
     ):
         self.part, rest = divmod(batch_size, accumulate * world.size)
         if rest or self.part == 0:
@@ -36,7 +37,7 @@ class EpochBatches(Sampler):
                 f"expected at least one batch of {batch_size} samples, found {n_samples}; lower --training.batch_size"
             )
         self.n_samples, self.batch_size, self.accumulate = n_samples, batch_size, accumulate
-        self.world, self.seed, self.in_order, self.epoch, self.first_step = world, seed, in_order, 0, 0
+        self.world, self.seed, self.order, self.epoch, self.first_step = world, seed, order, 0, 0
 
     @property
     def n_steps(self) -> int:
@@ -47,9 +48,8 @@ class EpochBatches(Sampler):
         return (self.n_steps - self.first_step) * self.accumulate
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order = np.arange(self.n_samples)
-        if not self.in_order:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_samples)
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(self.n_samples) if self.order is None else self.order(rng)
         for step in range(self.first_step, self.n_steps):
             for turn in range(self.accumulate):
                 first = step * self.batch_size + (turn * self.world.size + self.world.rank) * self.part

@@ -43,7 +43,7 @@ def fit(
 ) -> dict[str, float]:
     """Trains `model` and returns the scores of the last epoch, which are those of <folder>/last.pth.
 
-    Items of `train_set` are asked for by (epoch, sample), in random order unless it says `in_order`. Writes last.pth
+    Items of `train_set` are asked for by (epoch, sample), in random order unless it has an `order`. Writes last.pth
     (EMA weights, the ones to use), best.pth (the best epoch by `score`: optimistic, since that fold chose it),
     history.csv and history.png, and resume.pth, from which `resume` goes on to the same end, with the same settings
     (settings.py). `saved_config` is kept in the checkpoints. `collate` makes a batch of items that cannot just be
@@ -54,8 +54,8 @@ def fit(
     in the same folder is an error.
     """
     torch.manual_seed(world.seed(config.seed))
-    in_order = getattr(train_set, "in_order", False)
-    batches = EpochBatches(len(train_set), config.batch_size, config.accumulate, world, config.seed, in_order)
+    order = getattr(train_set, "order", None)
+    batches = EpochBatches(len(train_set), config.batch_size, config.accumulate, world, config.seed, order)
     run = start_run(model, config, batches.n_steps, world)
     about = (saved_config or {}) | {"n_samples": len(train_set)}
     kept = RunFolder(folder, model_dir or folder.parents[1], config, about, world)
