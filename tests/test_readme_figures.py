@@ -199,7 +199,7 @@ def test_the_example_is_a_held_out_positive_series_with_the_answer_of_its_own_fo
     others = table[table.fold != found.series.fold]
     np.testing.assert_allclose(found.prevalence, others[list(LABELS)].mean())
     features = ModelPaths(root / "model", ENCODER).features(found.series.fold) / f"{found.uid}.safetensors"
-    assert features.exists() and found.heat().shape == (8, 8)
+    assert features.exists() and found.heat().shape == (16, 16)
 
 
 def test_distance_from_the_nearest_localizer_is_in_millimetres():

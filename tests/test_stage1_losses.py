@@ -8,7 +8,16 @@ import torch
 from torch import nn
 
 from aneurysm.stage1.config import HeadsConfig, LossConfig
-from aneurysm.stage1.losses import SAC_PIXELS, UNKNOWN, Stage1Loss, location_loss, logits_loss, sac_loss, vessel_loss
+from aneurysm.stage1.losses import (
+    BACKGROUND_WEIGHT,
+    SAC_PIXELS,
+    UNKNOWN,
+    Stage1Loss,
+    location_loss,
+    logits_loss,
+    sac_loss,
+    vessel_loss,
+)
 from aneurysm.stage1.targets import RIM
 
 LN2, LN3 = math.log(2), math.log(3)  # a logit of ln 3 is a probability of 3/4
@@ -84,7 +93,8 @@ def test_the_loss_of_vessels_is_that_of_the_pixels_that_are_known():
     logits = torch.zeros(1, 14, 1, 3)
     logits[0, 3, 0, 1] = math.log(27)  # e^ln27 / (27 + 13) = 27/40
     vessels = torch.tensor([[[0, 3, UNKNOWN]]], dtype=torch.uint8)
-    assert vessel_loss(logits, vessels).item() == pytest.approx((math.log(14) - math.log(27 / 40)) / 2)
+    expected = (BACKGROUND_WEIGHT * math.log(14) - math.log(27 / 40)) / (1 + BACKGROUND_WEIGHT)
+    assert vessel_loss(logits, vessels).item() == pytest.approx(expected)
 
 
 def test_vessels_that_nobody_knows_cost_nothing_and_still_have_a_gradient():

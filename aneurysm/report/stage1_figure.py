@@ -136,7 +136,7 @@ def _heat(sheet: Sheet, shapes: Stage1Shapes) -> None:
     """The locations' heatmaps and what their peaks add to the logits."""
     (x, width), there = HEADS, "heat" in shapes.answer
     middle, n = x + width / 2, len(LABELS)
-    words = f"heat: found × location, found\n{times(shapes.answer['heat'])}" if there else "no maps"
+    words = f"found × location, found\n{times(shapes.answer['heat'])}" if there else "no maps"
     sheet.box(x, *_across(HEAT, width), words, GREEN, dashed=not there)
     peaks = f"peaks of the {n} maps\nabove {HEAT_PRIOR:g},\n× {n} learned weights"
     sheet.box(x, *_across(POOLED, width), peaks.replace("-", "\u2212"), BLUE, dashed=not there)

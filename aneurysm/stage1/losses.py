@@ -12,6 +12,7 @@ from aneurysm.stage1.config import HeadsConfig, LossConfig
 from aneurysm.stage1.targets import RIM
 
 SAC_PIXELS = 8.0  # of a map, that a sac of 5 mm fills
+BACKGROUND_WEIGHT = 0.05  # of a pixel without a vessel, against 1 of one with
 UNKNOWN = 255  # in a vessel mask: no mask is there
 
 
@@ -66,7 +67,9 @@ def location_loss(logits: Tensor, sac: Tensor) -> Tensor:
 
 
 def vessel_loss(logits: Tensor, vessels: Tensor) -> Tensor:
-    """Mean cross-entropy of the pixels whose vessel is known; 0, with a gradient, where none is."""
-    known = (vessels != UNKNOWN).sum().clamp(min=1)
-    each = functional.cross_entropy(logits, vessels.long(), ignore_index=UNKNOWN, reduction="sum")
-    return each / known
+    """Cross-entropy of the pixels (batch, n, n) whose vessel is known, their weighted mean: vessels fill few of them,
+    so background counts BACKGROUND_WEIGHT; 0, with a gradient, where none is known."""
+    known = vessels != UNKNOWN
+    weight = torch.where(vessels == 0, BACKGROUND_WEIGHT, 1.0) * known
+    each = functional.cross_entropy(logits, vessels.long(), ignore_index=UNKNOWN, reduction="none")
+    return (each * weight).sum() / weight.sum().clamp(min=1e-6)

@@ -48,7 +48,7 @@ class PhantomWindowsConfig:
     """slabs that cut a sac, or the place that had one"""
     free_slabs: int = 2
     """slabs anywhere in the series"""
-    windows_per_slab: int = 3
+    windows_per_slab: int = 4
     """windows of a slab: the first at its sac, the others at vessels and anywhere"""
 
     @property
