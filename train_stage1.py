@@ -1,4 +1,4 @@
-"""Step 3: trains stage 1, a CNN or ViT over windows of three slices, on all folds but one.
+"""Step 3: trains stage 1, a CNN or ViT over windows of a few slices, on all folds but one.
 
     python train_stage1.py --data_dir data --config configs/stage1/demo.yaml --fold 0
     torchrun --nproc_per_node 2 train_stage1.py --data_dir data --config configs/stage1/convnext_base.yaml --fold all

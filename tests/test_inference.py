@@ -67,14 +67,14 @@ def test_the_series_are_of_the_kinds_that_they_are_made_for(table):
 
 @pytest.mark.parametrize("uid", READABLE)
 def test_windows_from_dicom_are_those_from_the_cache_to_the_bit(root, uid):
-    inputs = (STAGE1.input, InputConfig(image_size=96, crop=(0.2, 0.7, 0.2, 0.8), neighbour_mm=2.0))
+    inputs = (STAGE1.input, InputConfig(image_size=96, crop=(0.2, 0.7, 0.2, 0.8), n_slices=5, neighbour_mm=2.0))
     series, cache = read_sampled(folder(root, uid), Request(SETTINGS, EVERY_MM, inputs)), open_cache(root / "data")
     assert series.position_mm.tolist() == cache.position_mm(uid).tolist()
     assert series.index.tolist() == read_features(next(root.glob(f"model/*/fold-0/features/{uid}.*"))).slice.tolist()
     for config, shown in zip(inputs, series.shown, strict=True):
         box = crop_box(config, cache.meta(uid)["plane"])
         for index, rows in zip(series.index, shown.rows, strict=True):
-            expected = read_window(cache, uid, index, config.neighbour_mm, box)
+            expected = read_window(cache, uid, index, config.neighbour_mm, box, config.n_slices)
             np.testing.assert_array_equal(np.moveaxis(shown.images[rows], 0, 2), expected)
         assert np.ptp(shown.images) > 0.5
 

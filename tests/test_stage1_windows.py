@@ -32,6 +32,26 @@ def test_neighbours_are_the_slices_nearest_in_millimetres_and_never_the_slice_it
     assert neighbours(UNEVEN_MM, index, neighbour_mm) == expected
 
 
+@pytest.mark.parametrize(
+    ("index", "neighbour_mm", "expected"),
+    [
+        (
+            3,
+            1.5,
+            (1, 2, 3, 4, 5),
+        ),  # wanted 0.5, 2, 5, 6.5: 1 or 3 are as near to 2; each one slice further than the last
+        (
+            2,
+            2.5,
+            (0, 0, 2, 4, 5),
+        ),  # wanted -2, 0.5, 5.5, 8: 0 and 1 are as near to 0.5, 7 is nearest to both of the others
+        (0, 3.5, (0, 0, 0, 3, 4)),
+    ],
+)
+def test_further_neighbours_lie_at_multiples_of_the_distance_and_each_a_slice_further(index, neighbour_mm, expected):
+    assert neighbours(UNEVEN_MM, index, neighbour_mm, 5) == expected
+
+
 def test_the_neighbours_of_the_only_slice_are_itself():
     assert neighbours(np.array([4.0]), 0, 2.0) == (0, 0, 0)
 

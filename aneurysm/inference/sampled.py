@@ -110,16 +110,17 @@ def _read(place: Path | SeriesFiles, request: Request) -> SampledSeries:
     window = find_slices(series, request.settings, request.threads)
     position_mm = cached_positions_mm(series)
     index = sampled_slices(position_mm, request.every_mm)
-    triples = [
-        np.array([neighbours(position_mm, i, config.neighbour_mm) for i in index.tolist()]) for config in request.inputs
+    windows = [
+        np.array([neighbours(position_mm, i, config.neighbour_mm, config.n_slices) for i in index.tolist()])
+        for config in request.inputs
     ]
-    needed = [np.unique(own) for own in triples]
+    needed = [np.unique(own) for own in windows]
     images, slices = _decode(series, window, request, needed, index)
     if all(np.ptp(own) == 0 for own in images):
         raise ValueError(
             f"{series.folder}: expected images of a head, found all of one value; {_first(series.warnings)}"
         )
-    rows = [np.searchsorted(own, triple) for own, triple in zip(needed, triples, strict=True)]
+    rows = [np.searchsorted(own, window) for own, window in zip(needed, windows, strict=True)]
     return SampledSeries(
         uid=series.uid,
         type=series.type,

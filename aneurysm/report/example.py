@@ -72,8 +72,9 @@ class Example:
         return crop_box(self.config.input, self.series["plane"])
 
     def window(self) -> np.ndarray:
-        """(image_size, image_size, 3) the window around the slice where the heatmap is highest."""
-        return read_window(self.cache, self.uid, int(self.peak["slice"]), self.config.input.neighbour_mm, self.box)
+        """(image_size, image_size, n_slices) the window around the slice where the highest map peaks."""
+        config, index = self.config.input, int(self.peak["slice"])
+        return read_window(self.cache, self.uid, index, config.neighbour_mm, self.box, config.n_slices)
 
     @torch.inference_mode()
     def heat(self) -> np.ndarray:

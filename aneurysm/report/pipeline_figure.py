@@ -89,11 +89,11 @@ def _preprocessed(sheet: Sheet, example: Example) -> None:
 def _window(sheet: Sheet, example: Example) -> None:
     config = example.config.input
     x, y, size, _ = _tile(sheet, 2, "Window", [
-        f"3 slices, {config.neighbour_mm:g} mm apart,", "vessel region (blue frame),",
+        f"{config.n_slices} slices, {config.neighbour_mm:g} mm apart,", "vessel region (blue frame),",
         f"{config.image_size} × {config.image_size}",
     ])  # fmt: skip
     order = neighbours(example.cache.position_mm(example.uid), int(example.peak["slice"]), config.neighbour_mm)
-    images = example.cache.window(example.uid, [order[1], order[0], order[2]])
+    images = example.cache.window(example.uid, [order[1], order[0], order[2]])  # the slice and those next to it
     sheet.cards(x, y, size, [seen_part(image, example.box) for image in images], CARD_STEP)
 
 
@@ -103,7 +103,7 @@ def _stage1(sheet: Sheet, example: Example) -> None:
     place = _tile(sheet, 3, "Stage 1: encoder", [
         "14 logits and a heatmap,", f"peak {peak['heat']:.2f}: {short_name(peak['location'])};", "green: localizer",
     ])  # fmt: skip
-    axes = sheet.picture(*place, example.window()[..., 1])
+    axes = sheet.picture(*place, example.window()[..., example.config.input.n_slices // 2])
     heat = cv2.resize(example.heat(), (size, size), interpolation=cv2.INTER_CUBIC).clip(0, 1)
     axes.imshow(heat, cmap=GLOW, vmin=0, vmax=max(0.5, float(heat.max())), aspect="auto")
     for x, y in example.box.to_input(example.localizers[["x", "y"]].to_numpy(float)):

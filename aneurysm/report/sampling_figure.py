@@ -192,7 +192,7 @@ def _window(
     sheet: Sheet, cache: Cache, series: SampledSeries, index: int, config: Stage1Config,
     place: tuple[float, float], about: tuple[str, str],
 ) -> None:  # fmt: skip
-    """The three slices of a window, side by side, with their distances from its own slice."""
+    """The slice of a window and those next to it, side by side, with their distances from it."""
     (x, y), (letter, kind), box = place, about, crop_box(config.input, series.plane)
     position_mm = cache.position_mm(series.uid)
     order = neighbours(position_mm, index, config.input.neighbour_mm)

@@ -31,7 +31,7 @@ class Stage1Shapes:
 @torch.inference_mode()
 def stage1_shapes(model: Stage1Net, image_size: int) -> Stage1Shapes:
     """Asks the model itself, about an empty window."""
-    image = torch.zeros(1, 3, image_size, image_size)
+    image = torch.zeros(1, model.mean.shape[1], image_size, image_size)
     _, maps = model.encoder.forward_intermediates(image, output_fmt="NCHW")
     fine = tuple(model.neck(maps, image_size).shape[1:]) if model.neck else None
     answer = {name: tuple(tensor.shape[1:]) for name, tensor in model(image).items()}
@@ -59,10 +59,11 @@ def stage1_figure(model: Stage1Net, config: Stage1Config) -> Sheet:
 
 
 def _input(sheet: Sheet, config: Stage1Config) -> None:
-    (x, width), size, mm = INPUT, config.input.image_size, config.input.neighbour_mm
-    for number, name in enumerate((f"{mm:g} mm above", "the slice", f"{mm:g} mm below")):
+    (x, width), size, mm, n = INPUT, config.input.image_size, config.input.neighbour_mm, config.input.n_slices
+    above, below = (f"{mm:g} mm {side}" if n == 3 else f"{n // 2} {side}" for side in ("above", "below"))
+    for number, name in enumerate((above, "the slice", below)):
         sheet.box(x, TOP + 0.44 * number, width, 0.38, name)
-    sheet.text(x, TOP + 1.4, f"3 × {size} × {size},\nin [0, 1], scaled\nas in pretraining", QUIET)
+    sheet.text(x, TOP + 1.4, f"{n} × {size} × {size},\nin [0, 1], scaled\nas in pretraining", QUIET)
     sheet.arrow((x + width + 0.04, TOP + 0.63), (ENCODER[0] - 0.04, TOP + 0.63))
 
 

@@ -1,1 +1,1 @@
-"""Stage 1: a CNN or ViT over windows of three slices."""
+"""Stage 1: a CNN or ViT over windows of a few slices."""

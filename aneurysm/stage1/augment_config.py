@@ -44,7 +44,7 @@ class AugmentConfig:
     noise_std: float = 0.03
     """its largest standard deviation, in values of the image"""
     dropout_p: float = 0.2
-    """chance of black holes in all three slices"""
+    """chance of black holes in all slices"""
     dropout_holes: int = 4
     """largest number of holes"""
     dropout_size: float = 0.05

@@ -36,7 +36,7 @@ class Encoder:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, planes: Sequence[str]) -> Rows:
-        """The PARTS of windows (batch, 3, image_size, image_size) of series in these planes, one each."""
+        """The PARTS of windows (batch, n_slices, image_size, image_size) of series in these planes, one each."""
         images = images.to(self.device, non_blocking=True)
         in_columns = torch.tensor([left_right_in_columns(plane) for plane in planes], device=self.device)
         parts = []

@@ -1,7 +1,7 @@
 """Left and right exchanged: of a training sample, and of images and outputs at test time.
 
 In axial and coronal images the patient's left-right axis runs along the columns; in sagittal ones it is the slice
-axis, so that the window's three slices change their order and the columns stay. Each function is its own inverse.
+axis, so that the window's slices change their order and the columns stay. Each function is its own inverse.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def mirror(sample: Sample, plane: str) -> Sample:
 
 
 def mirror_images(images: Tensor, in_columns: Tensor) -> Tensor:
-    """(batch, 3, rows, columns) windows of the heads with left and right exchanged.
+    """(batch, n_slices, rows, columns) windows of the heads with left and right exchanged.
 
     `in_columns` (batch,) bool tells whose columns hold the left-right axis (left_right_in_columns).
     """

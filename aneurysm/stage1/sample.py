@@ -11,9 +11,9 @@ from aneurysm.data.marks import labels_of
 
 @dataclass(frozen=True)
 class Sample:
-    """A window of three slices and all that is known of it; what augmentation and mirroring must move together.
+    """A window and all that is known of it; what augmentation and mirroring must move together.
 
-    image            (rows, columns, 3) float32 in [0, 1]; the channels are the slices below, at and above the
+    image            (rows, columns, n_slices) float32 in [0, 1]; the channels are slices from below to above the
                      window's centre along the canonical slice axis (aneurysm/data/geometry.py)
     points           (n, 2) float32 x (column) and y (row) of the localizers in pixels of `image`, pixel centres on
                      whole numbers
