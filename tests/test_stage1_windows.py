@@ -35,16 +35,8 @@ def test_neighbours_are_the_slices_nearest_in_millimetres_and_never_the_slice_it
 @pytest.mark.parametrize(
     ("index", "neighbour_mm", "expected"),
     [
-        (
-            3,
-            1.5,
-            (1, 2, 3, 4, 5),
-        ),  # wanted 0.5, 2, 5, 6.5: 1 or 3 are as near to 2; each one slice further than the last
-        (
-            2,
-            2.5,
-            (0, 0, 2, 4, 5),
-        ),  # wanted -2, 0.5, 5.5, 8: 0 and 1 are as near to 0.5, 7 is nearest to both of the others
+        (3, 1.5, (0, 1, 3, 4, 5)),  # wanted 0.5, 2, 5, 6.5: 3.5 is nearest to 5, and 7 to 6.5, but one further each
+        (2, 2.5, (0, 0, 2, 4, 5)),  # wanted -2, 0.5, 5.5, 8: 7 is nearest to both of the last
         (0, 3.5, (0, 0, 0, 3, 4)),
     ],
 )
