@@ -53,6 +53,12 @@ def test_samples_have_the_targets_of_their_heads_and_labels_of_the_sacs_they_sho
     assert set(plain[0, 0]) == {"image", "labels"}
 
 
+@pytest.mark.parametrize("part", [62, 148, 0])
+def test_windows_that_do_not_fit_are_refused(part):
+    with pytest.raises(ValueError, match=f"part {part}: expected a multiple of heat_stride, 4, and at most image_size"):
+        EndlessWindows(CONFIG, replace(PHANTOMS, part=part), 1_000_000, 8)
+
+
 def test_epochs_go_on_where_the_one_before_ended(some):
     own = windows(8)
     for epoch, number in ((1, 0), (2, 3)):

@@ -8,6 +8,9 @@ import yaml
 
 from aneurysm.config import parse_config
 from aneurysm.data.windows import crop_box
+from aneurysm.stage1.endless import EndlessWindows
+from aneurysm.stage1.weights import LITE0
+from pretrain import PretrainConfig
 from train_stage1 import TrainStage1Config
 
 PRESETS = sorted((Path(__file__).parents[1] / "configs" / "stage1").glob("*.yaml"))
@@ -22,6 +25,14 @@ def test_each_preset_is_a_configuration_of_training_with_an_encoder_that_timm_kn
     assert config.training.batch_size % config.training.accumulate == 0
     assert crop_box(config.input, "axial").width > 0 and config.sampling.shift_mm <= config.sampling.label_mm
     assert path.read_text().startswith("# "), "a preset says what it is for"
+
+
+def test_the_preset_of_pretraining_begins_with_weights_that_need_no_internet_and_its_windows_fit():
+    path = PRESETS[0].parents[1] / "pretrain" / "lite0.yaml"
+    config, saved = parse_config(PretrainConfig, "", ["--config", str(path)]), yaml.safe_load(path.read_text())
+    assert config.weights == LITE0 and config.input.n_slices == saved["input"]["n_slices"]
+    windows = EndlessWindows(config, config.phantoms, config.pretraining.seed, config.pretraining.every)
+    assert len(windows) == config.pretraining.every and config.pretraining.every % config.training.batch_size == 0
 
 
 def test_there_are_presets_for_two_cores_for_16_gb_and_for_a_large_gpu():
