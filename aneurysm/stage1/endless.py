@@ -28,9 +28,8 @@ class EndlessWindows(Dataset):
         """Raises ValueError where the windows do not fit into the input, or the maps' pixels into them."""
         stride, image_size = config.heads.heat_stride, config.input.image_size
         if phantoms.part % stride or not 0 < phantoms.part <= image_size:
-            raise ValueError(
-                f"part {phantoms.part}: expected a multiple of heat_stride, {stride}, and at most image_size, {image_size}"
-            )
+            fits = f"a multiple of heat_stride, {stride}, and at most image_size, {image_size}"
+            raise ValueError(f"part {phantoms.part}: expected {fits}")
         self.config, self.phantoms, self.seed, self.n_windows = config, phantoms, seed, n_windows
         self._scan = lru_cache(maxsize=2)(self._make_scan)
 
