@@ -51,7 +51,7 @@ def test_evaluation_tells_windows_and_series_and_keeps_what_was_said_of_each_win
     said, table = evaluated
     for words in ("windows of spots, fold 0, 1\n20 cases", "Weighted score", "modality MRI T2", "plane sagittal",
                   "peak of the location's heatmap", "maximum over the slices of a series, fold 0, 1; 1 series not in",
-                  "7 cases", "FROC: peaks of the heatmaps within 10 mm", "oof_stage1.csv"):  # fmt: skip
+                  "7 cases", "FROC: peaks of the map of all aneurysms within 5 mm", "oof_stage1.csv"):  # fmt: skip
         assert words in said, words
     assert (table.fold == table.SeriesInstanceUID.map(FOLD_OF)).all()
     expected = {(uid, i) for uid, slices in NEGATIVE_SLICES.items() for i in slices} | set(LOCALIZED.items())
