@@ -22,8 +22,9 @@ from aneurysm.data.tables import chosen_folds, read_folds, read_spots, write_csv
 from aneurysm.labels import LABELS
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1.fresh import FreshSeries
-from aneurysm.stage1.judge import Judged, ask_fold, judge_fold, series_text, trained_folds, windows_text
+from aneurysm.stage1.judge import Judged, ask_fold, judge_fold, series_text, trained_folds, windows_text, with_pixel_mm
 from aneurysm.stage1.predict import Tta, load_stage1
+from aneurysm.stage1.run import outside_text
 from aneurysm.stage1.weights import weights_path
 from aneurysm.stage1.whole_series import highest_heat
 from aneurysm.training.config import InferenceConfig
@@ -97,7 +98,11 @@ def evaluate_weights(config: EvalStage1Config, world: World, inference: Inferenc
     if not world.is_main:
         return
     print(f"{path} on all series of {config.data_dir}, which it must not have seen")
-    print(windows_text([Judged(held_out.table(answers), held_out.truth, None)]))
+    peaks = None
+    if stage1.heads.heat_weight:
+        peaks = with_pixel_mm(held_out.peaks(answers, fresh.spots, stage1.input), fresh.cache)
+    outside = outside_text(fresh.spots, stage1.input)
+    print(windows_text([Judged(held_out.table(answers), held_out.truth, peaks, outside)]))
     if slices is not None:
         print(series_text(slices, fresh.series, fresh.spots, fresh.cache))
         print(f"a localizer's own peak above the highest of a series without any: {fresh.own_peak_above(slices):.3f}")
