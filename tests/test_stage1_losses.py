@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from aneurysm.data.marks import RIM
 from aneurysm.stage1.config import HeadsConfig, LossConfig
 from aneurysm.stage1.losses import (
     BACKGROUND_WEIGHT,
@@ -18,7 +19,6 @@ from aneurysm.stage1.losses import (
     sac_loss,
     vessel_loss,
 )
-from aneurysm.stage1.targets import RIM
 
 LN2, LN3 = math.log(2), math.log(3)  # a logit of ln 3 is a probability of 3/4
 BOTH = HeadsConfig(heat_weight=1.0, vessel_weight=1.0)

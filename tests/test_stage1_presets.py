@@ -32,7 +32,7 @@ def test_the_preset_of_pretraining_begins_with_weights_that_need_no_internet_and
     config, saved = parse_config(PretrainConfig, "", ["--config", str(path)]), yaml.safe_load(path.read_text())
     assert config.weights == LITE0 and config.input.n_slices == saved["input"]["n_slices"]
     windows = EndlessWindows(config, config.phantoms, config.pretraining.seed, config.pretraining.every)
-    assert len(windows) == config.pretraining.every and config.pretraining.every % config.training.batch_size == 0
+    assert len(windows) == config.pretraining.every
 
 
 def test_there_are_presets_for_two_cores_for_16_gb_and_for_a_large_gpu():

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from aneurysm.data.marks import NONE, Localizers, localizers_by_series
+from aneurysm.data.marks import NONE, RIM, Localizers, localizers_by_series
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.stage1.config import InputConfig
 from aneurysm.stage1.dataset import label_windows
-from aneurysm.stage1.targets import RIM, disc_target
+from aneurysm.stage1.targets import disc_target
 from tests.stage1_cache import make_spots, spot
 
 BASILAR, ACOM = LOCATIONS.index("Basilar Tip"), LOCATIONS.index("Anterior Communicating Artery")

@@ -9,6 +9,7 @@ import pandas as pd
 
 from aneurysm.labels import LABELS, LOCATIONS
 
+RIM = 255  # of a pixel in a target: at the border of an aneurysm, where neither answer is wrong
 _NUMBER = {location: i for i, location in enumerate(LOCATIONS)}
 
 

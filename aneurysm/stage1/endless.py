@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from aneurysm.data.marks import labels_of
-from aneurysm.data.phantom.windows import FIRST_SEED, RIM, PhantomWindow, PhantomWindowsConfig, scan_windows
+from aneurysm.data.marks import RIM, labels_of
+from aneurysm.data.phantom.windows import FIRST_SEED, PhantomWindow, PhantomWindowsConfig, scan_windows
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.dataset import TrainingWindows
 
@@ -44,6 +44,7 @@ class EndlessWindows(Dataset):
         self._scan = lru_cache(maxsize=2)(self._make_scan)
 
     def order(self, _: np.random.Generator) -> np.ndarray:
+        """(n_windows,) from the first to the last."""
         return np.arange(self.n_windows)
 
     def name_of(self, key: tuple[int, int]) -> str:
@@ -73,6 +74,7 @@ class MixedWindows(Dataset):
     """
 
     def __init__(self, windows: TrainingWindows, config: Stage1Config, share: float):
+        """Raises ValueError for a share that is none, and as EndlessWindows."""
         if not 0 < share < 1:
             raise ValueError(f"phantom_share {share}: expected a number from 0 on, below 1")
         n_phantoms = max(1, round(len(windows) * share / (1 - share)))
@@ -84,6 +86,7 @@ class MixedWindows(Dataset):
         return len(self.windows) + len(self.phantoms)
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
+        """(samples,) at random, but for the phantoms among themselves."""
         shuffled = rng.permutation(len(self))
         shuffled[shuffled >= len(self.windows)] = len(self.windows) + np.arange(len(self.phantoms))
         return shuffled

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
 
+from aneurysm.data.marks import RIM
 from aneurysm.labels import LABELS
 from aneurysm.stage1.config import HeadsConfig, LossConfig
-from aneurysm.stage1.targets import RIM
 
 SAC_PIXELS = 8.0  # of a map, that a sac of 5 mm fills
 BACKGROUND_WEIGHT = 0.05  # of a pixel without a vessel, against 1 of one with

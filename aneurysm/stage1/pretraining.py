@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -27,7 +27,7 @@ class PretrainingConfig:
     seed: int = FIRST_SEED
     """of the phantoms"""
     every: int = 24_000
-    """windows from one epoch of history.csv, and one resume.pth, to the next"""
+    """about so many windows from one epoch of history.csv, and one resume.pth, to the next"""
     check_dirs: tuple[Path, ...] = ()
     """folders of phantoms, ready for stage 1, on which the network is evaluated every training.evaluate_every epochs"""
     check_folds: int = 2
@@ -37,16 +37,26 @@ class PretrainingConfig:
 
 
 def pretrain(
-    config: Stage1Config, phantoms: PhantomWindowsConfig, settings: PretrainingConfig, weights: str, model_dir: Path,
-    world: World, resume: bool, made_by: str,
+    config: Stage1Config, n_windows: int, phantoms: PhantomWindowsConfig, settings: PretrainingConfig, weights: str,
+    model_dir: Path, world: World, resume: bool, made_by: str,
 ) -> Path:  # fmt: skip
     """Trains, writes what fit writes into <model_dir>/pretrained/<encoder>, and beside that folder the weights, whose
-    path it returns; `made_by` is the command, for their card."""
+    path it returns; `made_by` is the command, for their card.
+
+    The epochs have as nearly as possible `settings.every` windows each, whole batches, and `n_windows` or a few less
+    together. Raises ValueError as EndlessWindows, and where there is not one batch.
+    """
+    n_epochs = -(-n_windows // settings.every)
+    batch_size = config.training.batch_size
+    per_epoch = n_windows // n_epochs // batch_size * batch_size
+    if not per_epoch:
+        raise ValueError(f"windows {n_windows}: expected at least {n_epochs} batches of {batch_size}")
+    config = replace(config, training=replace(config.training, epochs=n_epochs))
     torch.manual_seed(config.training.seed)
     model = Stage1Net(config.encoder, config.heads, phantoms.part, weights, config.input.n_slices)
-    train_set = EndlessWindows(config, phantoms, settings.seed, settings.every)
+    train_set = EndlessWindows(config, phantoms, settings.seed, per_epoch)
     checks = {folder.name: FreshSeries.read(folder, settings.check_folds) for folder in settings.check_dirs}
-    n_windows = config.training.epochs * settings.every
+    n_windows = n_epochs * per_epoch
     if world.is_main:
         print(f"{model.weights_said}; {n_windows} windows of seed {settings.seed}, {phantoms.windows_per_scan} a scan")
     inference = InferenceConfig(batch_size=16, workers=config.training.workers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-RIM = 255  # neither aneurysm nor none
+from aneurysm.data.marks import RIM
 
 
 def disc_target(

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from aneurysm.data.marks import RIM
 from aneurysm.data.phantom.acquisition import PLANE_SHARES, covered, draw_acquisition
 from aneurysm.data.phantom.person import Person, draw_person
 from aneurysm.data.phantom.places import any_place, sac_place, vessel_place
@@ -23,7 +24,6 @@ from aneurysm.labels import LOCATIONS
 
 FIRST_SEED = 1_000_000  # training draws from here on; seeds below 100,000 are for evaluation
 PERSON, SCAN = 10, 11  # random streams, apart from those of make_phantoms.py
-RIM = 255  # in a target: at the border of a sac, where neither answer is wrong
 SUBSAMPLES = 2  # of a target's pixel, along each side
 LEAST_RIM, LEAST_SAC = 0.02, 0.15  # of the pixel that a sac fills most: from here on it is a border, and a sac
 CACHED = CacheSettings()
@@ -50,6 +50,16 @@ class PhantomWindowsConfig:
     """slabs anywhere in the series"""
     windows_per_slab: int = 4
     """windows of a slab: the first at its sac, the others at vessels and anywhere"""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the setting."""
+        for name in ("part", "scans_per_person", "windows_per_slab"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"phantoms.{name}: expected 1 or more, found {getattr(self, name)}")
+        if not 0 <= self.sacs <= len(LOCATIONS) or not self.windows_per_scan:
+            raise ValueError(f"phantoms.sacs: expected 0 to {len(LOCATIONS)}, and some slabs, found {self.sacs}")
+        if not 0 <= self.ghost_share <= 1 or min(self.sizes, default=0) < 32:
+            raise ValueError(f"phantoms: expected a ghost_share from 0 to 1 and sizes from 32 on, found {self}")
 
     @property
     def windows_per_scan(self) -> int:
@@ -107,12 +117,17 @@ def _person(seed: int, number: int) -> Person:
 
 
 def with_sacs(person: Person, windows: PhantomWindowsConfig, rng: np.random.Generator) -> tuple[Person, list[Sac]]:
-    """The person with sacs, and those taken away again beside them."""
+    """The person with sacs, and all that were drawn, those taken away again among them.
+
+    Raises ValueError where twenty draws leave the region that every acquisition covers.
+    """
     for _ in range(20):
         locations = rng.choice(len(LOCATIONS), windows.sacs, replace=False)
         sacs = draw_sacs(rng, person.vessels, [LOCATIONS[i] for i in locations])
         if covered(np.array([sac.centre for sac in sacs])):
             break
+    else:
+        raise ValueError(f"expected sacs in the covered region, found {sacs}")
     kept = rng.random(len(sacs)) >= windows.ghost_share
     return replace(person, sacs=[sac for sac, own in zip(sacs, kept, strict=True) if own]), sacs
 
