@@ -103,7 +103,7 @@ def train_pairs(data_dir: Path, model_dir: Path, series: pd.DataFrame) -> None:
     for fold in range(2):
         torch.manual_seed(fold)
         model = Stage1Net(ENCODER, STAGE1.heads, STAGE1.input.image_size).eval()
-        torch.nn.init.normal_(model.heat[-1].weight, std=3.0)
+        torch.nn.init.normal_(model.heat.found.weight, std=3.0)
         torch.nn.init.normal_(model.logits[-1].weight, std=1.0)
         about = {"stage1": asdict(STAGE1), "fold": fold, "cache": asdict(cache.settings(cached))}
         save_checkpoint(paths.stage1(fold), model, about, {}, 1)

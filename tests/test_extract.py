@@ -40,7 +40,7 @@ def model() -> Stage1Net:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     made = Stage1Net(CONFIG.encoder, CONFIG.heads, CONFIG.input.image_size).eval()
-    torch.nn.init.normal_(made.heat[-1].weight, std=2.0)  # so that its maps have peaks
+    torch.nn.init.normal_(made.heat.found.weight, std=2.0)  # so that its maps have peaks
     return made
 
 

@@ -185,7 +185,9 @@ def test_a_part_that_is_no_multiple_of_heatmap_pixels_is_refused_since_maps_and_
 def test_only_the_targets_of_heads_that_are_there_are_made(cache):
     with_heads = {weights: TrainingWindows(cache, SPOTS, {}, replace(PLAIN, heads=HeadsConfig(*weights)))[0, 0]
                   for weights in ((1.0, 1.0), (1.0, 0.0), (0.0, 0.0))}  # fmt: skip
-    assert [set(item) - {"image", "labels"} for item in with_heads.values()] == [{"sac", "vessels"}, {"sac"}, set()]
+    assert [set(item) - {"image", "labels"} for item in with_heads.values()] == [
+        {"sac", "corner", "vessels"}, {"sac", "corner"}, set(),
+    ]  # fmt: skip
     item = with_heads[1.0, 1.0]
     assert item["image"].shape == (3, 32, 32) and item["image"].dtype == torch.float32
     assert item["labels"].shape == (14,) and item["sac"].shape == (8, 8) and item["vessels"].shape == (8, 8)

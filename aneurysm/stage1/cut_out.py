@@ -32,6 +32,7 @@ def cut_out(sample: Sample, size: int, away_p: float, rng: np.random.Generator) 
         points=points[inside],
         point_locations=sample.point_locations[inside],
         vessels=None if sample.vessels is None else np.ascontiguousarray(sample.vessels[part]),
+        corner=(left, top),
     )
 
 

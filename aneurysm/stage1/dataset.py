@@ -177,6 +177,7 @@ def _tensors(sample: Sample, pixel_mm: tuple[float, float], config: Stage1Config
     }
     if heads.heat_weight:
         loss, where = config.loss, (sample.points, sample.point_locations, pixel_mm)
+        tensors["corner"] = torch.tensor(sample.corner, dtype=torch.float32)
         tensors["sac"] = torch.from_numpy(disc_target(*where, size, stride, loss.disc_mm, loss.rim_mm))
     if heads.vessel_weight:
         unknown = np.full((size // stride,) * 2, UNKNOWN, np.uint8)

@@ -58,6 +58,7 @@ class EndlessWindows(Dataset):
             "image": torch.from_numpy(window.image).permute(2, 0, 1), "labels": torch.from_numpy(labels_of(shown)),
         }  # fmt: skip
         if self.config.heads.heat_weight:
+            tensors["corner"] = torch.tensor(window.corner, dtype=torch.float32)
             tensors["sac"] = torch.from_numpy(window.sac)
         if self.config.heads.vessel_weight:
             tensors["vessels"] = torch.from_numpy(window.vessels)
@@ -78,7 +79,10 @@ class MixedWindows(Dataset):
         if not 0 < share < 1:
             raise ValueError(f"phantom_share {share}: expected a number from 0 on, below 1")
         n_phantoms = max(1, round(len(windows) * share / (1 - share)))
-        phantoms = replace(PhantomWindowsConfig(), part=config.sampling.cut_size or config.input.image_size)
+        part = config.sampling.cut_size or config.input.image_size
+        phantoms = replace(PhantomWindowsConfig(), part=part)
+        if part == config.input.image_size:
+            phantoms = replace(phantoms, windows_per_slab=1)
         self.windows = windows
         self.phantoms = EndlessWindows(config, phantoms, MIXED_SEED + config.training.seed, n_phantoms)
 

@@ -17,15 +17,16 @@ UNKNOWN = 255  # in a vessel mask: no mask is there
 
 
 class Stage1Loss:
-    """loss(model, batch): batch has image, labels, sac (batch, n, n) uint8, 0 where no aneurysm is, 1 + index of its
-    location where one is, RIM where neither answer is wrong, and vessels (batch, n, n) 0..13 or UNKNOWN; the two only
-    where the model has such a head. Sacs may be masks, or discs around localizers."""
+    """loss(model, batch): batch has image, labels, where images are parts of inputs corner (batch, 2), and sac
+    (batch, n, n) uint8, 0 where no aneurysm is, 1 + index of its location where one is, RIM where neither answer is
+    wrong, and vessels (batch, n, n) 0..13 or UNKNOWN; the last two only where the model has such a head. Sacs may be
+    masks, or discs around localizers."""
 
     def __init__(self, config: LossConfig, heads: HeadsConfig):
         self.config, self.heads = config, heads
 
     def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        answer = model(batch["image"])
+        answer = model(*(batch[name] for name in ("image", "corner") if name in batch))
         total = self.config.logits_weight * logits_loss(answer["logits"].float(), batch["labels"], self.config)
         if "heat" in answer:
             found = sac_loss(answer["found"].float()[:, 0], batch["sac"], self.config.dice_weight)

@@ -14,9 +14,11 @@ from torch.nn import functional
 
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.stage1.config import HeadsConfig
+from aneurysm.stage1.norms import fold_norms
 from aneurysm.stage1.weights import load_encoder_weights, load_head_weights
 
 HEAT_PRIOR = -4.6  # logit of one in a hundred: where heatmaps start, so that the empty pixels do not drown the rest
+WAVES = (0.5, 1, 2)  # half periods of a place's waves over half of the input
 LEAST = 3.0  # so far below that, a location's map has said no
 
 
@@ -38,7 +40,7 @@ class Stage1Net(nn.Module):
         """`encoder` by timm's name; `weights` and errors as create_encoder. `weights_said` tells what was loaded."""
         super().__init__()
         made = create_encoder(encoder, heads.drop_path_rate, weights, image_size, n_slices)
-        self.encoder, self.weights_said = made
+        self.encoder, self.weights_said, self.image_size = *made, image_size
         with _named(encoder):
             if heads.grad_checkpointing:
                 self.encoder.set_grad_checkpointing()
@@ -50,10 +52,8 @@ class Stage1Net(nn.Module):
             self.register_buffer(name, value.view(1, n_slices, 1, 1), persistent=False)
         with_maps = heads.heat_weight > 0 or heads.vessel_weight > 0
         self.neck = Neck(channels, strides, heads, image_size) if with_maps else None
-        self.heat = _map_head(heads.neck_width, 1 + len(LOCATIONS)) if heads.heat_weight > 0 else None
+        self.heat = HeatHead(heads.neck_width, self.n_features, image_size) if heads.heat_weight > 0 else None
         self.vessels = nn.Conv2d(heads.neck_width, len(LOCATIONS) + 1, 1) if heads.vessel_weight > 0 else None
-        if self.heat is not None:
-            nn.init.constant_(self.heat[-1].bias[:1], HEAT_PRIOR)
         n_pooled = self.n_features + (heads.neck_width if self.neck else 0)
         self.logits = nn.Sequential(nn.Dropout(heads.drop_rate), nn.Linear(n_pooled, len(LABELS)))
         self.trust = nn.Parameter(torch.ones(len(LABELS))) if self.heat else None
@@ -69,7 +69,14 @@ class Stage1Net(nn.Module):
             module.training = False
         return self
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def fold_norms(self) -> None:
+        """Makes the encoder faster; for a model whose batch norms are not trained any more."""
+        shape = (1, self.mean.shape[1], self.image_size, self.image_size)
+        example = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+        fold_norms(self.encoder, example.to(self.mean.device))
+
+    def forward(self, images: Tensor, corner: Tensor | None = None) -> dict[str, Tensor]:
+        """`corner` (batch, 2): first column and row of the images in inputs that they are parts of."""
         last, maps = self.encoder.forward_intermediates((images - self.mean) / self.std, output_fmt="NCHW")
         features = self.encoder.forward_head(last, pre_logits=True)
         answer = {"features": features}
@@ -78,7 +85,8 @@ class Stage1Net(nn.Module):
             fine = self.neck(maps, images.shape[-1])
             pooled.append(fine.amax(dim=(2, 3)))
             if self.heat is not None:
-                answer["found"], answer["location"] = self.heat(fine).float().split([1, len(LOCATIONS)], dim=1)
+                found, location = self.heat(fine, features, images.shape[-1], corner)
+                answer["found"], answer["location"] = found.float(), location.float()
                 own = location_heat(answer["found"], answer["location"])
                 answer["heat"] = torch.cat([own, answer["found"]], dim=1)
             if self.vessels is not None:
@@ -120,6 +128,35 @@ class Neck(nn.Module):
         return self.mix(total)
 
 
+class HeatHead(nn.Module):
+    """Logits of every pixel: of an aneurysm, by its look, and of the location that one would have there, for which
+    its place in the input and the whole picture count as well."""
+
+    def __init__(self, width: int, n_features: int, image_size: int):
+        """`image_size` is that of whole inputs."""
+        super().__init__()
+        self.image_size = image_size
+        self.look = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GELU())
+        self.found = nn.Conv2d(width, 1, 1)
+        self.pixel, self.whole = nn.Conv2d(width, width, 1), nn.Linear(n_features, width)
+        self.place = nn.Conv2d(2 * (1 + 2 * len(WAVES)), width, 1, bias=False)
+        self.location = nn.Sequential(nn.GELU(), nn.Conv2d(width, len(LOCATIONS), 1))
+        nn.init.constant_(self.found.bias, HEAT_PRIOR)
+
+    def forward(self, fine: Tensor, features: Tensor, n_pixels: int, corner: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(batch, 1, n, n) and (batch, 13, n, n) of a neck's maps (batch, width, n, n), the pooled features, and
+        images of `n_pixels` rows and columns; `corner` as in Stage1Net.forward."""
+        look, n = self.look(fine), fine.shape[-1]
+        centres = (torch.arange(n, device=fine.device) + 0.5) * (n_pixels / n)
+        first = torch.zeros(1, 2, device=fine.device) if corner is None else corner
+        at = 2 * (centres + first[..., None]) / self.image_size - 1  # (batch, 2, n): x and y from -1 to 1
+        waves = [at, *(wave(k * torch.pi * at) for k in WAVES for wave in (torch.sin, torch.cos))]
+        x, y = torch.stack(waves, 1).unbind(2)  # each (batch, waves, n)
+        place = torch.cat([x[:, :, None].expand(-1, -1, n, -1), y[..., None].expand(-1, -1, -1, n)], 1)
+        place = self.place(place.to(fine.dtype))
+        return self.found(look), self.location(self.pixel(look) + place + self.whole(features)[..., None, None])
+
+
 def location_heat(found: Tensor, location: Tensor) -> Tensor:
     """(batch, 13, n, n) logits of the probability that an aneurysm is at a pixel, and at this location.
 
@@ -147,10 +184,6 @@ def freeze_stages(encoder: nn.Module, n_stages: int) -> list[nn.Module]:
     for module in frozen:
         module.requires_grad_(False)
     return frozen
-
-
-def _map_head(width: int, n_maps: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, n_maps, 1))
 
 
 def create_encoder(

@@ -18,6 +18,7 @@ from aneurysm.config import from_saved
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.mirror import mirror_answer, mirror_images
 from aneurysm.stage1.model import Stage1Net
+from aneurysm.stage1.norms import unfolded
 from aneurysm.stage1.pretrained import read_pretrained
 from aneurysm.training.batches import one_thread
 from aneurysm.training.checkpoint import load_trained
@@ -66,7 +67,8 @@ def stage1_from(about: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Stag
     """The model, ready to be asked, from a checkpoint's `config` and `weights`; errors as load_state_dict's."""
     config = from_saved(Stage1Config, about["stage1"])
     model = Stage1Net(config.encoder, config.heads, config.input.image_size, n_slices=config.input.n_slices)
-    model.load_state_dict(weights)
+    model.load_state_dict(unfolded(model, weights))
+    model.fold_norms()
     return model.eval(), config
 
 

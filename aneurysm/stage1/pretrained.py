@@ -9,7 +9,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save
 
+from aneurysm.config import from_saved
 from aneurysm.paths import written_whole
+from aneurysm.stage1.config import Stage1Config
+from aneurysm.stage1.model import Stage1Net
+from aneurysm.stage1.norms import unfolded
 from aneurysm.training.checkpoint import load_trained
 
 LICENCE = "MIT, as the code; ImageNet weights that they began with: Apache-2.0"
@@ -18,8 +22,10 @@ LICENCE = "MIT, as the code; ImageNet weights that they began with: Apache-2.0"
 def export_pretrained(checkpoint: Path, path: Path, made_by: str) -> None:
     """Writes <path>.safetensors and <path>.json of a checkpoint of pretrain.py."""
     saved = load_trained(checkpoint, "stage1")
-    halves = {name: t.half() if t.is_floating_point() else t for name, t in saved["weights"].items()}
     about = saved["config"]
+    config = from_saved(Stage1Config, about["stage1"])
+    model = Stage1Net(config.encoder, config.heads, config.input.image_size, n_slices=config.input.n_slices)
+    halves = {n: t.half() if t.is_floating_point() else t for n, t in unfolded(model, saved["weights"]).items()}
     card = {
         "what": "stage 1, pretrained on synthetic heads that were made as it went and never seen twice",
         "made_by": made_by, "commit": saved["commit"], "licence": LICENCE,

@@ -53,7 +53,9 @@ def pretrain(
         raise ValueError(f"windows {n_windows}: expected at least {n_epochs} batches of {batch_size}")
     config = replace(config, training=replace(config.training, epochs=n_epochs))
     torch.manual_seed(config.training.seed)
-    model = Stage1Net(config.encoder, config.heads, phantoms.part, weights, config.input.n_slices)
+    model = Stage1Net(config.encoder, config.heads, config.input.image_size, weights, config.input.n_slices)
+    if config.heads.freeze_norms:
+        model.fold_norms()
     train_set = EndlessWindows(config, phantoms, settings.seed, per_epoch)
     checks = {folder.name: FreshSeries.read(folder, settings.check_folds) for folder in settings.check_dirs}
     n_windows = n_epochs * per_epoch

