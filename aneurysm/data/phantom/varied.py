@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from aneurysm.data.phantom.curves import chord_stations, smooth_walk, unit
+from aneurysm.data.phantom.curves import chord_stations, unit
 from aneurysm.data.phantom.mimics import STUMP_MM, draw_mimics, infundibulum, loop, swell
 from aneurysm.data.phantom.sacs import Sac, Site, build_sac
 from aneurysm.data.phantom.shape import HeadShape, draw_shape
@@ -22,7 +22,7 @@ from aneurysm.data.phantom.varied_noise import VariedNoise
 from aneurysm.data.phantom.vessels import SIDES, Vessel
 
 WHOLE_SPREAD, ALONG_SPREAD, NARROWEST, WIDEST = 0.15, 0.08, 0.65, 1.5  # of factors of a vessel's radius
-ALONG_MM = 12.0  # along a vessel; calibres this far apart have little in common
+ALONG_MM = 12.0  # along a vessel; calibres this far apart have nothing else in common
 COVER_MM = 15.5  # bone and scalp together: with more, the skin leaves the oval in which HeadFields looks for a head
 SCALE = 0.88, 1.13
 JOINED_MM, FOLLOW_MM = 1.0, 5.0  # a branch this near to its parent's wall follows it, for about so long
@@ -78,13 +78,15 @@ def kink(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
 def follow(tree: dict[str, Vessel], parent: Vessel, before: np.ndarray) -> None:
     """Shift the ends of vessels that lay on a parent's course `before` (n, 3) as far as the parent was."""
     shift = parent.points - before
-    for vessel in tree.values():
-        for end in (0, -1) if vessel is not parent else ():
-            apart = np.linalg.norm(before - vessel.points[end], axis=1)
-            nearest = apart.argmin()
-            if apart[nearest] < parent.radius_mm[nearest] + JOINED_MM:
-                away = np.linalg.norm(vessel.points - vessel.points[end], axis=1)
-                vessel.points = vessel.points + shift[nearest] * np.exp(-((away / FOLLOW_MM) ** 2))[:, None]
+    vessels = [vessel for vessel in tree.values() if vessel is not parent]
+    ends = np.array([vessel.points[[0, -1]] for vessel in vessels]).reshape(-1, 3)
+    apart = np.linalg.norm(before[:, None] - ends, axis=-1)
+    nearest = apart.argmin(0)
+    joined = apart.min(0) < parent.radius_mm[nearest] + JOINED_MM
+    for number in np.flatnonzero(joined):
+        vessel = vessels[number // 2]
+        away = np.linalg.norm(vessel.points - ends[number], axis=1)
+        vessel.points = vessel.points + shift[nearest[number]] * np.exp(-((away / FOLLOW_MM) ** 2))[:, None]
 
 
 def change_calibres(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
@@ -93,7 +95,7 @@ def change_calibres(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
     for vessel in tree.values():
         path = chord_stations(vessel.points)
         knots = np.arange(0, path[-1] + ALONG_MM, ALONG_MM)
-        walk = np.interp(path, knots, smooth_walk(rng, knots, ALONG_MM)[:, 0])
+        walk = np.interp(path, knots, rng.standard_normal(len(knots)))
         if vessel.radius_mm.max() > STUMP_MM:
             factor = whole[vessel.vein] * np.exp(ALONG_SPREAD * walk)
             vessel.radius_mm = vessel.radius_mm * np.clip(factor, NARROWEST, WIDEST)

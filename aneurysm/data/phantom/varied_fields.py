@@ -49,12 +49,16 @@ class VariedFields(HeadFields):
     def near(self, standard: np.ndarray) -> dict[str, np.ndarray]:
         found = super().near(standard)
         texture = found["texture"].copy()
-        low, high = standard.min(0), standard.max(0)
+        axes = np.ascontiguousarray(standard.T)
+        low, high = axes.min(1), axes.max(1)
         for lump in self.lumps:
             reach = lump.half + SOFT_MM
             if (lump.centre + reach < low).any() or (lump.centre - reach > high).any():
                 continue
-            inside = np.flatnonzero((np.abs(standard - lump.centre.astype(np.float32)) < reach).all(1))
+            inside = slice(None)
+            for axis in np.argsort(reach / (high - low + 1)):  # the one that leaves the fewest points first
+                near = np.flatnonzero(np.abs(axes[axis, inside] - np.float32(lump.centre[axis])) < reach[axis])
+                inside = near if isinstance(inside, slice) else inside[near]
             if len(inside):
                 depth = ellipsoid(Place(*standard[inside].T), lump.centre, lump.half, ever=True)
                 texture[inside] += np.float32(lump.brightness) * step(depth, SOFT_MM)

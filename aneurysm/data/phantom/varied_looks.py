@@ -82,9 +82,17 @@ def add_enhancing(rng: np.random.Generator, tree: dict[str, Vessel], shape: Head
     made = [*draw_pituitary(rng), *draw_lakes(rng), *draw_more_cortical(rng)]
     for side in (LEFT, RIGHT):
         made += [*draw_plexus(rng, side), *draw_skull_base_veins(rng, side), *draw_neck_veins(rng, side)]
-    found = {vein.name: vein for vein in made}
+    found = {vein.name: coarser(vein) for vein in made}
     shape.carry(found)
     tree.update(found)
+
+
+def coarser(vessel: Vessel) -> Vessel:
+    """The vessel by every second point, for speed; in place."""
+    kept = [*range(0, len(vessel.points) - 1, 2), len(vessel.points) - 1]
+    vessel.points, vessel.radius_mm = vessel.points[kept], vessel.radius_mm[kept]
+    vessel.station_mm, vessel.mask = vessel.station_mm[kept], vessel.mask[kept]
+    return vessel
 
 
 def ball(name: str, centre: np.ndarray, radius_mm: float) -> Vessel:
