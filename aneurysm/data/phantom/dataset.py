@@ -43,8 +43,9 @@ class PhantomConfig:
     """leave the quirks out: single-frame uncompressed files with all their geometry and rescale tags"""
     balanced: bool = False
     """half of the series positive and all 13 locations equally frequent, instead of the competition's shares"""
-    style: Literal["usual", "held_out"] = "usual"
-    """held_out: heads, aneurysms and scans by another recipe (held_out.py), to test on what no model was trained on"""
+    style: Literal["usual", "varied", "held_out"] = "usual"
+    """varied: heads and scans of many kinds, as training draws them (varied.py); held_out: another recipe
+    (held_out.py), to test on what no model was trained on"""
 
     def __post_init__(self) -> None:
         for name, least in (("n_series", 1), ("workers", 1), ("size", 32)):

@@ -18,7 +18,7 @@ from aneurysm.data.phantom.held_out_noise import HeldOutNoise
 from aneurysm.data.phantom.held_out_sacs import build_cluster
 from aneurysm.data.phantom.mimics import draw_mimics
 from aneurysm.data.phantom.shape import HeadShape, draw_shape
-from aneurysm.data.phantom.style import USUAL, Style
+from aneurysm.data.phantom.style import Style
 from aneurysm.data.phantom.vessels import LEFT, RIGHT, SIDES, Vessel
 from aneurysm.data.phantom.waves import Waves
 
@@ -133,4 +133,3 @@ HELD_OUT = Style(
     fields=HeldOutFields,
     noise=HeldOutNoise,
 )
-STYLES = {"usual": USUAL, "held_out": HELD_OUT}

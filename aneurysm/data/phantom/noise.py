@@ -35,12 +35,16 @@ class Noise:
         self.seed = int(rng.integers(2**32))
         self.pixel_mm = float(np.sqrt(np.linalg.norm(grid.row_step) * np.linalg.norm(grid.col_step)))
         self.rest = float(rng.uniform(118, 130)) if self.ct and rng.random() < 0.5 else None
+        self.draw(rng)
+        self.grains = self.bank(rng)
+
+    def draw(self, rng: np.random.Generator) -> None:
+        """Grain, motion, its ghosts, and the uneven gain."""
         self.grain_mm = rng.uniform(0.3, 0.55)
         self.motion_mm = rng.uniform(0.4, 1.2) if rng.random() < 0.15 else 0.0
         self.ghost = rng.uniform(0.01, 0.05) if rng.random() < 0.3 else 0.0
         self.ghost_shift = int(rng.integers(20, 120))
         self.bias_waves = rng.uniform(-1, 1, (4, 3)), rng.uniform(0, 2 * np.pi, 4), rng.standard_normal(4)
-        self.grains = self.bank(rng)
 
     def margin(self, contrast: Contrast) -> int:
         """Pixels around a part that blur and motion carry into it."""
@@ -55,8 +59,7 @@ class Noise:
         `ghost` gives what other rows of the slice show where `pixels` are not all of them.
         """
         rng = np.random.default_rng([self.seed, number])
-        sigma = contrast.blur_mm / self.pixel_mm
-        image = cv2.GaussianBlur(image, (0, 0), sigma) if sigma > 0.3 else image
+        image = self.blurred(image, contrast)
         if self.motion_mm:
             image = moved_while_scanned(image, self.motion_mm / self.pixel_mm)
         image = image[inside]
@@ -71,6 +74,11 @@ class Noise:
         real = image + np.float32(contrast.noise) * self.piece(rng, pixels)
         other = np.float32(contrast.noise) * self.piece(rng, pixels)
         return np.sqrt(real * real + other * other)
+
+    def blurred(self, image: np.ndarray, contrast: Contrast) -> np.ndarray:
+        """The slice with the scanner's own blur."""
+        sigma = contrast.blur_mm / self.pixel_mm
+        return cv2.GaussianBlur(image, (0, 0), sigma) if sigma > 0.3 else image
 
     def bank(self, rng: np.random.Generator) -> np.ndarray:
         """Noise of SD 1, larger than a slice, in CT with the grain of a reconstruction kernel."""

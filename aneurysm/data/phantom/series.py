@@ -10,13 +10,13 @@ import numpy as np
 from aneurysm.data.phantom.acquisition import SAC_REGION, Acquisition, covered, draw_acquisition, scout
 from aneurysm.data.phantom.dicom import Identity, write_enhanced, write_slices
 from aneurysm.data.phantom.encoding import make_uid
-from aneurysm.data.phantom.held_out import STYLES
 from aneurysm.data.phantom.nifti import write_mask
 from aneurysm.data.phantom.person import Person, draw_person
 from aneurysm.data.phantom.plan import Case
 from aneurysm.data.phantom.quirks import ENHANCED_FRAMES, Quirks, draw_quirks
 from aneurysm.data.phantom.render import render
 from aneurysm.data.phantom.storage import draw_scale, store
+from aneurysm.data.phantom.styles import STYLES
 
 LONG_SERIES = 40  # slices; shorter ones are never made to lose one
 

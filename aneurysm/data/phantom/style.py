@@ -1,4 +1,4 @@
-"""A style: the recipe that heads, sacs and scans are drawn by. Models are trained on the usual one alone."""
+"""A style: the recipe that heads, sacs and scans are drawn by. Models are trained on the usual and the varied one."""
 
 from __future__ import annotations
 

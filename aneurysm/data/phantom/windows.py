@@ -18,13 +18,15 @@ from aneurysm.data.phantom.raster import coverage
 from aneurysm.data.phantom.render import Scan
 from aneurysm.data.phantom.sacs import Sac, draw_sacs
 from aneurysm.data.phantom.shown import ShownScan
+from aneurysm.data.phantom.style import USUAL
+from aneurysm.data.phantom.varied import VARIED
 from aneurysm.data.slices import CacheSettings
 from aneurysm.data.vessel_masks import MASK_TO_LOCATION, in_blocks
 from aneurysm.data.windows import Box, InputConfig, crop_box, neighbours
 from aneurysm.labels import LOCATIONS
 
 FIRST_SEED = 1_000_000  # training draws from here on; seeds below 100,000 are for evaluation
-PERSON, SCAN = 10, 11  # random streams, apart from those of make_phantoms.py
+PERSON, SCAN, STYLE = 10, 11, 12  # random streams, apart from those of make_phantoms.py
 SUBSAMPLES = 2  # of a target's pixel, along each side
 LEAST_RIM, LEAST_SAC = 0.02, 0.15  # of the pixel that a sac fills most: from here on it is a border, and a sac
 CACHED = CacheSettings()
@@ -51,6 +53,8 @@ class PhantomWindowsConfig:
     """slabs anywhere in the series"""
     windows_per_slab: int = 4
     """windows of a slab: the first at its sac, the others at vessels and anywhere"""
+    varied_share: float = 0.75
+    """share of the people that are drawn in the varied style (varied.py), the others in the usual one"""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the setting."""
@@ -59,6 +63,8 @@ class PhantomWindowsConfig:
                 raise ValueError(f"phantoms.{name}: expected 1 or more, found {getattr(self, name)}")
         if not 0 <= self.sacs <= len(LOCATIONS) or not self.windows_per_scan:
             raise ValueError(f"phantoms.sacs: expected 0 to {len(LOCATIONS)}, and some slabs, found {self.sacs}")
+        if not 0 <= self.varied_share <= 1:
+            raise ValueError(f"phantoms.varied_share: expected 0 to 1, found {self.varied_share}")
         if not 0 <= self.ghost_share <= 1 or min(self.sizes, default=0) < 32:
             raise ValueError(f"phantoms: expected a ghost_share from 0 to 1 and sizes from 32 on, found {self}")
 
@@ -97,7 +103,7 @@ def scan_windows(
     """
     if seed < FIRST_SEED:
         raise ValueError(f"seed {seed}: expected at least {FIRST_SEED}, those below are for evaluation")
-    person = _person(seed, number // windows.scans_per_person)
+    person = _person(seed, number // windows.scans_per_person, windows.varied_share)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(SCAN, number)))
     person, sites = with_sacs(person, windows, rng)
     shown = draw_scan(person, windows, settings, rng)
@@ -114,9 +120,11 @@ def scan_windows(
 
 
 @lru_cache(maxsize=2)
-def _person(seed: int, number: int) -> Person:
+def _person(seed: int, number: int, varied_share: float) -> Person:
     """Without sacs."""
-    return draw_person(np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(PERSON, number))), ())
+    varied = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(STYLE, number))).random() < varied_share
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(PERSON, number)))
+    return draw_person(rng, (), VARIED if varied else USUAL)
 
 
 def with_sacs(person: Person, windows: PhantomWindowsConfig, rng: np.random.Generator) -> tuple[Person, list[Sac]]:
@@ -126,7 +134,7 @@ def with_sacs(person: Person, windows: PhantomWindowsConfig, rng: np.random.Gene
     """
     for _ in range(20):
         locations = rng.choice(len(LOCATIONS), windows.sacs, replace=False)
-        sacs = draw_sacs(rng, person.vessels, [LOCATIONS[i] for i in locations])
+        sacs = draw_sacs(rng, person.vessels, [LOCATIONS[i] for i in locations], person.style.sac)
         if covered(np.array([sac.centre for sac in sacs])):
             break
     else:
