@@ -69,9 +69,10 @@ def kink(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
     for side in SIDES.values():
         for name, first, last, share in KINKS:
             vessel = tree[f"{side} {name}"]
-            if rng.random() < share:
+            first = max(first, vessel.station_mm[0])  # the first part of some vessels is missing
+            if first < last and rng.random() < share:
                 before = vessel.points
-                loop(rng, vessel, rng.uniform(max(first, vessel.station_mm[0]), last))
+                loop(rng, vessel, rng.uniform(first, last))
                 follow(tree, vessel, before)
 
 
