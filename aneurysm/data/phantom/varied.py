@@ -69,9 +69,9 @@ def kink(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
     for side in SIDES.values():
         for name, first, last, share in KINKS:
             vessel = tree[f"{side} {name}"]
-            if rng.random() < share:
+            if rng.random() < share and vessel.station_mm[0] < first:  # an A1 may be missing
                 before = vessel.points
-                loop(rng, vessel, rng.uniform(max(first, vessel.station_mm[0]), last))
+                loop(rng, vessel, rng.uniform(first, last))
                 follow(tree, vessel, before)
 
 
