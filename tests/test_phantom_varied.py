@@ -15,7 +15,7 @@ from aneurysm.data.phantom.person import Person, draw_person
 from aneurysm.data.phantom.render import Scan
 from aneurysm.data.phantom.sacs import Site
 from aneurysm.data.phantom.style import USUAL
-from aneurysm.data.phantom.varied import COVER_MM, VARIED, build_varied_sac, draw_varied_shape
+from aneurysm.data.phantom.varied import COVER_MM, VARIED, build_varied_sac, draw_varied_shape, kink
 from aneurysm.data.phantom.varied_contrast import draw_varied_contrast
 from aneurysm.data.phantom.varied_distractors import draw_distractors
 from aneurysm.data.phantom.varied_noise import VariedNoise
@@ -74,6 +74,14 @@ def test_branches_stay_on_arteries_that_are_kinked_and_the_origin_between_the_ca
         ):
             start, trunk = tree[f"left {child}"].points[0], tree.get(f"left {parent}", tree.get(parent)).points
             assert np.linalg.norm(trunk - start, axis=1).min() < 0.8, child
+
+
+def test_an_artery_that_lacks_its_first_part_is_not_kinked_there():
+    tree = {name: vessel for name, vessel in person(0).vessels.items() if not vessel.vein}
+    aca = replace(tree["left ACA"], station_mm=tree["left ACA"].station_mm + 14)
+    for seed in range(20):
+        kink(np.random.default_rng(seed), {**{name: replace(vessel) for name, vessel in tree.items()}, aca.name: aca})
+    np.testing.assert_allclose(aca.points, tree["left ACA"].points, atol=3)
 
 
 def test_heads_stay_where_the_fields_look_for_them():
