@@ -17,6 +17,7 @@ from aneurysm.stage1.losses import (
     location_loss,
     logits_loss,
     sac_loss,
+    vessel_location_loss,
     vessel_loss,
 )
 
@@ -89,6 +90,16 @@ def test_the_location_is_told_where_an_aneurysm_is_and_nowhere_else():
     assert location_loss(logits, sac).item() == pytest.approx(expected)
 
 
+def test_the_location_is_learned_from_known_vessels_as_well():
+    logits = torch.zeros(1, 13, 2, 2)
+    logits[0, 3, 0, 0] = 2.0  # right
+    logits[0, 5, 0, 1] = 2.0  # wrong
+    vessels = torch.tensor([[[4, 8], [0, UNKNOWN]]], dtype=torch.uint8)
+    spread = math.log(12 + math.exp(2))
+    assert vessel_location_loss(logits, vessels).item() == pytest.approx(((spread - 2) + spread) / 2)
+    assert vessel_location_loss(logits, torch.full_like(vessels, UNKNOWN)).item() == 0
+
+
 def test_the_loss_of_vessels_is_that_of_the_pixels_that_are_known():
     logits = torch.zeros(1, 14, 1, 3)
     logits[0, 3, 0, 1] = math.log(27)  # e^ln27 / (27 + 13) = 27/40
@@ -117,7 +128,7 @@ class Answers(nn.Module):
 
 BATCH = {
     "image": torch.zeros(1, 3, 4, 4), "labels": window(1.0),
-    "sac": SAC, "vessels": torch.zeros((1, 2, 2), dtype=torch.uint8),
+    "sac": SAC, "vessels": torch.tensor([[[0, 3], [0, 0]]], dtype=torch.uint8),
 }  # fmt: skip
 PARTS = {
     "logits": window(LN3), "found": MAP[:, None], "location": torch.zeros(1, 13, 2, 2), "heat": MAP,
@@ -130,7 +141,7 @@ def test_the_whole_loss_is_the_weighted_sum_of_its_parts(weights):
     config = LossConfig(logits_weight=weights[0], logits="focal", dice_weight=0.5, location_weight=0.2)
     # One pixel of an aneurysm, all locations alike.
     heat = sac_loss(MAP, SAC, 0.5).item() + 0.2 * math.log(13) / SAC_PIXELS
-    parts = logits_loss(PARTS["logits"], BATCH["labels"], config).item(), heat, math.log(14)
+    parts = logits_loss(PARTS["logits"], BATCH["labels"], config).item(), heat, math.log(14) + math.log(13)
     loss = Stage1Loss(config, HeadsConfig(heat_weight=weights[1], vessel_weight=weights[2]))
     expected = sum(weight * part for weight, part in zip(weights, parts, strict=True))
     assert loss(Answers(**PARTS), BATCH).item() == pytest.approx(expected)

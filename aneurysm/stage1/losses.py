@@ -33,7 +33,10 @@ class Stage1Loss:
             where = location_loss(answer["location"].float(), batch["sac"])
             total = total + self.heads.heat_weight * (found + self.config.location_weight * where)
         if "vessels" in answer:
-            total = total + self.heads.vessel_weight * vessel_loss(answer["vessels"].float(), batch["vessels"])
+            vessels = vessel_loss(answer["vessels"].float(), batch["vessels"])
+            if "location" in answer:
+                vessels = vessels + vessel_location_loss(answer["location"].float(), batch["vessels"])
+            total = total + self.heads.vessel_weight * vessels
         return total
 
 
@@ -74,3 +77,11 @@ def vessel_loss(logits: Tensor, vessels: Tensor) -> Tensor:
     weight = torch.where(vessels == 0, BACKGROUND_WEIGHT, 1.0) * known
     each = functional.cross_entropy(logits, vessels.long(), ignore_index=UNKNOWN, reduction="none")
     return (each * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+def vessel_location_loss(logits: Tensor, vessels: Tensor) -> Tensor:
+    """Mean cross-entropy between the locations (batch, 13, n, n) of the pixels of known vessels (as vessel_loss): an
+    aneurysm there would have the vessel's location, and vessels are far more than aneurysms."""
+    where = torch.where((vessels > 0) & (vessels != UNKNOWN), vessels.long() - 1, -1)
+    total = functional.cross_entropy(logits, where, ignore_index=-1, reduction="sum")
+    return total / (where >= 0).sum().clamp(min=1)
