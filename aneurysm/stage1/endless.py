@@ -27,7 +27,7 @@ class EndlessWindows(Dataset):
     def __init__(self, config: Stage1Config, phantoms: PhantomWindowsConfig, seed: int, n_windows: int):
         """Raises ValueError where the windows do not fit into the input, or the maps' pixels into them."""
         stride, image_size = config.heads.heat_stride, config.input.image_size
-        if phantoms.part % stride or not 0 < phantoms.part <= image_size:
+        if phantoms.part % stride or phantoms.part > image_size:
             fits = f"a multiple of heat_stride, {stride}, and at most image_size, {image_size}"
             raise ValueError(f"part {phantoms.part}: expected {fits}")
         self.config, self.phantoms, self.seed, self.n_windows = config, phantoms, seed, n_windows
@@ -79,10 +79,8 @@ class MixedWindows(Dataset):
         if not 0 < share < 1:
             raise ValueError(f"phantom_share {share}: expected a number from 0 on, below 1")
         n_phantoms = max(1, round(len(windows) * share / (1 - share)))
-        part = config.sampling.cut_size or config.input.image_size
-        phantoms = replace(PhantomWindowsConfig(), part=part)
-        if part == config.input.image_size:
-            phantoms = replace(phantoms, windows_per_slab=1)
+        part = config.sampling.cut_size
+        phantoms = replace(PhantomWindowsConfig(), part=part, windows_per_slab=4 if part else 1)
         self.windows = windows
         self.phantoms = EndlessWindows(config, phantoms, MIXED_SEED + config.training.seed, n_phantoms)
 

@@ -26,7 +26,7 @@ class PretrainingConfig:
 
     seed: int = FIRST_SEED
     """of the phantoms"""
-    every: int = 24_000
+    every: int = 3000
     """about so many windows from one epoch of history.csv, and one resume.pth, to the next"""
     check_dirs: tuple[Path, ...] = ()
     """folders of phantoms, ready for stage 1, on which the network is evaluated every training.evaluate_every epochs"""

@@ -37,34 +37,38 @@ DEPTHS = (-1 / 3, 0, 1 / 3)  # of a slice's thickness, at which a sac is looked 
 class PhantomWindowsConfig:
     """Which windows are drawn. A scan's windows lie in a few slabs, neighbouring slices that are rendered once."""
 
-    part: int = 128
-    """rows and columns of a window, in pixels of the encoder's input; a multiple of the maps' stride"""
+    part: int = 0
+    """rows and columns of a window, in pixels of the encoder's input; a multiple of the maps' stride. 0: whole inputs,
+    which is how the encoder is asked afterwards"""
     sizes: tuple[int, ...] = (256, 384, 512)
     """pixels across a scan, as make_phantoms.py --size; one is drawn for each scan"""
     scans_per_person: int = 4
     """scans of one person, each with sacs, modality, plane and scanner of its own"""
-    sacs: int = 3
+    sacs: int = 6
     """sacs drawn for each scan"""
     ghost_share: float = 1 / 3
     """share of them that is taken away again: their place alone shall tell nothing"""
-    slabs_per_sac: int = 2
+    slabs_per_sac: int = 1
     """slabs that cut a sac, or the place that had one"""
     free_slabs: int = 2
     """slabs anywhere in the series"""
-    windows_per_slab: int = 4
-    """windows of a slab: the first at its sac, the others at vessels and anywhere"""
+    windows_per_slab: int = 1
+    """windows of a slab: the first at its sac, the others at vessels and anywhere; 1 for whole inputs"""
     varied_share: float = 0.75
     """share of the people that are drawn in the varied style (varied.py), the others in the usual one"""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the setting."""
-        for name in ("part", "scans_per_person", "windows_per_slab"):
+        for name in ("scans_per_person", "windows_per_slab"):
             if getattr(self, name) < 1:
                 raise ValueError(f"phantoms.{name}: expected 1 or more, found {getattr(self, name)}")
         if not 0 <= self.sacs <= len(LOCATIONS) or not self.windows_per_scan:
             raise ValueError(f"phantoms.sacs: expected 0 to {len(LOCATIONS)}, and some slabs, found {self.sacs}")
         if not 0 <= self.varied_share <= 1:
             raise ValueError(f"phantoms.varied_share: expected 0 to 1, found {self.varied_share}")
+        if self.part < 0 or (self.part == 0 and self.windows_per_slab > 1):
+            found = f"{self.windows_per_slab} of {self.part} pixels"
+            raise ValueError(f"phantoms.part: expected a whole input (0) once a slab, or windows of it, found {found}")
         if not 0 <= self.ghost_share <= 1 or min(self.sizes, default=0) < 32:
             raise ValueError(f"phantoms: expected a ghost_share from 0 to 1 and sizes from 32 on, found {self}")
 
@@ -115,7 +119,8 @@ def scan_windows(
         index = int(first[0])
         others = [vessel_place(shown, rng, index) if rng.random() < 0.5 else any_place(shown, box, rng)
                   for _ in range(windows.windows_per_slab - 1)]  # fmt: skip
-        made += _slab(shown, box, index, [first, *others], windows.part, inputs, stride, rng)
+        part = windows.part or inputs.image_size
+        made += _slab(shown, box, index, [first, *others], part, inputs, stride, rng)
     return made
 
 
