@@ -159,6 +159,6 @@ def _answer(sheet: Sheet, example: Example) -> None:
             axes.text(1.04, row, f"{value:.2f}", ha="left", **about)
     x, y, _, _ = example.cache.mapping(example.uid).to_original(*(example.peak[k] for k in ("x", "y", "slice")))
     miss = miss_mm(example.peak, example.localizers, example.cache.meta(example.uid))
-    words = f"green: true; tick: prevalence; {short_name(example.peak['location'])} at column\n"
-    words += f"{x:.0f}, row {y:.0f} of the original image, {miss:.1f} mm from\nthe localizer"
+    words = f"green: true; tick: prevalence;\n{short_name(example.peak['location'])} at column {x:.0f}, row {y:.0f}\n"
+    words += f"of the original image, {miss:.1f} mm from the localizer"
     sheet.text(6.5, LOWER + 2.54, words, QUIET)
