@@ -1,14 +1,16 @@
-"""Which series lie in the folders, files and archives that a person names: told apart by SeriesInstanceUID."""
+"""Which series lie in the folders, files and archives that a person names: told apart by SeriesInstanceUID, and by
+what contradicts within it."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from aneurysm.data.archive import unpack
 from aneurysm.data.header import Header, read_header
+from aneurysm.data.split_series import series_keys, split_folders, split_id
 from aneurysm.paths import files_below
 
 IMAGE_SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -19,7 +21,8 @@ class SeriesFiles:
     """The files of one series.
 
     uid       SeriesInstanceUID; where it is missing, or nothing can be read, the name of the folder (several studies
-              in one folder: StudyInstanceUID)
+              in one folder: StudyInstanceUID). Of several series that share it (split_series): with a dash and eight
+              digits, or their SeriesNumber, that are the same in every run
     folder    where they were found, as a person would name it (inside an archive: below the archive's name)
     left_out  why other files there are not images, one sentence each
     """
@@ -44,8 +47,9 @@ def find_series(paths: Sequence[Path], unpack_to: Path) -> Iterator[SeriesFiles]
     """Every series below `paths`: folders at any depth, single files, zip archives (unpacked below `unpack_to`;
     archives in them are files like others).
 
-    A series that lies in several of them is one; files without a SeriesInstanceUID, as the competition has them, are a
-    series for each folder and study; a file that is named twice counts once. A folder without any image is
+    A series that lies in several of them is one, unless they contradict (split_series); files without a
+    SeriesInstanceUID, as the competition has them, are a series for each folder and study; a file that is named twice
+    counts once. A folder without any image is
     a series without files, and so are a missing path and a damaged archive: nothing that was asked for is lost. But a
     folder above images need not hold one itself, if it does not look so (README.txt, say).
     """
@@ -57,7 +61,7 @@ def find_series(paths: Sequence[Path], unpack_to: Path) -> Iterator[SeriesFiles]
                 place.refused += [file] if file else []
             else:
                 _look_at(file, place)
-    yield from _series_in(places.values())
+    yield from _series_in(list(places.values()))
 
 
 def _files_of(path: Path, unpacked: Path) -> Iterator[tuple[Path | str, Path]]:
@@ -97,17 +101,10 @@ def _look_at(file: Path, place: _Place) -> None:
         place.looks_like_images |= file.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _series_in(places: Iterable[_Place]) -> Iterator[SeriesFiles]:
+def _series_in(places: Sequence[_Place]) -> Iterator[SeriesFiles]:
     """One for each SeriesInstanceUID, in the order in which they were met, and for each place without an image."""
-    groups: dict[str, dict[Path, _Place]] = {}
     names: set[str] = set()
-    for place in places:
-        studies = {header.values.get("StudyInstanceUID") for _, header in place.files}
-        for file, header in place.files:
-            study = header.values.get("StudyInstanceUID") if len(studies) > 1 else None
-            uid = header.values.get("SeriesInstanceUID") or study or place.name.resolve().name
-            groups.setdefault(uid, {}).setdefault(file.resolve(), place)
-    for uid, files in groups.items():
+    for uid, files in _told_apart(places):
         own = {id(place): place for place in files.values()}.values()
         left_out = tuple(reason for place in own for reason in place.refused)
         names.add(uid)
@@ -118,6 +115,34 @@ def _series_in(places: Iterable[_Place]) -> Iterator[SeriesFiles]:
             uid = _unused(place.name.resolve().name, names)
             names.add(uid)
             yield SeriesFiles(uid, place.name, (), tuple(place.refused))
+
+
+def _told_apart(places: Sequence[_Place]) -> Iterator[tuple[str, dict[Path, _Place]]]:
+    """(id, files with their places) of each series; a file that is named twice belongs to its first place."""
+    first = {file.resolve(): place for place in reversed(places) for file, _ in place.files}
+    files = [(place, file, header) for place in places for file, header in place.files]
+    files = list({file.resolve(): one for one in files if first[(file := one[1]).resolve()] is one[0]}.values())
+    named: dict[str, dict[tuple, list]] = {}
+    for one, key in zip(files, series_keys([header for _, _, header in files]), strict=True):
+        named.setdefault(_name(one[2], one[0]), {}).setdefault(key, []).append(one)
+    by_name = {place.name: place for place in places}
+    for name, keyed in named.items():
+        for key, members in keyed.items():
+            numbers = {other[1] for other in keyed}
+            uid = f"{name}-{key[1]}" if len(numbers) > 1 and key[1] else name
+            if sum(other[1] == key[1] for other in keyed) > 1:
+                uid = split_id(uid, key)
+            groups = split_folders([(file, header, place.name) for place, file, header in members])
+            for group in groups:
+                own = split_id(uid, str(group[0][2])) if len(groups) > 1 else uid
+                yield own, {file.resolve(): by_name[folder] for file, _, folder in group}
+
+
+def _name(header: Header, place: _Place) -> str:
+    """SeriesInstanceUID, or where it is missing the folder's name, or its study's where it holds several."""
+    studies = {header.values.get("StudyInstanceUID") for _, header in place.files}
+    study = header.values.get("StudyInstanceUID") if len(studies) > 1 else None
+    return header.values.get("SeriesInstanceUID") or study or place.name.resolve().name
 
 
 def _unused(name: str, names: set[str]) -> str:

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pydicom
 from pydicom.uid import UID
 
 from aneurysm.data.frame_count import count_frames
-from aneurysm.data.header import FUNCTIONAL_GROUPS, Header, usable
+from aneurysm.data.functional_groups import group_numbers, group_texts, sequence_items
+from aneurysm.data.header import FUNCTIONAL_GROUPS, Header
 
 MAX_PIXELS = 8192 * 8192  # one frame; more is a damaged header
+# What differs between the volumes of one series, the most telling first; how one is chosen: see one_volume.
+TRAITS = (
+    "ComplexImageComponent",
+    "ImageType",
+    "ConvolutionKernel",
+    "EchoTime",
+    "TemporalPositionIdentifier",
+    "AcquisitionNumber",
+    "TriggerTime",
+    "AcquisitionTime",
+    "ContentTime",
+    "InstanceNumber",
+    "folder",
+)
+_IN_GROUPS = {  # by another name in the functional groups of a multi-frame file
+    "ImageType": "FrameType",
+    "EchoTime": "EffectiveEchoTime",
+    "TemporalPositionIdentifier": "TemporalPositionIndex",
+    "AcquisitionNumber": "FrameAcquisitionNumber",
+    "TriggerTime": "NominalCardiacTriggerDelayTime",
+    "AcquisitionTime": "FrameAcquisitionDateTime",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +76,20 @@ class Frame:
     position     (3,) centre of the first pixel
     orientation  (6,) direction of increasing column index, then of increasing row index (DICOM PS3.3 C.7.6.2.1.1)
     spacing      (between rows, between columns)
-    order        what decides between images at one position: time point, acquisition, echo, instance
+    instance     InstanceNumber; of a multi-frame file the place in its stack, and file_number that of the file
+    location     SliceLocation
+    traits       one for each of TRAITS
     """
 
     storage: PixelStorage
     index: int
     sop_uid: str
     series_uid: str
+    modality: str
     instance: float | None
-    order: tuple[float, ...]
+    file_number: float
+    location: float | None
+    traits: tuple[str | float | None, ...]
     position: tuple[float, ...] | None
     orientation: tuple[float, ...] | None
     spacing: tuple[float, ...] | None
@@ -133,15 +158,9 @@ def _functional_groups(header: Header) -> tuple[list, list]:
     return tuple(sequence_items(header.dataset, tag) for tag in FUNCTIONAL_GROUPS)
 
 
-def sequence_items(dataset: pydicom.Dataset | None, name: str | int) -> list[pydicom.Dataset]:
-    """The items of a sequence, by keyword or tag; none where it is absent, is no sequence or cannot be read."""
-    value = None if dataset is None else element_value(dataset, name)
-    return list(value) if isinstance(value, pydicom.Sequence) else []
-
-
 def _frame(header: Header, storage: PixelStorage, index: int, shared: list, own: list) -> Frame:
     """One frame; its own functional group wins over the shared one, and that one over the top of the file."""
-    found = dict(_group_values([*shared, *own]))
+    found, texts = group_numbers([*shared, *own]), group_texts([*shared, *own])
 
     def vector(name: str, length: int) -> tuple[float, ...] | None:
         value = found.get(name, ())
@@ -150,17 +169,27 @@ def _frame(header: Header, storage: PixelStorage, index: int, shared: list, own:
     def number(name: str) -> float | None:
         return found[name][0] if found.get(name) else header.number(name)
 
-    instance = found.get("InStackPositionNumber", (index,))[0] if storage.n_frames > 1 else None
-    instance = header.number("InstanceNumber") if instance is None else instance
-    times = [number(name) for name in ("TemporalPositionIndex", "TemporalPositionIdentifier", "EchoTime")]
-    order = (*times, header.number("AcquisitionNumber"), instance)
+    def trait(name: str) -> str | float | None:
+        for text in (texts.get(_IN_GROUPS.get(name, name)), header.values.get(name)):
+            if isinstance(text, str):
+                return text
+        value = number(_IN_GROUPS.get(name, name))
+        return header.number(name) if value is None else value
+
+    instance, file_number = header.number("InstanceNumber"), 0.0
+    if storage.n_frames > 1:
+        file_number = header.number("InConcatenationNumber", instance or 0.0)
+        instance = found.get("InStackPositionNumber", (index,))[0]
     return Frame(
         storage=storage,
         index=index,
         sop_uid=header.values.get("SOPInstanceUID", ""),
         series_uid=header.values.get("SeriesInstanceUID", ""),
+        modality=header.values.get("Modality", ""),
         instance=instance,
-        order=tuple(0.0 if value is None else value for value in order),
+        file_number=file_number,
+        location=header.number("SliceLocation"),
+        traits=(*(trait(name) for name in TRAITS[:-2]), instance, str(storage.path.parent)),
         position=vector("ImagePositionPatient", 3),
         orientation=vector("ImageOrientationPatient", 6),
         spacing=vector("PixelSpacing", 2),
@@ -169,45 +198,3 @@ def _frame(header: Header, storage: PixelStorage, index: int, shared: list, own:
         slope=number("RescaleSlope"),
         intercept=number("RescaleIntercept"),
     )
-
-
-_GROUPS = {
-    "PlanePositionSequence": ("ImagePositionPatient",),
-    "PlaneOrientationSequence": ("ImageOrientationPatient",),
-    "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
-    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
-    "FrameContentSequence": ("InStackPositionNumber", "TemporalPositionIndex"),
-}
-
-
-def _group_values(items: list[pydicom.Dataset]) -> Iterator[tuple[str, tuple[float, ...]]]:
-    for item in items:
-        for group, names in _GROUPS.items():
-            inner = _item(item, group)
-            for name in names:
-                value = _floats(inner, name)
-                if value:
-                    yield name, value
-
-
-def _item(dataset: pydicom.Dataset, name: str) -> pydicom.Dataset:
-    sequence = element_value(dataset, name)
-    return sequence[0] if isinstance(sequence, pydicom.Sequence) and len(sequence) else pydicom.Dataset()
-
-
-def _floats(dataset: pydicom.Dataset, name: str) -> tuple[float, ...]:
-    """The numbers of an element; an element that holds none counts as absent."""
-    value = element_value(dataset, name)
-    try:
-        numbers = tuple(map(float, value if isinstance(value, pydicom.multival.MultiValue | list) else [value]))
-    except (TypeError, ValueError):
-        return ()
-    return numbers if all(map(usable, numbers)) else ()
-
-
-def element_value(dataset: pydicom.Dataset, name: str | int) -> Any:
-    """The value of an element; one that pydicom cannot read counts as absent."""
-    try:
-        return dataset[name].value if name in dataset else None
-    except Exception:  # pydicom has an error of its own for each kind of damage
-        return None

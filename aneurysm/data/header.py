@@ -27,15 +27,17 @@ _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # thei
 _PLAIN_BYTES = 4096  # a single-frame header of the competition takes 800 to 1,100 bytes
 
 _TEXT = (
-    "SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID PatientID Modality PhotometricInterpretation "
-    "ImageType"
+    "SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID FrameOfReferenceUID PatientID Modality "
+    "PhotometricInterpretation ImageType ComplexImageComponent ConvolutionKernel"
 ).split()
 _DECIMAL = (
-    "NumberOfFrames InstanceNumber AcquisitionNumber TemporalPositionIdentifier EchoTime ImagePositionPatient "
-    "ImageOrientationPatient PixelSpacing SliceThickness SpacingBetweenSlices RescaleSlope RescaleIntercept"
+    "NumberOfFrames InstanceNumber SeriesNumber AcquisitionNumber TemporalPositionIdentifier EchoTime TriggerTime "
+    "AcquisitionTime ContentTime ImagePositionPatient ImageOrientationPatient SliceLocation PixelSpacing "
+    "SliceThickness SpacingBetweenSlices RescaleSlope RescaleIntercept"
 ).split()
 _BINARY = (
-    "Rows Columns SamplesPerPixel BitsAllocated BitsStored PixelRepresentation PixelPaddingValue PixelPaddingRangeLimit"
+    "Rows Columns SamplesPerPixel BitsAllocated BitsStored PixelRepresentation PixelPaddingValue "
+    "PixelPaddingRangeLimit InConcatenationNumber"
 ).split()
 
 
@@ -195,7 +197,9 @@ def _take(header: Header, tag: int, value: Any, little_endian: bool = True) -> N
 
 
 def _text(value: Any, _: bool) -> str:
-    return value.decode("latin-1").strip("\0 ") if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes):
+        return value.decode("latin-1").strip("\0 ")
+    return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
 
 
 def _decimals(value: Any, _: bool) -> tuple[float, ...]:

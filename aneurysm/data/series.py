@@ -13,15 +13,14 @@ import numpy as np
 import pydicom
 
 from aneurysm.data.find import SeriesFiles
-from aneurysm.data.frames import Frame, read_frames
+from aneurysm.data.frames import Frame
 from aneurysm.data.geometry import Geometry
-from aneurysm.data.header import read_header
 from aneurysm.data.intensity import header_rescale, hounsfield_shift
 from aneurysm.data.mapping import Crop, Mapping, square_crop
 from aneurysm.data.pixels import decode_frame
+from aneurysm.data.series_frames import series_frames
 from aneurysm.data.series_type import series_type
 from aneurysm.data.stack import stack_frames
-from aneurysm.paths import files_below
 
 
 @dataclass
@@ -171,7 +170,7 @@ def read_series(place: str | Path | SeriesFiles, select: Iterable[int] | None = 
 
     Raises ValueError naming the folder, what was expected and what was found, where nothing in it is a readable image.
     """
-    series = _read_headers(place if isinstance(place, SeriesFiles) else _files_at(Path(place)))
+    series = _read_headers(place if isinstance(place, SeriesFiles) else Path(place))
     indices = list(range(series.n_slices) if select is None else select)
     if indices:
         slope, intercept = series.scale
@@ -185,16 +184,8 @@ def read_series(place: str | Path | SeriesFiles, select: Iterable[int] | None = 
     return series
 
 
-def _files_at(path: Path) -> SeriesFiles:
-    if not path.exists():
-        raise ValueError(f"{path}: no such folder or file")
-    if path.is_file():
-        return SeriesFiles(path.stem, path, (path,))
-    return SeriesFiles(path.name, path, tuple(files_below(path)))
-
-
-def _read_headers(found: SeriesFiles) -> Series:
-    frames, warnings = _find_frames(found)
+def _read_headers(place: Path | SeriesFiles) -> Series:
+    folder, frames, warnings = series_frames(place)
     stack = stack_frames(frames, warnings)
     first = whole_header(stack.frames[0].storage.path)
     modality = str(first.get("Modality") or "")
@@ -202,8 +193,8 @@ def _read_headers(found: SeriesFiles) -> Series:
         warnings.append(f"expected modality CT or MR, found {modality or 'none'}: values are taken as they are")
     shape, spacing = stack.geometry.canonical_shape, stack.geometry.canonical_spacing
     return Series(
-        uid=stack.frames[0].series_uid or found.uid,
-        folder=found.folder,
+        uid=place.uid if isinstance(place, SeriesFiles) else stack.frames[0].series_uid or folder.stem,
+        folder=folder,
         modality=modality,
         type=series_type(first),
         patient_id=str(first.get("PatientID") or ""),
@@ -213,24 +204,6 @@ def _read_headers(found: SeriesFiles) -> Series:
         warnings=warnings,
         crop=square_crop((0, shape[0]), (0, shape[1]), (0, shape[2]), spacing),
     )
-
-
-def _find_frames(found: SeriesFiles) -> tuple[list[Frame], list[str]]:
-    """All frames of the files, and a warning for each kind of file that is left out.
-
-    Raises ValueError where there is no frame.
-    """
-    frames, refused = [], list(found.left_out)
-    for file in found.files:
-        try:
-            frames += read_frames(read_header(file))
-        except (ValueError, OSError) as error:
-            refused.append(str(error))
-    if not frames:
-        what = f"{len(refused)} files, the first: {refused[0]}" if refused else "no file"
-        raise ValueError(f"{found.folder}: expected DICOM images, found {what}")
-    shown = "; ".join(refused[:5]) + ("; ..." if len(refused) > 5 else "")
-    return frames, [f"{len(refused)} files left out: {shown}"] if refused else []
 
 
 def whole_header(path: Path, tags: list[str] | None = None) -> pydicom.Dataset:

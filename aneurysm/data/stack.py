@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from aneurysm.data.frames import Frame
 from aneurysm.data.geometry import Geometry, make_geometry, shear_mm, tilt_degrees
+from aneurysm.data.one_volume import NEAR, SAME_POSITION_MM, choose_volume, names_of, same_pixels
+from aneurysm.data.slice_order import open_places, order_without_positions, pseudo_positions
 
 FALLBACK_PIXEL_MM = 0.5  # the usual values where every tag is gone (COMPETITION figures)
 FALLBACK_THIN_MM, FALLBACK_THICK_MM, THICK_UP_TO_FRAMES = 0.55, 5.0, 80
-SAME_POSITION_MM = 0.01
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,99 @@ class Stack:
 
 
 def stack_frames(frames: Sequence[Frame], warnings: list[str]) -> Stack:
-    """The stack of the largest consistent group of `frames`; what was left out or assumed is added to `warnings`."""
+    """The stack of one volume of the largest consistent group of `frames`; what was left out or assumed is added to
+    `warnings`. Raises ValueError as choose_volume."""
+    frames, unplaced = _without_position(_without_copies(frames, warnings))
     frames = _largest_group(frames, warnings)
     orientation = _orientation(frames, warnings)
-    kept, twins = _sorted_by_position(frames, orientation, warnings)
-    pixel_spacing = _pixel_spacing(kept, warnings)
-    if kept[0].position is None or len(set(_places(_along(kept, orientation)))) < len(kept):
-        positions, gap_mm = _assumed_positions(kept, orientation, warnings)
+    along = None if frames[0].position is None else _along(frames, orientation)
+    if along is None or (len(frames) > 1 and np.ptp(along) <= SAME_POSITION_MM):
+        stack, pixel_spacing = _stack_by_number(frames, orientation, warnings)
     else:
-        positions, gap_mm = np.array([frame.position for frame in kept]), _said_gap(kept) or FALLBACK_THICK_MM
-        _warn_of_unevenness(positions, orientation, _said_gap(kept), warnings)
+        stack, pixel_spacing = _stack_by_position(frames, along, orientation, unplaced, warnings)
+    kept, positions, gap_mm, twins = stack
     shape = (len(kept), kept[0].storage.rows, kept[0].storage.cols)
     return Stack(tuple(kept), make_geometry(shape, positions, orientation, pixel_spacing, gap_mm), tuple(twins))
+
+
+def _without_copies(frames: Sequence[Frame], warnings: list[str]) -> list[Frame]:
+    """One of each image: a file's copies have its SOP Instance UID, its place and its pixels."""
+    first: dict[tuple, list[Frame]] = {}
+    copies = []
+    for frame in sorted(frames, key=lambda frame: len(frame.storage.path.parts)):
+        others = first.setdefault((frame.sop_uid, frame.index, frame.position, frame.instance), [])
+        if frame.sop_uid and any(same_pixels(other, frame) for other in others):
+            copies.append(frame)
+        else:
+            others.append(frame)
+    if copies:
+        folders = ", ".join(sorted({frame.storage.path.parent.name for frame in copies}))
+        warnings.append(f"{len(copies)} images are copies of others and count once: {names_of(copies)} (in {folders})")
+    left = {id(frame) for frame in copies}
+    return [frame for frame in frames if id(frame) not in left]
+
+
+def _without_position(frames: list[Frame]) -> tuple[list[Frame], list[Frame]]:
+    """The frames with a position and the others, where these are fewer; else all, as if none had one."""
+    missing = [frame for frame in frames if frame.position is None]
+    if not missing or 2 * len(missing) >= len(frames):
+        return [replace(frame, position=None) for frame in frames] if missing else frames, []
+    return [frame for frame in frames if frame.position is not None], missing
+
+
+def _stack_by_number(frames: list[Frame], orientation: np.ndarray, warnings: list[str]) -> tuple[tuple, tuple]:
+    """Frames whose positions are missing or all the same, in the order that other elements tell."""
+    kept = choose_volume(frames, pseudo_positions(frames), warnings)
+    twins = [frame for i, frame in enumerate(frames) if i not in set(kept.tolist())]
+    frames = [frames[i] for i in kept]
+    order, name = order_without_positions(frames)
+    if len(frames) > 1:
+        why = f"all {len(frames)} images lie at one position" if frames[0].position else "image positions missing"
+        warnings.append(f"{why}: sorted by {name}")
+    kept = [frames[i] for i in order]
+    by_number = {(frame.file_number, frame.instance): i for i, frame in enumerate(kept)}
+    places = [(twin, by_number.get((twin.file_number, twin.instance))) for twin in twins]
+    pixel_spacing = _pixel_spacing(kept, warnings)
+    positions, gap_mm = _assumed_positions(kept, orientation, warnings)
+    return (kept, positions, gap_mm, [(twin, at) for twin, at in places if at is not None]), pixel_spacing
+
+
+def _stack_by_position(
+    frames: list[Frame], along: np.ndarray, orientation: np.ndarray, unplaced: list[Frame], warnings: list[str]
+) -> tuple[tuple, tuple]:
+    """Frames along the normal; of those `unplaced`, without a position, the ones whose gap is open."""
+    chosen = choose_volume(frames, along, warnings)
+    order = chosen[np.argsort(along[chosen], kind="stable")]
+    kept, positions = [frames[i] for i in order], np.array([frames[i].position for i in order])
+    if unplaced:
+        kept, positions = _filled(kept, positions, unplaced, warnings)
+    heights = positions @ np.cross(orientation[:3], orientation[3:])
+    gap_mm = float(np.median(np.diff(heights))) if len(kept) > 1 else FALLBACK_THICK_MM
+    nearest = [(i, int(np.argmin(np.abs(heights - along[i])))) for i in set(range(len(frames))) - set(chosen.tolist())]
+    twins = [(frames[i], at) for i, at in sorted(nearest) if abs(heights[at] - along[i]) < NEAR * gap_mm]
+    pixel_spacing = _pixel_spacing(kept, warnings)
+    _warn_of_unevenness(positions, orientation, _said_gap(kept), warnings)
+    return (kept, positions, _said_gap(kept) or FALLBACK_THICK_MM, twins), pixel_spacing
+
+
+def _filled(
+    kept: list[Frame], positions: np.ndarray, unplaced: list[Frame], warnings: list[str]
+) -> tuple[list[Frame], np.ndarray]:
+    """The stack with the images without a position that have an open place in it; a warning names them and others."""
+    fitting = [frame for frame in unplaced if _fits(replace(frame, position=kept[0].position), kept[0])]
+    found = open_places(kept, positions, fitting)
+    placed = {id(frame) for _, frame, _ in found}
+    left_out = [frame for frame in unplaced if id(frame) not in placed]
+    if found:
+        texts = ", ".join(f"{frame.name} at {np.round(place, 2).tolist()}" for _, frame, place in found)
+        warnings.append(f"image position missing: placed by instance number where a gap is open: {texts}")
+    if left_out:
+        n_all = len(kept) + len(unplaced)
+        warnings.append(f"{len(left_out)} of {n_all} images left out, position missing: {names_of(left_out)}")
+    for at, frame, place in sorted(found, key=lambda one: (-one[0], -(one[1].instance or 0))):
+        kept = [*kept[:at], frame, *kept[at:]]
+        positions = np.insert(positions, at, place, axis=0)
+    return kept, positions
 
 
 def _largest_group(frames: Sequence[Frame], warnings: list[str]) -> list[Frame]:
@@ -54,7 +136,7 @@ def _largest_group(frames: Sequence[Frame], warnings: list[str]) -> list[Frame]:
     if left_out:
         warnings.append(
             f"{len(left_out)} of {len(frames)} images left out, of another series, size, orientation or pixel spacing "
-            f"than the largest group of {len(largest)}: {_names(left_out)}"
+            f"than the largest group of {len(largest)}: {names_of(left_out)}"
         )
     return largest
 
@@ -92,38 +174,6 @@ def _orientation(frames: list[Frame], warnings: list[str]) -> np.ndarray:
 def _along(frames: list[Frame], orientation: np.ndarray) -> np.ndarray:
     """(n,) position of each frame along the normal, in millimetres."""
     return np.array([frame.position for frame in frames]) @ np.cross(orientation[:3], orientation[3:])
-
-
-def _places(along: np.ndarray) -> np.ndarray:
-    """(n,) number of the place at which each frame lies, counted upward; equal positions share one."""
-    order = np.argsort(along, kind="stable")
-    places = np.empty(len(along), int)
-    places[order] = np.cumsum(np.diff(along[order], prepend=along[order[0]]) > SAME_POSITION_MM)
-    return places
-
-
-def _sorted_by_position(
-    frames: list[Frame], orientation: np.ndarray, warnings: list[str]
-) -> tuple[list[Frame], list[tuple[Frame, int]]]:
-    """Frames along the normal, the first in time at each position; by instance number where positions do not tell."""
-    frames = sorted(frames, key=lambda f: (f.order, f.storage.path.name, f.index))
-    by_number = sorted(frames, key=lambda f: (f.instance is None, f.instance or 0, f.storage.path.name, f.index))
-    if frames[0].position is None:
-        if len(frames) > 1:
-            warnings.append("image positions missing: sorted by instance number, then by name")
-        return by_number, []
-    places = _places(_along(frames, orientation))
-    first = np.unique(places, return_index=True)[1]  # frames come first in time, whatever the noise of positions
-    if len(first) == 1 and len(frames) > 1:
-        warnings.append(f"all {len(frames)} images lie at one position: sorted by instance number, then by name")
-        return by_number, []
-    twins = [(frames[i], int(places[i])) for i in sorted(set(range(len(frames))) - set(first.tolist()))]
-    if twins:
-        warnings.append(
-            f"{len(twins)} images repeat the position of another: the first in time was kept, "
-            f"left out were {_names([frame for frame, _ in twins])}"
-        )
-    return [frames[i] for i in first], twins
 
 
 def _pixel_spacing(frames: list[Frame], warnings: list[str]) -> tuple[float, float]:
@@ -169,8 +219,3 @@ def _warn_of_unevenness(
         warnings.append(f"gantry tilt of {tilt:.1f} degrees: images are shifted against each other")
     if said_mm is not None and (said_mm > 3 * median or said_mm < median / 3):
         warnings.append(f"header says {said_mm:g} mm between slices, positions say {median:g} mm: positions hold")
-
-
-def _names(frames: list[Frame]) -> str:
-    names = [frame.name for frame in frames]
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
