@@ -15,7 +15,8 @@ import pydicom
 from aneurysm.data.find import SeriesFiles
 from aneurysm.data.frames import Frame
 from aneurysm.data.geometry import Geometry
-from aneurysm.data.intensity import header_rescale, hounsfield_shift
+from aneurysm.data.hounsfield import hounsfield_shift
+from aneurysm.data.intensity import header_rescales
 from aneurysm.data.mapping import Crop, Mapping, square_crop
 from aneurysm.data.pixels import decode_frame
 from aneurysm.data.series_frames import series_frames
@@ -82,11 +83,15 @@ class Series:
         return slope, intercept + self.shift_hu
 
     def correct_hounsfield(self, values: np.ndarray) -> None:
-        """Sets `shift_hu` by what `values` (any shape, Hounsfield units by the header) say; nothing for MR."""
-        if self.modality == "CT":
-            self.shift_hu = hounsfield_shift(values, self.scale[1] - self.shift_hu)
-            if self.shift_hu:
-                self.warnings.append(f"the header's Hounsfield units are off by {-self.shift_hu:g}: corrected")
+        """Sets `shift_hu` by what `values` (slices, rows, columns; Hounsfield units by the header) say; not for MR."""
+        if self.modality != "CT":
+            return
+        slope, intercept = self._header_scales[0] if self._one_scale else (1.0, None)
+        self.shift_hu, doubt = hounsfield_shift(values, slope, intercept)
+        if self.shift_hu:
+            self.warnings.append(f"the header's Hounsfield units are off by {-self.shift_hu:g}: corrected")
+        if doubt:
+            self.warnings.append(f"unsure whether the Hounsfield units are right: {doubt}")
 
     def images(self, indices: Iterable[int], threads: int = 1, keep: bool = False) -> Iterator[np.ndarray]:
         """Canonical images (rows, columns), one by one, in stored values; `scale` makes physical units of them.
@@ -107,7 +112,7 @@ class Series:
 
     @cached_property
     def _header_scales(self) -> list[tuple[float, float]]:
-        return [header_rescale(frame) for frame in self.frames]
+        return header_rescales(self.frames)[0]
 
     @cached_property
     def _one_scale(self) -> bool:
@@ -191,6 +196,8 @@ def _read_headers(place: Path | SeriesFiles) -> Series:
     modality = str(first.get("Modality") or "")
     if modality not in ("CT", "MR"):
         warnings.append(f"expected modality CT or MR, found {modality or 'none'}: values are taken as they are")
+    doubt = header_rescales(stack.frames)[1]
+    warnings += [doubt] if doubt else []
     shape, spacing = stack.geometry.canonical_shape, stack.geometry.canonical_spacing
     return Series(
         uid=place.uid if isinstance(place, SeriesFiles) else stack.frames[0].series_uid or folder.stem,
