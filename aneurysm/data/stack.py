@@ -10,6 +10,7 @@ import numpy as np
 from aneurysm.data.frames import Frame
 from aneurysm.data.geometry import Geometry, make_geometry, shear_mm, tilt_degrees
 from aneurysm.data.one_volume import NEAR, SAME_POSITION_MM, choose_volume, names_of, same_pixels
+from aneurysm.data.orientation import find_orientation, orthogonal_units
 from aneurysm.data.slice_order import open_places, order_without_positions, pseudo_positions
 
 FALLBACK_PIXEL_MM = 0.5  # the usual values where every tag is gone (COMPETITION figures)
@@ -30,7 +31,7 @@ def stack_frames(frames: Sequence[Frame], warnings: list[str]) -> Stack:
     `warnings`. Raises ValueError as choose_volume."""
     frames, unplaced = _without_position(_without_copies(frames, warnings))
     frames = _largest_group(frames, warnings)
-    orientation = _orientation(frames, warnings)
+    orientation = find_orientation(frames[0].orientation, [frame.position for frame in frames], warnings)
     along = None if frames[0].position is None else _along(frames, orientation)
     if along is None or (len(frames) > 1 and np.ptp(along) <= SAME_POSITION_MM):
         stack, pixel_spacing = _stack_by_number(frames, orientation, warnings)
@@ -146,29 +147,16 @@ def _fits(a: Frame, b: Frame) -> bool:
         return False
     if (a.position is None) != (b.position is None):
         return False
-    return _alike(a.orientation, b.orientation) and _alike(a.spacing, b.spacing)
+    if a.orientation != b.orientation and not _alike(orthogonal_units(a.orientation), orthogonal_units(b.orientation)):
+        return False
+    return _alike(a.spacing, b.spacing)
 
 
-def _alike(a: tuple[float, ...] | None, b: tuple[float, ...] | None) -> bool:
+def _alike(a: Sequence[float] | None, b: Sequence[float] | None) -> bool:
     """Whether two vectors agree to 2 %, or are both missing."""
-    return a == b or (a is not None and b is not None and np.allclose(a, b, rtol=0.02, atol=0.02))
-
-
-def _orientation(frames: list[Frame], warnings: list[str]) -> np.ndarray:
-    """(6,) two orthogonal unit vectors; assumed where the header has none that are."""
-    said = frames[0].orientation
-    if said is not None:
-        along_row, along_column = np.array(said[:3]), np.array(said[3:])
-        lengths = np.linalg.norm(along_row), np.linalg.norm(along_column)
-        if min(lengths) > 0.9 and max(lengths) < 1.1 and abs(along_row @ along_column) < 0.02:
-            along_row = along_row / lengths[0]
-            along_column = along_column - (along_column @ along_row) * along_row
-            return np.concatenate([along_row, along_column / np.linalg.norm(along_column)])
-    moves = np.ptp([frame.position for frame in frames], axis=0) if frames[0].position is not None else np.zeros(3)
-    axis = int(np.argmax(moves)) if moves.max() > 0 else 2
-    plane = ("sagittal", "coronal", "axial")[axis]
-    warnings.append(f"image orientation {'missing' if said is None else f'unusable ({said})'}: taken as {plane}")
-    return np.array([[0, 1, 0, 0, 0, -1], [1, 0, 0, 0, 0, -1], [1, 0, 0, 0, 1, 0]][axis], float)
+    if a is None or b is None:
+        return a is b
+    return bool(np.allclose(a, b, rtol=0.02, atol=0.02))
 
 
 def _along(frames: list[Frame], orientation: np.ndarray) -> np.ndarray:
