@@ -15,8 +15,9 @@ MAX_EXPANSION = 10_000  # decoded bytes for each byte of a compressed file; a bl
 MAX_DECODED = 2**32  # bytes of a compressed file's frames together: 8,192 slices of 512 x 512
 
 
-def count_frames(header: Header, frame_bytes: int, listed: int) -> int:
-    """Number of frames of `frame_bytes` decoded bytes, by what is there rather than by what NumberOfFrames says.
+def count_frames(header: Header, frame_bytes: int, listed: int) -> tuple[int, int]:
+    """(number of frames of `frame_bytes` decoded bytes, number missing), by what is there rather than by what
+    NumberOfFrames says.
 
     `listed` are those that have a functional group. Raises ValueError naming the file where it is too short for even
     one, or where frames are declared that it cannot hold: memory would be taken for them.
@@ -36,7 +37,7 @@ def count_frames(header: Header, frame_bytes: int, listed: int) -> int:
         n_frames = min(said or listed or there, there)
     if n_frames > MAX_FRAMES:
         raise ValueError(f"{header.path}: expected at most {MAX_FRAMES} frames, found {n_frames}")
-    return n_frames
+    return n_frames, max(0, max(said, listed) - n_frames)
 
 
 def _count_encapsulated(header: Header) -> int:

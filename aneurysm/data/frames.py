@@ -46,6 +46,7 @@ class PixelStorage:
     offset: int | None
     n_bytes: int | None
     n_frames: int
+    n_missing: int  # frames that the header declares and the file, cut short, does not hold
     rows: int
     cols: int
     bits_allocated: int
@@ -128,12 +129,14 @@ def _storage(header: Header) -> PixelStorage:
     if rows * cols > MAX_PIXELS:
         raise ValueError(f"{header.path}: expected an image, found {rows} x {cols} pixels")
     n_groups = len(sequence_items(header.dataset, FUNCTIONAL_GROUPS[1]))
+    n_frames, n_missing = count_frames(header, rows * cols * bits // 8, n_groups)
     return PixelStorage(
         path=header.path,
         syntax=header.syntax,
         offset=header.pixel_offset,
         n_bytes=header.pixel_bytes,
-        n_frames=count_frames(header, rows * cols * bits // 8, n_groups),
+        n_frames=n_frames,
+        n_missing=n_missing,
         rows=rows,
         cols=cols,
         bits_allocated=bits,

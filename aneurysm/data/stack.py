@@ -39,7 +39,13 @@ def stack_frames(frames: Sequence[Frame], warnings: list[str]) -> Stack:
         stack, pixel_spacing = _stack_by_position(frames, along, orientation, unplaced, warnings)
     kept, positions, gap_mm, twins = stack
     shape = (len(kept), kept[0].storage.rows, kept[0].storage.cols)
-    return Stack(tuple(kept), make_geometry(shape, positions, orientation, pixel_spacing, gap_mm), tuple(twins))
+    geometry = make_geometry(shape, positions, orientation, pixel_spacing, gap_mm)
+    for storage in {frame.storage.path: frame.storage for frame in kept if frame.storage.n_missing}.values():
+        warnings.append(
+            f"{storage.path.name}: {storage.n_missing} of {storage.n_frames + storage.n_missing} frames missing, about "
+            f"{storage.n_missing * geometry.spacing[0]:.4g} mm: expected the file to be longer"
+        )
+    return Stack(tuple(kept), geometry, tuple(twins))
 
 
 def _without_copies(frames: Sequence[Frame], warnings: list[str]) -> list[Frame]:
@@ -201,7 +207,9 @@ def _warn_of_unevenness(
     if uneven.any():
         kinds = sorted({round(float(gap), 2) for gap in gaps})
         text = ", ".join(map(str, kinds[:6])) + (" ..." if len(kinds) > 6 else "")
-        warnings.append(f"slices are unevenly spaced: gaps of {text} mm")
+        missing_mm = float((gaps - median)[gaps > 1.5 * median].sum())
+        lost = f"; {missing_mm:.4g} mm are missing in gaps larger than the usual {median:.4g} mm" if missing_mm else ""
+        warnings.append(f"slices are unevenly spaced: gaps of {text} mm{lost}")
     tilt = tilt_degrees(positions, orientation)
     if np.abs(shear_mm(positions, orientation)).max() > 1:
         warnings.append(f"gantry tilt of {tilt:.1f} degrees: images are shifted against each other")
