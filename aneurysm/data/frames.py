@@ -52,6 +52,7 @@ class PixelStorage:
     bits_allocated: int
     bits_stored: int
     signed: bool
+    floats: bool
     padding: tuple[int, int] | None  # stored values from..to that mark pixels outside the image
     inverted: bool  # high values are dark: MONOCHROME1, but for CT, where the rescale gives Hounsfield units anyway
 
@@ -61,7 +62,7 @@ class PixelStorage:
 
     @property
     def dtype(self) -> np.dtype:
-        return np.dtype(f"{'i' if self.signed else 'u'}{self.bits_allocated // 8}")
+        return np.dtype(f"{'f' if self.floats else 'i' if self.signed else 'u'}{self.bits_allocated // 8}")
 
     @property
     def highest(self) -> int:
@@ -118,13 +119,13 @@ def read_frames(header: Header) -> list[Frame]:
 
 def _storage(header: Header) -> PixelStorage:
     rows, cols = int(header.number("Rows")), int(header.number("Columns"))
-    bits = int(header.number("BitsAllocated", 16))
-    stored = int(header.number("BitsStored", bits))
+    bits = header.float_bits or int(header.number("BitsAllocated", 16))
+    stored = bits if header.float_bits else int(header.number("BitsStored", bits))
     signed = bool(header.number("PixelRepresentation", 0))
     photometric = header.values.get("PhotometricInterpretation", "MONOCHROME2")
     if header.number("SamplesPerPixel", 1) != 1 or not photometric.startswith("MONOCHROME"):
         raise ValueError(f"{header.path}: expected grey values, found colour ({photometric})")
-    if bits not in (8, 16, 32) or not 1 <= stored <= bits:
+    if bits not in (8, 16, 32, 64) or (bits == 64) > header.float_bits or not 1 <= stored <= bits:
         raise ValueError(f"{header.path}: expected 8, 16 or 32 bits a pixel, found {bits} with {stored} stored")
     if rows * cols > MAX_PIXELS:
         raise ValueError(f"{header.path}: expected an image, found {rows} x {cols} pixels")
@@ -142,7 +143,8 @@ def _storage(header: Header) -> PixelStorage:
         bits_allocated=bits,
         bits_stored=stored,
         signed=signed,
-        padding=_padding(header, signed),
+        floats=header.float_bits > 0,
+        padding=None if header.float_bits else _padding(header, signed),
         inverted=photometric == "MONOCHROME1" and header.values.get("Modality") != "CT",
     )
 

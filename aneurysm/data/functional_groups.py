@@ -7,7 +7,7 @@ from typing import Any
 
 import pydicom
 
-from aneurysm.data.header import usable
+from aneurysm.data.elements import usable
 
 _NUMBERS = {
     "PlanePositionSequence": ("ImagePositionPatient",),

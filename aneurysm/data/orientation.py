@@ -64,7 +64,7 @@ def find_orientation(
 
 
 def _usable_axis(said: tuple[float, ...] | None, assumed: list[np.ndarray]) -> tuple[int, np.ndarray] | None:
-    """(0 for rows or 1 for columns, unit vector) of the only axis that is told, where the assumed plane allows for it."""
+    """(0 for rows or 1 for columns, unit vector) of the only axis that is told, if the assumed plane allows for it."""
     if said is None:
         return None
     axes = [np.array(said[:3], float), np.array(said[3:], float)]

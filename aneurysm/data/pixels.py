@@ -18,7 +18,7 @@ except ImportError:  # pydicom decodes RLE as well, if slowly
 
 
 def decode_frame(frame: Frame) -> np.ndarray:
-    """Stored values (rows, cols), int8 to int32 or unsigned, without rescale.
+    """Stored values (rows, cols), int8 to int32, unsigned or floating-point, without rescale.
 
     Pixels in the padding range are set to the darkest value outside it.
     Raises ValueError naming the file where the pixels are cut short or cannot be decoded.
@@ -37,7 +37,8 @@ def decode_frame(frame: Frame) -> np.ndarray:
 
 
 def _decode(storage: PixelStorage, index: int) -> np.ndarray:
-    if storage.offset is None or storage.syntax == DeflatedExplicitVRLittleEndian:
+    swapped = storage.bits_allocated == 8 and not storage.syntax.is_little_endian  # in pairs, where their VR is OW
+    if storage.offset is None or storage.syntax == DeflatedExplicitVRLittleEndian or swapped:
         return _decode_by_pydicom(storage, index)
     if not storage.syntax.is_encapsulated:
         return _read_uncompressed(storage, index)

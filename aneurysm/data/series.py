@@ -161,7 +161,8 @@ class Series:
         storage, (slope, intercept) = self.frames[source].storage, self._header_scales[source]
         darkest = (-2000 - intercept) / slope if self.modality == "CT" else storage.highest if storage.inverted else 0
         if self._one_scale:
-            value = np.clip(darkest, np.iinfo(storage.dtype).min, np.iinfo(storage.dtype).max).astype(storage.dtype)
+            limits = np.finfo(storage.dtype) if storage.floats else np.iinfo(storage.dtype)
+            value = np.clip(darkest, limits.min, limits.max).astype(storage.dtype)
         else:
             value = np.float32(darkest * slope + intercept)
         return np.broadcast_to(value, self.geometry.shape[1:])  # takes no memory
