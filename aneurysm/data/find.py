@@ -3,17 +3,20 @@ what contradicts within it."""
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from aneurysm.data.archive import unpack
-from aneurysm.data.header import Header, read_header
+from aneurysm.data.folders import files_below, folders_below
+from aneurysm.data.frame_count import ONE_FRAME_CLASSES
+from aneurysm.data.header import Header, NoPicture, read_header
 from aneurysm.data.split_series import series_keys, split_folders, split_id
-from aneurysm.paths import files_below
 
 IMAGE_SUFFIXES = (".dcm", ".dicom", ".ima")
+SCOUT_IMAGES = 2  # a series of so many, beside larger ones, shows no head
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,19 @@ class SeriesFiles:
               digits, or their SeriesNumber, that are the same in every run
     folder    where they were found, as a person would name it (inside an archive: below the archive's name)
     left_out  why other files there are not images, one sentence each
+    no_head   why this is no series to be asked about, though nothing is wrong with it: scouts, reports; else ""
     """
 
     uid: str
     folder: Path
     files: tuple[Path, ...]
     left_out: tuple[str, ...] = ()
+    no_head: str = ""
+
+    def fingerprint(self) -> str:
+        """Changes when a file comes, goes or has another size; not when all are moved or unpacked again."""
+        facts = sorted((file.name.encode("utf-8", "surrogateescape"), file.stat().st_size) for file in self.files)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
 @dataclass
@@ -41,6 +51,7 @@ class _Place:
     files: list[tuple[Path, Header]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     looks_like_images: bool = False  # something in it should be an image, by its name, and is none
+    n_no_pictures: int = 0  # of those refused, DICOM objects of other kinds
 
 
 def find_series(paths: Sequence[Path], unpack_to: Path) -> Iterator[SeriesFiles]:
@@ -64,6 +75,13 @@ def find_series(paths: Sequence[Path], unpack_to: Path) -> Iterator[SeriesFiles]
     yield from _series_in(list(places.values()))
 
 
+def without_scouts(found: Iterable[SeriesFiles]) -> tuple[list[SeriesFiles], list[str]]:
+    """The series to be asked about, and a sentence on each that is left out (no_head)."""
+    found = list(found)
+    asked = [series for series in found if not series.no_head]
+    return asked, [f"{series.folder} ({series.uid}): {series.no_head}" for series in found if series.no_head]
+
+
 def _files_of(path: Path, unpacked: Path) -> Iterator[tuple[Path | str, Path]]:
     """(file, folder as a person names it); in place of a file why there is none, or "" for an empty folder."""
     if path.is_file() and zipfile.is_zipfile(path):
@@ -80,7 +98,10 @@ def _files_of(path: Path, unpacked: Path) -> Iterator[tuple[Path | str, Path]]:
     if not root.is_dir():
         yield f"{path}: no such folder or file", path
         return
-    for folder in [root, *(path for path in sorted(root.rglob("*")) if path.is_dir())]:
+    folders, not_followed = folders_below(root)
+    for link in not_followed:
+        yield f"{link}: a link to a folder that holds {root} itself: not followed", name / link.relative_to(root).parent
+    for folder in folders:
         if _is_shown(folder, root) and not any(_is_shown(path, root) for path in folder.iterdir()):
             yield "", name / folder.relative_to(root)
     for file in files_below(root):
@@ -96,6 +117,9 @@ def _is_shown(path: Path, root: Path) -> bool:
 def _look_at(file: Path, place: _Place) -> None:
     try:
         place.files.append((file, read_header(file)))
+    except NoPicture as error:
+        place.refused.append(str(error))
+        place.n_no_pictures += 1
     except (ValueError, OSError) as error:
         place.refused.append(str(error))
         place.looks_like_images |= file.suffix.lower() in IMAGE_SUFFIXES
@@ -104,17 +128,24 @@ def _look_at(file: Path, place: _Place) -> None:
 def _series_in(places: Sequence[_Place]) -> Iterator[SeriesFiles]:
     """One for each SeriesInstanceUID, in the order in which they were met, and for each place without an image."""
     names: set[str] = set()
-    for uid, files in _told_apart(places):
+    series = list(_told_apart(places))
+    headers = {file.resolve(): header for place in places for file, header in place.files}
+    counts = [sum(_n_images(headers[file]) for file in files) for _, files in series]
+    for (uid, files), n_images in zip(series, counts, strict=True):
         own = {id(place): place for place in files.values()}.values()
         left_out = tuple(reason for place in own for reason in place.refused)
+        scout = n_images <= SCOUT_IMAGES < max(counts) or all("LOCALIZER" in _type_of(headers[file]) for file in files)
         names.add(uid)
-        yield SeriesFiles(uid, next(iter(own)).name, tuple(files), left_out)
+        no_head = f"{n_images} images, a scout" if scout and n_images <= SCOUT_IMAGES else ""
+        yield SeriesFiles(uid, next(iter(own)).name, tuple(files), left_out, no_head)
     above_images = {folder for place in places if place.files for folder in place.name.parents}
     for place in places:
         if not place.files and (place.looks_like_images or place.name not in above_images):
             uid = _unused(place.name.resolve().name, names)
             names.add(uid)
-            yield SeriesFiles(uid, place.name, (), tuple(place.refused))
+            only_others = 0 < place.n_no_pictures == len(place.refused)
+            no_head = "; ".join(place.refused[:3]) if only_others else ""
+            yield SeriesFiles(uid, place.name, (), tuple(place.refused), no_head)
 
 
 def _told_apart(places: Sequence[_Place]) -> Iterator[tuple[str, dict[Path, _Place]]]:
@@ -143,6 +174,20 @@ def _name(header: Header, place: _Place) -> str:
     studies = {header.values.get("StudyInstanceUID") for _, header in place.files}
     study = header.values.get("StudyInstanceUID") if len(studies) > 1 else None
     return header.values.get("SeriesInstanceUID") or study or place.name.resolve().name
+
+
+def _n_images(header: Header) -> int:
+    """Frames of a file, as far as its header tells; many where a compressed one does not."""
+    frame_bytes = header.number("Rows") * header.number("Columns") * header.number("BitsAllocated", 16) // 8
+    if header.number("NumberOfFrames"):
+        return int(header.number("NumberOfFrames"))
+    if header.pixel_bytes is None:
+        return 1 if header.values.get("SOPClassUID") in ONE_FRAME_CLASSES else SCOUT_IMAGES + 1
+    return max(1, int(header.pixel_bytes // max(1, frame_bytes)))
+
+
+def _type_of(header: Header) -> str:
+    return header.values.get("ImageType", "").upper()
 
 
 def _unused(name: str, names: set[str]) -> str:

@@ -33,6 +33,14 @@ _VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL U
 _PLAIN_BYTES = 4096  # a single-frame header of the competition takes 800 to 1,100 bytes
 
 
+NO_PICTURE = "SEG PR SR KO RTSTRUCT RTPLAN RTDOSE RTRECORD REG FID DOC PLAN ASMT AU ECG HD".split()  # modalities
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and multi-frame ones, below it
+
+
+class NoPicture(ValueError):
+    """A DICOM object that holds no picture of a patient, or a screenshot of one: left out, and no fault."""
+
+
 @dataclass
 class Header:
     """What one file says of itself.
@@ -66,15 +74,21 @@ class Header:
 def read_header(path: Path) -> Header:
     """The header of one DICOM image file, without its pixels.
 
-    Raises ValueError naming the file where it is no DICOM file, or holds no image.
+    Raises ValueError naming the file where it is no DICOM file, or holds no image; of these NoPicture where it is none
+    by its kind: segmentations, reports, presentation states, plans, doses, screenshots.
     """
     with BoundedFile(open(path, "rb", buffering=0)) as file:
         header = _read_plain(path, file.read(_PLAIN_BYTES))
         if header is None:
             file.seek(0)
             header = _read_any(path, file)
+    modality, kind = header.values.get("Modality", "no modality"), header.values.get("SOPClassUID", "")
+    if modality in NO_PICTURE:
+        raise NoPicture(f"{path}: not an image of a patient ({modality})")
+    if kind.startswith(SECONDARY_CAPTURE) and header.dataset is None and "ImagePositionPatient" not in header.values:
+        raise NoPicture(f"{path}: not an image of a patient (a secondary capture without a position: a screenshot)")
     if header.number("Rows", 0) < 1 or header.number("Columns", 0) < 1:
-        raise ValueError(f"{path}: not an image ({header.values.get('Modality', 'no modality')}: no rows and columns)")
+        raise ValueError(f"{path}: not an image ({modality}: no rows and columns)")
     return header
 
 

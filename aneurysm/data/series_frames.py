@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aneurysm.data.find import SeriesFiles
+from aneurysm.data.folders import files_below
 from aneurysm.data.frames import Frame, read_frames
 from aneurysm.data.header import Header, read_header
 from aneurysm.data.split_series import CONTRADICTING, series_keys
-from aneurysm.paths import files_below
 
 
 def series_frames(place: Path | SeriesFiles) -> tuple[Path, list[Frame], list[str]]:
