@@ -28,7 +28,7 @@ from aneurysm.data.vessel_masks import find_mask
 from aneurysm.harmless import printable
 from aneurysm.paths import CannotWrite, DataPaths, writing_to, written_whole
 
-FORMAT = 2  # raised when the same DICOM files would give another cache
+FORMAT = 3  # raised when the same DICOM files would give another cache
 CANNOT_WRITE = "disk takes no more files"  # the kind of an outcome that is not the series' fault
 
 
