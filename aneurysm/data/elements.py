@@ -16,10 +16,10 @@ _TEXT = (
 _DECIMAL = (
     "NumberOfFrames InstanceNumber SeriesNumber AcquisitionNumber TemporalPositionIdentifier EchoTime TriggerTime "
     "AcquisitionTime ContentTime ImagePositionPatient ImageOrientationPatient SliceLocation PixelSpacing "
-    "SliceThickness SpacingBetweenSlices RescaleSlope RescaleIntercept"
+    "NominalScannedPixelSpacing ImagerPixelSpacing SliceThickness SpacingBetweenSlices RescaleSlope RescaleIntercept"
 ).split()
 _BINARY = (
-    "Rows Columns SamplesPerPixel BitsAllocated BitsStored PixelRepresentation PixelPaddingValue "
+    "Rows Columns SamplesPerPixel BitsAllocated BitsStored HighBit PixelRepresentation PixelPaddingValue "
     "PixelPaddingRangeLimit InConcatenationNumber"
 ).split()
 
@@ -31,9 +31,9 @@ def _text(value: Any, _: bool) -> str:
 
 
 def _decimals(value: Any, _: bool) -> tuple[float, ...]:
-    """Finite numbers of an element that holds them as text (VR DS or IS, DICOM PS3.5 section 6.2)."""
+    """Finite numbers of an element that holds them as text (VR DS or IS, DICOM PS3.5 section 6.2), also with commas."""
     if isinstance(value, bytes):
-        value = [text for text in value.decode("ascii").strip("\0 ").split("\\") if text]
+        value = [text.replace(",", ".") for text in value.decode("ascii").strip("\0 ").split("\\") if text]
     return _finite(value)
 
 

@@ -13,6 +13,7 @@ from aneurysm.data.functional_groups import group_numbers, group_texts, sequence
 from aneurysm.data.header import FUNCTIONAL_GROUPS, Header
 
 MAX_PIXELS = 8192 * 8192  # one frame; more is a damaged header
+TISSUE_HU = (-500, 3000)
 # What differs between the volumes of one series, the most telling first; how one is chosen: see one_volume.
 TRAITS = (
     "ComplexImageComponent",
@@ -51,9 +52,11 @@ class PixelStorage:
     cols: int
     bits_allocated: int
     bits_stored: int
+    high_bit: int  # as the header says it; what is not bits_stored - 1 contradicts
     signed: bool
     floats: bool
     padding: tuple[int, int] | None  # stored values from..to that mark pixels outside the image
+    padding_like_tissue: bool  # the padding value is that of tissue as well, 0 of water say
     inverted: bool  # high values are dark: MONOCHROME1, but for CT, where the rescale gives Hounsfield units anyway
 
     @property
@@ -77,7 +80,7 @@ class Frame:
     index        0-based frame in its file
     position     (3,) centre of the first pixel
     orientation  (6,) direction of increasing column index, then of increasing row index (DICOM PS3.3 C.7.6.2.1.1)
-    spacing      (between rows, between columns)
+    spacing      (between rows, between columns); nominal_spacing at the detector or of the scan, where that is all
     instance     InstanceNumber; of a multi-frame file the place in its stack, and file_number that of the file
     location     SliceLocation
     traits       one for each of TRAITS
@@ -95,6 +98,7 @@ class Frame:
     position: tuple[float, ...] | None
     orientation: tuple[float, ...] | None
     spacing: tuple[float, ...] | None
+    nominal_spacing: tuple[float, ...] | None
     gap_mm: float | None
     thickness_mm: float | None
     slope: float | None
@@ -142,9 +146,11 @@ def _storage(header: Header) -> PixelStorage:
         cols=cols,
         bits_allocated=bits,
         bits_stored=stored,
+        high_bit=stored - 1 if header.float_bits else int(header.number("HighBit", stored - 1)),
         signed=signed,
         floats=header.float_bits > 0,
         padding=None if header.float_bits else _padding(header, signed),
+        padding_like_tissue=_is_like_tissue(header),
         inverted=photometric == "MONOCHROME1" and header.values.get("Modality") != "CT",
     )
 
@@ -156,6 +162,13 @@ def _padding(header: Header, signed: bool) -> tuple[int, int] | None:
     limit = header.number("PixelPaddingRangeLimit", value)
     ends = [int(v) - 65536 if signed and v >= 32768 else int(v) for v in (value, limit)]  # both have 16 bits
     return min(ends), max(ends)
+
+
+def _is_like_tissue(header: Header) -> bool:
+    value = header.number("PixelPaddingValue")
+    if value is None or header.values.get("Modality") != "CT":
+        return False
+    return TISSUE_HU[0] < value * header.number("RescaleSlope", 1) + header.number("RescaleIntercept", 0) < TISSUE_HU[1]
 
 
 def _functional_groups(header: Header) -> tuple[list, list]:
@@ -198,6 +211,7 @@ def _frame(header: Header, storage: PixelStorage, index: int, shared: list, own:
         position=vector("ImagePositionPatient", 3),
         orientation=vector("ImageOrientationPatient", 6),
         spacing=vector("PixelSpacing", 2),
+        nominal_spacing=header.vector("NominalScannedPixelSpacing", 2) or header.vector("ImagerPixelSpacing", 2),
         gap_mm=number("SpacingBetweenSlices"),
         thickness_mm=number("SliceThickness"),
         slope=number("RescaleSlope"),

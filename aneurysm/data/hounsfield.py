@@ -15,8 +15,9 @@ may be wrong: unsure.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
+
+from aneurysm.data.pixels import reaching_border
 
 STORIES = {0.0: (-1024.0, -8192.0), -1024.0: (1024.0, -7168.0)}  # intercept: what may have to be added
 AIR_HU, SOFT_HU, TISSUE_HU = (-1150, -500), (-120, 140), -500
@@ -54,18 +55,14 @@ def _constant_outside(image: np.ndarray) -> np.ndarray:
     """(rows, columns) the region of one value that reaches the border and lies around the rest; else nothing."""
     border = np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]])
     found, counts = np.unique(border, return_counts=True)
-    same = (image == found[np.argmax(counts)]).astype(np.uint8)
-    n_parts, parts = cv2.connectedComponents(same, connectivity=4)
-    touching = np.zeros(n_parts, bool)
-    for edge in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
-        touching[edge] = True
-    touching[0] = False
-    region = touching[parts]
+    if counts.max() < 0.1 * len(border):
+        return np.zeros(image.shape, bool)
+    region = reaching_border(image == found[np.argmax(counts)])
     rest = ~region
-    if counts.max() < 0.1 * len(border) or not rest.any():
-        return region & (counts.max() >= 0.1 * len(border))
+    if not rest.any():
+        return region
     distance = _distances(rest)
-    return region & (distance[region].mean() > distance[rest].mean()) if region.any() else region
+    return region & (distance[region].mean() > distance[rest].mean())
 
 
 def _distances(mask: np.ndarray) -> np.ndarray:

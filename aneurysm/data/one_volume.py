@@ -29,7 +29,7 @@ VESSEL_HU = (130, 600)
 SAMPLES = 5  # images of each group that are decoded to compare contrast or noise
 _NO_MAGNITUDE = {"P", "PHASE", "R", "REAL", "I", "IMAG", "IMAGINARY", "VELOCITY"}
 _PROJECTION = {"MIP", "MINIP", "MPR", "PROJECTION", "VRT", "RENDERED", "REFORMATTED"}
-_NO_VOLUME = {"LOCALIZER", "SCREENSHOT", "SCREEN"}
+_NO_VOLUME = {"MOSAIC", "LOCALIZER", "SCREENSHOT", "SCREEN"}
 
 
 @dataclass(frozen=True)

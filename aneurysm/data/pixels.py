@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from pydicom.encaps import get_frame
 from pydicom.pixels import get_decoder
@@ -109,10 +110,24 @@ def _without_spare_bits(values: np.ndarray, storage: PixelStorage) -> np.ndarray
 
 
 def _without_padding(values: np.ndarray, storage: PixelStorage) -> np.ndarray:
+    """Padding made dark. A value that tissue has as well, 0 say, is padding only in regions that reach the border."""
     if storage.padding is None:
         return values
     outside = (values >= storage.padding[0]) & (values <= storage.padding[1])
     if not outside.any() or outside.all():
         return values
     inside = values[~outside]
-    return np.where(outside, inside.max() if storage.inverted else inside.min(), values)
+    low, high = inside.min(), inside.max()
+    if storage.padding_like_tissue and low < storage.padding[0]:
+        outside = reaching_border(outside)
+    return np.where(outside, high if storage.inverted else low, values)
+
+
+def reaching_border(mask: np.ndarray) -> np.ndarray:
+    """(rows, columns) the parts of a mask, connected by their sides, that reach the border of the image."""
+    n_parts, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+    touching = np.zeros(n_parts, bool)
+    for edge in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
+        touching[edge] = True
+    touching[0] = False
+    return touching[parts]

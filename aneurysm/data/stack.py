@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aneurysm.data.frames import Frame
+from aneurysm.data.frames import TRAITS, Frame
 from aneurysm.data.geometry import Geometry, make_geometry, shear_mm, tilt_degrees
 from aneurysm.data.one_volume import NEAR, SAME_POSITION_MM, choose_volume, names_of, same_pixels
 from aneurysm.data.orientation import find_orientation, orthogonal_units
@@ -40,12 +40,31 @@ def stack_frames(frames: Sequence[Frame], warnings: list[str]) -> Stack:
     kept, positions, gap_mm, twins = stack
     shape = (len(kept), kept[0].storage.rows, kept[0].storage.cols)
     geometry = make_geometry(shape, positions, orientation, pixel_spacing, gap_mm)
-    for storage in {frame.storage.path: frame.storage for frame in kept if frame.storage.n_missing}.values():
+    _warn_of_missing_frames(kept, geometry.spacing[0], warnings)
+    _warn_of_elements(kept, warnings)
+    return Stack(tuple(kept), geometry, tuple(twins))
+
+
+def _warn_of_missing_frames(frames: list[Frame], spacing_mm: float, warnings: list[str]) -> None:
+    for storage in {frame.storage.path: frame.storage for frame in frames if frame.storage.n_missing}.values():
         warnings.append(
             f"{storage.path.name}: {storage.n_missing} of {storage.n_frames + storage.n_missing} frames missing, about "
-            f"{storage.n_missing * geometry.spacing[0]:.4g} mm: expected the file to be longer"
+            f"{storage.n_missing * spacing_mm:.4g} mm: expected the file to be longer"
         )
-    return Stack(tuple(kept), geometry, tuple(twins))
+
+
+def _warn_of_elements(frames: list[Frame], warnings: list[str]) -> None:
+    """Says which elements contradict what is made of the images."""
+    odd = [frame for frame in frames if frame.storage.high_bit != frame.storage.bits_stored - 1]
+    if odd:
+        bits = odd[0].storage.bits_stored
+        warnings.append(
+            f"HighBit contradicts BitsStored in {len(odd)} images: expected {bits - 1}, found "
+            f"{odd[0].storage.high_bit} ({odd[0].name}); the lowest {bits} bits are taken"
+        )
+    mosaics = [frame for frame in frames if "MOSAIC" in str(frame.traits[TRAITS.index("ImageType")]).upper()]
+    if len(frames) > 1 and mosaics:
+        warnings.append(f"expected a slice in each image, found many in {len(mosaics)} (ImageType MOSAIC)")
 
 
 def _without_copies(frames: Sequence[Frame], warnings: list[str]) -> list[Frame]:
@@ -171,12 +190,19 @@ def _along(frames: list[Frame], orientation: np.ndarray) -> np.ndarray:
 
 
 def _pixel_spacing(frames: list[Frame], warnings: list[str]) -> tuple[float, float]:
-    said = frames[0].spacing
-    if said is not None and min(said) >= 0.05 and max(said) <= min(20, 20 * min(said)):
+    said, nominal = frames[0].spacing, frames[0].nominal_spacing
+    if _is_spacing(said):
         return float(said[0]), float(said[1])
     state = "missing" if said is None else f"unusable ({said})"
+    if _is_spacing(nominal):
+        warnings.append(f"pixel spacing {state}: nominal spacing of {nominal[0]:g} x {nominal[1]:g} mm taken")
+        return float(nominal[0]), float(nominal[1])
     warnings.append(f"pixel spacing {state}: taken as {FALLBACK_PIXEL_MM} mm")
     return FALLBACK_PIXEL_MM, FALLBACK_PIXEL_MM
+
+
+def _is_spacing(said: tuple[float, ...] | None) -> bool:
+    return said is not None and min(said) >= 0.05 and max(said) <= min(20, 20 * min(said))
 
 
 def _said_gap(frames: list[Frame]) -> float | None:
