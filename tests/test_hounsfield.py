@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pydicom
 import pytest
+from pydicom.pixels import apply_modality_lut
 
 from aneurysm.data.hounsfield import hounsfield_shift
 from aneurysm.data.series import read_series
@@ -162,3 +164,21 @@ def test_rescales_that_differ_from_slice_to_slice_are_each_slices_own(tmp_path):
     series = read_series(tmp_path)
     np.testing.assert_array_equal(series.pixels, image)
     assert series.warnings == []
+
+
+@pytest.mark.parametrize("comment", ["", "x" * 5000])
+@pytest.mark.parametrize("added", [1024, 8192])
+def test_a_modality_lut_is_applied_as_pydicom_does(tmp_path, added, comment):
+    image = head().clip(-1000, 2000)
+    stored = ((image + 1000) // 4).astype(np.uint16)
+    table = (4 * np.arange(1024) - 1000 + added).astype(np.uint16)
+    item = pydicom.Dataset()
+    item.LUTDescriptor, item.ModalityLUTType, item.LUTData = [1024, 0, 16], "HU", table.tolist()
+    item["LUTDescriptor"].VR = item["LUTData"].VR = "US"
+    write_stack(tmp_path, stored, ModalityLUTSequence=[item], ImageComments=comment)
+    series = read_series(tmp_path)
+    dataset = pydicom.dcmread(tmp_path / "900.dcm")
+    by_pydicom = apply_modality_lut(dataset.pixel_array, dataset)
+    assert series.shift_hu == -added
+    np.testing.assert_array_equal(series.pixels[0] - series.shift_hu, by_pydicom)
+    assert np.abs(series.pixels - image).max() < 4

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pydicom
 from pydicom.uid import UID
 
 from aneurysm.data.frame_count import count_frames
 from aneurysm.data.functional_groups import group_numbers, group_texts, sequence_items
-from aneurysm.data.header import FUNCTIONAL_GROUPS, Header
+from aneurysm.data.header import FUNCTIONAL_GROUPS, MODALITY_LUT, Header
 
 MAX_PIXELS = 8192 * 8192  # one frame; more is a damaged header
 TISSUE_HU = (-500, 3000)
@@ -57,6 +58,9 @@ class PixelStorage:
     floats: bool
     padding: tuple[int, int] | None  # stored values from..to that mark pixels outside the image
     padding_like_tissue: bool  # the padding value is that of tissue as well, 0 of water say
+    lut: (
+        pydicom.Dataset | None
+    )  # with the Modality LUT that makes physical values of stored ones, in place of a rescale
     inverted: bool  # high values are dark: MONOCHROME1, but for CT, where the rescale gives Hounsfield units anyway
 
     @property
@@ -64,8 +68,13 @@ class PixelStorage:
         return self.rows * self.cols * self.bits_allocated // 8
 
     @property
-    def dtype(self) -> np.dtype:
+    def stored_dtype(self) -> np.dtype:
         return np.dtype(f"{'f' if self.floats else 'i' if self.signed else 'u'}{self.bits_allocated // 8}")
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of what decode_frame returns."""
+        return self.stored_dtype if self.lut is None else np.dtype(np.uint16)
 
     @property
     def highest(self) -> int:
@@ -151,6 +160,7 @@ def _storage(header: Header) -> PixelStorage:
         floats=header.float_bits > 0,
         padding=None if header.float_bits else _padding(header, signed),
         padding_like_tissue=_is_like_tissue(header),
+        lut=header.dataset if sequence_items(header.dataset, MODALITY_LUT) else None,
         inverted=photometric == "MONOCHROME1" and header.values.get("Modality") != "CT",
     )
 
@@ -214,6 +224,6 @@ def _frame(header: Header, storage: PixelStorage, index: int, shared: list, own:
         nominal_spacing=header.vector("NominalScannedPixelSpacing", 2) or header.vector("ImagerPixelSpacing", 2),
         gap_mm=number("SpacingBetweenSlices"),
         thickness_mm=number("SliceThickness"),
-        slope=number("RescaleSlope"),
-        intercept=number("RescaleIntercept"),
+        slope=number("RescaleSlope") if storage.lut is None else None,
+        intercept=number("RescaleIntercept") if storage.lut is None else None,
     )

@@ -27,6 +27,7 @@ from aneurysm.data.elements import WANTED
 PIXEL_DATA = 0x7FE00010
 FLOAT_PIXELS = {(0x7FE0, 0x0008): 32, (0x7FE0, 0x0009): 64}  # Float and Double Float Pixel Data: bits a pixel
 FUNCTIONAL_GROUPS = (0x52009229, 0x52009230)  # shared, per frame
+MODALITY_LUT = 0x00283000
 _END = -1
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # their length takes four bytes
 _VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()) | _LONG_VRS
@@ -50,7 +51,7 @@ class Header:
     pixel_offset  byte at which the value of Pixel Data begins; None where it does not lie plainly in the file
     pixel_bytes   length of that value; None where it is encapsulated
     float_bits    32 or 64 where the pixels are floating-point numbers; else 0
-    dataset       the pydicom data set, for files that have functional groups (multi-frame); else None
+    dataset       the pydicom data set, for files that have functional groups (multi-frame) or a Modality LUT; else None
     """
 
     path: Path
@@ -105,7 +106,7 @@ def _read_plain(path: Path, start: bytes) -> Header | None:
             return None  # the meta header lies
         header = Header(path, syntax=syntax)
         for tag, value in _flat_elements(start, meta[_END], PIXEL_DATA, syntax.is_implicit_VR):
-            if tag in FUNCTIONAL_GROUPS:
+            if tag in (*FUNCTIONAL_GROUPS, MODALITY_LUT):
                 return None
             if tag != _END:
                 _take(header, tag, value)
@@ -152,7 +153,7 @@ def _read_any(path: Path, file: BoundedFile) -> Header:
         element = _element(dataset, tag)
         if element is not None:
             _take(header, tag, element.value, getattr(element, "is_little_endian", True))
-    if any(tag in dataset for tag in FUNCTIONAL_GROUPS):
+    if any(tag in dataset for tag in (*FUNCTIONAL_GROUPS, MODALITY_LUT)):
         header.dataset = dataset
     if syntax != DeflatedExplicitVRLittleEndian:
         at = file.tell()
