@@ -188,7 +188,8 @@ def _functional_groups(header: Header) -> tuple[list, list]:
 
 def _frame(header: Header, storage: PixelStorage, index: int, shared: list, own: list) -> Frame:
     """One frame; its own functional group wins over the shared one, and that one over the top of the file."""
-    found, texts = group_numbers([*shared, *own]), group_texts([*shared, *own])
+    groups = [*shared, *own]
+    found, texts = (group_numbers(groups), group_texts(groups)) if groups else ({}, {})
 
     def vector(name: str, length: int) -> tuple[float, ...] | None:
         value = found.get(name, ())
@@ -198,11 +199,11 @@ def _frame(header: Header, storage: PixelStorage, index: int, shared: list, own:
         return found[name][0] if found.get(name) else header.number(name)
 
     def trait(name: str) -> str | float | None:
-        for text in (texts.get(_IN_GROUPS.get(name, name)), header.values.get(name)):
-            if isinstance(text, str):
-                return text
-        value = number(_IN_GROUPS.get(name, name))
-        return header.number(name) if value is None else value
+        inner = _IN_GROUPS.get(name, name)
+        for value in (texts.get(inner), found.get(inner), header.values.get(name)):
+            if value:
+                return value if isinstance(value, str) else value[0]
+        return None
 
     instance, file_number = header.number("InstanceNumber"), 0.0
     if storage.n_frames > 1:

@@ -23,6 +23,8 @@ STORIES = {0.0: (-1024.0, -8192.0), -1024.0: (1024.0, -7168.0)}  # intercept: wh
 AIR_HU, SOFT_HU, TISSUE_HU = (-1150, -500), (-120, 140), -500
 POSSIBLE_HU = (-1250, 2600)
 FEW = 0.02  # of the soft tissue: what is less says nothing by where it lies
+ENOUGH = 64  # rows and columns that are looked at, at least, where there are so many
+ENOUGH_SLICES = 12
 SMALLEST = 16  # rows and columns; smaller images show no head
 
 
@@ -34,6 +36,8 @@ def hounsfield_shift(values: np.ndarray, slope: float, intercept: float | None) 
     """
     if min(values.shape[1:]) < SMALLEST:
         return 0.0, ""
+    step = max(1, min(values.shape[1:]) // ENOUGH)
+    values = values[:: max(1, len(values) // ENOUGH_SLICES), ::step, ::step]
     outside = np.stack([_constant_outside(image) for image in values])
     shift = _known_shift(values, outside, slope, intercept)
     if shift is None:

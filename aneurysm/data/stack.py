@@ -174,7 +174,7 @@ def _fits(a: Frame, b: Frame) -> bool:
         return False
     if a.orientation != b.orientation and not _alike(orthogonal_units(a.orientation), orthogonal_units(b.orientation)):
         return False
-    return _alike(a.spacing, b.spacing)
+    return a.spacing == b.spacing or _alike(a.spacing, b.spacing)
 
 
 def _alike(a: Sequence[float] | None, b: Sequence[float] | None) -> bool:
