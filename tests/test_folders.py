@@ -17,6 +17,7 @@ from aneurysm.data.slices import CacheSettings
 from aneurysm.data.tables import write_tables
 from aneurysm.paths import DataPaths
 from tests.dicom_writer import CT_STORAGE, SERIES_UID, ramp, write_image, write_stack
+from tests.preprocess_script import run
 
 VOLUME = ramp((4, 24, 24))
 
@@ -56,6 +57,15 @@ def test_names_that_are_no_utf8_are_spelt_out_in_the_tables(tmp_path):
     assert len(meta) == 1 and len(errors) == 1
     text = pd.read_csv(tmp_path / "train_meta.csv").warnings[0]
     assert r"Befund M\udcfcller.txt" in text
+
+
+def test_a_series_folder_whose_name_is_no_utf8_does_not_end_the_step(tmp_path):
+    write_stack(tmp_path / "series" / "1.2", VOLUME)
+    os.rename(tmp_path / "series" / "1.2", os.fsencode(tmp_path / "series") + b"/M\xfcller")
+    write_stack(tmp_path / "series" / "1.3", VOLUME)
+    result = run(tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert pd.read_csv(tmp_path / "train_meta.csv", dtype=str).SeriesInstanceUID.tolist() == ["1.3", r"M\udcfcller"]
 
 
 def an_object(path: Path, modality: str, sop_class: str, rows: bool = True) -> None:

@@ -146,6 +146,28 @@ def test_copies_of_a_file_count_once(tmp_path, position):
     assert is_volume(series, FIRST) and said(series, f"{N} images are copies of others and count once")
 
 
+@pytest.mark.parametrize("numbers", [(1, 2), (1, 1)])
+def test_of_two_multi_frame_files_at_the_same_positions_one_is_kept_whole(tmp_path, numbers):
+    for name, volume, number in zip("ba", (FIRST, SECOND), numbers, strict=True):
+        write_enhanced(tmp_path / name, volume, InstanceNumber=number, SOPInstanceUID=f"1.{number}.{name == 'a':d}")
+    assert is_volume(read_series(tmp_path), FIRST)
+
+
+@pytest.mark.parametrize("order", ["volume after volume", "slice by slice"])
+def test_frames_that_only_their_order_in_the_file_tells_apart(tmp_path, order):
+    volume = np.concatenate([FIRST, SECOND])
+    places = [i % N for i in range(2 * N)]
+    if order == "slice by slice":
+        volume, places = np.stack([FIRST, SECOND], axis=1).reshape(2 * N, 6, 8), [i // 2 for i in range(2 * N)]
+    path = write_enhanced(tmp_path / "a.dcm", volume)
+    dataset = pydicom.dcmread(path)
+    for place, group in zip(places, dataset.PerFrameFunctionalGroupsSequence, strict=True):
+        group.PlanePositionSequence[0].ImagePositionPatient = [0, 0, 5 * place]
+        group.FrameContentSequence[0].InStackPositionNumber = place + 1
+    dataset.save_as(path)
+    assert is_volume(read_series(path), FIRST)
+
+
 @pytest.mark.parametrize("tag", ["EffectiveEchoTime", "ComplexImageComponent"])
 def test_frames_of_two_volumes_in_one_file_are_told_apart_by_their_groups(tmp_path, tag):
     volume = np.stack([FIRST, SECOND], axis=1).reshape(2 * N, 6, 8)

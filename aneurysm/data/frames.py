@@ -27,6 +27,8 @@ TRAITS = (
     "AcquisitionTime",
     "ContentTime",
     "InstanceNumber",
+    "frame",
+    "SOPInstanceUID",
     "folder",
 )
 _IN_GROUPS = {  # by another name in the functional groups of a multi-frame file
@@ -92,7 +94,7 @@ class Frame:
     spacing      (between rows, between columns); nominal_spacing at the detector or of the scan, where that is all
     instance     InstanceNumber; of a multi-frame file the place in its stack, and file_number that of the file
     location     SliceLocation
-    traits       one for each of TRAITS
+    traits       one for each of TRAITS; InstanceNumber is that of the file, frame the 0-based one in it
     """
 
     storage: PixelStorage
@@ -218,7 +220,12 @@ def _frame(header: Header, storage: PixelStorage, index: int, shared: list, own:
         instance=instance,
         file_number=file_number,
         location=header.number("SliceLocation"),
-        traits=(*(trait(name) for name in TRAITS[:-2]), instance, str(storage.path.parent)),
+        traits=(
+            *(trait(name) for name in TRAITS[:-3]),
+            index,
+            header.values.get("SOPInstanceUID"),
+            str(storage.path.parent),
+        ),
         position=vector("ImagePositionPatient", 3),
         orientation=vector("ImageOrientationPatient", 6),
         spacing=vector("PixelSpacing", 2),

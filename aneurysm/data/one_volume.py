@@ -96,7 +96,7 @@ def _groups(frames: Sequence[Frame], along: np.ndarray, kept: np.ndarray, number
     distinct = set(values)
     if len(distinct) == 1:
         return [_Group(values[0], kept, along[kept], 0)]
-    if TRAITS[number] == "InstanceNumber" or len(distinct) > max(2, len(kept) / 4):
+    if TRAITS[number] in ("InstanceNumber", "frame") or len(distinct) > max(2, len(kept) / 4):
         if any(isinstance(value, str) for value in values):
             return [_Group("", kept, along[kept], 0)]
         ordered = np.array([np.inf if value is None else value for value in values])

@@ -9,14 +9,14 @@ from aneurysm.data.find import SeriesFiles
 from aneurysm.data.folders import files_below
 from aneurysm.data.frames import Frame, read_frames
 from aneurysm.data.header import Header, read_header
-from aneurysm.data.split_series import CONTRADICTING, series_keys
+from aneurysm.data.split_series import series_keys
 
 
 def series_frames(place: Path | SeriesFiles) -> tuple[Path, list[Frame], list[str]]:
     """(folder, all frames, warnings) of a folder, nested ones included, of one file, or of the files found before; a
     warning for each kind of file that is left out.
 
-    Raises ValueError where there is no frame, or a folder holds two series of equal size.
+    Raises ValueError where there is no frame, or a folder holds as many files of another patient.
     """
     refused: list[str] = []
     if isinstance(place, SeriesFiles):
@@ -50,23 +50,23 @@ def _each(items, read, refused: list[str]) -> list:
 
 def _of_one_series(headers: Sequence[Header], folder: Path) -> tuple[list[Header], list[str]]:
     """Of headers that contradict (split_series) those whose SeriesInstanceUID is the folder's name, else those of the
-    most files, and a warning that names others. Raises ValueError where two series have as many."""
+    most files, and a warning that names others. Raises ValueError where two patients have as many."""
     groups: dict[tuple, list[Header]] = {}
     for header, key in zip(headers, series_keys(headers), strict=True):
         groups.setdefault(key, []).append(header)
     if len(groups) < 2:
         return list(headers), []
     named = {key: group for key, group in groups.items() if key[0] == folder.name} or groups
-    counts = sorted(map(len, named.values()), reverse=True)
-    if counts[0] == sum(counts[1:2]):
+    most = max(map(len, named.values()))
+    largest = [group for group in named.values() if len(group) == most]
+    people = {group[0].values.get("PatientID", "") for group in largest}
+    if len(people) > 1:
         raise ValueError(
-            f"{folder}: expected one series, found {len(named)} of {', '.join(map(str, counts))} files that differ in "
-            f"SeriesInstanceUID, SeriesNumber, {' or '.join(CONTRADICTING)}"
+            f"{folder}: expected one series, found {most} files each of {len(people)} patients (PatientID)"
         )
-    largest = max(named.values(), key=len)
-    own = {id(header) for header in largest}
+    own = {id(header) for header in largest[0]}
     names = [header.path.name for header in headers if id(header) not in own]
-    return largest, [
+    return largest[0], [
         f"{len(names)} of {len(headers)} images left out, of another series, patient, study or frame of reference than "
-        f"the largest group of {len(largest)}: {', '.join(names[:5])}{' ...' * (len(names) > 5)}"
+        f"the largest group of {most}: {', '.join(names[:5])}{' ...' * (len(names) > 5)}"
     ]

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from aneurysm.data.description import read_description
 from aneurysm.data.preprocess import Outcome
 from aneurysm.data.spots import COLUMNS as SPOT_COLUMNS
+from aneurysm.harmless import printable
 from aneurysm.labels import LABELS, LOCATIONS, PRESENT
 from aneurysm.paths import DataPaths, written_whole
 
@@ -83,13 +84,15 @@ def write_tables(paths: DataPaths, outcomes: Sequence[Outcome]) -> tuple[pd.Data
 def write_meta(paths: DataPaths, series_uids: Sequence[str]) -> pd.DataFrame:
     """Writes slices.parquet and train_meta.csv of series that are in the cache; returns the latter.
 
+    Of a folder's name that is no text the bytes are spelt out.
+
     Where train.csv names a Modality, it is the series_type.
     """
     rows = []
     with written_whole(paths.slices_parquet) as beside, pq.ParquetWriter(beside, _SLICE_SCHEMA) as slices:
         for series_uid in series_uids:
             saved = read_description(paths.npy_sequence / f"{series_uid}.json")
-            rows.append(saved["meta"])
+            rows.append(saved["meta"] | {"SeriesInstanceUID": printable(saved["meta"]["SeriesInstanceUID"])})
             slices.write_table(_slice_rows(saved))
     meta = (
         pd.DataFrame(rows) if rows else pd.DataFrame(columns=["SeriesInstanceUID", "series_type", "plane", "vessels"])
@@ -104,7 +107,7 @@ def write_meta(paths: DataPaths, series_uids: Sequence[str]) -> pd.DataFrame:
 
 def error_rows(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     """One row for each series that could not be preprocessed: SeriesInstanceUID, kind, message."""
-    failed = [(o.series_uid, o.kind, o.message) for o in outcomes if o.kind]
+    failed = [(printable(o.series_uid), o.kind, o.message) for o in outcomes if o.kind]
     return pd.DataFrame(failed, columns=["SeriesInstanceUID", "kind", "message"])
 
 
@@ -212,7 +215,7 @@ def _slice_rows(saved: dict) -> pa.Table:
     else:
         turned = images[::-1] if mapping["flip"][0] else images
         sources = turned[crop["first"] : crop["first"] + n_slices]
-    columns = [[meta["SeriesInstanceUID"]] * n_slices, range(n_slices), positions]
+    columns = [[printable(meta["SeriesInstanceUID"])] * n_slices, range(n_slices), positions]
     columns += [[uid for uid, _ in sources], [frame for _, frame in sources]]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, _SLICE_SCHEMA, strict=True)]
     return pa.Table.from_arrays(arrays, schema=_SLICE_SCHEMA)
