@@ -75,6 +75,11 @@ def choose_volume(frames: Sequence[Frame], along: np.ndarray, warnings: list[str
     return kept
 
 
+def kind_of(frame: Frame) -> int:
+    """0 for plain images, 1 for phase, real and imaginary ones, 2 for projections and reformats, 3 for localizers."""
+    return max(_kind(str(frame.traits[TRAITS.index(name)])) for name in ("ComplexImageComponent", "ImageType"))
+
+
 def names_of(frames: Sequence[Frame]) -> str:
     """The first five, for messages."""
     names = [frame.name for frame in frames]
@@ -179,7 +184,6 @@ def _rank(group: _Group) -> tuple[int, bool, bool]:
 
 
 def _kind(value: str) -> int:
-    """0 for images, 1 for phase, real and imaginary ones, 2 for projections and reformats, 3 for localizers."""
     parts = value.upper().split("\\")
     words = set(re.split(r"[^A-Z]+", " ".join(parts[2:] if len(parts) > 2 else parts)))
     return next((kind for kind, some in ((3, _NO_VOLUME), (2, _PROJECTION), (1, _NO_MAGNITUDE)) if words & some), 0)

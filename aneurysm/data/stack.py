@@ -9,10 +9,11 @@ import numpy as np
 
 from aneurysm.data.frames import TRAITS, Frame
 from aneurysm.data.geometry import Geometry, make_geometry, shear_mm, tilt_degrees
-from aneurysm.data.one_volume import NEAR, SAME_POSITION_MM, choose_volume, names_of, same_pixels
+from aneurysm.data.one_volume import NEAR, SAME_POSITION_MM, choose_volume, kind_of, names_of, same_pixels
 from aneurysm.data.orientation import find_orientation, orthogonal_units
 from aneurysm.data.slice_order import open_places, order_without_positions, pseudo_positions
 
+FEWEST = 5  # images that can show a head
 FALLBACK_PIXEL_MM = 0.5  # the usual values where every tag is gone (COMPETITION figures)
 FALLBACK_THIN_MM, FALLBACK_THICK_MM, THICK_UP_TO_FRAMES = 0.55, 5.0, 80
 
@@ -148,7 +149,8 @@ def _filled(
 
 
 def _largest_group(frames: Sequence[Frame], warnings: list[str]) -> list[Frame]:
-    """The frames that share series, size, orientation and pixel spacing with most others."""
+    """The frames that share series, size, orientation and pixel spacing with most others; plain images before phase
+    images, reformats and localizers, where they are FEWEST at least and a tenth of the most."""
     groups: list[list[Frame]] = []
     for frame in frames:
         for group in groups:
@@ -157,7 +159,8 @@ def _largest_group(frames: Sequence[Frame], warnings: list[str]) -> list[Frame]:
                 break
         else:
             groups.append([frame])
-    largest = max(groups, key=len)
+    enough = max(FEWEST, max(map(len, groups)) / 10)
+    largest = min(groups, key=lambda group: (kind_of(group[0]) if len(group) >= enough else 9, -len(group)))
     left_out = [frame for group in groups if group is not largest for frame in group]
     if left_out:
         warnings.append(
