@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from aneurysm.data.series import read_series
 from tests.dicom_writer import ramp, said, write_enhanced, write_image, write_stack
@@ -18,6 +19,17 @@ def test_a_multi_frame_file_that_ends_early_says_how_many_millimetres_are_missin
     series = read_series(path)
     np.testing.assert_array_equal(series.pixels, VOLUME[:4])
     assert said(series, "e.dcm: 4 of 8 frames missing, about 10 mm")
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
+def test_a_compressed_file_that_ends_early_says_it_too(tmp_path, syntax):
+    volume = ramp((8, 32, 32))
+    path = write_enhanced(tmp_path / "e.dcm", volume, spacing=(2.5, 1, 1), syntax=syntax)
+    data = path.read_bytes()
+    path.write_bytes(data[: data.rindex(b"\xfe\xff\x00\xe0") + 20])  # in the last frame
+    series = read_series(path)
+    np.testing.assert_array_equal(series.pixels, volume[:7])
+    assert said(series, "e.dcm: 1 of 8 frames missing, about 2.5 mm") and len(series.warnings) == 1
 
 
 def test_gaps_are_said_with_the_millimetres_that_they_lack(tmp_path):
