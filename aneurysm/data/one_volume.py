@@ -12,13 +12,13 @@ with it: an acquisition number that changes half-way up the head does not split 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from aneurysm.data.frames import TRAITS, Frame
+from aneurysm.data.image_kind import text_kind
 from aneurysm.data.intensity import header_rescale
 from aneurysm.data.pixels import decode_frame
 
@@ -27,9 +27,6 @@ WHOLE = 0.8  # of the longest extent, in millimetres
 NEAR = 0.75  # of the distance between slices: closer images compete
 VESSEL_HU = (130, 600)
 SAMPLES = 5  # images of each group that are decoded to compare contrast or noise
-_NO_MAGNITUDE = {"P", "PHASE", "R", "REAL", "I", "IMAG", "IMAGINARY", "VELOCITY"}
-_PROJECTION = {"MIP", "MINIP", "MPR", "PROJECTION", "VRT", "RENDERED", "REFORMATTED"}
-_NO_VOLUME = {"MOSAIC", "LOCALIZER", "SCREENSHOT", "SCREEN"}
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,9 @@ def choose_volume(frames: Sequence[Frame], along: np.ndarray, warnings: list[str
     for number, name in enumerate(TRAITS):
         groups = _groups(frames, along, kept, number)
         chosen = _compatible(groups, frames, name)
-        if len(chosen) < len(groups):
-            kept = np.sort(np.concatenate([group.members for group in chosen]))
+        members = np.concatenate([group.members for group in chosen])
+        if len(members) < len(kept):
+            kept = np.sort(members)
             reasons.append(f"{name} {', '.join(str(group.value) for group in chosen)}")
     kept = _one_at_each_place(frames, along, kept)
     if len(kept) < len(frames):
@@ -73,11 +71,6 @@ def choose_volume(frames: Sequence[Frame], along: np.ndarray, warnings: list[str
             f"{names_of(left_out)}"
         )
     return kept
-
-
-def kind_of(frame: Frame) -> int:
-    """0 for plain images, 1 for phase, real and imaginary ones, 2 for projections and reformats, 3 for localizers."""
-    return max(_kind(str(frame.traits[TRAITS.index(name)])) for name in ("ComplexImageComponent", "ImageType"))
 
 
 def names_of(frames: Sequence[Frame]) -> str:
@@ -111,7 +104,7 @@ def _groups(frames: Sequence[Frame], along: np.ndarray, kept: np.ndarray, number
         by_value.setdefault("none" if value is None else value, []).append(i)
     telling = TRAITS[number] in ("ComplexImageComponent", "ImageType")
     return [
-        _Group(value, np.array(members), along[members], _kind(str(value)) if telling else 0)
+        _Group(value, np.array(members), along[members], text_kind(str(value)) if telling else 0)
         for value, members in by_value.items()
     ]
 
@@ -134,37 +127,38 @@ def _in_order(values: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def _compatible(groups: list[_Group], frames: Sequence[Frame], name: str) -> list[_Group]:
-    """The best group and those that compete with none chosen before; all where none do."""
-    pairs = {(i, j): _compete(a, b, frames, name) for i, a in enumerate(groups) for j, b in enumerate(groups[:i])}
-    if not any(pairs.values()):
+    """The best group and those that compete with none chosen before, without images that lie between its slices; all
+    groups where none do."""
+    near = {(i, j): _near(a, b, frames, name) for i, a in enumerate(groups) for j, b in enumerate(groups) if i != j}
+    if not any(mask.any() for mask in near.values()):
         return groups
-    chosen: list[int] = []
+    chosen: dict[int, _Group] = {}
     for i in _best_first(groups, frames, name):
-        if not any(pairs[max(i, j), min(i, j)] for j in chosen):
-            chosen.append(i)
-    return [groups[i] for i in chosen]
+        if all(max(near[i, j].mean(), near[j, i].mean()) <= 0.5 for j in chosen):
+            free = ~np.any([near[i, j] for j in chosen], axis=0) if chosen else np.ones(len(groups[i].members), bool)
+            chosen[i] = replace(groups[i], members=groups[i].members[free], along=groups[i].along[free])
+    return list(chosen.values())
 
 
-def _compete(a: _Group, b: _Group, frames: Sequence[Frame], name: str) -> bool:
-    """Whether two groups cannot be parts of one volume: most of the smaller lies at or between the other's slices.
+def _near(a: _Group, b: _Group, frames: Sequence[Frame], name: str) -> np.ndarray:
+    """(members of `a`,) which of them lie at or between the slices of `b`; all where two kinds never share a volume.
 
     Between is not enough for files in two folders, and where the header's distance between slices is that of both
     together: slices were acquired alternately.
     """
     if a.kind != b.kind:
-        return True
-    small, large = sorted((a, b), key=lambda group: len(group.along))
-    gaps = [gap for gap in (small.gap_mm, large.gap_mm) if gap]
+        return np.ones(len(a.members), bool)
+    gaps = [gap for gap in (a.gap_mm, b.gap_mm) if gap]
     said = [frame.gap_mm or frame.thickness_mm for frame in (frames[i] for i in [*a.members, *b.members])]
     said_mm = max((abs(mm) for mm in said if mm), default=None)
     near = max(SAME_POSITION_MM, NEAR * min(gaps)) if gaps and name != "folder" else SAME_POSITION_MM
-    nearest = np.abs(small.along[:, None] - large.along).min(axis=1)
-    if np.mean(nearest < near) <= 0.5:
-        return False
+    inside = (a.along > b.along.min() - SAME_POSITION_MM) & (a.along < b.along.max() + SAME_POSITION_MM)
+    is_near = inside & (np.abs(a.along[:, None] - b.along).min(axis=1) < near)
     between = np.diff(np.sort(np.concatenate([a.along, b.along])))
     median = np.median(between)
     even = median > SAME_POSITION_MM and np.mean(np.abs(between - median) < 0.25 * median) > 0.8
-    return not (even and said_mm is not None and said_mm <= 1.25 * median)
+    alternate = even and said_mm is not None and said_mm <= 1.25 * median and is_near.mean() > 0.5
+    return is_near & ~alternate
 
 
 def _best_first(groups: list[_Group], frames: Sequence[Frame], name: str) -> list[int]:
@@ -181,12 +175,6 @@ def _best_first(groups: list[_Group], frames: Sequence[Frame], name: str) -> lis
 def _rank(group: _Group) -> tuple[int, bool, bool]:
     text = str(group.value).upper()
     return group.kind, "DERIVED" in text, "SECONDARY" in text
-
-
-def _kind(value: str) -> int:
-    parts = value.upper().split("\\")
-    words = set(re.split(r"[^A-Z]+", " ".join(parts[2:] if len(parts) > 2 else parts)))
-    return next((kind for kind, some in ((3, _NO_VOLUME), (2, _PROJECTION), (1, _NO_MAGNITUDE)) if words & some), 0)
 
 
 def _in_sequence(group: _Group, frames: Sequence[Frame]) -> tuple:

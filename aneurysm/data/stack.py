@@ -9,7 +9,8 @@ import numpy as np
 
 from aneurysm.data.frames import TRAITS, Frame
 from aneurysm.data.geometry import Geometry, make_geometry, shear_mm, tilt_degrees
-from aneurysm.data.one_volume import NEAR, SAME_POSITION_MM, choose_volume, kind_of, names_of, same_pixels
+from aneurysm.data.image_kind import kind_of
+from aneurysm.data.one_volume import NEAR, SAME_POSITION_MM, choose_volume, names_of, same_pixels
 from aneurysm.data.orientation import find_orientation, orthogonal_units
 from aneurysm.data.slice_order import open_places, order_without_positions, pseudo_positions
 
