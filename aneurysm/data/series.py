@@ -200,8 +200,9 @@ def _read_headers(place: Path | SeriesFiles) -> Series:
     doubt = header_rescales(stack.frames)[1]
     warnings += [doubt] if doubt else []
     shape, spacing = stack.geometry.canonical_shape, stack.geometry.canonical_spacing
+    named = folder.stem if folder.is_file() else folder.name
     return Series(
-        uid=place.uid if isinstance(place, SeriesFiles) else stack.frames[0].series_uid or folder.stem,
+        uid=place.uid if isinstance(place, SeriesFiles) else stack.frames[0].series_uid or named,
         folder=folder,
         modality=modality,
         type=series_type(first),
