@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from tqdm import tqdm
 
 from aneurysm.config import run_script
-from aneurysm.data.find import SeriesFiles, find_series
+from aneurysm.data.find import SeriesFiles, find_series, without_scouts
 from aneurysm.harmless import printable
 from aneurysm.inference.bundle import bundle_identity, read_bundle
 from aneurysm.inference.predict import Predictor
@@ -52,7 +52,8 @@ class PredictConfig(InferenceConfig):
     """seconds that the models may take for a series, after decoding; mirrored views are left out first, then folds,
     then slices. 0: all they need"""
     resume: bool = False
-    """keep what the same bundle has said in an earlier run, without time budget; no DICOM objects are made of that"""
+    """keep what the same bundle has said of the same files in an earlier run, without time budget; no DICOM objects are
+    made of that"""
     dicom_sr: bool = False
     """also write the findings as a DICOM structured report (TID 1500); needs the extra `dicom`"""
     dicom_seg: bool = False
@@ -77,12 +78,14 @@ def main(config: PredictConfig) -> int:
     if config.time_budget:
         predictor.warm_up()  # measures the pace: without it the first series would take what it takes
     with TemporaryDirectory() as unpacked:
-        found = list(find_series(config.paths, Path(unpacked)))
+        found, left_out = without_scouts(find_series(config.paths, Path(unpacked)))
         records = list(tqdm(said_of(found, predictor, config), total=len(found), unit="series"))
     write_lists(config.out, records)
     unread = [record for record in records if record["failure"]]
     for record in unread:
         print(printable(f"no answer for {record['series_uid']}: {record['failure']}"))
+    for sentence in left_out:
+        print(printable(f"left out: {sentence}"))
     print(f"{len(records)} series, {len(unread)} could not be read\n{config.out / 'index.html'}")
     return SOME_UNREAD if unread else 0
 
@@ -91,11 +94,12 @@ def said_of(found: list[SeriesFiles], predictor: Predictor, config: PredictConfi
     """The record of each series, as soon as its page is written."""
     identity = bundle_identity(config.bundle)
     kinds = [kind for kind, wanted in (("sr", config.dicom_sr), ("seg", config.dicom_seg)) if wanted]
-    before = {series.uid: read_record(config.out, series.uid, identity) if config.resume else None for series in found}
+    files = {series.uid: series.fingerprint() for series in found}
+    before = {uid: read_record(config.out, uid, identity, own) if config.resume else None for uid, own in files.items()}
     yield from filter(None, before.values())
     new = [series for series in found if before[series.uid] is None]
     for prediction in predictor.predict_all(new, config.workers, budget_s=config.time_budget or inf):
-        record = record_of(prediction, predictor.prevalence, identity)
+        record = record_of(prediction, predictor.prevalence, identity, files[prediction.uid])
         record["warnings"] += write_objects(config.out, prediction, record, kinds, config.min_probability)
         write_series(config.out, record, prediction.pictures)
         yield record

@@ -19,8 +19,11 @@ def run_script(
 ) -> None:
     """Calls `main` with the configuration; bad input (ValueError) ends the program with one line and exit code 1.
 
-    What `main` returns is the exit code otherwise. `named` as in parse_config.
+    What `main` returns is the exit code otherwise. `named` as in parse_config. Names of files that are no text are
+    printed with their bytes spelt out.
     """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         raise SystemExit(main(parse_config(config_class, _as_called(script_doc, main.__module__), named=named)))
     except ValueError as error:

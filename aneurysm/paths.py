@@ -179,14 +179,6 @@ class ModelPaths:
         return self.folder / "oof_end_to_end.csv"
 
 
-def files_below(folder: Path) -> list[Path]:
-    """All files in a folder and the folders in it, in a fixed order."""
-    return [
-        Path(file)
-        for file in sorted(os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
-    ]
-
-
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A place beside `path` to write a file or folder to; it becomes `path` by rename when the block ends well.

@@ -124,6 +124,29 @@ def test_started_again_it_asks_only_about_what_has_no_answer_from_the_same_bundl
     assert asked[1:] == [["1.2.31", "1.2.32"], ["1.2.31"]]
 
 
+def test_started_again_it_asks_about_a_series_whose_files_have_come_or_gone(root, tmp_path, capsys):
+    (tmp_path / "scan").mkdir()
+    files = sorted((root / "1.2.31").iterdir())
+    for count in (len(files) // 2, len(files), len(files) - 3):
+        for path in (tmp_path / "scan").iterdir():
+            path.unlink()
+        for path in files[:count]:
+            shutil.copy(path, tmp_path / "scan")
+        assert predict(root, tmp_path / "scan", out=tmp_path / "report", resume=True) == 0
+        assert records(tmp_path / "report")["1.2.31"]["geometry"]["images"] == count
+
+
+def test_reports_and_scouts_are_listed_and_not_answered(root, tmp_path, capsys):
+    write_stack(tmp_path / "scans" / "scout", head(2, 20), spacing=SPACING, SeriesInstanceUID="1.2.39")
+    shutil.copytree(root / "1.2.31", tmp_path / "scans" / "a")
+    with open(os.fsencode(tmp_path / "scans" / "a") + b"/M\xfcller.txt", "wb") as file:
+        file.write(b"text")
+    assert predict(root, tmp_path / "scans", out=tmp_path / "report") == 0
+    said = capsys.readouterr().out
+    assert "1 series, 0 could not be read" in said and "(1.2.39): 2 images, a scout" in said
+    assert list(records(tmp_path / "report")) == ["1.2.31"]
+
+
 def test_what_a_time_budget_left_out_is_told_and_asked_again(root, tmp_path, monkeypatch):
     monkeypatch.setattr("aneurysm.inference.ask.FEWEST_WINDOWS", 4)
     predict(root, "1.2.31", out=tmp_path, time_budget=1e-9)

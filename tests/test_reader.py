@@ -94,6 +94,11 @@ def test_names_and_folders_of_the_files_do_not_matter(tmp_path):
     assert series.warnings == []
 
 
+def test_a_series_without_a_uid_is_named_by_its_folder(tmp_path):
+    write_stack(tmp_path / "1.2.34", ramp((3, 6, 8)), SeriesInstanceUID=None)
+    assert read_series(tmp_path / "1.2.34").uid == "1.2.34"
+
+
 def test_what_is_no_image_is_left_out_and_named(tmp_path):
     volume = ramp((4, 6, 8))
     write_stack(tmp_path, volume)

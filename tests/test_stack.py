@@ -41,6 +41,16 @@ def test_the_largest_consistent_group_is_kept_and_the_rest_named(tmp_path, odd):
     assert said(series, "3 of 8 images left out") and said(series, "scout1.dcm")
 
 
+def test_originals_win_over_more_reformats_of_another_orientation(tmp_path):
+    volume = ramp((6, 12, 14))
+    write_stack(tmp_path / "a", volume, ImageType=["ORIGINAL", "PRIMARY", "AXIAL"])
+    tags = {"ImageType": ["DERIVED", "SECONDARY", "MPR"], "each": lambda i: {"SOPInstanceUID": f"9.{i}"}}
+    write_stack(tmp_path / "b", ramp((12, 6, 14)), CORONAL, (1.0, 5, 1), **tags)
+    series = read_series(tmp_path)
+    np.testing.assert_array_equal(series.pixels, volume)
+    assert said(series, "12 of 18 images left out")
+
+
 def test_images_of_another_size_are_left_out(tmp_path):
     volume = ramp((3, 12, 14))
     write_stack(tmp_path, volume)

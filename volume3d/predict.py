@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from aneurysm.config import run_script
 from aneurysm.data.ahead import run_ahead
-from aneurysm.data.find import SeriesFiles, find_series
+from aneurysm.data.find import SeriesFiles, find_series, without_scouts
 from aneurysm.data.tables import write_csv
 from aneurysm.harmless import cell, printable
 from aneurysm.labels import LABELS, PRESENT
@@ -71,7 +71,7 @@ def main(config: PredictVolume3dConfig) -> int:
     device = all_devices(config.device)[0]
     ensemble = load_ensemble(ModelPaths(config.model_dir, VOLUME3D), config.fold, device)
     with TemporaryDirectory() as unpacked:
-        found = list(find_series(config.paths, Path(unpacked)))
+        found, left_out = without_scouts(find_series(config.paths, Path(unpacked)))
         predictions = list(tqdm(predict_all(found, ensemble, config.workers), total=len(found), unit="series"))
     write_csv(prediction_table(predictions), config.out)
     for prediction in predictions:
@@ -80,6 +80,8 @@ def main(config: PredictVolume3dConfig) -> int:
     unread = [prediction for prediction in predictions if prediction.failure]
     for prediction in unread:
         print(printable(f"no answer for {prediction.uid}: {prediction.failure}"))
+    for sentence in left_out:
+        print(printable(f"left out: {sentence}"))
     n_models = len(ensemble.models)
     print(f"{len(predictions)} series, {len(unread)} could not be read; mean over {n_models} models\n{config.out}")
     return SOME_UNREAD if unread else 0

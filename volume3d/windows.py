@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pydicom
 
-from aneurysm.data.frames import Frame, element_value, sequence_items
+from aneurysm.data.frames import Frame
+from aneurysm.data.functional_groups import element_value, sequence_items
 from aneurysm.data.intensity import Window
 from aneurysm.data.series import Series, whole_header
 

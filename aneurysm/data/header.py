@@ -6,7 +6,6 @@ A plain header is parsed from the first bytes of the file, five times faster tha
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,29 +13,33 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
-from pydicom.datadict import tag_for_keyword
-from pydicom.multival import MultiValue
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from aneurysm.data.bounded_file import BoundedFile, check_items
+from aneurysm.data.elements import WANTED
 
 PIXEL_DATA = 0x7FE00010
+FLOAT_PIXELS = {(0x7FE0, 0x0008): 32, (0x7FE0, 0x0009): 64}  # Float and Double Float Pixel Data: bits a pixel
 FUNCTIONAL_GROUPS = (0x52009229, 0x52009230)  # shared, per frame
+MODALITY_LUT = 0x00283000
 _END = -1
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # their length takes four bytes
+_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()) | _LONG_VRS
 _PLAIN_BYTES = 4096  # a single-frame header of the competition takes 800 to 1,100 bytes
 
-_TEXT = (
-    "SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID PatientID Modality PhotometricInterpretation "
-    "ImageType"
-).split()
-_DECIMAL = (
-    "NumberOfFrames InstanceNumber AcquisitionNumber TemporalPositionIdentifier EchoTime ImagePositionPatient "
-    "ImageOrientationPatient PixelSpacing SliceThickness SpacingBetweenSlices RescaleSlope RescaleIntercept"
-).split()
-_BINARY = (
-    "Rows Columns SamplesPerPixel BitsAllocated BitsStored PixelRepresentation PixelPaddingValue PixelPaddingRangeLimit"
-).split()
+
+NO_PICTURE = "SEG PR SR KO RTSTRUCT RTPLAN RTDOSE RTRECORD REG FID DOC PLAN ASMT AU ECG HD".split()  # modalities
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and multi-frame ones, below it
+
+
+class NoPicture(ValueError):
+    """A DICOM object that holds no picture of a patient, or a screenshot of one: left out, and no fault."""
 
 
 @dataclass
@@ -47,7 +50,8 @@ class Header:
     syntax        transfer syntax of the pixels
     pixel_offset  byte at which the value of Pixel Data begins; None where it does not lie plainly in the file
     pixel_bytes   length of that value; None where it is encapsulated
-    dataset       the pydicom data set, for files that have functional groups (multi-frame); else None
+    float_bits    32 or 64 where the pixels are floating-point numbers; else 0
+    dataset       the pydicom data set, for files that have functional groups (multi-frame) or a Modality LUT; else None
     """
 
     path: Path
@@ -55,6 +59,7 @@ class Header:
     syntax: UID = ImplicitVRLittleEndian
     pixel_offset: int | None = None
     pixel_bytes: int | None = None
+    float_bits: int = 0
     dataset: pydicom.Dataset | None = None
 
     def number(self, name: str, default: float | None = None) -> float | None:
@@ -70,15 +75,21 @@ class Header:
 def read_header(path: Path) -> Header:
     """The header of one DICOM image file, without its pixels.
 
-    Raises ValueError naming the file where it is no DICOM file, or holds no image.
+    Raises ValueError naming the file where it is no DICOM file, or holds no image; of these NoPicture where it is none
+    by its kind: segmentations, reports, presentation states, plans, doses, screenshots.
     """
     with BoundedFile(open(path, "rb", buffering=0)) as file:
         header = _read_plain(path, file.read(_PLAIN_BYTES))
         if header is None:
             file.seek(0)
             header = _read_any(path, file)
+    modality, kind = header.values.get("Modality", "no modality"), header.values.get("SOPClassUID", "")
+    if modality in NO_PICTURE:
+        raise NoPicture(f"{path}: not an image of a patient ({modality})")
+    if kind.startswith(SECONDARY_CAPTURE) and header.dataset is None and "ImagePositionPatient" not in header.values:
+        raise NoPicture(f"{path}: not an image of a patient (a secondary capture without a position: a screenshot)")
     if header.number("Rows", 0) < 1 or header.number("Columns", 0) < 1:
-        raise ValueError(f"{path}: not an image ({header.values.get('Modality', 'no modality')}: no rows and columns)")
+        raise ValueError(f"{path}: not an image ({modality}: no rows and columns)")
     return header
 
 
@@ -91,14 +102,16 @@ def _read_plain(path: Path, start: bytes) -> Header | None:
         syntax = UID(meta[0x00020010].decode().rstrip("\0 "))
         if syntax == DeflatedExplicitVRLittleEndian or not syntax.is_transfer_syntax or not syntax.is_little_endian:
             return None
+        if (start[meta[_END] + 4 : meta[_END] + 6] in _VRS) == syntax.is_implicit_VR:
+            return None  # the meta header lies
         header = Header(path, syntax=syntax)
         for tag, value in _flat_elements(start, meta[_END], PIXEL_DATA, syntax.is_implicit_VR):
-            if tag in FUNCTIONAL_GROUPS:
+            if tag in (*FUNCTIONAL_GROUPS, MODALITY_LUT):
                 return None
             if tag != _END:
                 _take(header, tag, value)
             else:
-                _find_pixels(header, start[value : value + 12], value + 12, syntax.is_implicit_VR)
+                _find_pixels(header, start[value : value + 12], value + 12)
     except (ValueError, KeyError, struct.error):  # whatever is wrong here, pydicom's own reader has the last word on it
         return None
     return header if header.pixel_offset else None
@@ -136,15 +149,15 @@ def _read_any(path: Path, file: BoundedFile) -> Header:
         raise ValueError(f"{path}: not a readable DICOM file ({type(error).__name__}: {error})") from error
     syntax = _syntax(dataset)
     header = Header(path, syntax=syntax)
-    for tag in _WANTED:
+    for tag in WANTED:
         element = _element(dataset, tag)
         if element is not None:
             _take(header, tag, element.value, getattr(element, "is_little_endian", True))
-    if any(tag in dataset for tag in FUNCTIONAL_GROUPS):
+    if any(tag in dataset for tag in (*FUNCTIONAL_GROUPS, MODALITY_LUT)):
         header.dataset = dataset
     if syntax != DeflatedExplicitVRLittleEndian:
         at = file.tell()
-        _find_pixels(header, file.read(12), at + 12, syntax.is_implicit_VR)
+        _find_pixels(header, file.read(12), at + 12)
     return header
 
 
@@ -157,10 +170,17 @@ def _element(dataset: pydicom.Dataset, tag: int) -> Any:
 
 
 def _looks_bare(file: BoundedFile) -> bool:
-    """Whether a file without the DICM mark begins like a data set: group 0002 or 0008, little endian."""
+    """Whether a file without the DICM mark begins like a data set: an element of group 0002 or 0008 with a VR, or
+    with a plausible length where there is none."""
     start = file.read(132)
     file.seek(0)
-    return start[128:] != b"DICM" and start[:4] in (b"\x02\0\0\0", b"\x02\0\x10\0", b"\x08\0\0\0", b"\x08\0\x05\0")
+    if start[128:] == b"DICM" or len(start) < 12:
+        return False
+    for order in "<>":
+        group, element, vr, length = struct.unpack(order + "HH2s2xI", start[:12])
+        if group in (2, 8) and element < 0x0100:
+            return vr in _VRS or struct.unpack(order + "I", start[4:8])[0] <= 64
+    return False
 
 
 def _syntax(dataset: pydicom.Dataset) -> UID:
@@ -168,62 +188,36 @@ def _syntax(dataset: pydicom.Dataset) -> UID:
     named = UID(str(getattr(dataset, "file_meta", {}).get("TransferSyntaxUID", "")))
     if named.is_transfer_syntax:
         return named
-    return ImplicitVRLittleEndian if dataset.original_encoding[0] else ExplicitVRLittleEndian
+    implicit, little_endian = dataset.original_encoding
+    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
 
 
-def _find_pixels(header: Header, head: bytes, end: int, implicit: bool) -> None:
-    """Notes where the pixels lie; `head` holds the 12 bytes of the file that end at byte `end`."""
+def _find_pixels(header: Header, head: bytes, end: int) -> None:
+    """Notes where the pixels lie; `head` holds the 12 bytes of the file that end at byte `end`.
+
+    Whether they have a VR decides what the meta header may say wrongly: explicit or implicit.
+    """
     order = "<" if header.syntax.is_little_endian else ">"
-    if len(head) < 12 or struct.unpack(order + "HH", head[:4]) != (0x7FE0, 0x0010):
+    tag = struct.unpack(order + "HH", head[:4]) if len(head) == 12 else None
+    if tag not in ((0x7FE0, 0x0010), *FLOAT_PIXELS):
         return
-    length = struct.unpack(order + "I", head[4:8] if implicit else head[8:12])[0]
-    header.pixel_offset = end - 4 if implicit else end
+    header.float_bits = FLOAT_PIXELS.get(tag, 0)
+    explicit = head[4:6] in _LONG_VRS  # odd first bytes: no length of pixels begins so
+    if not header.syntax.is_encapsulated and header.syntax.is_implicit_VR == explicit:
+        header.syntax = ExplicitVRLittleEndian if explicit else ImplicitVRLittleEndian
+    length = struct.unpack(order + "I", head[8:12] if explicit else head[4:8])[0]
+    header.pixel_offset = end if explicit else end - 4
     header.pixel_bytes = None if length == 0xFFFFFFFF else length
 
 
 def _take(header: Header, tag: int, value: Any, little_endian: bool = True) -> None:
     """Keeps one element if it is wanted and its value, raw bytes or not, can be read."""
-    if tag not in _WANTED or value is None:
+    if tag not in WANTED or value is None:
         return
-    name, convert = _WANTED[tag]
+    name, convert = WANTED[tag]
     try:
         converted = convert(value, little_endian)
     except (ValueError, struct.error, TypeError):
         return
     if converted:
         header.values[name] = converted
-
-
-def _text(value: Any, _: bool) -> str:
-    return value.decode("latin-1").strip("\0 ") if isinstance(value, bytes) else str(value)
-
-
-def _decimals(value: Any, _: bool) -> tuple[float, ...]:
-    """Finite numbers of an element that holds them as text (VR DS or IS, DICOM PS3.5 section 6.2)."""
-    if isinstance(value, bytes):
-        value = [text for text in value.decode("ascii").strip("\0 ").split("\\") if text]
-    return _finite(value)
-
-
-def _shorts(value: Any, little_endian: bool) -> tuple[float, ...]:
-    """Numbers of an element that holds them as unsigned 16-bit integers (VR US, or SS read as US)."""
-    if isinstance(value, bytes):
-        value = struct.unpack(f"{'<' if little_endian else '>'}{len(value) // 2}H", value)
-    return _finite(value)
-
-
-def _finite(value: Any) -> tuple[float, ...]:
-    numbers = tuple(map(float, value if isinstance(value, list | tuple | MultiValue) else (value,)))
-    return numbers if all(map(usable, numbers)) else ()
-
-
-def usable(number: float) -> bool:
-    """Whether a number of a header can mean something: finite, and not so large that sums of it overflow."""
-    return math.isfinite(number) and abs(number) < 1e12
-
-
-_WANTED = {
-    int(tag_for_keyword(name)): (name, convert)
-    for names, convert in ((_TEXT, _text), (_DECIMAL, _decimals), (_BINARY, _shorts))
-    for name in names
-}

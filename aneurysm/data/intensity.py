@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from aneurysm.data.frames import Frame
 
-# What stored values of CT are known to be shifted by: Hounsfield units, + 1024, + 8192.
-HU_SHIFTS = (0, 1024, 8192)
-AIR_HU, SOFT_HU = (-1150, -880), (-60, 140)
-LEAST_SOFT = 0.05  # share of soft tissue in any head; bone of one density fills less
 MR_PERCENTILES = (0.5, 99.9)
 
 
@@ -25,32 +22,36 @@ class Window:
 
 def header_rescale(frame: Frame) -> tuple[float, float]:
     """Slope and intercept by the header, negated for inverted images; 1 and 0 where it has none that can be used."""
-    slope = frame.slope if frame.slope is not None and 1e-9 < abs(frame.slope) < 1e6 else 1.0
-    intercept = frame.intercept if frame.intercept is not None and abs(frame.intercept) < 1e6 else 0.0
-    return (-slope, -intercept) if frame.storage.inverted else (slope, intercept)
+    return header_rescales([frame])[0][0]
 
 
-def hounsfield_shift(values: np.ndarray, intercept: float) -> float:
-    """What has to be added to `values`, Hounsfield units by the header, to make them so; 0 where the header is right.
+def header_rescales(frames: Sequence[Frame]) -> tuple[list[tuple[float, float]], str]:
+    """The same for each frame of a series, and a warning, or "": one that is missing in some is taken from the others
+    where these agree."""
+    found = [_usable(frame) for frame in frames]
+    fallback, texts = [1.0, 0.0], []
+    for i, name in enumerate(("slope", "intercept")):
+        present = {own[i] for own in found} - {None}
+        missing = [frame.name for frame, own in zip(frames, found, strict=True) if own[i] is None]
+        if present and missing:
+            fallback[i] = next(iter(present)) if len(present) == 1 else fallback[i]
+            shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
+            texts.append(
+                f"rescale {name} missing in {len(missing)} of {len(frames)} images ({shown}): taken as {fallback[i]:g}"
+            )
+    scales = [
+        [default if value is None else value for value, default in zip(own, fallback, strict=True)] for own in found
+    ]
+    scales = [
+        (-slope, -intercept) if frame.storage.inverted else (slope, intercept)
+        for frame, (slope, intercept) in zip(frames, scales, strict=True)
+    ]
+    return scales, "; ".join(texts)
 
-    A head has air around it and soft tissue inside. The shift that puts many pixels into both ranges is the true
-    one; the header is overruled only where it fails that test clearly and so much soft tissue is found that it
-    cannot be bone. The smallest value, often padding, is left out. `intercept` is the header's: the known wrong ones
-    are off by a difference of two entries of HU_SHIFTS.
-    """
-    values = values[values > values.min()]
-    if values.size == 0:
-        return 0.0
-    shifts = sorted({-known - intercept for known in HU_SHIFTS} | {0.0}, key=abs)
-    soft = [_share(values + shift, SOFT_HU) for shift in shifts]
-    scores = [_share(values + shift, AIR_HU) * share for shift, share in zip(shifts, soft, strict=True)]
-    best = int(np.argmax(scores))
-    clear = soft[best] > LEAST_SOFT and scores[best] > 1e-3 and scores[0] < 0.1 * scores[best]
-    return float(shifts[best]) if clear else 0.0
 
-
-def _share(values: np.ndarray, span: tuple[float, float]) -> float:
-    return float(np.mean((values >= span[0]) & (values <= span[1])))
+def _usable(frame: Frame) -> tuple[float | None, float | None]:
+    slope = frame.slope if frame.slope is not None and 1e-9 < abs(frame.slope) < 1e6 else None
+    return slope, frame.intercept if frame.intercept is not None and abs(frame.intercept) < 1e6 else None
 
 
 def mr_window(values: np.ndarray, head: np.ndarray) -> Window:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import math
+import warnings
 from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
 
 from aneurysm.data.cache import Cache
-from aneurysm.data.tables import FROM_COMPETITION, read_table
+from aneurysm.data.tables import FROM_COMPETITION, read_table, require
 from aneurysm.labels import LOCATIONS
 
 _COLUMNS = ("SeriesInstanceUID", "SOPInstanceUID", "coordinates", "location")
@@ -20,17 +21,23 @@ def read_localizers(path: Path) -> pd.DataFrame:
     """train_localizers.csv with `coordinates` taken apart: x (column) and y (row) in pixels, frame (0-based, or NA).
 
     Raises ValueError naming the file where it or a column is missing, and the row where the coordinates are anything
-    but a dict of numbers x, y and perhaps f, or the location is unknown.
+    but a dict of numbers x, y and perhaps f, a UID is missing, or the location is unknown. A warning counts rows that
+    repeat another.
     """
     table = read_table(path, _COLUMNS, FROM_COMPETITION)
+    for name in ("SeriesInstanceUID", "SOPInstanceUID"):
+        require(path, table[name], table[name].notna(), "a UID, found")
+    if table.duplicated().any():
+        warnings.warn(f"{path}: {table.duplicated().sum()} rows repeat another: counted once", stacklevel=2)
+        table = table.drop_duplicates()
     points = []
-    for line, row in enumerate(table.itertuples(), start=2):
+    for row in table.itertuples():
         try:
             points.append(_parse_point(row.coordinates))
             if row.location not in LOCATIONS:
                 raise ValueError(f"unknown location {row.location!r}")
         except ValueError as error:
-            raise ValueError(f"{path}, line {line}: {error}") from None
+            raise ValueError(f"{path}, line {row.Index + 2}: {error}") from None
     point_columns = pd.DataFrame(points, columns=["x", "y", "frame"], index=table.index)
     return table.drop(columns="coordinates").join(point_columns.astype({"frame": "Int64"}))
 
@@ -43,6 +50,8 @@ def _parse_point(text: str) -> tuple[float, float, int | None]:
     fits = isinstance(point, dict) and {"x", "y"} <= set(point) <= {"x", "y", "f"}
     if not fits or not all(isinstance(v, int | float) and math.isfinite(v) for v in point.values()):
         raise ValueError(f"expected coordinates like {{'x': 258.3, 'y': 261.4}}, found {text!r}")
+    if min(point.values()) < 0 or point.get("f", 0) % 1:
+        raise ValueError(f"expected coordinates of at least 0 and a whole frame, found {text!r}")
     return float(point["x"]), float(point["y"]), int(point["f"]) if "f" in point else None
 
 

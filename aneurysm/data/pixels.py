@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from pydicom.encaps import get_frame
-from pydicom.pixels import get_decoder
+from pydicom.pixels import apply_modality_lut, get_decoder
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from aneurysm.data.codestream import check_codestream
@@ -18,9 +19,9 @@ except ImportError:  # pydicom decodes RLE as well, if slowly
 
 
 def decode_frame(frame: Frame) -> np.ndarray:
-    """Stored values (rows, cols), int8 to int32 or unsigned, without rescale.
+    """Stored values (rows, cols), int8 to int32, unsigned or floating-point, without rescale.
 
-    Pixels in the padding range are set to the darkest value outside it.
+    Pixels in the padding range are set to the darkest value outside it; a Modality LUT (DICOM PS3.3 C.11.1) is applied.
     Raises ValueError naming the file where the pixels are cut short or cannot be decoded.
     """
     storage = frame.storage
@@ -33,11 +34,18 @@ def decode_frame(frame: Frame) -> np.ndarray:
         raise ValueError(f"{storage.path}: frame {frame.index} cannot be decoded ({reason})") from error
     if values.shape != (storage.rows, storage.cols):
         raise ValueError(f"{storage.path}: expected {storage.rows} x {storage.cols} pixels, found {values.shape}")
-    return _without_padding(values, storage)
+    values = _without_padding(values, storage)
+    if storage.lut is None:
+        return values
+    try:
+        return apply_modality_lut(values, storage.lut).astype(np.uint16)
+    except Exception as error:  # pydicom has an error of its own for each kind of damage
+        raise ValueError(f"{storage.path}: the Modality LUT cannot be applied ({error})") from error
 
 
 def _decode(storage: PixelStorage, index: int) -> np.ndarray:
-    if storage.offset is None or storage.syntax == DeflatedExplicitVRLittleEndian:
+    swapped = storage.bits_allocated == 8 and not storage.syntax.is_little_endian  # in pairs, where their VR is OW
+    if storage.offset is None or storage.syntax == DeflatedExplicitVRLittleEndian or swapped:
         return _decode_by_pydicom(storage, index)
     if not storage.syntax.is_encapsulated:
         return _read_uncompressed(storage, index)
@@ -63,19 +71,21 @@ def _decode_by_plugin(storage: PixelStorage, index: int) -> np.ndarray:
 
 
 def _read_uncompressed(storage: PixelStorage, index: int) -> np.ndarray:
-    dtype = storage.dtype.newbyteorder("<" if storage.syntax.is_little_endian else ">")
+    dtype = storage.stored_dtype.newbyteorder("<" if storage.syntax.is_little_endian else ">")
     n_pixels = storage.rows * storage.cols
     offset = storage.offset + index * storage.frame_bytes
     values = np.fromfile(storage.path, dtype, n_pixels, offset=offset)
     if values.size < n_pixels:
         raise ValueError(f"expected {n_pixels} pixels, found {values.size}")
-    return _without_spare_bits(values.astype(storage.dtype, copy=False), storage).reshape(storage.rows, storage.cols)
+    return _without_spare_bits(values.astype(storage.stored_dtype, copy=False), storage).reshape(
+        storage.rows, storage.cols
+    )
 
 
 def _decode_rle(storage: PixelStorage, encoded: bytes) -> np.ndarray:
     """The plugin called without pydicom's checks around it, which cost a third of the time."""
     data = decode_rle(encoded, storage.rows * storage.cols, storage.bits_allocated, "<")
-    values = np.frombuffer(data, storage.dtype.newbyteorder("<")).reshape(storage.rows, storage.cols)
+    values = np.frombuffer(data, storage.stored_dtype.newbyteorder("<")).reshape(storage.rows, storage.cols)
     return _without_spare_bits(values, storage)
 
 
@@ -108,10 +118,24 @@ def _without_spare_bits(values: np.ndarray, storage: PixelStorage) -> np.ndarray
 
 
 def _without_padding(values: np.ndarray, storage: PixelStorage) -> np.ndarray:
+    """Padding made dark. A value that tissue has as well, 0 say, is padding only in regions that reach the border."""
     if storage.padding is None:
         return values
     outside = (values >= storage.padding[0]) & (values <= storage.padding[1])
     if not outside.any() or outside.all():
         return values
     inside = values[~outside]
-    return np.where(outside, inside.max() if storage.inverted else inside.min(), values)
+    low, high = inside.min(), inside.max()
+    if storage.padding_like_tissue and low < storage.padding[0]:
+        outside = reaching_border(outside)
+    return np.where(outside, high if storage.inverted else low, values)
+
+
+def reaching_border(mask: np.ndarray) -> np.ndarray:
+    """(rows, columns) the parts of a mask, connected by their sides, that reach the border of the image."""
+    n_parts, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+    touching = np.zeros(n_parts, bool)
+    for edge in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
+        touching[edge] = True
+    touching[0] = False
+    return touching[parts]

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from aneurysm.data.description import damaged_files, file_facts, read_description, write_description
+from aneurysm.data.folders import files_below
 from aneurysm.data.intensity import Window
 from aneurysm.data.mapping import SIZE
 from aneurysm.data.placed_masks import place_series_mask
@@ -24,9 +25,10 @@ from aneurysm.data.series import Series, read_series
 from aneurysm.data.slices import CacheSettings, cached_positions_mm, cached_slices, find_slices
 from aneurysm.data.storage import ENDINGS, Storage, write_npy, write_slices
 from aneurysm.data.vessel_masks import find_mask
-from aneurysm.paths import CannotWrite, DataPaths, files_below, writing_to, written_whole
+from aneurysm.harmless import printable
+from aneurysm.paths import CannotWrite, DataPaths, writing_to, written_whole
 
-FORMAT = 2  # raised when the same DICOM files would give another cache
+FORMAT = 3  # raised when the same DICOM files would give another cache
 CANNOT_WRITE = "disk takes no more files"  # the kind of an outcome that is not the series' fault
 
 
@@ -101,11 +103,11 @@ def outcome_of(series_uid: str, folder: Path, work: Callable[[], bool]) -> Outco
     except CannotWrite as error:
         return Outcome(series_uid, CANNOT_WRITE, str(error))
     except ValueError as error:
-        return Outcome(series_uid, "unreadable series", str(error))
+        return Outcome(series_uid, "unreadable series", printable(str(error)))
     except FileNotFoundError as error:
         return Outcome(series_uid, "missing folder", str(error))
     except Exception as error:  # whatever one series brings, the others go on, and it is counted
-        return Outcome(series_uid, type(error).__name__, f"{folder}: {error}")
+        return Outcome(series_uid, type(error).__name__, printable(f"{folder}: {error}"))
 
 
 def died(series_uid: str) -> Outcome:
@@ -203,8 +205,10 @@ def _each_kept(images: Iterable[np.ndarray], folder: Path) -> Iterator[np.ndarra
 
 
 def warnings_of(series: Series, root: Path) -> list[str]:
-    """The series' warnings, where files of the series or others below `root` go by their names from there."""
-    return [warning.replace(f"{series.folder}/", "").replace(f"{root}/", "") for warning in series.warnings]
+    """The series' warnings, where files of the series or others below `root` go by their names from there, and
+    bytes that are no text are spelt out."""
+    short = (warning.replace(f"{series.folder}/", "").replace(f"{root}/", "") for warning in series.warnings)
+    return list(map(printable, short))
 
 
 def describe(series: Series, series_uid: str, window: Window, warnings: list[str], vessels: bool) -> dict:

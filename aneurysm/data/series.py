@@ -13,15 +13,15 @@ import numpy as np
 import pydicom
 
 from aneurysm.data.find import SeriesFiles
-from aneurysm.data.frames import Frame, read_frames
+from aneurysm.data.frames import Frame
 from aneurysm.data.geometry import Geometry
-from aneurysm.data.header import read_header
-from aneurysm.data.intensity import header_rescale, hounsfield_shift
+from aneurysm.data.hounsfield import hounsfield_shift
+from aneurysm.data.intensity import header_rescales
 from aneurysm.data.mapping import Crop, Mapping, square_crop
 from aneurysm.data.pixels import decode_frame
+from aneurysm.data.series_frames import series_frames
 from aneurysm.data.series_type import series_type
 from aneurysm.data.stack import stack_frames
-from aneurysm.paths import files_below
 
 
 @dataclass
@@ -83,11 +83,15 @@ class Series:
         return slope, intercept + self.shift_hu
 
     def correct_hounsfield(self, values: np.ndarray) -> None:
-        """Sets `shift_hu` by what `values` (any shape, Hounsfield units by the header) say; nothing for MR."""
-        if self.modality == "CT":
-            self.shift_hu = hounsfield_shift(values, self.scale[1] - self.shift_hu)
-            if self.shift_hu:
-                self.warnings.append(f"the header's Hounsfield units are off by {-self.shift_hu:g}: corrected")
+        """Sets `shift_hu` by what `values` (slices, rows, columns; Hounsfield units by the header) say; not for MR."""
+        if self.modality != "CT":
+            return
+        slope, intercept = self._header_scales[0] if self._one_scale else (1.0, None)
+        self.shift_hu, doubt = hounsfield_shift(values, slope, intercept)
+        if self.shift_hu:
+            self.warnings.append(f"the header's Hounsfield units are off by {-self.shift_hu:g}: corrected")
+        if doubt:
+            self.warnings.append(f"unsure whether the Hounsfield units are right: {doubt}")
 
     def images(self, indices: Iterable[int], threads: int = 1, keep: bool = False) -> Iterator[np.ndarray]:
         """Canonical images (rows, columns), one by one, in stored values; `scale` makes physical units of them.
@@ -108,7 +112,7 @@ class Series:
 
     @cached_property
     def _header_scales(self) -> list[tuple[float, float]]:
-        return [header_rescale(frame) for frame in self.frames]
+        return header_rescales(self.frames)[0]
 
     @cached_property
     def _one_scale(self) -> bool:
@@ -157,7 +161,8 @@ class Series:
         storage, (slope, intercept) = self.frames[source].storage, self._header_scales[source]
         darkest = (-2000 - intercept) / slope if self.modality == "CT" else storage.highest if storage.inverted else 0
         if self._one_scale:
-            value = np.clip(darkest, np.iinfo(storage.dtype).min, np.iinfo(storage.dtype).max).astype(storage.dtype)
+            limits = np.finfo(storage.dtype) if storage.floats else np.iinfo(storage.dtype)
+            value = np.clip(darkest, limits.min, limits.max).astype(storage.dtype)
         else:
             value = np.float32(darkest * slope + intercept)
         return np.broadcast_to(value, self.geometry.shape[1:])  # takes no memory
@@ -171,7 +176,7 @@ def read_series(place: str | Path | SeriesFiles, select: Iterable[int] | None = 
 
     Raises ValueError naming the folder, what was expected and what was found, where nothing in it is a readable image.
     """
-    series = _read_headers(place if isinstance(place, SeriesFiles) else _files_at(Path(place)))
+    series = _read_headers(place if isinstance(place, SeriesFiles) else Path(place))
     indices = list(range(series.n_slices) if select is None else select)
     if indices:
         slope, intercept = series.scale
@@ -185,25 +190,20 @@ def read_series(place: str | Path | SeriesFiles, select: Iterable[int] | None = 
     return series
 
 
-def _files_at(path: Path) -> SeriesFiles:
-    if not path.exists():
-        raise ValueError(f"{path}: no such folder or file")
-    if path.is_file():
-        return SeriesFiles(path.stem, path, (path,))
-    return SeriesFiles(path.name, path, tuple(files_below(path)))
-
-
-def _read_headers(found: SeriesFiles) -> Series:
-    frames, warnings = _find_frames(found)
+def _read_headers(place: Path | SeriesFiles) -> Series:
+    folder, frames, warnings = series_frames(place)
     stack = stack_frames(frames, warnings)
     first = whole_header(stack.frames[0].storage.path)
     modality = str(first.get("Modality") or "")
     if modality not in ("CT", "MR"):
         warnings.append(f"expected modality CT or MR, found {modality or 'none'}: values are taken as they are")
+    doubt = header_rescales(stack.frames)[1]
+    warnings += [doubt] if doubt else []
     shape, spacing = stack.geometry.canonical_shape, stack.geometry.canonical_spacing
+    named = folder.stem if folder.is_file() else folder.name
     return Series(
-        uid=stack.frames[0].series_uid or found.uid,
-        folder=found.folder,
+        uid=place.uid if isinstance(place, SeriesFiles) else stack.frames[0].series_uid or named,
+        folder=folder,
         modality=modality,
         type=series_type(first),
         patient_id=str(first.get("PatientID") or ""),
@@ -213,24 +213,6 @@ def _read_headers(found: SeriesFiles) -> Series:
         warnings=warnings,
         crop=square_crop((0, shape[0]), (0, shape[1]), (0, shape[2]), spacing),
     )
-
-
-def _find_frames(found: SeriesFiles) -> tuple[list[Frame], list[str]]:
-    """All frames of the files, and a warning for each kind of file that is left out.
-
-    Raises ValueError where there is no frame.
-    """
-    frames, refused = [], list(found.left_out)
-    for file in found.files:
-        try:
-            frames += read_frames(read_header(file))
-        except (ValueError, OSError) as error:
-            refused.append(str(error))
-    if not frames:
-        what = f"{len(refused)} files, the first: {refused[0]}" if refused else "no file"
-        raise ValueError(f"{found.folder}: expected DICOM images, found {what}")
-    shown = "; ".join(refused[:5]) + ("; ..." if len(refused) > 5 else "")
-    return frames, [f"{len(refused)} files left out: {shown}"] if refused else []
 
 
 def whole_header(path: Path, tags: list[str] | None = None) -> pydicom.Dataset:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,11 +14,13 @@ import pyarrow.parquet as pq
 from aneurysm.data.description import read_description
 from aneurysm.data.preprocess import Outcome
 from aneurysm.data.spots import COLUMNS as SPOT_COLUMNS
-from aneurysm.labels import LABELS
+from aneurysm.harmless import printable
+from aneurysm.labels import LABELS, LOCATIONS, PRESENT
 from aneurysm.paths import DataPaths, written_whole
 
 _TEXT_COLUMNS = ("SeriesInstanceUID", "SOPInstanceUID", "patient_id", "location", "coordinates")
 FROM_COMPETITION = "it comes with the data of the competition"
+FEWEST_TO_TELL = 10  # series: of fewer, most may well be of one patient
 FROM_PREPROCESSING = "has preprocess_data.py run?"
 _SLICE_SCHEMA = pa.schema(
     [
@@ -39,10 +43,25 @@ def series_to_do(paths: DataPaths) -> list[str]:
             raise ValueError(f"{paths.root}: expected train.csv or series/, found neither")
         return sorted(folder.name for folder in paths.series.iterdir() if folder.is_dir())
     train = read_table(paths.train_csv, ["SeriesInstanceUID"], FROM_COMPETITION)
-    repeated = train.SeriesInstanceUID[train.SeriesInstanceUID.duplicated()]
-    if len(repeated) or train.SeriesInstanceUID.isna().any():
-        raise ValueError(f"{paths.train_csv}: expected one row a series, found {list(repeated)[:3]} repeated or empty")
-    return train.SeriesInstanceUID.tolist()
+    uids = train.SeriesInstanceUID
+    require(paths.train_csv, uids, uids.notna(), "one row a series, found it empty")
+    require(paths.train_csv, uids, ~uids.duplicated(), "one row a series, found repeated")
+    return uids.tolist()
+
+
+def require(path: Path, column: pd.Series, good: pd.Series, expected: str) -> None:
+    """Raises ValueError naming the file, the line of the first value that is not `good`, the column and the value.
+
+    Lines are counted as in the file, the head being the first; blank ones do not count.
+    """
+    bad = np.flatnonzero(~good.to_numpy(bool))
+    if len(bad):
+        found = column.iloc[bad[0]]
+        found = found if isinstance(found, str) else str(found)
+        raise ValueError(
+            f"{path}: expected {expected} {found!r} in line {bad[0] + 2}, column {column.name}"
+            + (f", and {len(bad) - 1} more" if len(bad) > 1 else "")
+        )
 
 
 def unlisted_series(paths: DataPaths, series_uids: Sequence[str]) -> list[str]:
@@ -65,13 +84,15 @@ def write_tables(paths: DataPaths, outcomes: Sequence[Outcome]) -> tuple[pd.Data
 def write_meta(paths: DataPaths, series_uids: Sequence[str]) -> pd.DataFrame:
     """Writes slices.parquet and train_meta.csv of series that are in the cache; returns the latter.
 
+    Of a folder's name that is no text the bytes are spelt out.
+
     Where train.csv names a Modality, it is the series_type.
     """
     rows = []
     with written_whole(paths.slices_parquet) as beside, pq.ParquetWriter(beside, _SLICE_SCHEMA) as slices:
         for series_uid in series_uids:
             saved = read_description(paths.npy_sequence / f"{series_uid}.json")
-            rows.append(saved["meta"])
+            rows.append(saved["meta"] | {"SeriesInstanceUID": printable(saved["meta"]["SeriesInstanceUID"])})
             slices.write_table(_slice_rows(saved))
     meta = (
         pd.DataFrame(rows) if rows else pd.DataFrame(columns=["SeriesInstanceUID", "series_type", "plane", "vessels"])
@@ -86,20 +107,41 @@ def write_meta(paths: DataPaths, series_uids: Sequence[str]) -> pd.DataFrame:
 
 def error_rows(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     """One row for each series that could not be preprocessed: SeriesInstanceUID, kind, message."""
-    failed = [(o.series_uid, o.kind, o.message) for o in outcomes if o.kind]
+    failed = [(printable(o.series_uid), o.kind, o.message) for o in outcomes if o.kind]
     return pd.DataFrame(failed, columns=["SeriesInstanceUID", "kind", "message"])
 
 
 def labelled_series(paths: DataPaths) -> pd.DataFrame:
     """train.csv with the columns of train_meta.csv; empty in these for a series that is not in the cache.
 
-    Raises ValueError naming the file where one is missing or damaged, or train.csv lacks a label.
+    One patient_id of most series, as some anonymisers write it, tells no patients apart and counts as none, with a
+    warning. Raises ValueError naming the file where one is missing or damaged, and line and column where a label of
+    train.csv is not 0 or 1.
     """
     train = read_table(paths.train_csv, ["SeriesInstanceUID", *LABELS], FROM_COMPETITION)
     series_to_do(paths)  # checks the UIDs
+    for label in LABELS:
+        numbers = pd.to_numeric(train[label], errors="coerce")
+        require(paths.train_csv, train[label], numbers.isin([0, 1]), "0 or 1, found")
+        train[label] = numbers.astype(int)
+    contradicting = (train[list(LOCATIONS)].max(axis=1) > train[PRESENT]).sum()
+    if contradicting:
+        warnings.warn(f"{paths.train_csv}: {contradicting} rows have a location and 0 as {PRESENT}", stacklevel=2)
     columns = ["SeriesInstanceUID", "series_type", "plane", "n_slices"]
-    meta = read_table(paths.train_meta_csv, columns, FROM_PREPROCESSING)
+    meta = _with_known_patients(read_table(paths.train_meta_csv, columns, FROM_PREPROCESSING), paths.train_meta_csv)
     return train.merge(meta, on="SeriesInstanceUID", how="left", validate="one_to_one")
+
+
+def _with_known_patients(meta: pd.DataFrame, path: Path) -> pd.DataFrame:
+    if "patient_id" not in meta or len(meta) < FEWEST_TO_TELL:
+        return meta
+    counts = meta.patient_id.value_counts()
+    if not len(counts) or 2 * counts.iloc[0] <= len(meta):
+        return meta
+    count, value = counts.iloc[0], counts.index[0]
+    text = f"{path}, column patient_id: {count} of {len(meta)} series have {value!r}: taken as not known"
+    warnings.warn(text, stacklevel=3)
+    return meta.assign(patient_id=meta.patient_id.where(meta.patient_id != value))
 
 
 def read_folds(cache_dir: Path, folds: int) -> pd.DataFrame:
@@ -156,6 +198,11 @@ def read_table(path: Path, columns: Sequence[str], hint: str) -> pd.DataFrame:
     missing = [name for name in columns if name not in table]
     if missing:
         raise ValueError(f"{path}: expected the columns {', '.join(columns)}, found no {', '.join(missing)}")
+    for name in ("SeriesInstanceUID", "SOPInstanceUID"):
+        if name in table:
+            require(
+                path, table[name], table[name].isna() | (table[name] == table[name].str.strip()), "no blanks, found"
+            )
     return table
 
 
@@ -168,7 +215,7 @@ def _slice_rows(saved: dict) -> pa.Table:
     else:
         turned = images[::-1] if mapping["flip"][0] else images
         sources = turned[crop["first"] : crop["first"] + n_slices]
-    columns = [[meta["SeriesInstanceUID"]] * n_slices, range(n_slices), positions]
+    columns = [[printable(meta["SeriesInstanceUID"])] * n_slices, range(n_slices), positions]
     columns += [[uid for uid, _ in sources], [frame for _, frame in sources]]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, _SLICE_SCHEMA, strict=True)]
     return pa.Table.from_arrays(arrays, schema=_SLICE_SCHEMA)

@@ -15,11 +15,14 @@ FORMAT = 1
 DIGITS = 4
 
 
-def record_of(prediction: Prediction, prevalence: np.ndarray, bundle: dict[str, str]) -> dict[str, Any]:
+def record_of(
+    prediction: Prediction, prevalence: np.ndarray, bundle: dict[str, str], files: str = ""
+) -> dict[str, Any]:
     """What is said of a series; where it could not be read, `failure` tells why and there are no probabilities.
 
-    `prevalence` (14,) of the training data, `bundle` as bundle_identity. Positions are millimetres in the patient
-    (LPS); x and y are column and row in the original image, pixel centres on whole numbers; frames count from 0.
+    `prevalence` (14,) of the training data, `bundle` as bundle_identity, `files` as SeriesFiles.fingerprint. Positions
+    are millimetres in the patient (LPS); x and y are column and row in the original image, pixel centres on whole
+    numbers; frames count from 0.
     """
     series = prediction.series
     return {
@@ -38,6 +41,7 @@ def record_of(prediction: Prediction, prevalence: np.ndarray, bundle: dict[str, 
         "findings": [_finding(peak, series) for peak in sorted(prediction.peaks, key=lambda peak: -peak.probability)],
         "seconds": {step: round(seconds, 3) for step, seconds in prediction.seconds.items()},
         "bundle": bundle,
+        "files": files,
     }
 
 

@@ -60,12 +60,13 @@ def write_objects(
     return problems
 
 
-def read_record(out: Path, series_uid: str, bundle: dict[str, str]) -> Record | None:
-    """What these models have said of a series before; None where they have not, or could not read it."""
+def read_record(out: Path, series_uid: str, bundle: dict[str, str], files: str) -> Record | None:
+    """What these models have said of a series of the same `files` (SeriesFiles.fingerprint) before; None where they
+    have not, or could not read it."""
     path = out / page_name({"series_uid": series_uid})
     try:
         record = json.loads(path.with_suffix(".json").read_text())
-        same = record["format"] == FORMAT and record["bundle"] == bundle
+        same = record["format"] == FORMAT and record["bundle"] == bundle and record["files"] == files
         whole = not record["failure"] and not record["left_out"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

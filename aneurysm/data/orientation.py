@@ -1,0 +1,78 @@
+"""The two directions of an image: as the header says them, made orthogonal unit vectors, or assumed where it does not.
+
+What is mended keeps its directions: vectors of another length (spacing multiplied in), axes that are not quite at
+right angles (the row's direction holds). Assumed is only what is missing, zero, or nearly parallel to the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+PLANES = {"sagittal": ((0, 1, 0), (0, 0, -1)), "coronal": ((1, 0, 0), (0, 0, -1)), "axial": ((1, 0, 0), (0, 1, 0))}
+LENGTH, ANGLE = 0.01, 0.02  # of unit vectors and of their product: rounding in the header, nothing to tell
+PARALLEL = 0.9  # cosine from which on two axes tell no plane
+_SHORTEST = 1e-6
+
+
+def orthogonal_units(said: Sequence[float] | None) -> np.ndarray | None:
+    """(6,) the directions of rows and columns as orthogonal unit vectors; None where they tell no plane."""
+    if said is None:
+        return None
+    along_row, along_column = np.array(said[:3], float), np.array(said[3:], float)
+    lengths = np.linalg.norm(along_row), np.linalg.norm(along_column)
+    if min(lengths) < _SHORTEST:
+        return None
+    along_row, along_column = along_row / lengths[0], along_column / lengths[1]
+    if abs(along_row @ along_column) > PARALLEL:
+        return None
+    along_column = along_column - (along_column @ along_row) * along_row
+    return np.concatenate([along_row, along_column / np.linalg.norm(along_column)])
+
+
+def find_orientation(
+    said: tuple[float, ...] | None, positions: Sequence[tuple[float, ...] | None], warnings: list[str]
+) -> np.ndarray:
+    """(6,) orthogonal unit vectors of a stack whose header says `said`; a warning tells what was mended or assumed.
+
+    `positions` of its images: where the header tells no plane, it is the one across the way along which they move.
+    """
+    mended = orthogonal_units(said)
+    if mended is not None:
+        lengths = np.linalg.norm(np.reshape(said, (2, 3)), axis=1)
+        product = np.dot(said[:3], said[3:]) / lengths.prod()
+        if np.abs(lengths - 1).max() > LENGTH or abs(product) > ANGLE:
+            warnings.append(
+                f"image orientation {said}: expected unit vectors at right angles, found lengths of {lengths[0]:.3g} "
+                f"and {lengths[1]:.3g} and an angle of {np.degrees(np.arccos(product)):.0f} degrees; directions kept"
+            )
+        return mended
+    moves = np.zeros(3) if positions[0] is None else np.ptp(np.array(positions), axis=0)
+    plane = list(PLANES)[int(np.argmax(moves)) if moves.max() > 0 else 2]
+    both = [np.array(axis, float) for axis in PLANES[plane]]
+    kept = _usable_axis(said, both)
+    warnings.append(
+        f"image orientation {'missing' if said is None else f'unusable ({said})'}: taken as {plane}"
+        + (f", with the direction of its {('rows', 'columns')[kept[0]]} as it is" if kept else "")
+    )
+    if kept:
+        both[kept[0]] = kept[1]
+        if kept[0] == 1:
+            both[0] -= (both[0] @ both[1]) * both[1]
+    return orthogonal_units(np.concatenate(both))
+
+
+def _usable_axis(said: tuple[float, ...] | None, assumed: list[np.ndarray]) -> tuple[int, np.ndarray] | None:
+    """(0 for rows or 1 for columns, unit vector) of the only axis that is told, if the assumed plane allows for it."""
+    if said is None:
+        return None
+    axes = [np.array(said[:3], float), np.array(said[3:], float)]
+    lengths = [np.linalg.norm(axis) for axis in axes]
+    known = [i for i in (0, 1) if lengths[i] >= _SHORTEST]
+    if len(known) != 1:
+        return None
+    axis = axes[known[0]] / lengths[known[0]]
+    normal = np.cross(assumed[0], assumed[1])
+    other = assumed[1 - known[0]]
+    return (known[0], axis) if abs(axis @ normal) < 0.5 and abs(axis @ other) < PARALLEL else None
