@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from pydicom.encaps import get_frame
 from pydicom.pixels import apply_modality_lut, get_decoder
@@ -133,6 +132,8 @@ def _without_padding(values: np.ndarray, storage: PixelStorage) -> np.ndarray:
 
 def reaching_border(mask: np.ndarray) -> np.ndarray:
     """(rows, columns) the parts of a mask, connected by their sides, that reach the border of the image."""
+    import cv2  # rarely needed, and slow to load
+
     n_parts, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
     touching = np.zeros(n_parts, bool)
     for edge in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
