@@ -26,6 +26,7 @@ def make_record(series_uid: str = LONG_UID, **changes: Any) -> dict[str, Any]:
         "format": 1,
         "series_uid": series_uid,
         "place": f"/data/series/{series_uid}",
+        "files": "3c" * 32,
         "failure": "",
         "probabilities": PROBABILITIES,
         "prevalence": PREVALENCE,

@@ -44,7 +44,7 @@ def test_outputs_stay_and_norms_go(model):
     after = answers(model)
     assert sum(isinstance(module, FoldedNorm) for module in model.modules()) == len(pairs) > 15
     for name, expected in before.items():
-        torch.testing.assert_close(after[name], expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(after[name], expected, rtol=0, atol=1e-4 * (1 + float(expected.abs().max())))
     model.fold_norms()  # nothing is left to fold
     torch.testing.assert_close(answers(model)["logits"], after["logits"], rtol=0, atol=0)
 
