@@ -134,9 +134,10 @@ def _series_in(places: Sequence[_Place]) -> Iterator[SeriesFiles]:
     for (uid, files), n_images in zip(series, counts, strict=True):
         own = {id(place): place for place in files.values()}.values()
         left_out = tuple(reason for place in own for reason in place.refused)
-        scout = n_images <= SCOUT_IMAGES < max(counts) or all("LOCALIZER" in _type_of(headers[file]) for file in files)
+        localizer = all("LOCALIZER" in headers[file].values.get("ImageType", "").upper() for file in files)
+        scout = n_images <= SCOUT_IMAGES and (localizer or max(counts) > SCOUT_IMAGES)
         names.add(uid)
-        no_head = f"{n_images} images, a scout" if scout and n_images <= SCOUT_IMAGES else ""
+        no_head = f"{n_images} images, a scout" if scout else ""
         yield SeriesFiles(uid, next(iter(own)).name, tuple(files), left_out, no_head)
     above_images = {folder for place in places if place.files for folder in place.name.parents}
     for place in places:
@@ -184,10 +185,6 @@ def _n_images(header: Header) -> int:
     if header.pixel_bytes is None:
         return 1 if header.values.get("SOPClassUID") in ONE_FRAME_CLASSES else SCOUT_IMAGES + 1
     return max(1, int(header.pixel_bytes // max(1, frame_bytes)))
-
-
-def _type_of(header: Header) -> str:
-    return header.values.get("ImageType", "").upper()
 
 
 def _unused(name: str, names: set[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from aneurysm.data.find import SeriesFiles
@@ -37,7 +37,7 @@ def series_frames(place: Path | SeriesFiles) -> tuple[Path, list[Frame], list[st
     return folder, frames, [f"{len(refused)} files left out: {shown}"] * bool(refused) + warnings
 
 
-def _each(items, read, refused: list[str]) -> list:
+def _each(items: Iterable, read: Callable, refused: list[str]) -> list:
     """What `read` makes of each item; the reasons of those that it refuses go to `refused`."""
     found = []
     for item in items:
