@@ -3,11 +3,13 @@
 from math import inf
 from pathlib import Path
 from time import perf_counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from aneurysm.data.windows import InputConfig
 from aneurysm.inference import ask
 from aneurysm.inference.models import Model, Pair, read_pair
 from aneurysm.inference.predict import Predictor
@@ -174,3 +176,16 @@ def test_threads_that_decode_change_nothing(root, pairs):
     for uid in ("axial", "coronal", "enhanced"):
         answers = [p.predict_series(root / "data" / "series" / uid).probabilities for p in (one, four)]
         np.testing.assert_array_equal(*answers)
+
+
+def test_the_pace_is_measured_with_windows_of_as_many_slices_as_each_model_takes():
+    seen = []
+
+    def look(view, images, rows, plane, batch_size):
+        seen.append((tuple(images[0].shape), rows.shape))
+        return {}
+
+    inputs = [InputConfig(image_size=8, n_slices=3), InputConfig(image_size=16, n_slices=5)]
+    models = [SimpleNamespace(config1=SimpleNamespace(input=own), views=("original",), look=look) for own in inputs]
+    ask.Asker(models, [CPU], batch_size=4).warm_up()
+    assert set(seen) == {((1, 8, 8), (4, 3)), ((1, 16, 16), (4, 5))}

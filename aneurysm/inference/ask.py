@@ -54,9 +54,10 @@ class Asker:
 
     def warm_up(self) -> None:
         """Asks each model about a few made-up windows: loads what the first call loads, and measures the pace."""
-        rows = np.zeros((min(self.batch_size, 8) * len(self.devices), 3), np.int64)
+        n_windows = min(self.batch_size, 8) * len(self.devices)
         for number, model in enumerate(self.models):
             size = model.config1.input.image_size
+            rows = np.zeros((n_windows, model.config1.input.n_slices), np.int64)
             images = [torch.rand(1, size, size, device=device) for device in self.devices]
             for _ in range(2):
                 self._window_s.pop(number, None)  # of what the second call takes alone
