@@ -83,20 +83,24 @@ function contrast(element) {
 }
 
 function pictures() {
-  return [...document.images].map(image => {
-    const a = image.getBoundingClientRect();
-    const over = image.parentElement.querySelector("svg");
-    const b = over ? over.getBoundingClientRect() : a;
+  // The images that are seen in panes: how far each lies from where the drawing over it says.
+  return [...document.querySelectorAll(".pane")].map(pane => {
+    const image = pane.querySelector("img:not([hidden])"), svg = pane.querySelector("svg");
+    const box = (svg || pane).getBoundingClientRect(), a = image.getBoundingClientRect();
+    const view = svg ? svg.viewBox.baseVal : { x: -0.5, y: -0.5, width: image.naturalWidth, height: image.naturalHeight };
+    const scale = box.width / view.width;
+    const left = box.left - (view.x + 0.5) * scale, top = box.top - (view.y + 0.5) * scale;
     return {
-      natural_width: image.naturalWidth, wide: a.width,
-      off: Math.max(...["left", "right", "top", "bottom"].map(side => Math.abs(a[side] - b[side]))),
+      natural_width: image.naturalWidth, wide: box.width,
+      off: Math.max(Math.abs(a.left - left), Math.abs(a.top - top), Math.abs(a.width - image.naturalWidth * scale),
+        Math.abs(a.height - image.naturalHeight * scale), Math.abs(box.width - pane.clientWidth)),
     };
   });
 }
 
 function toggled() {
   // For each box: whether its lines are seen at first, after one click, and after another.
-  return [...document.querySelectorAll("article input")].map(box => {
+  return [...document.querySelectorAll("article input[type=checkbox]")].map(box => {
     const line = box.closest("article").querySelector(".outline");
     const seen = () => line.getBoundingClientRect().width > 0;
     const states = [seen()];

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
-VOID = {"meta", "link", "img", "input", "br", "path", "line", "polyline"}  # of those that the pages use
+VOID = {"meta", "link", "img", "input", "br", "path", "circle", "line", "polyline"}  # of those that the pages use
 
 
 @dataclass

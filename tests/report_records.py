@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 
 from aneurysm.inference.pictures import Picture
+from aneurysm.inference.slab import Slab
 from aneurysm.labels import LABELS, LOCATIONS, PRESENT
 
 HOSTILE = "</title></style><script>alert('x')</script><img src=http://evil.example/x onerror=\"alert(1)\">&amp;\u202e"
@@ -67,17 +70,35 @@ def make_failed(series_uid: str = "1.2.3", **changes: Any) -> dict[str, Any]:
 def make_pictures() -> list[Picture]:
     """Of the three windows, the most suspicious first; the heat is a cone around (300, 150)."""
     y, x = np.mgrid[:512, :512]
+    across, down = (x // 2).astype(np.uint8), (y // 2).astype(np.uint8)
     first = Picture(
-        slice=4, position_mm=0.0, probability=0.9, location="Basilar Tip", image=(x // 2).astype(np.uint8),
+        slice=4, position_mm=0.0, probability=0.9, location="Basilar Tip", slab=make_slab(across, 0, 10, 4),
         heat=cone(300, 150, 0.8, 40), x=300.0, y=150.0, pixel_mm=0.5, sop_uid=LONG_UID + "1", frame=0,
         file=f"{LONG_UID}1.dcm", column=201.25, row=99.0,
     )  # fmt: skip
-    second = replace(first, slice=16, position_mm=30.0, probability=0.5, image=(y // 2).astype(np.uint8))
-    third = replace(first, slice=0, position_mm=-10.0, probability=0.1, heat=cone(300, 150, 0.04, 40))
+    second = replace(first, slice=16, position_mm=30.0, probability=0.5, slab=make_slab(down, 10, 22, 16))
+    third = replace(
+        first, slice=0, position_mm=-10.0, probability=0.1, heat=cone(300, 150, 0.04, 40),
+        slab=make_slab(across, 0, 6, 0),
+    )  # fmt: skip
     return [first, second, third]
+
+
+def make_slab(image: np.ndarray, first: int, last: int, number: int) -> Slab:
+    """Slices `first` to `last`: slice `number` is the image, the others are shifted by a column each, 2.5 mm apart."""
+    numbers = np.arange(first, last + 1)
+    images = np.stack([np.roll(image, other - number, axis=1) for other in numbers])
+    return Slab(numbers, POSITION_MM[0] + 2.5 * numbers, images, number - first)
 
 
 def cone(x: float, y: float, height: float, radius: float) -> np.ndarray:
     """(512, 512) float32, `height` at (x, y), falling evenly to 0 at `radius` pixels."""
     rows, columns = np.mgrid[:512, :512]
     return (height * np.clip(1 - np.hypot(columns - x, rows - y) / radius, 0, 1)).astype(np.float32)
+
+
+def decoded(source: str) -> np.ndarray:
+    """(rows, columns) int of a picture on a page."""
+    head, data = source.split(",")
+    assert head == "data:image/jpeg;base64"
+    return cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_GRAYSCALE).astype(int)

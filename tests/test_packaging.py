@@ -92,7 +92,7 @@ def built(tmp_path_factory) -> Path:
 
 def test_the_wheel_holds_code_presets_pages_and_weights_and_nothing_else(built):
     found = {path.relative_to(built / "wheel").as_posix() for path in (built / "wheel").rglob("*") if path.is_file()}
-    pages = [path for kind in ("html", "css") for path in (ROOT / "aneurysm").rglob(f"*.{kind}")]
+    pages = [path for kind in ("html", "css", "js") for path in (ROOT / "aneurysm").rglob(f"*.{kind}")]
     code = [path for top in ("aneurysm", "volume3d") for path in (ROOT / top).rglob("*.py")]
     own = {path.relative_to(ROOT).as_posix() for path in code + pages}
     presets = {f"aneurysm/{path.relative_to(ROOT).as_posix()}" for path in ROOT.glob("configs/*/*.yaml")}

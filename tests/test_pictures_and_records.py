@@ -1,6 +1,8 @@
 """Pictures of the most suspicious slices, and the record of what is said: against the files' own tags."""
 
 import json
+import pickle
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -79,10 +81,11 @@ def test_the_heat_of_a_picture_lies_over_what_it_was_found_on_in_all_planes_and_
 def test_the_image_of_a_picture_is_the_slice_as_it_is_cached(tmp_path):
     write_stack(tmp_path, head_with_dot((24, 64, 64), DOT), spacing=(4.0, 3.0, 3.0), first=FIRST)
     series = read_sampled(tmp_path, KEPT)
-    assert series.slices.shape == (len(series.index), 512, 512) and series.slices.dtype == np.uint8
+    images = series.slices.images
+    assert images.shape == (24, 512, 512) and images.dtype == np.uint8 and series.slices.number.tolist() == [*range(24)]
     # The window is 0 to 600 HU: the head of 40 HU is 40 / 600 of 255, the air nothing, the dot white.
-    assert series.slices[12].max() == 255 and series.slices[3].max() == round(255 * 40 / 600)
-    assert series.slices[3].min() == 0 and read_sampled(tmp_path, REQUEST).slices is None
+    assert images[12].max() == 255 and images[3].max() == round(255 * 40 / 600)
+    assert images[3].min() == 0 and read_sampled(tmp_path, REQUEST).slices is None
     (picture,) = take_pictures([model(("original",))], series, (INPUT,), curves_of(series, {3: 0.9}), 1)
     widths = (picture.image > 8).sum(axis=1)
     # 43 columns of 3 mm are head; half a pixel at either end turns dark, where it meets air of -1000 HU.
@@ -108,6 +111,48 @@ def test_models_without_heatmaps_make_pictures_without_heat(tmp_path):
     both = [model(("original",), heatmaps=False), model(("original",))]
     (picture,) = take_pictures(both, series, (INPUT,), curves, 1)
     assert isinstance(picture, Picture) and np.isfinite(picture.heat).all()
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "window", "around"),
+    [(1.0, 15, range(5, 26)), (1.0, 3, range(14)), (4.0, 15, range(12, 19)), (5.0, 15, range(12, 19))],
+)
+def test_a_picture_has_the_21_slices_around_it_or_those_within_15_mm(tmp_path, spacing_mm, window, around):
+    write_stack(tmp_path, head_with_dot((40, 64, 64), DOT), spacing=(spacing_mm, 3.0, 3.0), first=FIRST)
+    series = read_sampled(tmp_path, KEPT)
+    nearest = int(np.abs(series.index - window).argmin())
+    (picture,) = take_pictures([model(("original",))], series, (INPUT,), curves_of(series, {nearest: 0.9}), 1)
+    slab, shift = picture.slab, series.index[nearest] - window
+    assert slab.number[slab.middle] == picture.slice and slab.number.tolist() == [n + shift for n in around]
+    np.testing.assert_allclose(np.diff(slab.position_mm), spacing_mm)
+    np.testing.assert_array_equal(slab.images[slab.middle], picture.image)
+
+
+@pytest.mark.parametrize(("orientation", "spacing"), [(AXIAL, (1.0, 3.0, 3.0)), (CORONAL, (1.8, 2.0, 2.0))])
+def test_of_the_slices_around_only_those_are_decoded_that_were_not_before(tmp_path, monkeypatch, orientation, spacing):
+    write_stack(tmp_path, head_with_dot((40, 64, 64), DOT), orientation, spacing, FIRST)
+    decoded, decode = [], sys.modules["aneurysm.data.series"].decode_frame
+    request = replace(KEPT, every_mm=7.0)
+    series = pickle.loads(pickle.dumps(read_sampled(tmp_path, request)))  # as from a worker process
+    monkeypatch.setattr("aneurysm.data.series.decode_frame", lambda frame: decoded.append(frame.name) or decode(frame))
+    curves = curves_of(series, {len(series.index) // 2: 0.9})
+    (picture,) = take_pictures([model(("original",))], series, (INPUT,), curves, 1)
+    missing = set(picture.slab.number) - set(series.slices.number)
+    assert len(decoded) == len(set(decoded)) == len(missing) and bool(missing) == (orientation == AXIAL)
+    every = read_sampled(tmp_path, replace(KEPT, every_mm=0.0)).slices
+    assert len(picture.slab.number) == 21 or orientation == CORONAL
+    np.testing.assert_array_equal(picture.slab.images, every.images[picture.slab.number])
+
+
+def test_files_that_are_gone_by_then_leave_the_slices_that_were_decoded_before(tmp_path):
+    write_stack(tmp_path, head_with_dot((40, 64, 64), DOT), spacing=(1.0, 3.0, 3.0), first=FIRST)
+    series = read_sampled(tmp_path, replace(KEPT, every_mm=7.0))
+    for file in tmp_path.iterdir():
+        file.unlink()
+    (picture,) = take_pictures([model(("original",))], series, (INPUT,), curves_of(series, {2: 0.9}), 1)
+    slab = picture.slab
+    assert slab.number[slab.middle] == picture.slice and set(slab.number) <= set(series.slices.number)
+    assert len(slab.number) > 3
 
 
 def predicted(folder: Path) -> Prediction:

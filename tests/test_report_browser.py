@@ -3,7 +3,6 @@
 import html
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,11 +10,10 @@ import numpy as np
 import pytest
 
 from aneurysm.report.page import page_name, write_index, write_page
+from tests.browser import PROGRAM, needs_browser
 from tests.report_records import HOSTILE, make_failed, make_pictures, make_record
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-MISSING = "no Chromium or Chrome on the PATH (on Debian and Ubuntu: apt install chromium)"
-pytestmark = pytest.mark.skipif(BROWSER is None, reason=MISSING)
+pytestmark = needs_browser
 
 POLICY = '<meta http-equiv="Content-Security-Policy"'  # would keep the script out
 LOOK = (Path(__file__).parent / "look_at_page.js").read_text()
@@ -57,7 +55,7 @@ def seen(tmp_path_factory) -> dict[str, dict]:
     frames = (FRAME % (f"{page} {width} {scheme}", f"{page}.html", width, scheme) for page, width, scheme in CASES)
     (folder / "frames.html").write_text(GATHER % "".join(frames))
     command = [
-        BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=20000",
+        PROGRAM, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=20000",
         f"--user-data-dir={folder / 'profile'}", "--dump-dom", (folder / "frames.html").as_uri(),
     ]  # fmt: skip
     dumped = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout
@@ -95,7 +93,7 @@ def test_the_lines_over_a_picture_can_be_hidden(page):
 
 
 def test_pages_have_the_pictures_they_were_given(seen):
-    assert [len(seen[f"{name} 390 dark"]["images"]) for name in PAGES] == [6, 12, 0, 0]
+    assert [len(seen[f"{name} 390 dark"]["images"]) for name in PAGES] == [9, 18, 0, 0]
     assert [len(seen[f"{name} 390 dark"]["toggled"]) for name in PAGES] == [3, 6, 0, 0]
 
 

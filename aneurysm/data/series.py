@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -109,6 +109,10 @@ class Series:
             if keep:
                 self._kept[source] = image
             yield self.geometry.turned(image)
+
+    def without_pixels(self) -> Series:
+        """The same, as read from the headers alone: small enough for another process to decode from."""
+        return replace(self, pixels=None, _kept={}, _volume=None)
 
     @cached_property
     def _header_scales(self) -> list[tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""The most suspicious slices of a series, as pictures: the slice, and where on it the heatmaps see an aneurysm."""
+"""The most suspicious slices of a series, as pictures: the slices around, and where the heatmaps see an aneurysm."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from aneurysm.data.windows import crop_box
 from aneurysm.inference.models import Model
 from aneurysm.inference.peaks import Curves
 from aneurysm.inference.sampled import SampledSeries, Shown
+from aneurysm.inference.slab import Slab, slabs_around
 from aneurysm.labels import LABELS, LOCATIONS, PRESENT
 from aneurysm.stage1.config import InputConfig
 from aneurysm.stage1.extract import Encoder
@@ -32,7 +33,7 @@ class Picture:
     position_mm  along the slice axis, in patient coordinates
     probability  of Aneurysm Present at this slice by stage 1, the mean over models and views
     location     the most probable one at this slice
-    image        (512, 512) uint8
+    slab         the slice, in its middle, and those around it
     heat         (512, 512) float32 in [0, 1]: of an aneurysm at each pixel; 0 where nobody looked; NaN without heatmaps
     x, y         where it is highest, in pixels; NaN without heatmaps
     pixel_mm     side of a pixel
@@ -44,7 +45,7 @@ class Picture:
     position_mm: float
     probability: float
     location: str
-    image: np.ndarray
+    slab: Slab
     heat: np.ndarray
     x: float
     y: float
@@ -54,6 +55,11 @@ class Picture:
     file: str
     column: float
     row: float
+
+    @property
+    def image(self) -> np.ndarray:
+        """(512, 512) uint8"""
+        return self.slab.images[self.slab.middle]
 
 
 def take_pictures(
@@ -65,7 +71,8 @@ def take_pictures(
     windows = _highest_apart(curves, n)
     maps = [found for model in models for found in _maps(model, series, inputs, windows)]
     heat = np.mean(maps, axis=0) if maps else np.full((len(windows), SIZE, SIZE), np.nan, np.float32)
-    return tuple(_picture(series, curves, window, own) for window, own in zip(windows, heat, strict=True))
+    slabs = slabs_around(series.slices, series.position_mm, series.index[windows].tolist())
+    return tuple(_picture(series, curves, *own) for own in zip(windows, heat, slabs, strict=True))
 
 
 def _highest_apart(curves: Curves, n: int) -> list[int]:
@@ -110,7 +117,7 @@ def _found(encoder: Encoder, shown: Shown, windows: list[int], plane: str, view:
     return found.cpu().numpy()
 
 
-def _picture(series: SampledSeries, curves: Curves, window: int, heat: np.ndarray) -> Picture:
+def _picture(series: SampledSeries, curves: Curves, window: int, heat: np.ndarray, slab: Slab) -> Picture:
     number, probability = int(series.index[window]), curves.probability[window]
     x = y = np.nan
     if np.isfinite(heat).all():
@@ -121,7 +128,7 @@ def _picture(series: SampledSeries, curves: Curves, window: int, heat: np.ndarra
         position_mm=float(series.position_mm[number]),
         probability=float(probability[LABELS.index(PRESENT)]),
         location=LOCATIONS[int(probability[: len(LOCATIONS)].argmax())],
-        image=series.slices[window],
+        slab=slab,
         heat=heat,
         x=x,
         y=y,

@@ -19,6 +19,7 @@ from aneurysm.data.mapping import SIZE, Mapping
 from aneurysm.data.series import Series, read_series
 from aneurysm.data.slices import CacheSettings, cached_positions_mm, cached_slices, find_slices
 from aneurysm.data.windows import crop_box, neighbours, sampled_slices, seen_part
+from aneurysm.inference.slab import WholeSlices, as_bytes
 from aneurysm.stage1.config import InputConfig
 
 
@@ -52,7 +53,7 @@ class SampledSeries:
     index        (windows,) slice in the cache that each window is centred on
     position_mm  (slices,) of all slices that the cache would hold, along the slice axis, increasing
     shown        one for each of Request.inputs
-    slices       (windows, 512, 512) uint8, each window's own cached slice; None where they were not to be kept
+    slices       the slices that were decoded, whole; None where they were not to be kept
     files        the file of each source image, in the order of mapping.images
     """
 
@@ -61,7 +62,7 @@ class SampledSeries:
     index: np.ndarray
     position_mm: np.ndarray
     shown: tuple[Shown, ...]
-    slices: np.ndarray | None
+    slices: WholeSlices | None
     geometry: Geometry
     mapping: Mapping
     files: tuple[Path, ...]
@@ -72,8 +73,7 @@ class SampledSeries:
     def thinned(self, step: int) -> SampledSeries:
         """Every step-th window alone."""
         shown = tuple(replace(one, rows=one.rows[::step]) for one in self.shown)
-        slices = None if self.slices is None else self.slices[::step]
-        return replace(self, index=self.index[::step], shown=shown, slices=slices)
+        return replace(self, index=self.index[::step], shown=shown)
 
     def without_images(self) -> SampledSeries:
         """What can be kept of many series."""
@@ -115,7 +115,7 @@ def _read(place: Path | SeriesFiles, request: Request) -> SampledSeries:
         for config in request.inputs
     ]
     needed = [np.unique(own) for own in windows]
-    images, slices = _decode(series, window, request, needed, index)
+    images, slices = _decode(series, window, request, needed)
     if all(np.ptp(own) == 0 for own in images):
         raise ValueError(
             f"{series.folder}: expected images of a head, found all of one value; {_first(series.warnings)}"
@@ -138,26 +138,27 @@ def _read(place: Path | SeriesFiles, request: Request) -> SampledSeries:
 
 
 def _decode(
-    series: Series, window: Window, request: Request, needed: list[np.ndarray], index: np.ndarray
-) -> tuple[list[np.ndarray], np.ndarray | None]:
-    """For each input the parts of its needed slices (n, image_size, image_size), and the slices of `index` whole
-    where they are to be kept; each slice is decoded once."""
+    series: Series, window: Window, request: Request, needed: list[np.ndarray]
+) -> tuple[list[np.ndarray], WholeSlices | None]:
+    """For each input the parts of its needed slices (n, image_size, image_size), and these slices whole where they are
+    to be kept, of a re-sliced series, whose images are all decoded at once, every one; each is decoded once."""
     boxes = [crop_box(config, series.geometry.plane) for config in request.inputs]
     images = [
         np.empty((len(own), c.image_size, c.image_size), np.float32)
         for own, c in zip(needed, request.inputs, strict=True)
     ]
-    slices = np.empty((len(index), SIZE, SIZE), np.uint8) if request.keep_slices else None
-    all_needed = np.unique(np.concatenate(needed)).tolist()
-    decoded = cached_slices(series, window, all_needed, request.threads)
-    for number, whole in zip(all_needed, decoded, strict=True):
+    numbers = np.unique(np.concatenate(needed))
+    if request.keep_slices and series.geometry.resliced:
+        numbers = np.arange(series.crop.count)
+    kept = np.empty((len(numbers), SIZE, SIZE), np.uint8) if request.keep_slices else None
+    for i, whole in enumerate(cached_slices(series, window, numbers.tolist(), request.threads)):
         for own, box, out in zip(needed, boxes, images, strict=True):
-            row = np.searchsorted(own, number)
-            if row < len(own) and own[row] == number:
+            row = np.searchsorted(own, numbers[i])
+            if row < len(own) and own[row] == numbers[i]:
                 out[row] = seen_part(whole, box)
-        if slices is not None:
-            slices[index == number] = np.round(whole.astype(np.float32) * 255)
-    return images, slices
+        if kept is not None:
+            kept[i] = as_bytes(whole)
+    return images, None if kept is None else WholeSlices(numbers, kept, series.without_pixels(), window)
 
 
 def _first(warnings: list[str]) -> str:

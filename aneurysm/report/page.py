@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from collections.abc import Sequence
@@ -37,7 +38,9 @@ def write_page(out: Path, record: dict, pictures: Sequence[Picture]) -> None:
     shown = pictures if answered else ()
     _write(
         out, "series.html", record=record, strongest=strongest_location(record) if answered else None,
-        curve=draw_curve(record, shown) if answered else None, views=slice_views(shown, record["plane"]),
+        curve=draw_curve(record, shown) if answered else None,
+        views=slice_views(shown, record["plane"], record["type"]),
+        script="scroll.js" if shown else None,
     )  # fmt: skip
 
 
@@ -54,10 +57,14 @@ def strongest_location(record: dict) -> str:
     return max(LOCATIONS, key=record["probabilities"].__getitem__)
 
 
-def _write(out: Path, template: str, **content) -> None:
-    page = _environment().get_template(template).render(
+def _write(out: Path, template: str, script: str | None = None, **content) -> None:
+    """The `script` is all that the page may run: its policy has its checksum."""
+    environment = _environment()
+    text = environment.get_template(script).render() if script else ""
+    page = environment.get_template(template).render(
         labels=LABELS, present=PRESENT, line_floor=LINE_FLOOR, page_name=page_name,
-        strongest_location=strongest_location, **content,
+        strongest_location=strongest_location, script=script,
+        script_sha256=base64.b64encode(hashlib.sha256(text.encode()).digest()).decode(), **content,
     )  # fmt: skip
     with written_whole(out) as beside:
         beside.write_text(page, encoding="utf-8", errors="backslashreplace")  # file names may be no valid UTF-8
