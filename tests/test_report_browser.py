@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from aneurysm.report.page import page_name, write_index, write_page
+from aneurysm.report.thumbnail import thumbnail
 from tests.browser import PROGRAM, needs_browser
 from tests.report_records import HOSTILE, make_failed, make_pictures, make_record
 
@@ -40,7 +41,15 @@ def write_pages(folder: Path) -> None:
     write_page(folder / "series.html", make_record(), pictures)
     write_page(folder / "hostile.html", long, [*pictures, *pictures[::-1]])
     write_page(folder / "failed.html", failed, ())
-    write_index(folder / "index.html", [make_record("1.1"), long, failed, make_record("1.3", warnings=[])])
+    write_index(
+        folder / "index.html",
+        [
+            make_record("1.1", thumbnail=thumbnail(pictures)),
+            long,
+            failed,
+            make_record("1.3", warnings=[], thumbnail=thumbnail(pictures)),
+        ],
+    )
     for page in PAGES:
         text = (folder / f"{page}.html").read_text()
         assert POLICY in text

@@ -2,10 +2,12 @@
 
 import base64
 import hashlib
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from jinja2 import UndefinedError
@@ -13,7 +15,9 @@ from jinja2 import UndefinedError
 from aneurysm.inference.predict import Prediction
 from aneurysm.inference.record import record_of
 from aneurysm.labels import LABELS, PRESENT
+from aneurysm.report.folder import write_series
 from aneurysm.report.page import page_name, write_index, write_page
+from aneurysm.report.thumbnail import thumbnail
 from tests.read_html import Element, read_html
 from tests.report_records import (
     HOSTILE,
@@ -23,6 +27,7 @@ from tests.report_records import (
     make_finding,
     make_pictures,
     make_record,
+    make_slab,
 )
 
 LOADS = {"src", "href", "srcset", "action", "formaction", "poster", "data", "background", "xlink:href", "ping"}
@@ -162,6 +167,43 @@ def test_the_index_has_the_most_suspicious_first_and_those_unread_apart(tmp_path
     assert "4 series, 1 could not be read" in words(page.all("header")[0])
     assert DEVICE_LINE in words(page.all("header")[0])
     assert "1 series, all of them read" in words(index_page(tmp_path, records[:1]))
+
+
+def test_the_index_shows_what_each_series_first_picture_has_around_its_peak(tmp_path):
+    image = np.zeros((512, 512), np.uint8)
+    image[148:153, 298:303] = 255  # around x 300, y 150
+    first = replace(make_pictures()[0], slab=make_slab(image, 0, 8, 4))
+    record = make_record("1.1")
+    write_series(tmp_path, record, [first, *make_pictures()[1:]])
+    assert json.loads((tmp_path / "1.1.json").read_text())["thumbnail"] == record["thumbnail"]
+    page = index_page(tmp_path, [record, make_record("1.2"), make_failed("1.9", thumbnail=None)])
+    (shown,) = page.all("img")
+    head, data = shown.attributes["src"].split(",")
+    picture = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR).astype(int)
+    assert head == "data:image/jpeg;base64" and picture.shape == (144, 144, 3) and len(data) < 10_000
+    rows, columns = np.nonzero(picture[60:84, 60:84].min(axis=2) > 160)  # 128 pixels around the peak are 144
+    assert abs(rows.mean() - 12) < 1.5 and abs(columns.mean() - 12) < 1.5 and len(rows) > 15
+    assert picture[72 - 26, 72, 0] > 150 > picture[72 - 26, 72, 2]  # a blue ring
+    assert page.all("a")[1].all("img") == [shown] and page.all("a")[1].attributes["href"] == "1.1.html"
+
+
+@pytest.mark.parametrize("peak", [(0.0, 511.0), (511.0, 0.0), (np.nan, np.nan)])
+def test_a_peak_at_the_edge_or_none_has_a_thumbnail_too(peak):
+    picture = replace(make_pictures()[0], x=peak[0], y=peak[1])
+    assert thumbnail([picture]).startswith("data:image/jpeg;base64,") and thumbnail([]) is None
+
+
+def test_of_very_many_series_the_most_suspicious_have_thumbnails(tmp_path):
+    source = "data:image/jpeg;base64," + 1000 * "A"
+
+    def said(n: int) -> dict:
+        return make_record(f"1.{n}", thumbnail=source, probabilities=PROBABILITIES | {PRESENT: n / 5000})
+
+    page = index_page(tmp_path, [said(n) for n in range(3500)])
+    shown = [bool(row.all("img")) for row in page.all("tbody")[0].all("tr")]
+    n_shown = 3_000_000 // len(source)
+    assert shown == [True] * n_shown + [False] * (3500 - n_shown)
+    assert f"{3500 - n_shown} less suspicious series have none" in words(page)
 
 
 @pytest.mark.parametrize(

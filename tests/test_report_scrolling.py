@@ -1,10 +1,12 @@
 """Scrolling through the slices around a suspicious one, as a hand does it: by wheel, slider and keys."""
 
+import itertools
 from pathlib import Path
 
 import pytest
 
-from aneurysm.report.page import write_page
+from aneurysm.report.page import write_index, write_page
+from aneurysm.report.thumbnail import thumbnail
 from tests.browser import Browser, needs_browser
 from tests.report_records import make_pictures, make_record
 
@@ -140,3 +142,21 @@ def test_a_script_that_is_not_the_pages_own_to_the_letter_does_not_run(browser, 
     browser.open(other)
     assert any("Content Security Policy" in text for text in browser.complaints)
     assert browser.ask("document.querySelector('.control').hidden")
+
+
+@pytest.mark.parametrize(("dark", "background"), [(False, "rgb(244, 246, 248)"), (True, "rgb(15, 20, 25)")])
+def test_pages_fit_their_windows_and_show_their_pictures_without_complaints(page, tmp_path, dark, background):
+    record = make_record(thumbnail=thumbnail(make_pictures()))
+    write_index(tmp_path / "index.html", [record, make_record("1.2")])
+    browser = Browser(tmp_path / "profile", dark)
+    cases = [(page, ".pane", 9, 200), (tmp_path / "index.html", "img.thumbnail", 1, 72)]
+    try:
+        for (path, selector, n_shown, at_least), width in itertools.product(cases, (1280, 390)):
+            browser.open(path, width)
+            assert browser.ask("document.documentElement.scrollWidth") == width and browser.complaints == []
+            assert browser.ask("getComputedStyle(document.body).backgroundColor") == background
+            shown = f"[...document.querySelectorAll('{selector}')].map(e => e.getBoundingClientRect().width)"
+            assert len(browser.ask(shown)) == n_shown and min(browser.ask(shown)) >= at_least
+        assert browser.ask("document.querySelector('img.thumbnail').naturalWidth") == 144
+    finally:
+        browser.close()

@@ -20,12 +20,14 @@ from aneurysm.report.dicom_seg import write_seg
 from aneurysm.report.dicom_source import need_highdicom
 from aneurysm.report.dicom_sr import write_sr
 from aneurysm.report.page import page_name, write_index, write_page
+from aneurysm.report.thumbnail import thumbnail
 
 Record = dict[str, Any]
 
 
 def write_series(out: Path, record: Record, pictures: Sequence[Picture]) -> Path:
-    """Writes <uid>.html, then <uid>.json, into the folder; returns the page."""
+    """Writes <uid>.html, then <uid>.json, into the folder; returns the page. The record is given its `thumbnail`."""
+    record["thumbnail"] = thumbnail(pictures)
     page = out / page_name(record)
     write_page(page, record, pictures)
     with written_whole(page.with_suffix(".json")) as beside:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from aneurysm.labels import LABELS, LOCATIONS, PRESENT
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from aneurysm.inference.pictures import Picture
 
 LONGEST_NAME = 120  # characters of a UID that go into its page's name
+THUMBNAIL_BYTES = 3_000_000  # of all thumbnails on the index
 
 
 def page_name(record: dict) -> str:
@@ -45,11 +47,18 @@ def write_page(out: Path, record: dict, pictures: Sequence[Picture]) -> None:
 
 
 def write_index(out: Path, records: Sequence[dict]) -> None:
-    """Writes the list of all series to `out`, beside their pages: the most suspicious first; unread ones apart."""
+    """Writes the list of all series to `out`, beside their pages: the most suspicious first; unread ones apart.
+
+    The most suspicious have a thumbnail, `thumbnail` of their records, as many as THUMBNAIL_BYTES allow.
+    """
     read = [record for record in records if record["probabilities"] is not None]
     read.sort(key=lambda record: -record["probabilities"][PRESENT])
     unread = [record for record in records if record["probabilities"] is None]
-    _write(out, "index.html", read=read, unread=unread)
+    thumbnails = [record.get("thumbnail") or "" for record in read]
+    sizes = np.cumsum([len(source) for source in thumbnails])
+    thumbnails = [source if size <= THUMBNAIL_BYTES else "" for source, size in zip(thumbnails, sizes, strict=True)]
+    n_without = int((sizes > THUMBNAIL_BYTES).sum())
+    _write(out, "index.html", read=read, unread=unread, thumbnails=thumbnails, n_without=n_without)
 
 
 def strongest_location(record: dict) -> str:
