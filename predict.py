@@ -8,7 +8,8 @@ SeriesInstanceUID, also where they lie mixed. Research use, not a medical device
 
 Reads  the DICOM files, and the bundle that eval_end_to_end.py --export has made
 Writes <out>/<uid>.html and <uid>.json for each series, index.html and predictions.csv for all of them, the most
-       suspicious first; with --dicom_sr and --dicom_seg <uid>_sr.dcm and <uid>_seg.dcm
+       suspicious first; with --dicom_sr and --dicom_seg <uid>_sr.dcm and <uid>_seg.dcm, with --nifti <uid>.nii.gz and
+       <uid>_sac.nii.gz
 
 Exit code 0: every series has an answer. 3: some could not be read; they are listed with the reason. 1: bad input.
 """
@@ -30,7 +31,7 @@ from aneurysm.inference.bundle import bundle_identity, read_bundle
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.record import record_of
 from aneurysm.report.dicom_source import need_highdicom
-from aneurysm.report.folder import Record, read_record, write_lists, write_objects, write_series
+from aneurysm.report.folder import Record, read_record, write_lists, write_nifti, write_objects, write_series
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import all_devices
 
@@ -52,12 +53,14 @@ class PredictConfig(InferenceConfig):
     """seconds that the models may take for a series, after decoding; mirrored views are left out first, then folds,
     then slices. 0: all they need"""
     resume: bool = False
-    """keep what the same bundle has said of the same files in an earlier run, without time budget; no DICOM objects are
-    made of that"""
+    """keep what the same bundle has said of the same files in an earlier run, without time budget; no DICOM objects or
+    NIfTI files are made of that"""
     dicom_sr: bool = False
     """also write the findings as a DICOM structured report (TID 1500); needs the extra `dicom`"""
     dicom_seg: bool = False
     """also write the places of the findings as a DICOM segmentation; needs the extra `dicom`"""
+    nifti: bool = False
+    """also write each series, and the probability of an aneurysm at each place of it, as NIfTI files"""
     min_probability: float = 0.1
     """findings of a lower probability are left out of these DICOM objects; 0 to 1"""
 
@@ -71,6 +74,7 @@ def main(config: PredictConfig) -> int:
         batch_size=config.batch_size,
         n_pictures=N_PICTURES,
         precision=config.precision,
+        maps=config.nifti,
     )
     print(f"probabilities: {bundle_identity(config.bundle)['calibration']}")
     for note in predictor.notes:
@@ -98,9 +102,11 @@ def said_of(found: list[SeriesFiles], predictor: Predictor, config: PredictConfi
     before = {uid: read_record(config.out, uid, identity, own) if config.resume else None for uid, own in files.items()}
     yield from filter(None, before.values())
     new = [series for series in found if before[series.uid] is None]
-    for prediction in predictor.predict_all(new, config.workers, budget_s=config.time_budget or inf):
+    predictions = predictor.predict_all(new, config.workers, budget_s=config.time_budget or inf)
+    for series, prediction in zip(new, predictions, strict=True):
         record = record_of(prediction, predictor.prevalence, identity, files[prediction.uid])
         record["warnings"] += write_objects(config.out, prediction, record, kinds, config.min_probability)
+        record["warnings"] += write_nifti(config.out, prediction, record, series) if config.nifti else []
         write_series(config.out, record, prediction.pictures)
         yield record
 

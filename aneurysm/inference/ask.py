@@ -26,11 +26,13 @@ class Said:
 
     series    as far as it was asked about: fewer windows where time was short
     features  by the number of the model, for those that were asked
+    rows      the same by view, as Encoder says it
     left_out  sentences on what there was no time for
     """
 
     series: SampledSeries
     features: dict[int, SeriesFeatures]
+    rows: dict[int, dict[str, Rows]]
     left_out: tuple[str, ...]
 
 
@@ -85,7 +87,7 @@ class Asker:
             said.setdefault(number, {})[view] = answer
         features = {number: self.models[number].features(own, asked) for number, own in sorted(said.items())}
         thinned = (f"only {len(asked.index)} of {len(series.index)} slices were asked about",) if step > 1 else ()
-        return Said(asked, features, thinned + self._skipped_text(skipped))
+        return Said(asked, features, said, thinned + self._skipped_text(skipped))
 
     def _step(self, n_windows: int, seconds: float) -> int:
         """Of which windows every one is asked about, so that the first model is done in time."""

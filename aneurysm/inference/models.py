@@ -72,9 +72,10 @@ class Model:
     notes       sentences on what had to be assumed
     """
 
-    def __init__(self, pair: Pair, devices: Sequence[torch.device], tta: bool, precision: PrecisionKind = "auto"):
+    def __init__(self, pair: Pair, devices: Sequence[torch.device], tta: bool, precision: PrecisionKind = "auto",
+                 maps: bool = False):  # fmt: skip
         """`tta` allows for the mirrored view, where stage 2 asks for it; several `devices` share the windows of each
-        series. Raises ValueError naming the file."""
+        series; `maps` as for Encoder. Raises ValueError naming the file."""
         self.name, self.notes = pair.encoder, []
         stage1, self.config1 = _build(stage1_from, pair.stage1)
         stage2, config2 = _build(stage2_from, pair.stage2)
@@ -83,7 +84,7 @@ class Model:
         self.views = views if tta else views[:1]
         copies = [stage1.to(devices[0]), *(deepcopy(stage1).to(device) for device in devices[1:])]
         self.encoders = [
-            {view: Encoder(copy, self.config1, device, [view], precision) for view in self.views}
+            {view: Encoder(copy, self.config1, device, [view], precision, maps) for view in self.views}
             for copy, device in zip(copies, devices, strict=True)
         ]
         self.stage2, self.config2 = stage2.to(devices[0]), replace(config2, tokens=replace(config2.tokens, tta=tta))
@@ -114,7 +115,7 @@ class Model:
         else:
             with ThreadPoolExecutor(len(tasks)) as pool:
                 said = list(pool.map(lambda task: task(), tasks))
-        return {name: np.concatenate([part[name] for part in said]) for name in PARTS}
+        return {name: np.concatenate([part[name] for part in said]) for name in said[0]}
 
     def features(self, said: dict[str, Rows], series: SampledSeries) -> SeriesFeatures:
         """What has been said of a series' windows in each view, as stage 2 wants it."""
@@ -139,7 +140,7 @@ def only_one(models: Sequence[Model], name: str) -> Any:
 def _look(encoder: Encoder, images: Tensor, rows: np.ndarray, plane: str, batch_size: int) -> Rows:
     batches = torch.from_numpy(rows).to(images.device).split(batch_size)
     said = [encoder(images[batch], [plane] * len(batch)) for batch in batches]
-    return {name: np.concatenate([part[name] for part in said]) for name in PARTS}
+    return {name: np.concatenate([part[name] for part in said]) for name in said[0]}
 
 
 def _build(build, trained: Trained) -> tuple:

@@ -28,6 +28,7 @@ from aneurysm.inference.ask import Asker
 from aneurysm.inference.models import Model, Pair, only_one
 from aneurysm.inference.peaks import Curves, Peak, curves, find_peaks
 from aneurysm.inference.pictures import Picture, take_pictures
+from aneurysm.inference.sac_map import SacMap, sac_map
 from aneurysm.inference.sampled import Request, SampledSeries, Unreadable, died, read_sampled
 from aneurysm.stage2.predict import plain_maximum
 from aneurysm.training.config import PrecisionKind
@@ -52,6 +53,7 @@ class Prediction:
     series         its geometry, and the files of its images; None where it could not be read
     curves, peaks  along the series, and where; None and empty where there is nothing to see
     pictures       of the most suspicious slices, as many as the predictor was told
+    sac_map        of all windows, where the predictor was told to keep it and its models have maps
     seconds        by step: headers, decode, encode, sequence
     left_out       sentences on what the time budget left out
     failure        why the training prevalences stand for an answer; empty where the models have answered
@@ -65,6 +67,7 @@ class Prediction:
     curves: Curves | None = None
     peaks: tuple[Peak, ...] = ()
     pictures: tuple[Picture, ...] = ()
+    sac_map: SacMap | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
@@ -87,14 +90,15 @@ class Predictor:
         threads: int = 1,
         n_pictures: int = 0,
         precision: PrecisionKind = "auto",
+        maps: bool = False,
     ):
         """`tta` also asks about the mirrored head, where stage 2 was configured to; `batch_size` windows at a time.
 
         Several `devices` share the windows of each series; so many `threads` decode its images.
-        `precision` is that of stage 1, as in InferenceConfig.
+        `precision` is that of stage 1, as in InferenceConfig. `maps` keeps the map of aneurysms of each series.
         """
         self.devices = [devices] if isinstance(devices, torch.device) else list(devices)
-        self.models = [Model(pair, self.devices, tta, precision) for pair in pairs]
+        self.models = [Model(pair, self.devices, tta, precision, maps) for pair in pairs]
         self.notes = [note for model in self.models for note in model.notes]
         settings, every_mm = only_one(self.models, "settings"), only_one(self.models, "every_mm")
         self.asker, self.n_pictures = Asker(self.models, self.devices, batch_size), n_pictures
@@ -174,6 +178,7 @@ class Predictor:
             curves=along,
             peaks=find_peaks(features, series),
             pictures=take_pictures(asked, series, self.asker.inputs, along, self.n_pictures),
+            sac_map=sac_map(asked, [list(said.rows[number].values()) for number in said.features], series),
             seconds=seconds,
             warnings=tuple(series.warnings),
             left_out=said.left_out,

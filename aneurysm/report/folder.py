@@ -9,16 +9,18 @@ from typing import Any
 
 import pandas as pd
 
+from aneurysm.data.find import SeriesFiles
 from aneurysm.data.tables import write_csv
 from aneurysm.harmless import cell
 from aneurysm.inference.pictures import Picture
 from aneurysm.inference.predict import Prediction
 from aneurysm.inference.record import FORMAT
 from aneurysm.labels import LABELS, PRESENT
-from aneurysm.paths import written_whole
+from aneurysm.paths import CannotWrite, written_whole
 from aneurysm.report.dicom_seg import write_seg
 from aneurysm.report.dicom_source import need_highdicom
 from aneurysm.report.dicom_sr import write_sr
+from aneurysm.report.nifti import write_map_nifti, write_series_nifti
 from aneurysm.report.page import page_name, write_index, write_page
 from aneurysm.report.thumbnail import thumbnail
 
@@ -60,6 +62,26 @@ def write_objects(
         except Exception as error:  # highdicom's and pydicom's are of all kinds: the page is written all the same
             problems.append(f"{path.name} could not be written: {type(error).__name__}: {error}")
     return problems
+
+
+def write_nifti(out: Path, prediction: Prediction, record: Record, place: Path | SeriesFiles) -> list[str]:
+    """Writes the series and its map as NIfTI files, <uid>.nii.gz and <uid>_sac.nii.gz. Files of an earlier run do not
+    stay. Returns sentences on what was changed for them, and on those that could not be written."""
+    images, found = (out / page_name(record).replace(".html", ending) for ending in (".nii.gz", "_sac.nii.gz"))
+    for path in (images, found):
+        path.unlink(missing_ok=True)
+    if prediction.failure:
+        return []
+    try:
+        sentences = write_series_nifti(place, images)
+        if prediction.sac_map is None:
+            return [*sentences, f"{found.name} is not written: the models have no maps"]
+        write_map_nifti(prediction.sac_map, prediction.series, found)
+    except CannotWrite:
+        raise
+    except Exception as error:  # whatever it is: the page is written all the same
+        return [f"{images.name} and its map could not be written: {type(error).__name__}: {error}"]
+    return sentences
 
 
 def read_record(out: Path, series_uid: str, bundle: dict[str, str], files: str) -> Record | None:

@@ -27,12 +27,13 @@ class Encoder:
     """A trained stage 1 that is asked about batches of windows in one or more views."""
 
     def __init__(self, model: Stage1Net, config: Stage1Config, device: torch.device, views: Sequence[str] = VIEWS,
-                 precision: PrecisionKind = "auto"):  # fmt: skip
-        """Raises ValueError for an unknown view."""
+                 precision: PrecisionKind = "auto", maps: bool = False):  # fmt: skip
+        """With `maps` its rows also have `found` (windows, views, n, n), the probability of an aneurysm at each pixel,
+        left and right as they are, if the model has maps. Raises ValueError for an unknown view."""
         if not views or any(view not in VIEWS for view in views):
             raise ValueError(f"views: expected some of {', '.join(VIEWS)}, found {', '.join(views) or 'none'}")
         self.model, self.config, self.device, self.views = model, config, device, tuple(views)
-        self.precision = inference_precision(device, precision)
+        self.precision, self.maps = inference_precision(device, precision), maps
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, planes: Sequence[str]) -> Rows:
@@ -45,7 +46,9 @@ class Encoder:
             with self.precision.autocast():
                 answer = self.model(seen.contiguous(memory_format=torch.channels_last))
             parts.append(self._parts(answer, planes, mirrored=view == "mirror"))
-        return {name: np.stack([part[name] for part in parts], axis=1) for name in PARTS}
+            if self.maps and "found" in answer:
+                parts[-1]["found"] = _unmirrored(answer["found"][:, 0].float().sigmoid(), in_columns, view)
+        return {name: np.stack([part[name] for part in parts], axis=1) for name in parts[0]}
 
     def _parts(self, answer: dict[str, Tensor], planes: Sequence[str], mirrored: bool) -> Rows:
         n_windows = len(answer["logits"])
@@ -60,6 +63,13 @@ class Encoder:
         whole = {"features": answer["features"], "logits": answer["logits"], "heat": heat}
         rows = {name: tensor.float().cpu().numpy().astype(np.float16) for name, tensor in whole.items()}
         return rows | {"peak_x": share[..., 0].astype(np.float16), "peak_y": share[..., 1].astype(np.float16)}
+
+
+def _unmirrored(found: Tensor, in_columns: Tensor, view: str) -> np.ndarray:
+    """(windows, n, n) float16 maps of the head as it is."""
+    if view == "mirror":
+        found = torch.where(in_columns[:, None, None], found.flip(2), found)
+    return found.cpu().numpy().astype(np.float16)
 
 
 def series_features(

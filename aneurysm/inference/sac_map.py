@@ -1,0 +1,49 @@
+"""The map of aneurysms of a whole series: what stage 1's maps say in every window, for a viewer to lay over it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aneurysm.data.windows import Box, crop_box
+from aneurysm.inference.models import Model
+from aneurysm.inference.sampled import SampledSeries
+from aneurysm.stage1.extract import Rows
+
+
+@dataclass(frozen=True)
+class SacMap:
+    """Probability that a place belongs to an aneurysm, the mean over models and views.
+
+    slice        (windows,) index in the cache, increasing
+    probability  (windows, n, n) float32 in [0, 1], spread over the rows and columns of `box`
+    """
+
+    slice: np.ndarray
+    probability: np.ndarray
+    box: Box
+
+    def rows_and_columns(self) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) and (n,) rows and columns of the cache that the map's pixels are centred on, with fractions."""
+        rows, columns = self.probability.shape[1:]
+        centres = (np.arange(rows) + 0.5) / rows, (np.arange(columns) + 0.5) / columns
+        box = self.box
+        return box.top + centres[0] * box.height - 0.5, box.left + centres[1] * box.width - 0.5
+
+
+def sac_map(models: Sequence[Model], said: Sequence[Sequence[Rows]], series: SampledSeries) -> SacMap | None:
+    """What models said of a series in each view; of models whose maps show different parts, those alone that show the
+    first one's. None where there are no maps."""
+    with_maps = [
+        (model.config1.input, rows["found"][:, 0].astype(np.float32))
+        for model, views in zip(models, said, strict=True)
+        for rows in views
+        if "found" in rows
+    ]
+    if not with_maps:
+        return None
+    first, shape = with_maps[0][0], with_maps[0][1].shape
+    alike = [found for config, found in with_maps if config == first and found.shape == shape]
+    return SacMap(series.index, np.mean(alike, axis=0), crop_box(first, series.geometry.plane))

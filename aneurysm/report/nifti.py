@@ -1,0 +1,69 @@
+"""A series and its map of aneurysms as NIfTI files, which 3D Slicer and ITK-SNAP lay over each other."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from aneurysm.data.find import SeriesFiles
+from aneurysm.data.series import read_series
+from aneurysm.inference.sac_map import SacMap
+from aneurysm.inference.sampled import SampledSeries
+from aneurysm.paths import written_whole
+from aneurysm.report.nifti_grid import Grid, PlacedVolume, even_grid
+
+
+def write_series_nifti(place: Path | SeriesFiles, out: Path) -> list[str]:
+    """Writes all images of a series: Hounsfield units for CT, for MR the stored signal times the header's rescale.
+
+    Returns what had to be changed for it, in sentences. Raises ValueError where the series cannot be read.
+    """
+    series = read_series(place)
+    geometry = series.geometry
+    turned = series.pixels[tuple(slice(None, None, -1) if flip else slice(None) for flip in geometry.flip)]
+    voxels = turned.transpose(np.argsort(geometry.order))  # (images, rows, columns), as they are stored
+    indices = (np.arange(n) for n in geometry.shape)
+    grid = even_grid(PlacedVolume(voxels, *indices, geometry, blank=float(voxels.min())))
+    if grid.resampled and _is_whole(voxels):  # no more decimals than before: a third of the bytes
+        grid = replace(grid, voxels=np.rint(grid.voxels))
+    _write(grid, out)
+    return [f"{out.name} is interpolated: {grid.resampled}"] if grid.resampled else []
+
+
+def write_map_nifti(sac_map: SacMap, series: SampledSeries, out: Path) -> None:
+    """Writes the map on its own pixels, in the slices that the models saw; where these are unevenly spaced, and in
+    tilted series, it is interpolated."""
+    mapping, (rows, columns) = series.mapping, sac_map.rows_and_columns()
+    of_cache = mapping.cached_pixels()
+    shown = (
+        of_cache[0][sac_map.slice],
+        *(own[0] + at * (own[1] - own[0]) for own, at in zip(of_cache[1:], (rows, columns), strict=True)),
+    )
+    place = np.argsort(mapping.order)  # of the source's axes among the map's
+    voxels = sac_map.probability.transpose(place)
+    _write(even_grid(PlacedVolume(voxels, *(shown[axis] for axis in place), series.geometry)), out)
+
+
+def _write(grid: Grid, out: Path) -> None:
+    import nibabel  # here: a submission has none
+
+    image = nibabel.Nifti1Image(_smallest(grid.voxels), grid.affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(grid.affine, code=1)  # the scanner's coordinates
+    image.set_qform(grid.affine, code=1)
+    with written_whole(out) as beside:
+        beside.write_bytes(gzip.compress(image.to_bytes(), compresslevel=3, mtime=0))  # the same bytes each time
+
+
+def _smallest(voxels: np.ndarray) -> np.ndarray:
+    """int16 where that holds the same values, else float32."""
+    limits = np.iinfo(np.int16)
+    fits = voxels.min() >= limits.min and voxels.max() <= limits.max and _is_whole(voxels)
+    return voxels.astype(np.int16 if fits else np.float32)
+
+
+def _is_whole(voxels: np.ndarray) -> bool:
+    return all(np.array_equal(part, np.rint(part)) for part in voxels)
