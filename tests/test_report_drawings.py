@@ -186,3 +186,4 @@ def test_numbers_above_the_curve_keep_apart_and_in_their_order(places, moved):
 )
 def test_the_axis_has_round_millimetres(low, high, expected):
     assert ticks(low, high) == expected
+    assert not any(value == 0 and np.signbit(value) for value in ticks(low, high))

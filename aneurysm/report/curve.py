@@ -92,7 +92,7 @@ def ticks(low: float, high: float) -> list[float]:
     """Round millimetres from low to high, at most MOST_TICKS of them."""
     steps = (factor * 10**power for power in count() for factor in (1, 2, 5))
     step = next(step for step in steps if (high - low) / step < MOST_TICKS)
-    return (step * np.arange(np.ceil(low / step), np.floor(high / step) + 1)).tolist()
+    return (step * np.arange(np.ceil(low / step), np.floor(high / step) + 1) + 0.0).tolist()  # no minus before 0
 
 
 def spread(places: Sequence[float], gap: float = MARK_GAP) -> list[float]:
