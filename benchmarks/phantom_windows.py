@@ -15,7 +15,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from aneurysm.config import run_script
-from aneurysm.data.phantom.windows import FIRST_SEED, PhantomWindowsConfig, scan_windows
+from aneurysm.data.phantom.training_scans import FIRST_SEED
+from aneurysm.data.phantom.windows import PhantomWindowsConfig, scan_windows
 from aneurysm.data.windows import InputConfig
 
 # What is told of the profile: file and function, and what it does.

@@ -8,18 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aneurysm.data.phantom import windows as drawing
+from aneurysm.data.phantom import training_scans as drawing
 from aneurysm.data.phantom.fields import may_hold_head
 from aneurysm.data.phantom.grid import Grid
 from aneurysm.data.phantom.person import Person, draw_person
 from aneurysm.data.phantom.render import Scan
 from aneurysm.data.phantom.sacs import Site
 from aneurysm.data.phantom.style import USUAL
+from aneurysm.data.phantom.training_scans import FIRST_SEED
 from aneurysm.data.phantom.varied import COVER_MM, VARIED, build_varied_sac, draw_varied_shape, kink
 from aneurysm.data.phantom.varied_contrast import draw_varied_contrast
 from aneurysm.data.phantom.varied_distractors import draw_distractors
 from aneurysm.data.phantom.varied_noise import VariedNoise
-from aneurysm.data.phantom.windows import FIRST_SEED, PhantomWindowsConfig, scan_windows
+from aneurysm.data.phantom.windows import PhantomWindowsConfig, scan_windows
 from aneurysm.data.windows import InputConfig
 from aneurysm.labels import LOCATIONS, MODALITIES
 

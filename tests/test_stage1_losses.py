@@ -9,13 +9,11 @@ from torch import nn
 
 from aneurysm.data.marks import RIM
 from aneurysm.stage1.config import HeadsConfig, LossConfig
-from aneurysm.stage1.losses import (
+from aneurysm.stage1.losses import SAC_PIXELS, Stage1Loss, logits_loss
+from aneurysm.training.map_losses import (
     BACKGROUND_WEIGHT,
-    SAC_PIXELS,
     UNKNOWN,
-    Stage1Loss,
     location_loss,
-    logits_loss,
     sac_loss,
     vessel_location_loss,
     vessel_loss,
@@ -61,15 +59,17 @@ SAC = torch.tensor([[[4, RIM], [0, 0]]], dtype=torch.uint8)  # an aneurysm of lo
 
 def test_the_loss_of_a_map_of_four_pixels_by_hand():
     focal = 0.5**2 * LN2 + 0.25**2 * -math.log(0.75) + 0.5**2 * LN2  # (1 - p)^2 * -ln p, twice p^2 * -ln(1 - p)
-    assert sac_loss(MAP, SAC, dice_weight=0.0).item() == pytest.approx(focal / SAC_PIXELS)
+    assert sac_loss(MAP, SAC, dice_weight=0.0, sac_pixels=SAC_PIXELS).item() == pytest.approx(focal / SAC_PIXELS)
     dice = 1 - (2 * 0.5 + 1) / ((0.5 + 0.25 + 0.5) + 1 + 1)  # the rim is left out
-    assert sac_loss(MAP, SAC, dice_weight=3.0).item() == pytest.approx(focal / SAC_PIXELS + 3 * dice, rel=1e-6)
+    assert sac_loss(MAP, SAC, dice_weight=3.0, sac_pixels=SAC_PIXELS).item() == pytest.approx(
+        focal / SAC_PIXELS + 3 * dice, rel=1e-6
+    )
 
 
 def test_a_rim_answered_in_either_way_costs_the_same():
     other = MAP.clone()
     other[0, 0, 1] = -8.0
-    assert sac_loss(other, SAC, 1.0).item() == pytest.approx(sac_loss(MAP, SAC, 1.0).item())
+    assert sac_loss(other, SAC, 1.0, SAC_PIXELS).item() == pytest.approx(sac_loss(MAP, SAC, 1.0, SAC_PIXELS).item())
 
 
 def test_parts_of_a_batch_weigh_alike_however_many_aneurysms_they_have():
@@ -77,8 +77,8 @@ def test_parts_of_a_batch_weigh_alike_however_many_aneurysms_they_have():
     logits, sac = torch.randn(6, 4, 4, generator=random), torch.zeros(6, 4, 4, dtype=torch.uint8)
     sac[0] = 5  # all of the first window, one pixel of the last
     sac[5, 3, 3] = 1
-    halves = [sac_loss(logits[part], sac[part], 1.0) for part in (slice(0, 3), slice(3, 6))]
-    assert sum(halves).item() / 2 == pytest.approx(sac_loss(logits, sac, 1.0).item(), rel=1e-5)
+    halves = [sac_loss(logits[part], sac[part], 1.0, SAC_PIXELS) for part in (slice(0, 3), slice(3, 6))]
+    assert sum(halves).item() / 2 == pytest.approx(sac_loss(logits, sac, 1.0, SAC_PIXELS).item(), rel=1e-5)
 
 
 def test_the_location_is_told_where_an_aneurysm_is_and_nowhere_else():
@@ -87,7 +87,7 @@ def test_the_location_is_told_where_an_aneurysm_is_and_nowhere_else():
     sac[0, 0] = torch.tensor([RIM, 6])
     sac[1, 0] = torch.tensor([3, 4])
     expected = (-math.log(0.75) + 2 * math.log(13)) / (2 * SAC_PIXELS)
-    assert location_loss(logits, sac).item() == pytest.approx(expected)
+    assert location_loss(logits, sac, SAC_PIXELS).item() == pytest.approx(expected)
 
 
 def test_the_location_is_learned_from_known_vessels_as_well():
@@ -140,7 +140,7 @@ PARTS = {
 def test_the_whole_loss_is_the_weighted_sum_of_its_parts(weights):
     config = LossConfig(logits_weight=weights[0], logits="focal", dice_weight=0.5, location_weight=0.2)
     # One pixel of an aneurysm, all locations alike.
-    heat = sac_loss(MAP, SAC, 0.5).item() + 0.2 * math.log(13) / SAC_PIXELS
+    heat = sac_loss(MAP, SAC, 0.5, SAC_PIXELS).item() + 0.2 * math.log(13) / SAC_PIXELS
     parts = logits_loss(PARTS["logits"], BATCH["labels"], config).item(), heat, math.log(14) + math.log(13)
     loss = Stage1Loss(config, HeadsConfig(heat_weight=weights[1], vessel_weight=weights[2]))
     expected = sum(weight * part for weight, part in zip(weights, parts, strict=True))

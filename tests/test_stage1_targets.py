@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from aneurysm.data.marks import NONE, RIM, Localizers, localizers_by_series
+from aneurysm.data.marks import NONE, RIM, Localizers, ball_target, localizers_by_series
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.stage1.config import InputConfig
 from aneurysm.stage1.dataset import label_windows
-from aneurysm.stage1.targets import disc_target
 from tests.stage1_cache import make_spots, spot
 
 BASILAR, ACOM = LOCATIONS.index("Basilar Tip"), LOCATIONS.index("Anterior Communicating Artery")
@@ -63,7 +62,8 @@ def test_labels_of_a_table_of_windows_are_in_its_order():
 
 def disc(points, locations, size=32, stride=4, pixel_mm=(1.0, 1.0), disc_mm=8.0, rim_mm=16.0) -> np.ndarray:
     points = np.array(points, float).reshape(-1, 2)
-    return disc_target(points, np.array(locations, int), pixel_mm, size, stride, disc_mm, rim_mm)
+    counts = (size // stride,) * 2
+    return ball_target(points[:, ::-1], np.array(locations, int), pixel_mm[::-1], counts, stride, disc_mm, rim_mm)
 
 
 def test_a_localizer_is_a_disc_in_millimetres_with_a_rim_that_is_neither():

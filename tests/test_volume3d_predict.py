@@ -97,7 +97,7 @@ def test_the_volume_in_memory_is_the_cached_one_voxel_for_voxel(root, tmp_path):
         volume = read_series_volume(files, SETTINGS)
         expected = read_volume(root, files.uid)
         assert volume.voxels.dtype == expected.dtype and np.array_equal(volume.voxels, expected)
-        assert volume.z_mm == read_geometry(root, files.uid)["spacing_mm"][0]
+        assert list(volume.spacing_mm) == read_geometry(root, files.uid)["spacing_mm"]
 
 
 def test_age_sex_and_weight_are_those_of_the_header(tmp_path):

@@ -20,6 +20,12 @@ def contrasted(volume: np.ndarray, gain: float, offset: float, gamma: float) -> 
     return np.clip(np.clip(volume, 0, 1) ** np.float32(gamma) * np.float32(gain) + np.float32(offset), 0, 1)
 
 
+def recontrasted(volume: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """As contrasted, by random numbers."""
+    gain, offset, gamma = rng.uniform(-1, 1, 3) * (config.gain, config.offset, config.gamma)
+    return contrasted(volume, 1 + gain, offset, np.exp(gamma))
+
+
 def turned(
     volume: np.ndarray, centre: np.ndarray, shape: tuple[int, int, int], degrees: float, scale: float
 ) -> np.ndarray:

@@ -31,6 +31,12 @@ class SamplingConfig:
     epoch"""
     crop_shift: tuple[int, int, int] = (4, 8, 8)
     """largest random shift of the input, in slices, rows and columns"""
+    part: tuple[int, int, int] = (48, 96, 96)
+    """net.dense: slices, rows and columns of what is trained on, half of it around localizers, half anywhere"""
+    ball_mm: float = 5.0
+    """net.dense: diameter of the ball around a localizer that counts as aneurysm"""
+    rim_mm: float = 10.0
+    """net.dense: diameter up to which the rim around that ball counts as neither"""
 
 
 @dataclass(frozen=True)
@@ -68,10 +74,22 @@ class NetConfig:
     pooling: Literal["mean", "max"] = "mean"
     """how the last feature map becomes one vector: its mean, as in r3d_18, or each feature's highest value, since an
     aneurysm fills little of a head"""
+    dense: Literal[0, 1, 2, 3, 4] = 0
+    """the layer whose cells each answer for an aneurysm, its location and the vessel there; the 14 logits are then
+    their highest ones, and whole volumes are asked about. 0: one vector of the whole answers"""
+    dense_width: int = 32
+    """features of a cell"""
     patient: bool = False
     """the head also sees age, sex and weight"""
     checkpointing: bool = False
     """activation checkpointing: less memory for a second forward pass"""
+
+    @property
+    def stride(self) -> int:
+        """Voxels from one cell to the next, with net.dense; ValueError where that is not the same along all axes."""
+        if len(set(self.stem_stride)) > 1:
+            raise ValueError(f"net.stem_stride {self.stem_stride}: expected three alike, for cells as long as wide")
+        return self.stem_stride[0] * 2 ** (self.dense - 1)
 
 
 @dataclass(frozen=True)
@@ -82,6 +100,16 @@ class LossConfig:
     """share of Aneurysm Present in the loss, the other labels alike; 0.5 is that of the competition's score"""
     pos_weight_cap: float = 10.0
     """positives of a label count as much as its negatives, but at most this many times; 1 counts all alike"""
+    logits_weight: float = 1.0
+    """weight of the 14 logits"""
+    sac_weight: float = 1.0
+    """net.dense: weight of the cells' aneurysms"""
+    dice_weight: float = 1.0
+    """net.dense: of the Dice loss beside the focal loss of the cells"""
+    location_weight: float = 0.5
+    """net.dense: of the location where an aneurysm is"""
+    vessel_weight: float = 1.0
+    """net.dense: weight of the vessels, where they are known"""
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,20 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from aneurysm.labels import LABELS
-from volume3d.augment import augmented
+from aneurysm.data.marks import RIM, ball_target, labels_of, shown_locations
+from aneurysm.data.vessel_masks import in_blocks
+from aneurysm.labels import LABELS, LOCATIONS, MIRROR
+from aneurysm.training.map_losses import UNKNOWN
+from volume3d.augment import augmented, recontrasted
 from volume3d.cases import Cases
 from volume3d.config import Volume3dConfig
-from volume3d.crop import cut, seen_centre
+from volume3d.crop import around, box_at, cut, first_voxel, seen_centre
+from volume3d.localizers import Marks
 from volume3d.patient_inputs import PATIENT_KEYS
-from volume3d.volume import read_geometry, read_volume
+from volume3d.places import place_mm
+from volume3d.volume import read_geometry, read_vessels, read_volume
 
+NO_MARKS = Marks(np.empty((0, 3)), np.empty(0, int))
 SAMPLE_STREAM = 1  # keeps the random numbers of the samples apart from those of their order
 
 
@@ -37,19 +43,13 @@ class PlainVolumes(Dataset):
         return len(self.uids)
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
-        volume, centre = self._read(number)
-        return self._item(number, cut(volume, centre, self.config.input.shape), self.labels[number])
+        inputs = whole_inputs(*self._read(number), self.patients[number], self.config)
+        return inputs | {"labels14": torch.tensor(self.labels[number]), "number": torch.tensor(number)}
 
-    def _read(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """A volume, and the voxel that the middle of the input shows."""
+    def _read(self, number: int) -> tuple[np.ndarray, tuple[float, float, float]]:
+        """A volume and its spacing_mm."""
         data_dir, uid = self.cases.data_dir, self.uids[number]
-        volume = read_volume(data_dir, uid)
-        z_mm = read_geometry(data_dir, uid)["spacing_mm"][0]
-        return volume, seen_centre(volume.shape, z_mm, self.config.input)
-
-    def _item(self, number: int, image: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
-        inputs = model_inputs(image, self.patients[number])
-        return inputs | {"labels14": torch.tensor(labels), "number": torch.tensor(number)}
+        return read_volume(data_dir, uid), read_geometry(data_dir, uid)["spacing_mm"]
 
 
 class TrainingVolumes(PlainVolumes):
@@ -69,11 +69,14 @@ class TrainingVolumes(PlainVolumes):
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
         number, rng = self._drawn(key)
-        volume, centre = self._read(number)
+        volume, spacing_mm = self._read(number)
         shift = self.config.sampling.crop_shift
+        centre = seen_centre(volume.shape, spacing_mm[0], self.config.input)
         centre = centre + rng.integers(-np.array(shift), np.array(shift) + 1)
         shape, labels = self.config.input.shape, self.labels[number]
-        return self._item(number, *augmented(volume, labels, centre, shape, self.config.augment, rng))
+        image, labels = augmented(volume, labels, centre, shape, self.config.augment, rng)
+        inputs = model_inputs(image, self.patients[number])
+        return inputs | {"labels14": torch.tensor(labels), "number": torch.tensor(number)}
 
     def _drawn(self, key: tuple[int, int]) -> tuple[int, np.random.Generator]:
         """The row of an item, and the random numbers that it is changed by."""
@@ -85,6 +88,78 @@ def model_inputs(image: np.ndarray, patient: Sequence[float]) -> dict[str, Tenso
     """What the model takes: an image (slices, rows, columns) float32, and numbers in the order of PATIENT_KEYS."""
     numbers = {key: torch.tensor(float(value)) for key, value in zip(PATIENT_KEYS, patient, strict=True)}
     return {"image": torch.from_numpy(image)[None]} | numbers
+
+
+class TrainingParts(TrainingVolumes):
+    """As TrainingVolumes, but parts of volumes with the targets of their cells: what is known of the head around
+    localizers and vessels, for net.dense.
+
+    Besides image, patient and number: labels14 of what the part shows, sac and vessels (uint8, a number for each cell,
+    as PhantomPart has them; UNKNOWN vessels where there is no mask), place_mm and spacing_mm.
+    """
+
+    def __init__(self, cases: Cases, config: Volume3dConfig, marks: dict[str, Marks]):
+        super().__init__(cases, config)
+        self.marks = marks
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        number, rng = self._drawn(key)
+        uid, shape, config = self.uids[number], self.config.sampling.part, self.config
+        volume, spacing_mm = self._read(number)
+        marks = self.marks.get(uid, NO_MARKS)
+        middle = rng.uniform(0, volume.shape)
+        if len(marks.voxels) and rng.random() < 0.5:
+            middle = around(marks.voxels[rng.integers(len(marks.voxels))], shape, rng)
+        first = first_voxel(middle, volume.shape, shape)
+        mirror = rng.random() < config.augment.mirror_p
+        image = recontrasted(box_at(volume, first, shape).astype(np.float32), config.augment, rng)
+        sac, vessels = self._cells(uid, marks, first, spacing_mm)
+        if not len(marks.voxels) and self.labels[number, -1] != 0:
+            sac[:] = RIM  # there is one, and nobody says where
+        inputs = model_inputs(image, self.patients[number]) | {
+            "sac": torch.from_numpy(sac), "vessels": torch.from_numpy(vessels), "number": torch.tensor(number),
+            "labels14": torch.from_numpy(labels_of(shown_locations(sac))),
+            "place_mm": torch.from_numpy(place_mm(first, volume.shape, spacing_mm)),
+            "spacing_mm": torch.tensor(spacing_mm, dtype=torch.float32),
+        }  # fmt: skip
+        if (sac == RIM).all():
+            inputs["labels14"][:] = torch.nan
+        return mirrored_part(inputs) if mirror else inputs
+
+    def _cells(self, uid: str, marks: Marks, first: np.ndarray, spacing_mm) -> tuple[np.ndarray, np.ndarray]:
+        """sac and vessels."""
+        sampling, stride = self.config.sampling, self.config.net.stride
+        counts = tuple(n // stride for n in sampling.part)
+        where = marks.voxels - first, marks.locations
+        sac = ball_target(*where, spacing_mm, counts, stride, sampling.ball_mm, sampling.rim_mm)
+        vessels = read_vessels(self.cases.data_dir, uid)
+        if vessels is None:
+            return sac, np.full(counts, UNKNOWN, np.uint8)
+        return sac, in_blocks(box_at(vessels, first, sampling.part), stride)
+
+
+def mirrored_part(part: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A part with left and right exchanged, in its image, its cells, its labels and its place."""
+    swapped = torch.arange(256, dtype=torch.uint8)
+    swapped[1 : len(LOCATIONS) + 1] = 1 + torch.tensor(MIRROR[: len(LOCATIONS)], dtype=torch.uint8)
+    place = part["place_mm"].clone()
+    place[2] = -(place[2] + (part["image"].shape[3] - 1) * part["spacing_mm"][2])
+    cells = {name: swapped[part[name].long()].flip(2) for name in ("sac", "vessels")}
+    labels = part["labels14"][list(MIRROR)]
+    return part | cells | {"image": part["image"].flip(3), "labels14": labels, "place_mm": place}
+
+
+def whole_inputs(
+    volume: np.ndarray, spacing_mm: Sequence[float], patient: Sequence[float], config: Volume3dConfig
+) -> dict[str, Tensor]:
+    """What the model takes when it is asked about a series: the box of `config.input`; with net.dense all of its
+    volume, and place_mm and spacing_mm (3,) of it."""
+    if not config.net.dense:
+        box = cut(volume, seen_centre(volume.shape, spacing_mm[0], config.input), config.input.shape)
+        return model_inputs(box, patient)
+    spacing = np.asarray(spacing_mm, np.float32)
+    places = {"place_mm": place_mm((0, 0, 0), volume.shape, spacing), "spacing_mm": spacing}
+    return model_inputs(np.asarray(volume, np.float32), patient) | {n: torch.from_numpy(a) for n, a in places.items()}
 
 
 def balanced_chances(labels: np.ndarray) -> np.ndarray:

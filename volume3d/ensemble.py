@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from aneurysm.paths import ModelPaths
-from volume3d.crop import cut, seen_centre
-from volume3d.dataset import model_inputs
+from volume3d.dataset import whole_inputs
 from volume3d.inference import Trained, load_volume3d, predict_batch
 from volume3d.make_volume import VolumeSettings
 from volume3d.series_volume import SeriesVolume
+from volume3d.weights import weights_path
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,19 @@ class Ensemble:
 
     def _by_one(self, trained: Trained, series: SeriesVolume) -> np.ndarray:
         """(14,)"""
-        seen = trained.config.input
-        image = cut(series.voxels, seen_centre(series.voxels.shape, series.z_mm, seen), seen.shape)
-        batch = {name: value[None] for name, value in model_inputs(image, series.patient).items()}
+        inputs = whole_inputs(series.voxels, series.spacing_mm, series.patient, trained.config)
+        batch = {name: value[None] for name, value in inputs.items()}
         return predict_batch(trained.model, batch, trained.config, self.device)[0]
 
 
-def load_ensemble(model_paths: ModelPaths, fold: str, device: torch.device) -> Ensemble:
-    """The models of one fold (0, 1, ...), of all that are trained (all), or that of a split (split).
+def load_ensemble(model_paths: ModelPaths, fold: str, device: torch.device, weights: str = "") -> Ensemble:
+    """The models of one fold (0, 1, ...), of all that are trained (all), or that of a split (split); where there are
+    `weights` (as weights_path has them), these alone.
 
     Raises ValueError naming the file where there is none, it is not what it should be, or does not say how its volumes
     were made, and naming two that were trained on volumes made differently.
     """
-    paths = _checkpoints(model_paths, fold)
+    paths = [weights_path(weights)] if weights else _checkpoints(model_paths, fold)
     models = tuple(load_volume3d(path, device, _number(path)) for path in paths)
     for path, trained in zip(paths, models, strict=True):
         if trained.volumes is None:
@@ -73,6 +73,6 @@ def _checkpoints(model_paths: ModelPaths, fold: str) -> Sequence[Path]:
 
 
 def _number(path: Path) -> int | None:
-    """Of the fold whose checkpoint this is; None for that of a split."""
+    """Of the fold whose checkpoint this is; None for that of a split, and for pretrained weights."""
     number = path.parent.name.removeprefix("fold-")
     return int(number) if number.isdecimal() else None

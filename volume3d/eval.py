@@ -22,7 +22,8 @@ from aneurysm.paths import VOLUME3D, DataPaths, ModelPaths
 from aneurysm.training.distributed import World, join_world, leave_world
 from volume3d.blend import blend_of
 from volume3d.cases import cases_of_folds, cases_of_split, split_checksum
-from volume3d.judge import judge_folds, judge_split
+from volume3d.judge import judge_folds, judge_split, judge_weights
+from volume3d.weights import weights_path
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class EvalVolume3dConfig:
     """number of folds that create_folds.py was told"""
     split: Path | None = None
     """instead of folds: the file of volume3d.split_patients that the model was trained on"""
+    weights: str = ""
+    """instead of the folds' models: this one on all series, which it must not have seen: pretrained (the weights in
+    the box), or a file that volume3d.pretrain wrote"""
     part: Literal["val", "test"] = "test"
     """the part of the split to judge"""
     blend: Path | None = None
@@ -52,6 +56,8 @@ class EvalVolume3dConfig:
 def main(config: EvalVolume3dConfig) -> None:
     world = join_world(config.device)
     model_paths = ModelPaths(config.model_dir, VOLUME3D)
+    if config.split is not None and config.weights:
+        raise ValueError("weights: they have seen no series at all; expected folds, found a split")
     if config.split is not None and config.blend is not None:
         raise ValueError("blend: the first system answers out of fold; expected folds, found a split")
     (eval_folds if config.split is None else eval_split)(config, model_paths, world)
@@ -60,7 +66,10 @@ def main(config: EvalVolume3dConfig) -> None:
 
 def eval_folds(config: EvalVolume3dConfig, model_paths: ModelPaths, world: World) -> None:
     cases = cases_of_folds(DataPaths(config.data_dir, config.cache_dir).cache, config.folds).first(config.limit)
-    judged = judge_folds(cases, model_paths, chosen_folds(config.fold, config.folds), world)
+    if config.weights:
+        judged = judge_weights(cases, weights_path(config.weights), world)
+    else:
+        judged = judge_folds(cases, model_paths, chosen_folds(config.fold, config.folds), world)
     if not world.is_main:
         return
     print(judged.text())

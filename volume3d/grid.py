@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from aneurysm.data.geometry import Geometry, shear_mm
-from aneurysm.data.series import Series
+from aneurysm.data.mapping import Crop
 from volume3d.resample import line_weights
 
 LONGEST_MM = 2000.0  # more is no patient, but a damaged position
@@ -40,6 +40,23 @@ class Line:
         beyond = self.centres_mm - np.clip(self.centres_mm, self.pixels_mm[0], self.pixels_mm[-1])
         return known + beyond / self.pixel_mm
 
+    def voxels_of(self, pixels: np.ndarray) -> np.ndarray:
+        """Voxels, with fractions, of indices of pixels; beyond the voxels on straight lines."""
+        return _along(self.pixel_indices(), np.arange(len(self.centres_mm)), pixels)
+
+    def pixels_of(self, voxels: np.ndarray) -> np.ndarray:
+        """Indices of pixels of voxels, fractions allowed; beyond the voxels on straight lines."""
+        return _along(np.arange(len(self.centres_mm)), self.pixel_indices(), voxels)
+
+
+def _along(x: np.ndarray, y: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """y at places of x, both increasing."""
+    if len(x) < 2:
+        return y[0] + (where - x[0])
+    number = np.clip(np.searchsorted(x, where) - 1, 0, len(x) - 2)
+    slope = (y[number + 1] - y[number]) / (x[number + 1] - x[number])
+    return y[number] + (where - x[number]) * slope
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -69,6 +86,15 @@ class Grid:
         turned = zip(indices, geometry.canonical_shape, geometry.flip, strict=True)
         return [n - 1 - index if flip else index for index, n, flip in turned]
 
+    def voxels_of_source(self) -> list[list[float]]:
+        """For each axis of the volume the voxels, with fractions, that the source's indices along it lie at; the axes
+        of the source are `geometry.order`."""
+        geometry, found = self.geometry, []
+        for line, n, flip in zip(self.lines, geometry.canonical_shape, geometry.flip, strict=True):
+            voxels = line.voxels_of(np.arange(n))
+            found.append((voxels[::-1] if flip else voxels).round(3).tolist())
+        return found
+
     def placement(self) -> tuple[np.ndarray, np.ndarray]:
         """(3,) origin and (3, 3) axes: voxel (z, y, x) lies at origin + ((z, y, x) * spacing_mm) @ axes, in LPS.
 
@@ -89,12 +115,15 @@ class Grid:
         return origin, axes
 
 
-def make_grid(series: Series, z_mm: float, size: int) -> Grid:
-    """The grid over the `crop` of a series that is cut axially: `z_mm` between slices, size x size over a square.
+def make_grid(
+    geometry: Geometry, crop: Crop, z_mm: float, size: int, pixel_mm: float = 0.0,
+    centre: tuple[float, float] = (0.5, 0.5), name: str = "",
+) -> Grid:  # fmt: skip
+    """The grid over the `crop` of a series that is cut axially: `z_mm` between slices, size x size over its square.
 
-    Raises ValueError naming the folder where the crop is too large for a patient.
+    With `pixel_mm` rows and columns are so far apart, around `centre`, shares of the square. Raises ValueError with the
+    series' `name` where the crop is too large for a patient.
     """
-    geometry, crop = series.geometry, series.crop
     low, high = zip(
         _edges_mm(geometry, 0, crop.first, crop.count),
         _edges_mm(geometry, 1, crop.top, crop.height),
@@ -102,14 +131,15 @@ def make_grid(series: Series, z_mm: float, size: int) -> Grid:
         strict=True,
     )
     if max(np.subtract(high, low)) > LONGEST_MM:
-        raise ValueError(f"{series.folder}: expected a patient, found {max(np.subtract(high, low)):.0f} mm")
+        raise ValueError(f"{name}: expected a patient, found {max(np.subtract(high, low)):.0f} mm")
     n_slices = max(1, round((high[0] - low[0]) / z_mm))
     z_centres_mm = high[0] - z_mm * (np.arange(n_slices)[::-1] + 0.5)  # counted from the top, whatever the length
     side_mm = max(high[1] - low[1], high[2] - low[2])
-    step_mm = side_mm / size
+    step_mm = pixel_mm or side_mm / size
     centres_mm = step_mm * (np.arange(size) - (size - 1) / 2)
+    middle_mm = [(low[axis] + high[axis]) / 2 + (centre[axis - 1] - 0.5) * side_mm for axis in (1, 2)]
     lines = [_line(geometry, 0, z_centres_mm, z_mm)]
-    lines += [_line(geometry, axis, (low[axis] + high[axis]) / 2 + centres_mm, step_mm) for axis in (1, 2)]
+    lines += [_line(geometry, axis, middle_mm[axis - 1] + centres_mm, step_mm) for axis in (1, 2)]
     return Grid(*lines, geometry)
 
 

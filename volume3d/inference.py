@@ -19,6 +19,7 @@ from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.distributed import World
 from aneurysm.training.layout import batch_on
 from aneurysm.training.precision import inference_precision
+from aneurysm.training.pretrained import read_pretrained
 from volume3d.config import Volume3dConfig
 from volume3d.dataset import PlainVolumes
 from volume3d.make_volume import VolumeSettings
@@ -38,13 +39,13 @@ class Trained:
 
 
 def load_volume3d(path: Path, device: torch.device, held_out: int | str | None) -> Trained:
-    """A trained model.
+    """A trained model, of a checkpoint or, .safetensors, of volume3d.pretrain.
 
     `held_out` is the fold that it must not have seen, or the checksum of the split whose `train` it was trained on; any
     for None.
     Raises ValueError naming the file where it is missing, holds another model, or one that has held out something else.
     """
-    saved = load_checkpoint(path)
+    saved = read_pretrained(path) if path.suffix == ".safetensors" else load_checkpoint(path)
     about = saved.get("config", {})
     if "volume3d" not in about:
         raise ValueError(f"{path}: expected a checkpoint of volume3d.train, found {', '.join(about or saved)}")
@@ -89,7 +90,7 @@ def predict_batch(
 
 def _batches(model, volumes, config: Volume3dConfig, world: World, bar: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     training = config.training
-    size = max(1, training.batch_size // (training.accumulate * world.size))
+    size = 1 if config.net.dense else max(1, training.batch_size // (training.accumulate * world.size))
     loader = DataLoader(volumes, size, num_workers=training.workers, worker_init_fn=one_thread)
     for batch in tqdm(loader, desc=bar, leave=False, disable=not (bar and world.is_main)):
         yield batch["number"].numpy(), predict_batch(model, batch, config, world.device)
@@ -97,8 +98,18 @@ def _batches(model, volumes, config: Volume3dConfig, world: World, bar: str) -> 
 
 def _probability(model: nn.Module, batch: dict[str, Tensor], tta: bool) -> Tensor:
     """(batch, 14)"""
-    probability = model(batch).float().sigmoid()
+    probability = model(batch)["logits"].float().sigmoid()
     if not tta:
         return probability
-    mirrored = model(batch | {"image": batch["image"].flip(4)}).float().sigmoid()
+    mirrored = model(mirrored_batch(batch))["logits"].float().sigmoid()
     return (probability + mirrored[:, list(MIRROR)]) / 2
+
+
+def mirrored_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Images with left and right exchanged, and where these lie."""
+    mirrored = batch | {"image": batch["image"].flip(4)}
+    if "place_mm" in batch:
+        place, to_last = batch["place_mm"].clone(), (batch["image"].shape[4] - 1) * batch["spacing_mm"][:, 2]
+        place[:, 2] = -(place[:, 2] + to_last)
+        mirrored["place_mm"] = place
+    return mirrored

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from aneurysm.config import from_saved
 from aneurysm.labels import LABELS
 from aneurysm.paths import ModelPaths
 from aneurysm.scores import score_text, series_subgroups
 from aneurysm.training.distributed import World
 from volume3d.cases import Cases
 from volume3d.inference import load_volume3d
+from volume3d.make_volume import VolumeSettings
 from volume3d.run import HeldOut
+from volume3d.volume import read_settings
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,21 @@ def judge_folds(cases: Cases, model_paths: ModelPaths, folds: Sequence[int], wor
 def judge_split(cases: Cases, model_paths: ModelPaths, part: str, checksum: str, world: World) -> Judged:
     """What the model of a split says about one part of it. Raises ValueError where it was trained on another split."""
     return _judge(cases.of(part), cases.of("train"), model_paths.volume3d_split, checksum, part, world)
+
+
+def judge_weights(cases: Cases, path: Path, world: World) -> Judged:
+    """What pretrained weights say about all series, none of which they have seen.
+
+    Raises ValueError where the volumes were made otherwise than those that they were trained on.
+    """
+    trained = load_volume3d(path, world.device, None)
+    made = read_settings(cases.data_dir, cases.with_volume().table.SeriesInstanceUID)
+    expected = asdict(trained.volumes)
+    if made is not None and from_saved(VolumeSettings, made) != trained.volumes:
+        differing = ", ".join(f"{k} {v} instead of {expected[k]}" for k, v in made.items() if v != expected[k])
+        raise ValueError(f"{path}: expected volumes as it was trained on, found them made with {differing}")
+    unseen = HeldOut.of(cases, cases)
+    return Judged(unseen.cases, unseen.answers(trained.model, trained.config, world, path.stem), str(path))
 
 
 def _judge(held_out: Cases, training: Cases, folder: Path, named: int | str, title: str, world: World) -> Judged:

@@ -3,7 +3,8 @@
 npy_volume/<id>.npy       (Z, H, W) in [0, 1]: Z upward, H to the back, W to the patient's left, for every plane
 npy_volume/<id>_mask.npy  (Z, H, W) uint8: 0, or 1 + index into LOCATIONS; where there is a vessel mask
 npy_volume/<id>.json      id, shape, spacing_mm, origin and axes of the voxels (volume3d/grid.py), plane of the images,
-                          window, shift_hu, mask, warnings, settings, fingerprint of files and settings
+                          window, shift_hu, mask, warnings, settings, fingerprint of files and settings; source: where
+                          pixels of the original images lie in the volume (volume3d/localizers.py)
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from aneurysm.data.find import SeriesFiles
-from aneurysm.data.geometry import canonical_axes
+from aneurysm.data.geometry import Geometry, canonical_axes
 from aneurysm.data.head import find_head
 from aneurysm.data.intensity import Window, mr_window
 from aneurysm.data.manifest import Entry
@@ -29,7 +30,7 @@ from aneurysm.paths import DataPaths, writing_to, written_whole
 from volume3d.grid import Grid, make_grid
 from volume3d.windows import voi_window, zscore_window
 
-FORMAT = 1  # raised when the same DICOM files would give another volume
+FORMAT = 2  # raised when the same DICOM files would give another volume
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,11 @@ class VolumeSettings:
     z_mm: float = 3.0
     """millimetres between slices"""
     size: int = 128
-    """rows and columns of the square around the head"""
+    """rows and columns of the square around the head, or of what is kept of it"""
+    pixel_mm: float = 0.0
+    """millimetres between rows and columns; with 0 the square around the head is parted into `size` of them"""
+    centre: tuple[float, float] = (0.5, 0.5)
+    """with pixel_mm: middle of the rows (from the front) and columns kept, as shares of the square around the head"""
     head_mm: float = 180.0
     """keep the top so many millimetres of the head; 0 keeps every slice"""
     window_low_hu: float = 0.0
@@ -53,11 +58,17 @@ class VolumeSettings:
     """type of the numbers"""
 
     def __post_init__(self) -> None:
-        if not self.z_mm > 0 or self.size < 1 or self.head_mm < 0 or not self.window_low_hu < self.window_high_hu:
+        if (
+            not self.z_mm > 0
+            or self.size < 1
+            or self.head_mm < 0
+            or self.pixel_mm < 0
+            or not self.window_low_hu < self.window_high_hu
+        ):
             raise ValueError(
-                "expected z_mm above 0, size of at least 1, head_mm of at least 0 and window_low_hu below "
-                f"window_high_hu, found {self.z_mm:g}, {self.size}, {self.head_mm:g}, {self.window_low_hu:g} and "
-                f"{self.window_high_hu:g}"
+                "expected z_mm above 0, size of at least 1, head_mm and pixel_mm of at least 0 and window_low_hu below "
+                f"window_high_hu, found {self.z_mm:g}, {self.size}, {self.head_mm:g}, {self.pixel_mm:g}, "
+                f"{self.window_low_hu:g} and {self.window_high_hu:g}"
             )
 
 
@@ -112,7 +123,7 @@ def _write(
         _save(mask_file, np.stack(list(placed.images())))
     with written_whole(described) as file:
         description = describe(series, series_id, grid, window) | {"mask": placed is not None}
-        description |= {"warnings": warnings_of(series, paths.root)}
+        description |= {"warnings": warnings_of(series, paths.root), "source": source_of(series, grid)}
         file.write_text(json.dumps(description | {"settings": asdict(settings), "fingerprint": fingerprint}))
 
 
@@ -141,7 +152,12 @@ def find_volume(place: Path | SeriesFiles, settings: VolumeSettings) -> tuple[Se
     window = find_head(series, ct_window, settings.head_mm, mr=by_head)
     if settings.mr == "voi" and series.modality == "MR":
         window = voi_window(series) or window
-    return series, make_grid(series, settings.z_mm, settings.size), window
+    return series, grid_of(series.geometry, series.crop, settings, str(series.folder)), window
+
+
+def grid_of(geometry: Geometry, crop: Crop, settings: VolumeSettings, name: str = "") -> Grid:
+    """As make_grid, with these settings."""
+    return make_grid(geometry, crop, settings.z_mm, settings.size, settings.pixel_mm, settings.centre, name)
 
 
 def resample(series: Series, grid: Grid, window: Window) -> np.ndarray:
@@ -174,3 +190,8 @@ def describe(series: Series, series_id: str, grid: Grid, window: Window) -> dict
         "window": [window.low, window.high],
         "shift_hu": series.shift_hu,
     }
+
+
+def source_of(series: Series, grid: Grid) -> dict:
+    """The mapping of a series (see Mapping), and the voxels that its indices along each axis lie at."""
+    return asdict(series.mapping) | {"voxels": grid.voxels_of_source()}

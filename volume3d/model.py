@@ -9,6 +9,7 @@ from torchvision.models.video.resnet import BasicBlock, Conv3DSimple, VideoResNe
 from aneurysm.labels import LABELS
 from volume3d.checkpointing import checkpointed, plainly
 from volume3d.config import NetConfig
+from volume3d.dense import DenseHead
 from volume3d.patient_inputs import PATIENT_KEYS
 
 R3D_WIDTH = 64  # channels of r3d_18's first layers
@@ -53,16 +54,20 @@ class Backbone(VideoResNet):
         return [*self.layer1, *self.layer2, *self.layer3, *self.layer4]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, 8 * width, slices, rows, columns): the last feature map.
+        """(batch, 8 * width, slices, rows, columns): the last feature map."""
+        return self.layers(x)[-1]
+
+    def layers(self, x: Tensor) -> list[Tensor]:
+        """The feature maps of the four layers.
 
         Checkpointed, the input of each block but the first is kept, and of one block at a time what lies between its
         halves: the first feature maps take nearly all of the memory.
         """
         first, *others = self.blocks
-        x = self.keep(lambda volume: first(self.keep(self.stem, self.stem, volume)), self, x)
+        maps = [self.keep(lambda volume: first(self.keep(self.stem, self.stem, volume)), self, x)]
         for block in others:
-            x = self.keep(block, block, x)
-        return x
+            maps.append(self.keep(block, block, maps[-1]))
+        return maps[1::2]  # each layer has two blocks
 
     def _make_layer(self, block, conv_builder, planes, blocks, stride=1):
         if planes == R3D_WIDTH:
@@ -71,7 +76,8 @@ class Backbone(VideoResNet):
 
 
 class Volume3dNet(nn.Module):
-    """Batches of dataset.py in, (batch, 14) logits in the order of LABELS out."""
+    """Batches of dataset.py in; out come `logits` (batch, 14) in the order of LABELS and, with net.dense, what its
+    cells say (see DenseHead)."""
 
     def __init__(self, config: NetConfig):
         super().__init__()
@@ -81,21 +87,28 @@ class Volume3dNet(nn.Module):
         self.backbone = Backbone(config)
         if config.norm == "group":
             group_norms(self.backbone, config.groups)
-        n_features = LAST * config.width + (len(PATIENT_KEYS) if config.patient else 0)
-        self.head = nn.Linear(n_features, len(LABELS))
-        nn.init.normal_(self.head.weight, 0, 0.01)
-        nn.init.zeros_(self.head.bias)
+        self.dense = DenseHead(config) if config.dense else None
+        self.head = None if config.dense else self._pooled_head()
 
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+    def _pooled_head(self) -> nn.Linear:
+        head = nn.Linear(LAST * self.config.width + len(PATIENT_KEYS) * self.config.patient, len(LABELS))
+        nn.init.normal_(head.weight, 0, 0.01)
+        nn.init.zeros_(head.bias)
+        return head
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self.dense is not None:
+            return self.dense(self.backbone.layers(batch["image"]), batch)
         x = self.backbone(batch["image"]).flatten(2)
         x = x.mean(dim=2) if self.config.pooling == "mean" else x.amax(dim=2)
         if self.config.patient:
             x = torch.cat([x, torch.stack([batch[key] for key in PATIENT_KEYS], dim=1).to(x.dtype)], dim=1)
-        return self.head(x)
+        return {"logits": self.head(x)}
 
     def start_from(self, prevalence: Tensor) -> None:
-        """Lets the untrained head answer with these probabilities (14,), so that training starts from them."""
-        self.head.bias.data = prevalence.to(self.head.bias).logit()
+        """Lets the untrained head of the whole answer with these probabilities (14,), so that training starts there."""
+        if self.head is not None:
+            self.head.bias.data = prevalence.to(self.head.bias).logit()
 
 
 def group_norms(module: nn.Module, groups: int) -> None:

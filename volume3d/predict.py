@@ -2,6 +2,7 @@
 
     python -m volume3d.predict scans/ --model_dir model --out volume3d.csv
     python -m volume3d.predict head.zip enhanced.dcm series/1.2.826... --fold 0
+    python -m volume3d.predict scans/ --weights pretrained
 
 Each PATH is the folder of a series, a folder of many, one file, or a .zip archive; series are told apart by their
 SeriesInstanceUID, also where they lie mixed. Research use, not a medical device.
@@ -49,6 +50,8 @@ class PredictVolume3dConfig:
     fold: str = "all"
     """the fold whose model predicts: 0, 1, ..., the mean over all that have been trained, or split, for the model of
     volume3d.train --split"""
+    weights: str = ""
+    """instead of the folds' models: pretrained (those in the box), or a file that volume3d.pretrain wrote"""
     out: Path = Path("volume3d.csv")
     """file for the table"""
     device: str = "auto"
@@ -69,7 +72,7 @@ class Prediction:
 
 def main(config: PredictVolume3dConfig) -> int:
     device = all_devices(config.device)[0]
-    ensemble = load_ensemble(ModelPaths(config.model_dir, VOLUME3D), config.fold, device)
+    ensemble = load_ensemble(ModelPaths(config.model_dir, VOLUME3D), config.fold, device, config.weights)
     with TemporaryDirectory() as unpacked:
         found, left_out = without_scouts(find_series(config.paths, Path(unpacked)))
         predictions = list(tqdm(predict_all(found, ensemble, config.workers), total=len(found), unit="series"))

@@ -15,14 +15,16 @@ from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.training.distributed import World
 from aneurysm.training.fit import fit
 from aneurysm.training.label_loss import label_loss, label_weights, pos_weights
+from aneurysm.training.map_losses import location_loss, sac_loss, vessel_loss
 from volume3d.activations import Activations
 from volume3d.cases import Cases
 from volume3d.config import LossConfig, Volume3dConfig
-from volume3d.dataset import PlainVolumes, TrainingVolumes
+from volume3d.dataset import PlainVolumes, TrainingParts, TrainingVolumes
 from volume3d.inference import predict_volumes
+from volume3d.localizers import Marks
 from volume3d.model import Volume3dNet
 from volume3d.volume import read_settings
-from volume3d.weights import load_backbone_weights
+from volume3d.weights import load_weights
 
 
 @dataclass(frozen=True)
@@ -66,16 +68,28 @@ class HeldOut:
         }
 
 
+SAC_CELLS = 16.0  # of 1.6 mm, that a sac of 5 mm fills
+
+
 class Volume3dLoss:
-    """loss(model, batch): weighted cross-entropy of the labels that are known."""
+    """loss(model, batch): weighted cross-entropy of the labels that are known; with net.dense that of the cells, whose
+    targets are in the batch: sac and vessels, as PhantomPart has them, or UNKNOWN vessels."""
 
     def __init__(self, config: LossConfig, prevalence: Tensor):
         """`prevalence` (14,) in (0, 1): the share of positives among the training series."""
-        self.label_weight = label_weights(config.present_share)
+        self.config, self.label_weight = config, label_weights(config.present_share)
         self.pos_weight = pos_weights(prevalence, config.pos_weight_cap)
 
     def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        return label_loss(model(batch), batch["labels14"], self.pos_weight, self.label_weight).mean()
+        answer, config = model(batch), self.config
+        total = label_loss(answer["logits"], batch["labels14"], self.pos_weight, self.label_weight).mean()
+        total = config.logits_weight * total
+        if "sac" in answer:
+            found = sac_loss(answer["sac"], batch["sac"], config.dice_weight, SAC_CELLS)
+            where = location_loss(answer["vessels"][:, 1:], batch["sac"], SAC_CELLS)
+            total = total + config.sac_weight * (found + config.location_weight * where)
+            total = total + config.vessel_weight * vessel_loss(answer["vessels"], batch["vessels"])
+        return total
 
 
 def train(
@@ -87,8 +101,10 @@ def train(
     folder: Path,
     world: World,
     resume: bool,
+    marks: dict[str, Marks] | None = None,
 ) -> None:
-    """Trains on all `training` series that have a volume; writes what `fit` writes into `folder`.
+    """Trains on all `training` series that have a volume; writes what `fit` writes into `folder`. `marks` are the
+    localizers of these series, for net.dense.
 
     Of `held_out`, nothing but the scores in the history depends on the labels, unless `training.plateau_on` is score.
     `named` is what tells it apart: the fold, or the checksum of the split. `weights` is a file of pretrained ones.
@@ -97,7 +113,7 @@ def train(
     seen, unseen = training.with_volume(), HeldOut.of(held_out, training)
     prevalence = torch.from_numpy(seen.prevalence)
     model = Volume3dNet(config.net)
-    said = load_backbone_weights(model.backbone, weights) if weights else "random weights"
+    said = load_weights(model, weights) if weights else "random weights"
     model.start_from(prevalence)
     if world.is_main:
         print(
@@ -111,9 +127,10 @@ def train(
         "prevalence": training.prevalence.tolist(),
         "volumes": read_settings(seen.data_dir, seen.table.SeriesInstanceUID),
     }
+    train_set = TrainingParts(seen, config, marks or {}) if config.net.dense else TrainingVolumes(seen, config)
     watch = Activations(model.backbone, config.activations) if config.activations.every else None
     fit(
-        model, TrainingVolumes(seen, config), Volume3dLoss(config.loss, prevalence),
+        model, train_set, Volume3dLoss(config.loss, prevalence),
         lambda trained: unseen.scores(unseen.answers(trained, config, world)) if len(unseen.cases) else {},
         config.training, folder, world, about, resume, observe=watch,
     )  # fmt: skip

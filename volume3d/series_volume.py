@@ -17,15 +17,15 @@ from volume3d.patient_inputs import PATIENT_KEYS, patient_inputs
 class SeriesVolume:
     """What is predicted from.
 
-    voxels    (Z, H, W) in [0, 1], those of npy_volume/<id>.npy; None where the series could not be read
-    z_mm      distance of its slices
-    patient   by the DICOM header, in the order of PATIENT_KEYS
-    warnings  of the reader
-    failure   why there are no voxels, or empty
+    voxels      (Z, H, W) in [0, 1], those of npy_volume/<id>.npy; None where the series could not be read
+    spacing_mm  distances of its slices, rows and columns
+    patient     by the DICOM header, in the order of PATIENT_KEYS
+    warnings    of the reader
+    failure     why there are no voxels, or empty
     """
 
     voxels: np.ndarray | None = None
-    z_mm: float = 0.0
+    spacing_mm: tuple[float, ...] = ()
     patient: tuple[float, ...] = ()
     warnings: tuple[str, ...] = ()
     failure: str = ""
@@ -53,5 +53,5 @@ def _read(files: SeriesFiles, settings: VolumeSettings) -> SeriesVolume:
         raise ValueError(f"{files.folder}: expected images of a head, found all of one value")
     patient = describe_files(files.files, files.folder)
     inputs = patient_inputs(patient.age, patient.sex, patient.weight)
-    z_mm = describe(series, files.uid, grid, window)["spacing_mm"][0]
-    return SeriesVolume(voxels, z_mm, tuple(inputs[key] for key in PATIENT_KEYS), tuple(series.warnings))
+    spacing_mm = tuple(describe(series, files.uid, grid, window)["spacing_mm"])
+    return SeriesVolume(voxels, spacing_mm, tuple(inputs[key] for key in PATIENT_KEYS), tuple(series.warnings))

@@ -4,7 +4,7 @@
     torchrun --nproc_per_node 2 -m volume3d.train --data_dir data --config configs/volume3d/base.yaml --fold 0
     python -m volume3d.train --data_dir data --config configs/volume3d/base.yaml --split data/volume_split.csv
 
-Reads  manifest.jsonl, npy_volume/, train_<folds>_folds.csv or the split
+Reads  manifest.jsonl, npy_volume/, train_<folds>_folds.csv or the split; with net.dense train_localizers.csv
 Writes <model_dir>/volume3d/fold-<k>/, or split/  last.pth (the one to use), best.pth, resume.pth, history.csv, ...
        <model_dir>/volume3d/oof_volume3d.csv      with --fold all: 14 probabilities of each held-out series
 """
@@ -22,7 +22,9 @@ from aneurysm.training.sync import copy_up
 from volume3d.cases import Cases, cases_of_folds, cases_of_split, split_checksum
 from volume3d.config import Volume3dConfig
 from volume3d.judge import judge_folds
+from volume3d.localizers import place_marks
 from volume3d.run import train
+from volume3d.weights import weights_path
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,9 @@ class TrainVolume3dConfig(Volume3dConfig):
     """number of folds that create_folds.py was told"""
     split: Path | None = None
     """instead of folds: a file of volume3d.split_patients, whose train is trained on, and whose val is watched"""
-    weights: Path | None = None
-    """pretrained weights of r3d_18, a file of tensors; of several input channels, these are summed"""
+    weights: str = ""
+    """begin with: pretrained (on phantoms, in the box, for configs/volume3d/dense.yaml), or a file of tensors, such as
+    torchvision's of r3d_18, whose input channels are summed"""
     limit: int = 0
     """train and judge with about so many series only; 0 takes all"""
     resume: bool = False
@@ -81,7 +84,14 @@ def train_split(config: TrainVolume3dConfig, model_paths: ModelPaths, world: Wor
 def run_one(
     seen: Cases, unseen: Cases, config: TrainVolume3dConfig, named: int | str, folder: Path, world: World
 ) -> None:
-    train(seen, unseen, only(Volume3dConfig, config), named, config.weights, folder, world, config.resume)
+    weights = weights_path(config.weights) if config.weights else None
+    own, marks = only(Volume3dConfig, config), {}
+    if own.net.dense:
+        path = DataPaths(config.data_dir).localizers_csv
+        marks, errors = place_marks(path, seen.data_dir, set(seen.table.SeriesInstanceUID))
+        if errors and world.is_main:
+            print(f"{len(errors)} localizers have no place in a volume, the first: {errors[0]}")
+    train(seen, unseen, own, named, weights, folder, world, config.resume, marks)
     if world.is_main:
         print(folder / "last.pth")
 

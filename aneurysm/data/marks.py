@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 from aneurysm.labels import LABELS, LOCATIONS
 
 RIM = 255  # of a pixel in a target: at the border of an aneurysm, where neither answer is wrong
+LEAST_RIM, LEAST_SAC = 0.02, 0.15  # of the pixel that a sac fills most: from here on it is a border, and a sac
 _NUMBER = {location: i for i, location in enumerate(LOCATIONS)}
 
 
@@ -34,6 +36,11 @@ class Localizers:
         return labels_of(self.locations)
 
 
+def shown_locations(target: np.ndarray) -> np.ndarray:
+    """(n,) index into LOCATIONS of each that a target (see mark_sac) shows a sac of."""
+    return np.unique(target[(target > 0) & (target != RIM)]).astype(int) - 1
+
+
 def labels_of(locations: np.ndarray) -> np.ndarray:
     """(14,) float32: 1 for each of these indices into LOCATIONS, and for Aneurysm Present where there is any."""
     labels = np.zeros(len(LABELS), np.float32)
@@ -56,3 +63,40 @@ def localizers_by_series(spots: pd.DataFrame) -> dict[str, Localizers]:
 
 
 NONE = Localizers(np.empty(0), np.empty((0, 2), np.float32), np.empty(0, np.int64))
+
+
+def mark_sac(target: np.ndarray, share: np.ndarray, location: int) -> None:
+    """Writes into a target, uint8, how much of its pixels a sac fills, in [0, 1]: RIM, or 1 + its location's index.
+
+    A pixel belongs to a sac that fills at least half as much of it as of the pixel that it fills most: so thin caps,
+    and sacs smaller than a pixel, have a middle, too.
+    """
+    if share.max() > LEAST_RIM:
+        target[share > 0.1 * share.max()] = RIM
+    if share.max() > LEAST_SAC:
+        target[share >= 0.5 * share.max()] = 1 + location
+
+
+def ball_target(
+    points: np.ndarray, locations: np.ndarray, pixel_mm: Sequence[float], counts: Sequence[int], stride: int,
+    ball_mm: float, rim_mm: float,
+) -> np.ndarray:  # fmt: skip
+    """`counts` uint8: 0, 1 + index in LOCATIONS in a ball (or disc) around each point, RIM around the balls.
+
+    points (n, axes) in pixels of the input, which are `pixel_mm` large; of the target's pixels each is `stride` of
+    them wide; the diameters are in mm. The pixel nearest to a point inside the input is in its ball. Where balls meet,
+    the nearer point counts.
+    """
+    target, nearest = np.zeros(counts, np.uint8), np.full(counts, np.inf)
+    centres = [(np.arange(n) + 0.5) * stride - 0.5 for n in counts]
+    for point, location in zip(points, locations, strict=True):
+        apart = [(c - x) * mm for c, x, mm in zip(centres, point, pixel_mm, strict=True)]
+        away = np.sqrt(sum(np.square(own) for own in np.ix_(*apart)))
+        inside = away <= ball_mm / 2
+        own_pixel = np.floor((np.asarray(point) + 0.5) / stride).astype(int)
+        if (own_pixel >= 0).all() and (own_pixel < counts).all():
+            inside[tuple(own_pixel)] = True
+        target[(away <= rim_mm / 2) & (target == 0)] = RIM
+        own = inside & (away < nearest)
+        target[own], nearest[own] = 1 + location, away[own]
+    return target

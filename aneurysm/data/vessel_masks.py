@@ -113,8 +113,10 @@ def _vessels(image) -> tuple[np.ndarray, np.ndarray, Counter[str]]:
 
 
 def in_blocks(vessels: np.ndarray, stride: int) -> np.ndarray:
-    """(n / stride, n / stride) uint8: the first location of each block of (n, n) that a vessel runs through, or 0."""
-    n = len(vessels) // stride
-    blocks = vessels[: n * stride, : n * stride].reshape(n, stride, n, stride)
-    first = np.where(blocks == 0, len(LOCATIONS) + 1, blocks).min(axis=(1, 3))
+    """uint8: the first location of each block, `stride` long on every axis, that a vessel runs through, or 0; what is
+    left at the ends of the axes counts nowhere."""
+    counts = [n // stride for n in vessels.shape]
+    whole = vessels[tuple(slice(0, n * stride) for n in counts)]
+    blocks = whole.reshape([size for n in counts for size in (n, stride)])
+    first = np.where(blocks == 0, len(LOCATIONS) + 1, blocks).min(axis=tuple(range(1, 2 * vessels.ndim, 2)))
     return np.where(first > len(LOCATIONS), 0, first).astype(np.uint8)

@@ -12,17 +12,16 @@ from torch.utils.data import Dataset
 
 from aneurysm.data.cache import Cache
 from aneurysm.data.geometry import left_right_in_columns
-from aneurysm.data.marks import NONE, Localizers, localizers_by_series
+from aneurysm.data.marks import NONE, Localizers, ball_target, localizers_by_series
 from aneurysm.data.vessel_masks import in_blocks
 from aneurysm.data.windows import Box, crop_box, read_window
 from aneurysm.labels import LABELS
 from aneurysm.stage1.augment import augment, make_pipeline
 from aneurysm.stage1.config import InputConfig, Stage1Config
 from aneurysm.stage1.cut_out import cut_out
-from aneurysm.stage1.losses import UNKNOWN
 from aneurysm.stage1.mirror import mirror
 from aneurysm.stage1.sample import Sample
-from aneurysm.stage1.targets import disc_target
+from aneurysm.training.map_losses import UNKNOWN
 
 SAMPLE_STREAM = 1  # keeps the random numbers of the samples apart from those of their order
 
@@ -176,9 +175,9 @@ def _tensors(sample: Sample, pixel_mm: tuple[float, float], config: Stage1Config
         "labels": torch.from_numpy(sample.labels),
     }
     if heads.heat_weight:
-        loss, where = config.loss, (sample.points, sample.point_locations, pixel_mm)
+        loss, where = config.loss, (sample.points[:, ::-1], sample.point_locations, pixel_mm[::-1])
         tensors["corner"] = torch.tensor(sample.corner, dtype=torch.float32)
-        tensors["sac"] = torch.from_numpy(disc_target(*where, size, stride, loss.disc_mm, loss.rim_mm))
+        tensors["sac"] = torch.from_numpy(ball_target(*where, (size // stride,) * 2, stride, loss.disc_mm, loss.rim_mm))
     if heads.vessel_weight:
         unknown = np.full((size // stride,) * 2, UNKNOWN, np.uint8)
         target = unknown if sample.vessels is None else in_blocks(sample.vessels, stride)

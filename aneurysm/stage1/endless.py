@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from aneurysm.data.marks import RIM, labels_of
-from aneurysm.data.phantom.windows import FIRST_SEED, PhantomWindow, PhantomWindowsConfig, scan_windows
+from aneurysm.data.marks import labels_of, shown_locations
+from aneurysm.data.phantom.training_scans import FIRST_SEED
+from aneurysm.data.phantom.windows import PhantomWindow, PhantomWindowsConfig, scan_windows
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.dataset import TrainingWindows
+from aneurysm.training.endless import EndlessSamples
 
 MIXED_SEED = 2 * FIRST_SEED  # apart from those of pretraining
 
 
-class EndlessWindows(Dataset):
-    """`n_windows` new ones each epoch: item (epoch, sample) is window epoch * n_windows + sample of a seed.
-
-    They are asked for in order, since the windows of a scan, and the scans of a person, are made together.
-    """
+class EndlessWindows(EndlessSamples):
+    """`n_windows` new ones each epoch: item (epoch, sample) is window epoch * n_windows + sample of a seed."""
 
     def __init__(self, config: Stage1Config, phantoms: PhantomWindowsConfig, seed: int, n_windows: int):
         """Raises ValueError where the windows do not fit into the input, or the maps' pixels into them."""
@@ -30,42 +28,23 @@ class EndlessWindows(Dataset):
         if phantoms.part % stride or phantoms.part > image_size:
             fits = f"a multiple of heat_stride, {stride}, and at most image_size, {image_size}"
             raise ValueError(f"part {phantoms.part}: expected {fits}")
-        self.config, self.phantoms, self.seed, self.n_windows = config, phantoms, seed, n_windows
-        self._scan = lru_cache(maxsize=2)(self._make_scan)
+        super().__init__(seed, n_windows, phantoms.windows_per_scan)
+        self.config, self.phantoms = config, phantoms
 
-    def __len__(self) -> int:
-        return self.n_windows
-
-    def __getstate__(self) -> dict:
-        return {name: value for name, value in vars(self).items() if name != "_scan"}
-
-    def __setstate__(self, state: dict) -> None:
-        vars(self).update(state)
-        self._scan = lru_cache(maxsize=2)(self._make_scan)
-
-    def order(self, _: np.random.Generator) -> np.ndarray:
-        """(n_windows,) from the first to the last."""
-        return np.arange(self.n_windows)
-
-    def name_of(self, key: tuple[int, int]) -> str:
-        return f"phantom window {key[0] * self.n_windows + key[1]} of seed {self.seed}"
-
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
-        scan, number = divmod(key[0] * self.n_windows + key[1], self.phantoms.windows_per_scan)
-        window = self._scan(scan)[number]
-        shown = sorted({int(value) - 1 for value in window.sac[(window.sac > 0) & (window.sac != RIM)]})
-        tensors = {
-            "image": torch.from_numpy(window.image).permute(2, 0, 1), "labels": torch.from_numpy(labels_of(shown)),
-        }  # fmt: skip
-        if self.config.heads.heat_weight:
-            tensors["corner"] = torch.tensor(window.corner, dtype=torch.float32)
-            tensors["sac"] = torch.from_numpy(window.sac)
-        if self.config.heads.vessel_weight:
-            tensors["vessels"] = torch.from_numpy(window.vessels)
-        return tensors
-
-    def _make_scan(self, number: int) -> list[PhantomWindow]:
+    def make_scan(self, number: int) -> list[PhantomWindow]:
         return scan_windows(self.seed, number, self.phantoms, self.config.input, self.config.heads.heat_stride)
+
+    def tensors(self, sample: PhantomWindow) -> dict[str, Tensor]:
+        tensors = {
+            "image": torch.from_numpy(sample.image).permute(2, 0, 1),
+            "labels": torch.from_numpy(labels_of(shown_locations(sample.sac))),
+        }
+        if self.config.heads.heat_weight:
+            tensors["corner"] = torch.tensor(sample.corner, dtype=torch.float32)
+            tensors["sac"] = torch.from_numpy(sample.sac)
+        if self.config.heads.vessel_weight:
+            tensors["vessels"] = torch.from_numpy(sample.vessels)
+        return tensors
 
 
 class MixedWindows(Dataset):

@@ -19,12 +19,12 @@ from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.mirror import mirror_answer, mirror_images
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.norms import unfolded
-from aneurysm.stage1.pretrained import read_pretrained
 from aneurysm.training.batches import one_thread
 from aneurysm.training.checkpoint import load_trained
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import World
 from aneurysm.training.precision import inference_precision
+from aneurysm.training.pretrained import read_pretrained
 
 Tta = Literal["none", "mirror"]
 WIDTHS = (14, 14, 28)  # columns of the parts of Answers

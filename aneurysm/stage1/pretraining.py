@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from aneurysm.data.phantom.windows import FIRST_SEED, PhantomWindowsConfig
+from aneurysm.data.phantom.training_scans import FIRST_SEED
+from aneurysm.data.phantom.windows import PhantomWindowsConfig
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.endless import EndlessWindows
 from aneurysm.stage1.fresh import FreshSeries
@@ -17,6 +18,7 @@ from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.pretrained import export_pretrained
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import World
+from aneurysm.training.endless import whole_epochs
 from aneurysm.training.fit import fit
 
 
@@ -43,14 +45,9 @@ def pretrain(
     """Trains, writes what fit writes into <model_dir>/pretrained/<encoder>, and beside that folder the weights, whose
     path it returns; `made_by` is the command, for their card.
 
-    The epochs have as nearly as possible `settings.every` windows each, whole batches, and `n_windows` or a few less
-    together. Raises ValueError as EndlessWindows, and where there is not one batch.
+    The epochs are those of whole_epochs. Raises ValueError as it and EndlessWindows.
     """
-    n_epochs = -(-n_windows // settings.every)
-    batch_size = config.training.batch_size
-    per_epoch = n_windows // n_epochs // batch_size * batch_size
-    if not per_epoch:
-        raise ValueError(f"windows {n_windows}: expected at least {n_epochs} batches of {batch_size}")
+    n_epochs, per_epoch = whole_epochs(n_windows, settings.every, config.training.batch_size)
     config = replace(config, training=replace(config.training, epochs=n_epochs))
     torch.manual_seed(config.training.seed)
     model = Stage1Net(config.encoder, config.heads, config.input.image_size, weights, config.input.n_slices)

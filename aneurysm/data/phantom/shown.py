@@ -40,12 +40,15 @@ class ShownScan:
     the cache finds them in a few of its own.
     """
 
-    def __init__(self, scan: Scan, acquisition: Acquisition, settings: CacheSettings):
+    def __init__(self, scan: Scan, acquisition: Acquisition, settings: CacheSettings, plane: str | None = None):
+        """`plane` is the one that the series is cut in, where that is not its own."""
         self.scan, self.acquisition, self.settings, grid = scan, acquisition, settings, acquisition.grid
         positions = grid.origin + np.arange(grid.shape[0])[:, None] * grid.step
         row_mm, col_mm = (float(np.linalg.norm(v)) for v in (grid.row_step, grid.col_step))
         orientation = np.concatenate([grid.col_step / col_mm, grid.row_step / row_mm])
         self.geometry = make_geometry(grid.shape, positions, orientation, (row_mm, col_mm), acquisition.thickness_mm)
+        if plane is not None:
+            self.geometry = self.geometry.turned_to(plane)
         self.position_mm = self.geometry.slice_positions_mm()
         self.indices, self.steps = looked_at(self.geometry)
         ct = acquisition.modality == "CTA"
@@ -122,40 +125,47 @@ class ShownScan:
         """Source axis and flip of each canonical axis."""
         return list(zip(self.geometry.order, self.geometry.flip, strict=True))
 
+    def to_canonical(self, points: np.ndarray) -> np.ndarray:
+        """(n, 3) canonical slice, row and column of (n, 3) points in the person's frame, all with fractions."""
+        source, shape = self.acquisition.person_grid.to_index(points), self.acquisition.grid.shape
+        return np.stack([shape[a] - 1 - source[:, a] if flip else source[:, a] for a, flip in self.axes], 1)
+
+    def canonical_to_person(self, places: np.ndarray) -> np.ndarray:
+        """(n, 3) points in the person's frame of (n, 3) canonical slices, rows and columns."""
+        source = np.empty((len(places), 3))
+        for (axis, flip), index in zip(self.axes, places.T, strict=True):
+            source[:, axis] = self.acquisition.grid.shape[axis] - 1 - index if flip else index
+        return self.acquisition.person_grid.to_mm(source)
+
     def to_cache(self, points: np.ndarray) -> np.ndarray:
         """(n, 3) slice, row and column of the cache of (n, 3) points in the person's frame, all with fractions."""
-        source = self.acquisition.person_grid.to_index(points)
-        shape, crop = self.acquisition.grid.shape, self.crop
-        slices, rows, cols = (shape[a] - 1 - source[:, a] if flip else source[:, a] for a, flip in self.axes)
+        (slices, rows, cols), crop = self.to_canonical(points).T, self.crop
         rows = (rows - crop.top + 0.5) * SIZE / crop.height - 0.5
         return np.stack([slices - crop.first, rows, (cols - crop.left + 0.5) * SIZE / crop.width - 0.5], 1)
 
     def to_person(self, places: np.ndarray) -> np.ndarray:
         """(n, 3) points in the person's frame of (n, 3) slices, rows and columns of the cache."""
-        crop, source = self.crop, np.empty((len(places), 3))
-        rows = (places[:, 1] + 0.5) * crop.height / SIZE - 0.5 + crop.top
-        cols = (places[:, 2] + 0.5) * crop.width / SIZE - 0.5 + crop.left
-        for (axis, flip), index in zip(self.axes, (places[:, 0] + crop.first, rows, cols), strict=True):
-            source[:, axis] = self.acquisition.grid.shape[axis] - 1 - index if flip else index
-        return self.acquisition.person_grid.to_mm(source)
+        (slices, rows, cols), crop = places.T, self.crop
+        rows = (rows + 0.5) * crop.height / SIZE - 0.5 + crop.top
+        cols = (cols + 0.5) * crop.width / SIZE - 0.5 + crop.left
+        return self.canonical_to_person(np.stack([slices + crop.first, rows, cols], 1))
 
     def pieces(self, slices: tuple[int, ...], box: Box) -> Pieces:
         """What windows of these cached slices (not decreasing) show: their whole input."""
         down, rows = _used(self.rows[box.part[0]], self.crop.top)
         across, cols = _used(self.cols[box.part[1]], self.crop.left)
-        values, vessels = self._canonical(slices, rows, cols)
+        numbers = np.array(slices) + self.crop.first
+        values, vessels = self.canonical(numbers, rows, cols)
         gain = np.float32(1 / (self.window.high - self.window.low))
         image = np.clip((down @ values @ across.T - np.float32(self.window.low)) * gain, 0, 1)
         to_rows, to_cols = _to_input(box.height, box.image_size), _to_input(box.width, box.image_size)
         nearest = [(to @ own).argmax(1) for to, own in ((to_rows, down), (to_cols, across))]
-        return Pieces(np.stack([box.resized(own) for own in image]), vessels[np.ix_(*nearest)])
+        return Pieces(np.stack([box.resized(own) for own in image]), vessels[len(vessels) // 2][np.ix_(*nearest)])
 
-    def _canonical(self, slices: tuple[int, ...], rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
-        """(slices, rows, cols) in physical units of canonical rows and columns, and the vessels of the middle slice.
-
-        What lies beyond the images is dark.
+    def canonical(self, numbers: np.ndarray, rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
+        """(slices, rows, cols) in physical units of canonical slices (n,), not decreasing, rows and columns, and
+        VESSEL_MASK's numbers of the same pixels. What lies beyond the images is dark.
         """
-        numbers = np.array(slices) + self.crop.first
         wanted = (slice(int(numbers[0]), int(numbers[-1]) + 1), rows, cols)
         shape = self.geometry.canonical_shape
         inner = [slice(max(0, w.start), min(n, w.stop)) for w, n in zip(wanted, shape, strict=True)]
@@ -171,7 +181,7 @@ class ShownScan:
         place = numbers - inner[0].start if single is None else np.unique(numbers, return_inverse=True)[1]
         beyond = [(i.start - w.start, w.stop - i.stop) for i, w in zip(inner[1:], wanted[1:], strict=True)]
         image = np.pad(image[place], [(0, 0), *beyond], constant_values=self.window.low)
-        return image, np.pad(vessels[place[len(place) // 2]], beyond)
+        return image, np.pad(vessels[place], [(0, 0), *beyond])
 
     def echo(self, number: int, pixels: Pixels, shift: int) -> np.ndarray:
         """What a source slice shows `shift` rows further up, from the coarse images; see Noise.apply."""

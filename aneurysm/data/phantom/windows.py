@@ -3,74 +3,49 @@ the sac and the vessels of every pixel. Torch-free; a person is drawn once, scan
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 
 import numpy as np
 
 from aneurysm.data.mapping import SIZE
-from aneurysm.data.marks import RIM
-from aneurysm.data.phantom.acquisition import PLANE_SHARES, covered, draw_acquisition
-from aneurysm.data.phantom.person import Person, draw_person
+from aneurysm.data.marks import mark_sac
 from aneurysm.data.phantom.places import any_place, sac_place, vessel_place
-from aneurysm.data.phantom.plan import MODALITY_SHARES
 from aneurysm.data.phantom.raster import coverage
-from aneurysm.data.phantom.render import Scan
-from aneurysm.data.phantom.sacs import Sac, draw_sacs
+from aneurysm.data.phantom.sacs import Sac
 from aneurysm.data.phantom.shown import ShownScan
-from aneurysm.data.phantom.style import USUAL
-from aneurysm.data.phantom.varied import VARIED
+from aneurysm.data.phantom.training_scans import PhantomScansConfig, training_scan
 from aneurysm.data.slices import CacheSettings
 from aneurysm.data.vessel_masks import MASK_TO_LOCATION, in_blocks
 from aneurysm.data.windows import Box, InputConfig, crop_box, neighbours
 from aneurysm.labels import LOCATIONS
 
-FIRST_SEED = 1_000_000  # training draws from here on; seeds below 100,000 are for evaluation
-PERSON, SCAN, STYLE = 10, 11, 12  # random streams, apart from those of make_phantoms.py
 SUBSAMPLES = 2  # of a target's pixel, along each side
-LEAST_RIM, LEAST_SAC = 0.02, 0.15  # of the pixel that a sac fills most: from here on it is a border, and a sac
 CACHED = CacheSettings()
 DEPTHS = (-1 / 3, 0, 1 / 3)  # of a slice's thickness, at which a sac is looked for
 
 
 @dataclass(frozen=True)
-class PhantomWindowsConfig:
+class PhantomWindowsConfig(PhantomScansConfig):
     """Which windows are drawn. A scan's windows lie in a few slabs, neighbouring slices that are rendered once."""
 
     part: int = 0
     """rows and columns of a window, in pixels of the encoder's input; a multiple of the maps' stride. 0: whole inputs,
     which is how the encoder is asked afterwards"""
-    sizes: tuple[int, ...] = (256, 384, 512)
-    """pixels across a scan, as make_phantoms.py --size; one is drawn for each scan"""
-    scans_per_person: int = 4
-    """scans of one person, each with sacs, modality, plane and scanner of its own"""
-    sacs: int = 6
-    """sacs drawn for each scan"""
-    ghost_share: float = 1 / 3
-    """share of them that is taken away again: their place alone shall tell nothing"""
     slabs_per_sac: int = 1
     """slabs that cut a sac, or the place that had one"""
     free_slabs: int = 2
     """slabs anywhere in the series"""
     windows_per_slab: int = 1
     """windows of a slab: the first at its sac, the others at vessels and anywhere; 1 for whole inputs"""
-    varied_share: float = 0.75
-    """share of the people that are drawn in the varied style (varied.py), the others in the usual one"""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the setting."""
-        for name in ("scans_per_person", "windows_per_slab"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"phantoms.{name}: expected 1 or more, found {getattr(self, name)}")
-        if not 0 <= self.sacs <= len(LOCATIONS) or not self.windows_per_scan:
-            raise ValueError(f"phantoms.sacs: expected 0 to {len(LOCATIONS)}, and some slabs, found {self.sacs}")
-        if not 0 <= self.varied_share <= 1:
-            raise ValueError(f"phantoms.varied_share: expected 0 to 1, found {self.varied_share}")
+        super().__post_init__()
+        if self.windows_per_slab < 1 or not self.windows_per_scan:
+            raise ValueError(f"phantoms: expected slabs, and windows of each, found {self}")
         if self.part < 0 or (self.part == 0 and self.windows_per_slab > 1):
             found = f"{self.windows_per_slab} of {self.part} pixels"
             raise ValueError(f"phantoms.part: expected a whole input (0) once a slab, or windows of it, found {found}")
-        if not 0 <= self.ghost_share <= 1 or min(self.sizes, default=0) < 32:
-            raise ValueError(f"phantoms: expected a ghost_share from 0 to 1 and sizes from 32 on, found {self}")
 
     @property
     def windows_per_scan(self) -> int:
@@ -105,12 +80,7 @@ def scan_windows(
 
     `stride` is that of the targets, in pixels of the input. Raises ValueError for a seed that is for evaluation.
     """
-    if seed < FIRST_SEED:
-        raise ValueError(f"seed {seed}: expected at least {FIRST_SEED}, those below are for evaluation")
-    person = _person(seed, number // windows.scans_per_person, windows.varied_share)
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(SCAN, number)))
-    person, sites = with_sacs(person, windows, rng)
-    shown = draw_scan(person, windows, settings, rng)
+    shown, sites, rng = training_scan(seed, number, windows, settings)
     box = crop_box(inputs, shown.geometry.plane)
     firsts = [sac_place(shown, site, rng) for site in sites for _ in range(windows.slabs_per_sac)]
     firsts += [vessel_place(shown, rng) if k % 2 else any_place(shown, box, rng) for k in range(windows.free_slabs)]
@@ -122,43 +92,6 @@ def scan_windows(
         part = windows.part or inputs.image_size
         made += _slab(shown, box, index, [first, *others], part, inputs, stride, rng)
     return made
-
-
-@lru_cache(maxsize=2)
-def _person(seed: int, number: int, varied_share: float) -> Person:
-    """Without sacs."""
-    varied = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(STYLE, number))).random() < varied_share
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(PERSON, number)))
-    return draw_person(rng, (), VARIED if varied else USUAL)
-
-
-def with_sacs(person: Person, windows: PhantomWindowsConfig, rng: np.random.Generator) -> tuple[Person, list[Sac]]:
-    """The person with sacs, and all that were drawn, those taken away again among them.
-
-    Raises ValueError where twenty draws leave the region that every acquisition covers.
-    """
-    for _ in range(20):
-        locations = rng.choice(len(LOCATIONS), windows.sacs, replace=False)
-        sacs = draw_sacs(rng, person.vessels, [LOCATIONS[i] for i in locations], person.style.sac)
-        if covered(np.array([sac.centre for sac in sacs])):
-            break
-    else:
-        raise ValueError(f"expected sacs in the covered region, found {sacs}")
-    kept = rng.random(len(sacs)) >= windows.ghost_share
-    return replace(person, sacs=[sac for sac, own in zip(sacs, kept, strict=True) if own]), sacs
-
-
-def draw_scan(
-    person: Person, windows: PhantomWindowsConfig, settings: CacheSettings, rng: np.random.Generator
-) -> ShownScan:
-    modality, plane = _pick(MODALITY_SHARES, rng), _pick(PLANE_SHARES, rng)
-    acquisition = draw_acquisition(rng, modality, plane, int(rng.choice(windows.sizes)))
-    return ShownScan(Scan(person, acquisition.person_grid, modality, rng), acquisition, settings)
-
-
-def _pick(shares: dict[str, float], rng: np.random.Generator) -> str:
-    weights = np.array(list(shares.values()), float)
-    return str(rng.choice(list(shares), p=weights / weights.sum()))
 
 
 def _slab(
@@ -188,8 +121,7 @@ def _start(place: float, part: int, image_size: int, rng: np.random.Generator) -
 def sac_target(shown: ShownScan, index: int, box: Box, corner: tuple[int, int], part: int, stride: int) -> np.ndarray:
     """(maps, maps) uint8, see PhantomWindow, of a part of the input of a slice from `corner` (row, column) on.
 
-    A pixel belongs to a sac where it fills at least half as much of it as of the pixel that it fills most, over the
-    slice's thickness: so thin caps and sacs smaller than a slice have a middle, too.
+    What a sac fills of a pixel is meant over the slice's thickness.
     """
     n, spacing, crop = part // stride, shown.geometry.canonical_spacing, shown.crop
     maps_mm = np.array([spacing[1] * crop.height * box.height, spacing[2] * crop.width * box.width])
@@ -206,11 +138,7 @@ def sac_target(shown: ShownScan, index: int, box: Box, corner: tuple[int, int], 
             continue
         area = slice(low[0], high[0]), slice(low[1], high[1])
         share = _filled(shown, sac, index, box, [(a.start, a.stop) for a in area], corner, stride)
-        own = target[area]
-        if share.max() > LEAST_RIM:
-            own[share > 0.1 * share.max()] = RIM
-        if share.max() > LEAST_SAC:
-            own[share >= 0.5 * share.max()] = 1 + LOCATIONS.index(sac.location)
+        mark_sac(target[area], share, LOCATIONS.index(sac.location))
     return target
 
 

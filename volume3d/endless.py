@@ -1,0 +1,44 @@
+"""Endless parts of phantom volumes as training samples."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aneurysm.data.marks import labels_of, shown_locations
+from aneurysm.training.endless import EndlessSamples
+from volume3d.config import Volume3dConfig
+from volume3d.dataset import model_inputs
+from volume3d.make_volume import VolumeSettings
+from volume3d.patient_inputs import PATIENT_KEYS, patient_inputs
+from volume3d.phantoms import PhantomPart, PhantomPartsConfig, scan_parts
+
+
+class EndlessParts(EndlessSamples):
+    """`n_parts` new ones each epoch: image (1, slices, rows, columns), sac and vessels of the cells, labels14 of what
+    the part shows, place_mm and spacing_mm; a patient of whom nothing is known."""
+
+    def __init__(
+        self, config: Volume3dConfig, phantoms: PhantomPartsConfig, volumes: VolumeSettings, seed: int, n_parts: int
+    ):
+        """Raises ValueError where parts are not made of whole cells of one size, or the volumes of voxels of one."""
+        super().__init__(seed, n_parts, phantoms.parts_per_scan)
+        self.config, self.phantoms, self.volumes, self.stride = config, phantoms, volumes, config.net.stride
+        if not volumes.pixel_mm:
+            raise ValueError("volumes.pixel_mm 0: expected millimetres, so that all voxels are of one size")
+        if any(n % self.stride for n in phantoms.shape):
+            raise ValueError(f"phantoms.shape {phantoms.shape}: expected multiples of the cells' {self.stride} voxels")
+        nobody = patient_inputs(None, None, None)
+        self.nobody = [nobody[key] for key in PATIENT_KEYS]
+
+    def make_scan(self, number: int) -> list[PhantomPart]:
+        return scan_parts(self.seed, number, self.phantoms, self.volumes, self.stride)
+
+    def tensors(self, sample: PhantomPart) -> dict[str, Tensor]:
+        spacing_mm = np.array([self.volumes.z_mm, self.volumes.pixel_mm, self.volumes.pixel_mm], np.float32)
+        arrays = {
+            "sac": sample.sac, "vessels": sample.vessels, "labels14": labels_of(shown_locations(sample.sac)),
+            "place_mm": sample.place_mm, "spacing_mm": spacing_mm,
+        }  # fmt: skip
+        return model_inputs(sample.image, self.nobody) | {name: torch.from_numpy(a) for name, a in arrays.items()}

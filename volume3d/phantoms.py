@@ -1,0 +1,161 @@
+"""Parts of phantom volumes without end, for training: each from a seed and a number, as a cached volume would show
+them, with the sac and the vessels of every cell. Torch-free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aneurysm.data.marks import mark_sac
+from aneurysm.data.phantom.places import vessel_point
+from aneurysm.data.phantom.raster import coverage
+from aneurysm.data.phantom.shown import ShownScan
+from aneurysm.data.phantom.training_scans import PhantomScansConfig, training_scan
+from aneurysm.data.slices import CacheSettings
+from aneurysm.data.vessel_masks import MASK_TO_LOCATION, in_blocks
+from aneurysm.labels import LOCATIONS
+from volume3d.crop import around, first_voxel
+from volume3d.grid import Grid, Line
+from volume3d.make_volume import VolumeSettings, grid_of
+from volume3d.places import place_mm
+
+SUBSAMPLES = 2  # of a cell, along each side
+
+
+@dataclass(frozen=True)
+class PhantomPartsConfig(PhantomScansConfig):
+    """Which parts of volumes are drawn."""
+
+    sizes: tuple[int, ...] = (256, 384)
+    """pixels across a scan, as make_phantoms.py --size; one is drawn for each scan"""
+    shape: tuple[int, int, int] = (48, 96, 96)
+    """slices, rows and columns of a part, multiples of the network's stride"""
+    sac_parts: int = 1
+    """parts of a scan that hold a sac, or the place that had one"""
+    free_parts: int = 1
+    """parts of a scan anywhere in the volume, half of them at a vessel"""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the setting."""
+        super().__post_init__()
+        if min(self.sac_parts, self.free_parts) < 0 or not self.parts_per_scan or (self.sac_parts and not self.sacs):
+            raise ValueError(f"phantoms: expected sac_parts, where there are sacs, or free_parts, found {self}")
+
+    @property
+    def parts_per_scan(self) -> int:
+        return self.sac_parts + self.free_parts
+
+
+@dataclass(frozen=True)
+class PhantomPart:
+    """A part of a volume and all that is known of it.
+
+    image    (slices, rows, columns) float32 in [0, 1]
+    sac      uint8, a number for each cell: 0, 1 + index in LOCATIONS where a sac fills it, RIM at its border
+    vessels  uint8, a number for each cell: 0, or 1 + index in LOCATIONS
+    place_mm (3,) of its first voxel, as place_mm has it
+    modality
+    """
+
+    image: np.ndarray
+    sac: np.ndarray
+    vessels: np.ndarray
+    place_mm: np.ndarray
+    modality: str
+
+
+def scan_parts(
+    seed: int, number: int, parts: PhantomPartsConfig, settings: VolumeSettings, stride: int
+) -> list[PhantomPart]:
+    """The parts of scan `number` of a seed; seed, number and settings decide all of it.
+
+    `stride` is that of the cells, in voxels. Raises ValueError for a seed that is for evaluation.
+    """
+    cached = CacheSettings(settings.head_mm, settings.window_low_hu, settings.window_high_hu)
+    shown, sites, rng = training_scan(seed, number, parts, cached, "axial")
+    grid, shape = grid_of(shown.geometry, shown.crop, settings), np.array(parts.shape)
+    middles = []
+    for _ in range(parts.sac_parts):
+        site = to_voxels(shown, grid, sites[rng.integers(len(sites))].centre[None])[0]
+        middles.append(around(site, shape, rng))
+    for k in range(parts.free_parts):
+        if (number + k) % 2:
+            middles.append(to_voxels(shown, grid, vessel_point(shown.scan.person, rng)[None])[0])
+        else:
+            middles.append(rng.uniform(0, grid.shape))
+    return [volume_part(shown, grid, first_voxel(m, grid.shape, parts.shape), parts.shape, stride) for m in middles]
+
+
+def volume_part(
+    shown: ShownScan, grid: Grid, first: np.ndarray, shape: tuple[int, int, int], stride: int
+) -> PhantomPart:
+    """The part of a scan's volume from voxel `first` (slice, row, column) on; 0 outside of the volume."""
+    inside = [slice(max(0, a), min(n, a + length)) for a, length, n in zip(first, shape, grid.shape, strict=True)]
+    weights, used = zip(*(_used(line, part) for line, part in zip(grid.lines, inside, strict=True)), strict=True)
+    values, vessels = shown.canonical(np.arange(used[0].start, used[0].stop), used[1], used[2])
+    window = shown.window
+    values = np.clip((values - np.float32(window.low)) / np.float32(window.high - window.low), 0, 1)
+    values = np.tensordot(weights[0], weights[1] @ values @ weights[2].T, 1)
+    nearest = [
+        np.clip(np.rint(line.pixel_indices()[part]) - own.start, 0, own.stop - own.start - 1).astype(int)
+        for line, part, own in zip(grid.lines, inside, used, strict=True)
+    ]
+    image, labels = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
+    where = tuple(slice(part.start - a, part.stop - a) for part, a in zip(inside, first, strict=True))
+    image[where] = np.clip(values, 0, 1)
+    labels[where] = MASK_TO_LOCATION[vessels[np.ix_(*nearest)]]
+    sac = sac_cells(shown, grid, first, tuple(n // stride for n in shape), stride)
+    place = place_mm(first, grid.shape, grid.spacing_mm)
+    return PhantomPart(image, sac, in_blocks(labels, stride), place, shown.acquisition.modality)
+
+
+def _used(line: Line, part: slice) -> tuple[np.ndarray, slice]:
+    """(voxels, pixels) float32 weights of the voxels of a part, and which pixels these are."""
+    weights = line.weights()[part]
+    if not weights.nnz:  # all of it lies outside of the images
+        return np.zeros((part.stop - part.start, 1), np.float32), slice(0, 1)
+    used = slice(int(weights.indices.min()), int(weights.indices.max()) + 1)
+    return weights[:, used].toarray().astype(np.float32), used
+
+
+def sac_cells(shown: ShownScan, grid: Grid, first: np.ndarray, counts: tuple[int, int, int], stride: int) -> np.ndarray:
+    """uint8 of the shape `counts`, see PhantomPart, of cells of `stride` voxels from voxel `first` on."""
+    target = np.zeros(counts, np.uint8)
+    cell_mm = stride * np.array(grid.spacing_mm)
+    for sac in shown.scan.person.sacs:
+        centre = (to_voxels(shown, grid, sac.centre[None])[0] - first + 0.5) / stride - 0.5
+        reach = (sac.diameter_mm + 3) / cell_mm
+        low, high = (np.clip(v.astype(int), 0, counts) for v in (np.floor(centre - reach), np.ceil(centre + reach) + 1))
+        if (low >= high).any():
+            continue
+        share = _filled(shown, grid, sac.blobs[1:], first, low, high, stride)  # without the neck, as sac_target
+        mark_sac(target[tuple(map(slice, low, high))], share, LOCATIONS.index(sac.location))
+    return target
+
+
+def _filled(
+    shown: ShownScan, grid: Grid, blobs: np.ndarray, first: np.ndarray, low: np.ndarray, high: np.ndarray, stride: int
+) -> np.ndarray:
+    """Share that the blobs of a sac fill of each cell from `low` to `high`."""
+    fine = [
+        (np.arange(a * SUBSAMPLES, b * SUBSAMPLES) + 0.5) * stride / SUBSAMPLES - 0.5
+        for a, b in zip(low, high, strict=True)
+    ]
+    voxels = np.stack(np.meshgrid(*fine, indexing="ij"), -1).reshape(-1, 3) + first
+    points = to_person(shown, grid, voxels)
+    filled = coverage(blobs, np.zeros((len(blobs), 3)), points, soft_mm=0.5).max(0)
+    shape = [size for a, b in zip(low, high, strict=True) for size in (b - a, SUBSAMPLES)]
+    return filled.reshape(shape).mean((1, 3, 5))
+
+
+def to_voxels(shown: ShownScan, grid: Grid, points: np.ndarray) -> np.ndarray:
+    """(n, 3) voxels (slice, row, column), with fractions, of (n, 3) points in the person's frame."""
+    canonical = shown.to_canonical(points).T
+    return np.stack([line.voxels_of(pixels) for line, pixels in zip(grid.lines, canonical, strict=True)], 1)
+
+
+def to_person(shown: ShownScan, grid: Grid, voxels: np.ndarray) -> np.ndarray:
+    """(n, 3) points in the person's frame of (n, 3) voxels (slice, row, column)."""
+    canonical = [line.pixels_of(own) for line, own in zip(grid.lines, voxels.T, strict=True)]
+    return shown.canonical_to_person(np.stack(canonical, 1))
