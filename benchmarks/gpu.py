@@ -54,7 +54,7 @@ class BenchmarkConfig:
     """of each training; the first one warms up"""
     sequence: str = "configs/stage2/base.yaml"
     """preset of stage 2"""
-    volume: str = "configs/volume3d/base.yaml"
+    volume: str = "configs/volume3d/pooled.yaml"
     """preset of the second system"""
     workers: int = 8
     """processes that prepare data"""

@@ -13,7 +13,7 @@ import torch
 from sklearn.metrics import accuracy_score, average_precision_score
 from torchmetrics.classification import MultilabelAUROC
 
-from aneurysm.config import parse_config
+from aneurysm.config import only, parse_config
 from aneurysm.labels import LABELS
 from aneurysm.paths import ModelPaths
 from aneurysm.training.checkpoint import load_checkpoint
@@ -27,7 +27,10 @@ from volume3d.eval import EvalVolume3dConfig
 from volume3d.eval import main as evaluate
 from volume3d.inference import load_volume3d, predict_volumes
 from volume3d.judge import judge_folds
+from volume3d.make_volume import VolumeSettings
 from volume3d.model import Volume3dNet
+from volume3d.preprocess import PreprocessConfig
+from volume3d.pretrain import PretrainVolume3dConfig
 from volume3d.run import HeldOut, train
 from volume3d.train import TrainVolume3dConfig
 from volume3d.train import main as train_script
@@ -240,8 +243,18 @@ def test_a_resumed_run_of_all_folds_does_nothing_again(scripted):
     assert path.stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "volume3d").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_preset_is_a_configuration_that_a_network_can_be_made_of(path):
-    config = parse_config(TrainVolume3dConfig, "", ["--config", str(path)])
+@pytest.mark.parametrize("name", ["base", "demo", "dense", "pooled"])
+def test_every_preset_is_a_configuration_that_a_network_can_be_made_of(name):
+    script = PretrainVolume3dConfig if name == "dense" else TrainVolume3dConfig
+    config = parse_config(script, "", ["--config", f"volume3d/{name}"])
     Volume3dNet(config.net)
     assert config.training.batch_size % config.training.accumulate == 0
+    assert not config.net.dense or all(n % config.net.stride == 0 for n in config.sampling.part)
+
+
+def test_volumes_are_made_as_the_presets_with_cells_expect_them():
+    made = parse_config(PreprocessConfig, "", ["--config", "volume3d/volumes"])
+    expected = parse_config(PretrainVolume3dConfig, "", ["--config", "volume3d/dense"])
+    assert only(VolumeSettings, made) == expected.volumes
+    kept = {path.stem for path in (ROOT / "configs" / "volume3d").glob("*.yaml")}
+    assert kept == {"base", "demo", "dense", "pooled", "volumes"}
