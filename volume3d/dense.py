@@ -14,6 +14,16 @@ HALF_MM = 64.0  # scale of the places
 WAVES = (1, 2)  # of the places, half turns over HALF_MM
 
 
+class CellConv(nn.Conv3d):
+    """A convolution of single cells, as the matrix product that it is: several times as fast on CPUs."""
+
+    def __init__(self, n_in: int, n_out: int):
+        super().__init__(n_in, n_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
+
+
 class DenseHead(nn.Module):
     """Feature maps from layer `net.dense` on, summed from coarse to fine (Lin et al. 2017), and what their cells say.
 
@@ -25,11 +35,11 @@ class DenseHead(nn.Module):
         super().__init__()
         self.first, width = config.dense - 1, config.dense_width
         channels = [config.width * 2**k for k in range(4)]
-        self.lateral = nn.ModuleList(nn.Conv3d(n, width, 1) for n in channels[self.first :])
-        self.mix = nn.Sequential(nn.ReLU(), nn.Conv3d(width, width, 1), nn.ReLU())
-        self.sac, self.cell = nn.Conv3d(width, 1, 1), nn.Conv3d(width, width, 1)
+        self.lateral = nn.ModuleList(CellConv(n, width) for n in channels[self.first :])
+        self.mix = nn.Sequential(nn.ReLU(), CellConv(width, width), nn.ReLU())
+        self.sac, self.cell = CellConv(width, 1), CellConv(width, width)
         self.place = nn.Linear(3 * (1 + 2 * len(WAVES)), width, bias=False)
-        self.vessels = nn.Sequential(nn.ReLU(), nn.Conv3d(width, 1 + len(LOCATIONS), 1))
+        self.vessels = nn.Sequential(nn.ReLU(), CellConv(width, 1 + len(LOCATIONS)))
         nn.init.normal_(self.sac.weight, 0, 0.01)
         nn.init.constant_(self.sac.bias, PRIOR)
 
