@@ -19,7 +19,6 @@ from aneurysm.config import only, run_script
 from aneurysm.data.answers import replace_folds
 from aneurysm.data.cache import open_cache
 from aneurysm.data.tables import chosen_folds, read_folds, read_spots, write_csv
-from aneurysm.labels import LABELS
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1.fresh import FreshSeries
 from aneurysm.stage1.judge import Judged, ask_fold, judge_fold, series_text, trained_folds, windows_text, with_pixel_mm
@@ -108,7 +107,8 @@ def evaluate_weights(config: EvalStage1Config, world: World, inference: Inferenc
         print(f"a localizer's own peak above the highest of a series without any: {fresh.own_peak_above(slices):.3f}")
         if config.out is not None:
             by_map = highest_heat(slices).reset_index()
-            write_csv(by_map.assign(fold=0)[["SeriesInstanceUID", "fold", *LABELS]], config.out)
+            folds = read_folds(fresh.cache.paths.cache, config.folds)[["SeriesInstanceUID", "fold"]]
+            write_csv(folds.merge(by_map, on="SeriesInstanceUID"), config.out)  # in the folds of other systems' tables
             print(config.out)
 
 
