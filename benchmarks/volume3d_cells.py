@@ -1,4 +1,4 @@
-"""What cells that answer cost beside the bare backbone, in training and for a whole series; and how fast parts are drawn.
+"""What cells that answer cost beside the bare backbone, in training and for a whole series; how fast parts are drawn.
 
     python -m benchmarks.volume3d_cells
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from aneurysm.config import from_saved
 from aneurysm.data.find import find_series
 from aneurysm.data.phantom.dataset import PhantomConfig, make_dataset
 from aneurysm.labels import LABELS, PRESENT
@@ -178,7 +179,7 @@ def test_a_model_of_a_split_predicts_where_it_is_asked_for(root, tmp_path):
 def test_the_checkpoint_keeps_how_its_volumes_were_made_and_models_of_others_are_not_averaged(root, tmp_path):
     folder = shutil.copytree(root / "model", tmp_path / "model") / "volume3d"
     saved = load_checkpoint(folder / "fold-1" / "last.pth")
-    assert VolumeSettings(**saved["config"]["volumes"]) == SETTINGS
+    assert from_saved(VolumeSettings, saved["config"]["volumes"]) == SETTINGS
     saved["config"]["volumes"]["z_mm"] = 2.0
     torch.save(saved, folder / "fold-1" / "last.pth")
     with pytest.raises(ValueError, match=r"fold-1/last.pth: expected a model of volumes as those of .*fold-0"):

@@ -103,10 +103,10 @@ def test_the_held_out_fold_changes_nothing_that_is_learned(tmp_path):
 class LeftHalf(torch.nn.Module):
     """Its logit of label 4, on the left, is the mean of the left half; it never looks to the right."""
 
-    def forward(self, batch: dict) -> torch.Tensor:
+    def forward(self, batch: dict) -> dict[str, torch.Tensor]:
         logits = torch.zeros(len(batch["image"]), 14)
         logits[:, 4] = batch["image"][..., 16:].mean(dim=(1, 2, 3, 4))
-        return logits
+        return {"logits": logits}
 
 
 def test_what_is_said_of_the_mirror_image_is_said_of_the_other_side(tmp_path):
