@@ -64,7 +64,7 @@ def test_epochs_go_on_where_the_one_before_ended(some):
     own = windows(8)
     for epoch, number in ((1, 0), (2, 3)):
         torch.testing.assert_close(own[epoch, number]["image"], some[8 * epoch + number]["image"], rtol=0, atol=0)
-    assert own.name_of((2, 3)) == "phantom window 19 of seed 1000000"
+    assert own.name_of((2, 3)) == "phantom sample 19 of seed 1000000"
 
 
 @pytest.mark.parametrize("workers", [0, 2])
