@@ -184,9 +184,9 @@ def test_a_sac_that_is_taken_away_leaves_no_mark():
     [
         ({"part": 0}, r"phantoms.part: expected a whole input \(0\) once a slab, or windows of it, found 2 of 0"),
         ({"sacs": 14}, "phantoms.sacs: expected 0 to 13"),
-        ({"sacs": 0, "free_slabs": 0}, "and some slabs"),
-        ({"ghost_share": 1.5}, "expected a ghost_share from 0 to 1"),
-        ({"sizes": ()}, "and sizes from 32 on"),
+        ({"sacs": 0, "free_slabs": 0}, "phantoms: expected slabs"),
+        ({"ghost_share": 1.5}, "phantoms.ghost_share: expected 0 to 1"),
+        ({"sizes": ()}, "phantoms.sizes: expected sizes from 32 on"),
     ],
 )
 def test_settings_that_make_no_windows_are_refused(setting, words):

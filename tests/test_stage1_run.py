@@ -230,7 +230,7 @@ def test_phantoms_are_a_share_of_the_windows_and_come_in_order_at_random_places(
         assert (np.diff(order[order >= n_own]) == 1).all() and (np.diff(order[order < n_own]) < 0).any()
     assert (orders[0] != orders[1]).any()
     assert mixed.name_of((1, 0)) == own.name_of((1, 0))
-    assert mixed.name_of((1, n_own)) == f"phantom window {n_all - n_own} of seed 2000000"
+    assert mixed.name_of((1, n_own)) == f"phantom sample {n_all - n_own} of seed 2000000"
     first, phantom = mixed[0, 0], mixed[0, n_own]
     assert {name: tensor.shape for name, tensor in first.items()} == {n: t.shape for n, t in phantom.items()}
     with pytest.raises(ValueError, match="phantom_share 1.0: expected a number from 0 on, below 1"):
