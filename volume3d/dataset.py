@@ -138,12 +138,18 @@ class TrainingParts(TrainingVolumes):
         return sac, in_blocks(box_at(vessels, first, sampling.part), stride)
 
 
+def mirrored_place(place_mm: Tensor, spacing_mm: Tensor, n_columns: int) -> Tensor:
+    """(..., 3) place_mm of images of so many columns after left and right have been exchanged."""
+    place = place_mm.clone()
+    place[..., 2] = -(place[..., 2] + (n_columns - 1) * spacing_mm[..., 2])
+    return place
+
+
 def mirrored_part(part: dict[str, Tensor]) -> dict[str, Tensor]:
     """A part with left and right exchanged, in its image, its cells, its labels and its place."""
     swapped = torch.arange(256, dtype=torch.uint8)
     swapped[1 : len(LOCATIONS) + 1] = 1 + torch.tensor(MIRROR[: len(LOCATIONS)], dtype=torch.uint8)
-    place = part["place_mm"].clone()
-    place[2] = -(place[2] + (part["image"].shape[3] - 1) * part["spacing_mm"][2])
+    place = mirrored_place(part["place_mm"], part["spacing_mm"], part["image"].shape[3])
     cells = {name: swapped[part[name].long()].flip(2) for name in ("sac", "vessels")}
     labels = part["labels14"][list(MIRROR)]
     return part | cells | {"image": part["image"].flip(3), "labels14": labels, "place_mm": place}

@@ -22,7 +22,7 @@ from aneurysm.paths import VOLUME3D, DataPaths, ModelPaths
 from aneurysm.training.distributed import World, join_world, leave_world
 from volume3d.blend import blend_of
 from volume3d.cases import cases_of_folds, cases_of_split, split_checksum
-from volume3d.judge import judge_folds, judge_split, judge_weights
+from volume3d.judge import evaluate_weights, judge_folds, judge_split
 from volume3d.weights import weights_path
 
 
@@ -67,7 +67,7 @@ def main(config: EvalVolume3dConfig) -> None:
 def eval_folds(config: EvalVolume3dConfig, model_paths: ModelPaths, world: World) -> None:
     cases = cases_of_folds(DataPaths(config.data_dir, config.cache_dir).cache, config.folds).first(config.limit)
     if config.weights:
-        judged = judge_weights(cases, weights_path(config.weights), world)
+        judged = evaluate_weights(cases, weights_path(config.weights), world)
     else:
         judged = judge_folds(cases, model_paths, chosen_folds(config.fold, config.folds), world)
     if not world.is_main:

@@ -21,7 +21,7 @@ from aneurysm.training.layout import batch_on
 from aneurysm.training.precision import inference_precision
 from aneurysm.training.pretrained import read_pretrained
 from volume3d.config import Volume3dConfig
-from volume3d.dataset import PlainVolumes
+from volume3d.dataset import PlainVolumes, mirrored_place
 from volume3d.make_volume import VolumeSettings
 from volume3d.model import Volume3dNet
 
@@ -109,7 +109,5 @@ def mirrored_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """Images with left and right exchanged, and where these lie."""
     mirrored = batch | {"image": batch["image"].flip(4)}
     if "place_mm" in batch:
-        place, to_last = batch["place_mm"].clone(), (batch["image"].shape[4] - 1) * batch["spacing_mm"][:, 2]
-        place[:, 2] = -(place[:, 2] + to_last)
-        mirrored["place_mm"] = place
+        mirrored["place_mm"] = mirrored_place(batch["place_mm"], batch["spacing_mm"], batch["image"].shape[4])
     return mirrored

@@ -72,7 +72,7 @@ def judge_split(cases: Cases, model_paths: ModelPaths, part: str, checksum: str,
     return _judge(cases.of(part), cases.of("train"), model_paths.volume3d_split, checksum, part, world)
 
 
-def judge_weights(cases: Cases, path: Path, world: World) -> Judged:
+def evaluate_weights(cases: Cases, path: Path, world: World) -> Judged:
     """What pretrained weights say about all series, none of which they have seen.
 
     Raises ValueError where the volumes were made otherwise than those that they were trained on.

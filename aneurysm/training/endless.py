@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import lru_cache
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 
-class EndlessSamples(Dataset):
+class EndlessSamples(Dataset, ABC):
     """`n_samples` new ones each epoch: item (epoch, sample) is number epoch * n_samples + sample of a seed.
 
     They are asked for in order, since those of a scan, and the scans of a person, are made together.
@@ -20,13 +21,13 @@ class EndlessSamples(Dataset):
         self.seed, self.n_samples, self.per_scan = seed, n_samples, per_scan
         self._scan = lru_cache(maxsize=2)(self.make_scan)
 
+    @abstractmethod
     def make_scan(self, number: int) -> list[Any]:
         """The `per_scan` samples of one scan, decided by its number and the seed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tensors(self, sample: Any) -> dict[str, Tensor]:
         """A sample as it is trained on."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return self.n_samples
