@@ -2,15 +2,16 @@
 
     python eval_end_to_end.py --data_dir data --model_dir model --fold all --workers 4
     python eval_end_to_end.py --data_dir data --model_dir model --encoder tf_efficientnet_lite0,convnext_base --limit 20
+    python eval_end_to_end.py --data_dir fresh --bundle bundle --out fresh.csv
     python eval_end_to_end.py --model_dir model --export bundle
 
 Prints the tables of eval_stage2.py, how far the answers are from those of the cached way (of eval_stage2.py
 --header_modality), which series could not be read, and the seconds a series. --export packs the models of the folds
-into a folder for inference instead.
+into a folder for inference instead; --bundle evaluates such a folder on all series, which it must not have seen.
 
 Reads  series/<uid>/, train_<folds>_folds.csv, <model_dir>/<encoder>/fold-<k>/last.pth, .../fold-<k>/stage2/last.pth
 Writes <model_dir>/<encoder>/oof_end_to_end.csv  14 probabilities of each held-out series; rows of other folds stay, and
-       with --limit a file that holds more. With --export the bundle instead
+       with --limit a file that holds more. With --bundle the table --out instead, with --export the bundle
 """
 
 from __future__ import annotations
@@ -19,19 +20,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
+
 from aneurysm.config import only, run_script
 from aneurysm.data.answers import read_answers, write_answers
-from aneurysm.data.tables import chosen_folds, read_folds
-from aneurysm.inference.bundle import write_bundle
+from aneurysm.data.tables import chosen_folds, read_folds, write_csv
+from aneurysm.inference.bundle import read_bundle, write_bundle
 from aneurysm.inference.judge import (
     AskConfig,
     agreement_text,
     failures_text,
+    held_out_folds,
     judged_encoders,
-    predict_folds,
+    predict_held_out,
     times_text,
 )
 from aneurysm.inference.models import read_pair
+from aneurysm.labels import LABELS
 from aneurysm.paths import DataPaths, ModelPaths
 from aneurysm.stage2.judge import Judged, ensemble_text, folds_with_stage2, judged_text
 from aneurysm.stage2.temperature import read_temperature
@@ -55,18 +60,29 @@ class EvalEndToEndConfig(AskConfig):
     """number of folds that create_folds.py was told"""
     sync: str = ""
     """s3://bucket/prefix to which the table is copied, too"""
+    bundle: Path | None = None
+    """evaluate these models, of another data set, on all series, none of which they may have seen; those in the box lie
+    in model/bundle"""
+    out: Path | None = None
+    """with --bundle: a table for the 14 probabilities of each series"""
     export: Path | None = None
     """pack the models into this folder, and judge nothing"""
+    note: str = ""
+    """with --export: what whoever uses the models should know, in a sentence; predict.py and its pages show it"""
 
 
 def main(config: EvalEndToEndConfig) -> None:
+    if config.bundle is not None:
+        evaluate_bundle(config)
+        return
     encoders = [ModelPaths.only_one(config.model_dir, name.strip()) for name in config.encoder.split(",")]
     folds = folds_with_stage2(encoders, chosen_folds(config.fold, config.folds, none=config.export is not None))
     if config.export is not None:
-        export(config.export, encoders, folds)
+        export(config.export, encoders, folds, config.note)
         return
     series = read_folds(DataPaths(config.data_dir, config.cache_dir).cache, config.folds)
-    rows, predictions, wall_s = predict_folds(series, config.data_dir, encoders, folds, only(AskConfig, config))
+    held_out = held_out_folds(series, encoders, folds)
+    rows, predictions, wall_s = predict_held_out(held_out, config.data_dir, only(AskConfig, config))
     judged = judged_encoders(rows, predictions)
     print(ensemble_text(judged) if len(judged) > 1 else judged_text(judged[encoders[0].encoder]))
     for paths in encoders:
@@ -77,7 +93,22 @@ def main(config: EvalEndToEndConfig) -> None:
     print(f"\n{failures_text(predictions)}\n{times_text(predictions, wall_s)}")
 
 
-def export(folder: Path, encoders: Sequence[ModelPaths], folds: Sequence[int | None]) -> None:
+def evaluate_bundle(config: EvalEndToEndConfig) -> None:
+    """The models of a bundle on all series of the folder; several are asked together."""
+    series = read_folds(DataPaths(config.data_dir, config.cache_dir).cache, config.folds)
+    everything = [(series, read_bundle(config.bundle))]
+    rows, predictions, wall_s = predict_held_out(everything, config.data_dir, only(AskConfig, config))
+    judged = judged_encoders(rows, predictions)
+    print(f"{config.bundle} on all series of {config.data_dir}, which it must not have seen")
+    print(ensemble_text(judged) if len(judged) > 1 else judged_text(next(iter(judged.values()))))
+    print(f"\n{failures_text(predictions)}\n{times_text(predictions, wall_s)}")
+    if config.out is not None:
+        table = pd.DataFrame([p.probabilities for p in predictions], columns=list(LABELS), index=rows.index)
+        write_csv(rows[["SeriesInstanceUID", "fold"]].join(table), config.out)
+        print(config.out)
+
+
+def export(folder: Path, encoders: Sequence[ModelPaths], folds: Sequence[int | None], note: str) -> None:
     """Packs the models, with the temperatures that eval_stage2.py --temperature has fitted to them."""
     scales = {paths.encoder: read_temperature(paths, folds) for paths in encoders}
     for name, scale in scales.items():
@@ -85,7 +116,7 @@ def export(folder: Path, encoders: Sequence[ModelPaths], folds: Sequence[int | N
     pairs = (
         replace(read_pair(paths, fold), temperature=scales[paths.encoder].value) for fold in folds for paths in encoders
     )
-    for path in write_bundle(folder, pairs):
+    for path in write_bundle(folder, pairs, note):
         print(path)
 
 

@@ -3,6 +3,7 @@
     python eval_stage2.py --data_dir data --model_dir model --fold all
     python eval_stage2.py --data_dir data --model_dir model --fold all --header_modality
     python eval_stage2.py --data_dir data --model_dir model --fold 0 --gap
+    python eval_stage2.py --data_dir fresh --model_dir model --fold none
     python eval_stage2.py --data_dir data --model_dir model --temperature --encoders tf_efficientnet_lite0,convnext_base
 
 Reads  train_<folds>_folds.csv, <model_dir>/<encoder>/fold-<k>/features/, <model_dir>/<encoder>/fold-<k>/stage2/last.pth
@@ -43,7 +44,8 @@ class EvalStage2Config:
     encoders: str = ""
     """several of them, with commas between: judges each, and their mean"""
     fold: str = "all"
-    """the fold to judge: 0, 1, ... or all that have been trained"""
+    """the fold to judge: 0, 1, ... or all that have been trained; or none: the models of all series of another data
+    set, on all series of this one, none of which they may have seen"""
     folds: int = 5
     """number of folds that create_folds.py was told"""
     header_modality: bool = False
@@ -71,7 +73,7 @@ def main(config: EvalStage2Config) -> None:
     names = [name.strip() for name in config.encoders.split(",")] if config.encoders else [config.encoder]
     encoders = [ModelPaths.only_one(config.model_dir, name) for name in names]
     folder = DataPaths(config.data_dir, config.cache_dir).cache
-    series, folds = read_folds(folder, config.folds), chosen_folds(config.fold, config.folds)
+    series, folds = read_folds(folder, config.folds), chosen_folds(config.fold, config.folds, none=True)
     if config.gap:
         for paths in encoders if world.is_main else ():
             print(f"{paths.folder}: {gap_text(gap_table(series, paths, folds))}")

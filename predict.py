@@ -1,12 +1,12 @@
 """From DICOM files to a report: 14 probabilities for each series, where to look, and pages to read it on.
 
-    python predict.py scans/ --bundle bundle --out report
-    python predict.py head.zip enhanced.dcm series/1.2.826... --time_budget 30
+    python predict.py scans/ --out report
+    python predict.py head.zip enhanced.dcm series/1.2.826... --bundle bundle --time_budget 30
 
 Each PATH is the folder of a series, a folder of many, one file, or a .zip archive; series are told apart by their
 SeriesInstanceUID, also where they lie mixed. Research use, not a medical device.
 
-Reads  the DICOM files, and the bundle that eval_end_to_end.py --export has made
+Reads  the DICOM files, and the models in the box, or a bundle that eval_end_to_end.py --export has made
 Writes <out>/<uid>.html and <uid>.json for each series, index.html and predictions.csv for all of them, the most
        suspicious first; with --dicom_sr and --dicom_seg <uid>_sr.dcm and <uid>_seg.dcm, with --nifti <uid>.nii.gz and
        <uid>_sac.nii.gz
@@ -17,7 +17,7 @@ Exit code 0: every series has an answer. 3: some could not be read; they are lis
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +30,7 @@ from aneurysm.harmless import printable
 from aneurysm.inference.bundle import bundle_identity, read_bundle
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.record import record_of
+from aneurysm.installation import bundle_folder
 from aneurysm.report.dicom_source import need_highdicom
 from aneurysm.report.folder import Record, read_record, write_lists, write_nifti, write_objects, write_series
 from aneurysm.training.config import InferenceConfig
@@ -43,8 +44,9 @@ SOME_UNREAD = 3  # exit code
 class PredictConfig(InferenceConfig):
     paths: tuple[Path, ...]
     """folders, files and .zip archives with DICOM series"""
-    bundle: Path = Path("bundle")
-    """folder that eval_end_to_end.py --export has made"""
+    bundle: Path = field(default_factory=bundle_folder)
+    """models: those in the box, which have seen synthetic heads alone, or a folder that eval_end_to_end.py --export has
+    made"""
     out: Path = Path("report")
     """folder for the report"""
     device: str = "auto"
@@ -76,8 +78,9 @@ def main(config: PredictConfig) -> int:
         precision=config.precision,
         maps=config.nifti,
     )
-    print(f"probabilities: {bundle_identity(config.bundle)['calibration']}")
-    for note in predictor.notes:
+    identity = bundle_identity(config.bundle)
+    print(f"models: {config.bundle}; probabilities: {identity['calibration']}")
+    for note in filter(None, [identity["note"], *predictor.notes]):
         print(f"note: {note}")
     if config.time_budget:
         predictor.warm_up()  # measures the pace: without it the first series would take what it takes

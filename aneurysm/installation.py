@@ -27,6 +27,11 @@ def pretrained_folder() -> Path:
     return PACKAGE / "pretrained" if (PACKAGE / "pretrained").is_dir() else CLONE / "model" / "pretrained"
 
 
+def bundle_folder() -> Path:
+    """Where the models lie that predict.py uses where it is told no others."""
+    return PACKAGE / "bundle" if (PACKAGE / "bundle").is_dir() else CLONE / "model" / "bundle"
+
+
 def preset_path(given: str) -> Path:
     """The file `given`, else the project's own preset of that name: `stage1/demo`, or as in a clone,
     `configs/stage1/demo.yaml`.

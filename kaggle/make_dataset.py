@@ -13,11 +13,12 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aneurysm.config import run_script
 from aneurysm.inference.bundle import CARD
+from aneurysm.installation import bundle_folder
 from aneurysm.paths import written_whole
 
 ROOT = Path(__file__).parents[1]
@@ -29,8 +30,8 @@ METADATA = "dataset-metadata.json"
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    bundle: Path = Path("bundle")
-    """the models, from eval_end_to_end.py --export"""
+    bundle: Path = field(default_factory=bundle_folder)
+    """the models: those in the box, or a folder that eval_end_to_end.py --export has made"""
     out: Path = Path("dataset")
     """folder to make; a dataset that is there is replaced"""
     id: str = ""

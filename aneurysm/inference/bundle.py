@@ -5,6 +5,7 @@ The card holds
     format    number of this layout
     labels    the 14, in order
     software  commit (of an installed package its version), torch, timm: what the bundle was made with
+    note      what whoever uses it should know before anything else; may be empty
     pairs     encoder, fold (null: of all series), temperature, and for stage1 and stage2: file, sha256, and what the
               checkpoint says about itself (configuration, settings of the cache, sampling, training prevalences)
 
@@ -23,6 +24,7 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from aneurysm.inference.models import Pair, Trained
 from aneurysm.installation import code_version
@@ -34,15 +36,16 @@ FORMAT = 1
 STAGES = ("stage1", "stage2")
 
 
-def write_bundle(folder: Path, pairs: Iterable[Pair]) -> list[Path]:
+def write_bundle(folder: Path, pairs: Iterable[Pair], note: str = "") -> list[Path]:
     """Packs the pairs into a new folder, whole or not at all; returns its files.
 
-    Raises ValueError naming the folder where something else than a bundle is there.
+    Tensors that float16 can hold without loss, as pretrained ones do, are stored in it. Raises ValueError naming the
+    folder where something else than a bundle is there.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / CARD).exists():
         raise ValueError(f"{folder}: expected a bundle or nothing, found other files")
     software = {"commit": code_version(), "torch": torch.__version__, "timm": timm.__version__}
-    card = {"format": FORMAT, "labels": list(LABELS), "software": software, "pairs": []}
+    card = {"format": FORMAT, "labels": list(LABELS), "software": software, "note": note, "pairs": []}
     with written_whole(folder.absolute()) as beside:
         beside.mkdir()
         for number, pair in enumerate(pairs):
@@ -67,18 +70,27 @@ def read_bundle(folder: Path) -> list[Pair]:
 
 def bundle_identity(folder: Path) -> dict[str, str]:
     """What tells a bundle from others: `sha256` of its card, which holds those of all other files, the `commit` that it
-    was made with, and its `calibration` in words. Raises ValueError where there is none."""
+    was made with, its `calibration` in words, and its `note`. Raises ValueError where there is none."""
     card = _read_card(folder / CARD)
     temperatures = sorted({row.get("temperature", 1.0) for row in card["pairs"]} - {1.0})
     at = ", ".join(f"{temperature:.3f}" for temperature in temperatures)
     calibration = f"calibrated on held-out series, temperature {at}" if at else "not calibrated"
-    return {"sha256": _sha256(folder / CARD), "commit": str(card["software"]["commit"]), "calibration": calibration}
+    return {
+        "sha256": _sha256(folder / CARD), "commit": str(card["software"]["commit"]), "calibration": calibration,
+        "note": card.get("note", ""),
+    }  # fmt: skip
 
 
 def _pack(folder: Path, name: str, trained: Trained) -> dict[str, Any]:
-    weights = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in trained.weights.items()}
+    weights = {key: _smallest(tensor.detach().cpu()).contiguous().clone() for key, tensor in trained.weights.items()}
     save_file(weights, folder / name)
     return {"file": name, "sha256": _sha256(folder / name), "about": trained.about}
+
+
+def _smallest(tensor: Tensor) -> Tensor:
+    """In float16 where nothing is lost by it."""
+    half = tensor.half()
+    return half if tensor.dtype == torch.float32 and torch.equal(half.float(), tensor) else tensor
 
 
 def _unpack(folder: Path, row: dict[str, Any]) -> Trained:
@@ -89,7 +101,10 @@ def _unpack(folder: Path, row: dict[str, Any]) -> Trained:
     if found != row["sha256"]:
         raise ValueError(f"{path}: expected the SHA-256 {row['sha256']}, found {found}: the file is damaged or another")
     try:
-        return Trained(row["about"], load_file(path), path)
+        weights = load_file(path)
+        return Trained(
+            row["about"], {name: t.float() if t.dtype == torch.float16 else t for name, t in weights.items()}, path
+        )
     except SafetensorError as error:
         raise ValueError(f"{path}: {error}") from error
 

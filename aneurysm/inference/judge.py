@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -13,7 +13,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from aneurysm.harmless import printable
-from aneurysm.inference.models import read_pair
+from aneurysm.inference.models import Pair, read_pair
 from aneurysm.inference.predict import Prediction, Predictor
 from aneurysm.labels import LABELS
 from aneurysm.paths import DataPaths, ModelPaths
@@ -39,27 +39,34 @@ class AskConfig(InferenceConfig):
     """cpu, cuda, or auto"""
 
 
-def predict_folds(
-    series: pd.DataFrame, data_dir: Path, encoders: Sequence[ModelPaths], folds: Sequence[int], config: AskConfig
-) -> tuple[pd.DataFrame, list[Prediction], float]:
-    """The held-out series, one fold after another, what is said of each, and the seconds that this took.
+def held_out_folds(
+    series: pd.DataFrame, encoders: Sequence[ModelPaths], folds: Sequence[int]
+) -> Iterator[tuple[pd.DataFrame, list[Pair]]]:
+    """The series of each fold, and the models that have not seen them; `series` are all rows of train_{F}_folds.csv."""
+    for fold in folds:
+        yield series[series.fold == fold], [read_pair(paths, fold) for paths in encoders]
 
-    `series` are all rows of train_{F}_folds.csv. A series that cannot be read is said at once.
+
+def predict_held_out(
+    held_out: Iterable[tuple[pd.DataFrame, list[Pair]]], data_dir: Path, config: AskConfig
+) -> tuple[pd.DataFrame, list[Prediction], float]:
+    """All of the series, one group after another, what the group's models say of each, and the seconds that this took.
+
+    A series that cannot be read is said at once.
     """
     device = join_world(config.device).device
     parts, predictions, wall_s = [], [], 0.0
-    for fold in folds:
-        pairs = [read_pair(paths, fold) for paths in encoders]
+    for rows, pairs in held_out:
         predictor = Predictor(pairs, device, config.tta == "mirror", config.batch_size, precision=config.precision)
         for note in predictor.notes:
             print(f"note: {note}")
-        own = series[series.fold == fold].head(config.limit or None)
+        own = rows.head(config.limit or None)
         folders = [DataPaths(data_dir).series / uid for uid in own.SeriesInstanceUID]
         known = zip(folders, own.series_type, strict=True)
         modality = {folder: kind for folder, kind in known if isinstance(kind, str) and not config.header_modality}
         start = perf_counter()
         done = predictor.predict_all(folders, config.workers, modality)
-        for prediction in tqdm(done, total=len(folders), unit="series", desc=f"fold {fold}"):
+        for prediction in tqdm(done, total=len(folders), unit="series"):
             if prediction.failure:
                 tqdm.write(printable(f"warning: {prediction.folder.name}: {prediction.warnings[-1]}"))
             predictions.append(prediction)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from aneurysm.data.cache import Cache
-from aneurysm.data.features import VIEWS, SeriesFeatures, made_from, write_features
+from aneurysm.data.features import FORMAT, VIEWS, SeriesFeatures, made_from, write_features
 from aneurysm.paths import ModelPaths, remove_leftovers
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.dataset import PlainWindows
@@ -105,7 +105,7 @@ def fingerprints(
     cache: Cache, series_uids: Sequence[str], checkpoint: Path, settings: ExtractSettings
 ) -> dict[str, str]:
     """For each series what its features are made from: weights, cached slices, settings."""
-    made_from = f"{file_hash(checkpoint)} {settings.every_mm} {','.join(settings.views)} {settings.precision}"
+    made_from = f"{FORMAT} {file_hash(checkpoint)} {settings.every_mm} {','.join(settings.views)} {settings.precision}"
     return {uid: hashlib.sha256(f"{made_from} {cache.fingerprint(uid)}".encode()).hexdigest() for uid in series_uids}
 
 

@@ -32,6 +32,8 @@ class Stage1Net(nn.Module):
     heat      (batch, 14, n, n) logits of the labels' maps: of the 13 locations, from both, and `found` as it is; these
               three where it has the head
     vessels   (batch, 14, n, n) logits of background and the locations' vessels; where it has the head
+    look      (batch, n_look) what the heads know of the highest pixel of `found`: the features that it is told from
+              and, where there are any, the logits of vessels there
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class Stage1Net(nn.Module):
             fine = self.neck(maps, images.shape[-1])
             pooled.append(fine.amax(dim=(2, 3)))
             if self.heat is not None:
-                found, location = self.heat(fine, features, images.shape[-1], corner)
+                look, found, location = self.heat(fine, features, images.shape[-1], corner)
                 answer["found"], answer["location"] = found.float(), location.float()
                 own = location_heat(answer["found"], answer["location"])
                 answer["heat"] = torch.cat([own, answer["found"]], dim=1)
@@ -93,6 +95,8 @@ class Stage1Net(nn.Module):
                 answer["vessels"] = self.vessels(fine)
         answer["logits"] = self.logits(torch.cat(pooled, dim=1))
         if self.heat is not None:
+            known = look if self.vessels is None else torch.cat([look, answer["vessels"]], dim=1)
+            answer["look"] = at_highest(answer["found"], known)
             answer["logits"] = answer["logits"] + self.trust * _evidence(answer["heat"])
         return answer
 
@@ -143,9 +147,10 @@ class HeatHead(nn.Module):
         self.location = nn.Sequential(nn.GELU(), nn.Conv2d(width, len(LOCATIONS), 1))
         nn.init.constant_(self.found.bias, HEAT_PRIOR)
 
-    def forward(self, fine: Tensor, features: Tensor, n_pixels: int, corner: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(batch, 1, n, n) and (batch, 13, n, n) of a neck's maps (batch, width, n, n), the pooled features, and
-        images of `n_pixels` rows and columns; `corner` as in Stage1Net.forward."""
+    def forward(self, fine: Tensor, features: Tensor, n_pixels: int, corner: Tensor | None) -> tuple[Tensor, ...]:
+        """The look of every pixel (batch, width, n, n), and the logits (batch, 1, n, n) and (batch, 13, n, n), of a
+        neck's maps (batch, width, n, n), the pooled features, and images of `n_pixels` rows and columns; `corner` as in
+        Stage1Net.forward."""
         look, n = self.look(fine), fine.shape[-1]
         centres = (torch.arange(n, device=fine.device) + 0.5) * (n_pixels / n)
         first = torch.zeros(1, 2, device=fine.device) if corner is None else corner
@@ -154,7 +159,7 @@ class HeatHead(nn.Module):
         x, y = torch.stack(waves, 1).unbind(2)  # each (batch, waves, n)
         place = torch.cat([x[:, :, None].expand(-1, -1, n, -1), y[..., None].expand(-1, -1, -1, n)], 1)
         place = self.place(place.to(fine.dtype))
-        return self.found(look), self.location(self.pixel(look) + place + self.whole(features)[..., None, None])
+        return look, self.found(look), self.location(self.pixel(look) + place + self.whole(features)[..., None, None])
 
 
 def location_heat(found: Tensor, location: Tensor) -> Tensor:
@@ -164,6 +169,12 @@ def location_heat(found: Tensor, location: Tensor) -> Tensor:
     """
     log_probability = functional.logsigmoid(found) + location.log_softmax(dim=1)
     return log_probability - torch.log(-torch.expm1(log_probability.clamp(max=-1e-6)))
+
+
+def at_highest(found: Tensor, maps: Tensor) -> Tensor:
+    """(batch, channels) of maps (batch, channels, n, n) at the highest pixel of found (batch, 1, n, n)."""
+    pixel = found.flatten(1).argmax(dim=1)
+    return maps.flatten(2)[torch.arange(len(maps), device=maps.device), :, pixel]
 
 
 def _evidence(heat: Tensor) -> Tensor:

@@ -22,10 +22,11 @@ def jittered(tokens: dict[str, Tensor], config: JitterConfig, rng: np.random.Gen
     for name in ("logits", "heat"):
         if name in tokens:
             tokens[name] = tokens[name] + _noise(tokens[name], config.logit_noise, rng)
-    if "features" in tokens:
-        features = tokens["features"]
-        own_sd = float(features[features.isfinite()].std(correction=0))  # what float16 cannot hold is infinite
-        tokens["features"] = features + _noise(features, config.feature_noise * own_sd, rng)
+    for name in ("features", "look"):
+        if name in tokens:
+            numbers = tokens[name]
+            own_sd = float(numbers[numbers.isfinite()].std(correction=0))  # what float16 cannot hold is infinite
+            tokens[name] = numbers + _noise(numbers, config.feature_noise * own_sd, rng)
     for name in ("modality", "plane"):
         if rng.random() < config.unknown_p:
             tokens[name] = torch.zeros_like(tokens[name])

@@ -39,27 +39,28 @@ class Judged:
         return self.series[["SeriesInstanceUID", "fold"]].join(pd.DataFrame(self.stage2, columns=list(LABELS)))
 
 
-def folds_with_stage2(model_paths: Sequence[ModelPaths], folds: Sequence[int]) -> list[int]:
+def folds_with_stage2(model_paths: Sequence[ModelPaths], folds: Sequence[int | None]) -> list[int | None]:
     """Those of `folds` that all encoders have a stage 2 for; ValueError naming the folders where there is none."""
     trained = [fold for fold in folds if all((paths.stage2(fold) / "last.pth").exists() for paths in model_paths)]
     if not trained:
         folders = " and ".join(str(paths.folder) for paths in model_paths)
-        asked = folds[0] if len(folds) == 1 else "<k>"
+        asked = ("none" if folds[0] is None else folds[0]) if len(folds) == 1 else "<k>"
         raise ValueError(f"{folders}: expected fold-{asked}/stage2/last.pth, found none; has train_stage2.py run?")
     return trained
 
 
 def judge_folds(
-    series: pd.DataFrame, model_paths: ModelPaths, folds: Sequence[int], world: World, by_header: bool = False
+    series: pd.DataFrame, model_paths: ModelPaths, folds: Sequence[int | None], world: World, by_header: bool = False
 ) -> Judged:
-    """What each fold's model says about its held-out series, told the modality as HeldOut.answers does.
+    """What each fold's model says about its held-out series, and that of fold None, of all series of another data set,
+    about all; told the modality as HeldOut.answers does.
 
-    Raises ValueError where it has seen them.
+    Raises ValueError where the model of a fold has seen its series.
     """
     parts = []
     for fold in folds:
         model, config = load_stage2(model_paths.stage2(fold) / "last.pth", world.device, unseen=fold)
-        held_out = HeldOut.of_fold(series, model_paths, fold)
+        held_out = HeldOut.all_of(series, model_paths) if fold is None else HeldOut.of_fold(series, model_paths, fold)
         answers = held_out.answers(model, config, world, f"fold {fold}", by_header)
         plain = [held_out.plain_maxima(config.tokens.tta, world, of) for of in ("logits", "heat")]
         parts.append((held_out, answers, *plain))

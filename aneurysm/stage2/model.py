@@ -25,11 +25,12 @@ FLOAT16_MAX = 65504.0  # what features are stored in; beyond it they are infinit
 class Stage2Net(nn.Module):
     """Answers a batch of series with (batch, 14) logits in the order of LABELS."""
 
-    def __init__(self, config: NetConfig, inputs: Sequence[str], n_features: int):
-        """`inputs` as TokensConfig.inputs; `n_features` numbers of the encoder per slice, where these are used."""
+    def __init__(self, config: NetConfig, inputs: Sequence[str], n_features: int, n_look: int = 0):
+        """`inputs` as TokensConfig.inputs; `n_features` and `n_look` numbers of stage 1 per slice, where these are
+        used."""
         super().__init__()
         self.heads = config.heads
-        self.embed = TokenEmbedding(config, inputs, n_features)
+        self.embed = TokenEmbedding(config, inputs, n_features, n_look)
         self.class_token = nn.Parameter(torch.randn(config.width) * 0.02)
         self.layers = nn.ModuleList(Layer(config.width, config.heads, config.dropout) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
@@ -107,14 +108,15 @@ class SliceJudge(nn.Module):
 class TokenEmbedding(nn.Module):
     """What is known of each slice, as `width` numbers."""
 
-    def __init__(self, config: NetConfig, inputs: Sequence[str], n_features: int):
+    def __init__(self, config: NetConfig, inputs: Sequence[str], n_features: int, n_look: int):
         super().__init__()
         self.n_features, self.input_dropout = n_features, config.input_dropout
         self.features = None
         if "features" in inputs:
             self.features = nn.ModuleList([nn.LayerNorm(n_features), nn.Linear(n_features, config.width)])
-        self.names = [name for name in N_NUMBERS if name in inputs]
-        n_numbers = sum(N_NUMBERS[name] for name in self.names)
+        widths = N_NUMBERS | {"look": n_look}
+        self.names = [name for name in widths if name in inputs]
+        n_numbers = sum(widths[name] for name in self.names)
         self.register_buffer("mean", torch.zeros(n_numbers))
         self.register_buffer("sd", torch.ones(n_numbers))
         self.numbers = nn.Linear(n_numbers, config.width) if n_numbers else None
@@ -145,7 +147,7 @@ class TokenEmbedding(nn.Module):
         return project(norm(features) * kept)
 
     def scale_to(self, series: Sequence[dict[str, Tensor]]) -> None:
-        """Takes mean and standard deviation of logits, heat and peaks from series, as a batch of one each."""
+        """Takes mean and standard deviation of logits, heat, peaks and look from series, as a batch of one each."""
         if self.numbers is not None:
             numbers = torch.cat([self._numbers(one)[0] for one in series])
             self.mean.copy_(torch.nan_to_num(numbers.nanmean(dim=0)))

@@ -22,7 +22,7 @@ from aneurysm.stage2.config import Stage2Config
 from aneurysm.stage2.dataset import TrainingSeries, TrainingTable
 from aneurysm.stage2.losses import Stage2Loss
 from aneurysm.stage2.model import Stage2Net
-from aneurysm.stage2.predict import plain_maximum, predict_series
+from aneurysm.stage2.predict import plain_maximum, predict_series, read_stage2
 from aneurysm.stage2.slice_marks import SliceMarks
 from aneurysm.stage2.tokens import check_tokens, header_modality, pad_batch
 from aneurysm.training.distributed import World
@@ -43,6 +43,12 @@ class HeldOut:
     def of_fold(cls, series: pd.DataFrame, model_paths: ModelPaths, fold: int | None) -> HeldOut:
         own, others = series[series.fold == fold].reset_index(drop=True), series[series.fold != fold]
         return cls(own, model_paths.features(fold), others[list(LABELS)].mean().to_numpy(float))
+
+    @classmethod
+    def all_of(cls, series: pd.DataFrame, model_paths: ModelPaths) -> HeldOut:
+        """All series, for models of all series of another data set, which know the prevalence there."""
+        about = read_stage2(model_paths.stage2(None) / "last.pth")["config"]
+        return cls(series, model_paths.features(None), np.array(about["prevalence"]))
 
     @property
     def truth(self) -> np.ndarray:
@@ -111,15 +117,16 @@ def train_fold(
     torch.manual_seed(config.training.seed)
     table = TrainingTable.without_fold(series, model_paths, fold, config.tokens)
     train_set, held_out = TrainingSeries(table, config, marks), HeldOut.of_fold(series, model_paths, fold)
-    n_features = read_features(table.series.path[0]).features.shape[-1]
+    first = read_features(table.series.path[0])
+    widths = {"n_features": first.features.shape[-1], "n_look": first.look.shape[-1]}
     prevalence = torch.from_numpy(table.prevalence)
-    model = Stage2Net(config.net, config.tokens.inputs, n_features)
+    model = Stage2Net(config.net, config.tokens.inputs, **widths)
     step = -(-len(train_set) // N_FOR_SCALE)
     model.start_from((train_set.as_it_is(i) for i in range(0, len(train_set), step)), prevalence)
     if world.is_main:
         n_missing = int((~held_out.has_features).sum())
         print(f"fold {fold}: {table.text(config.tokens)}; held out {len(held_out.series)}, {n_missing} of them without")
-    about = {"stage2": asdict(config), "fold": fold, "n_features": n_features,
+    about = {"stage2": asdict(config), "fold": fold, **widths,
              "sampling": table.sampling, "prevalence": held_out.prevalence.tolist()}  # fmt: skip
     fit(
         model, train_set, Stage2Loss(config.loss, prevalence),
