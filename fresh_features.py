@@ -37,7 +37,7 @@ from aneurysm.training.checkpoint import file_hash
 
 FOLDS = 5
 TABLES = (f"train_{FOLDS}_folds.csv", f"train_stage1_{FOLDS}_folds.csv", "localizer_errors.csv")
-LOOKS = (("usual", 256), ("varied", 256), ("usual", 384), ("varied", 512))  # style and size of the portions, in turn
+KINDS = (("usual", 256), ("varied", 256), ("usual", 384), ("varied", 512))  # style and size of the portions, in turn
 GB_OF_A_SERIES = 0.15  # of 512 pixels: files, cached slices
 
 
@@ -128,7 +128,7 @@ def series_folder(config: FreshFeaturesConfig, number: int) -> Path:
 
 def commands(config: FreshFeaturesConfig, number: int, folder: Path) -> Iterator[list[str]]:
     """The steps of a portion, as a user would call them."""
-    style, size = LOOKS[number % len(LOOKS)]
+    style, size = KINDS[number % len(KINDS)]
     steps = {
         "make_phantoms": {"out": folder, "n_series": config.portion, "seed": config.seed + number, "style": style,
                           "size": size, "balanced": "true", "workers": config.workers},

@@ -31,8 +31,8 @@ N_LATENT = 13 + 13 + 24  # aneurysms, mimics, all else that features tell
 STILL = JitterConfig(mirror_p=0, thin_to_mm=0, drop_p=0, stretch=0, shift_mm=0,
                      feature_noise=0, logit_noise=0, unknown_p=0, header_modality_p=0)  # fmt: skip
 NUMBERS = TokensConfig(cross_fitted=False)  # of the held-out fold's encoder, without its features
-ALL_INPUTS = TokensConfig(inputs=("features", "look", "logits", "heat", "peaks"), cross_fitted=False)
-PARTS = {"features": 6, "look": 5, "logits": 14, "heat": 14, "peak_x": 14, "peak_y": 14}
+ALL_INPUTS = TokensConfig(inputs=("features", "peak_features", "logits", "heat", "peaks"), cross_fitted=False)
+PARTS = {"features": 6, "peak_features": 5, "logits": 14, "heat": 14, "peak_x": 14, "peak_y": 14}
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,12 @@ class Encoder:
         hottest = heat.argmax(axis=1)[:, None]  # what holds for all aneurysms is that of the surest location
         maps = {"heat": heat, "peak_x": peak_x, "peak_y": peak_y}
         maps = {name: np.hstack([own, np.take_along_axis(own, hottest, 1)]) for name, own in maps.items()}
-        return {"features": features, "look": features[:, :5], "logits": np.column_stack([logits, present]), **maps}
+        return {
+            "features": features,
+            "peak_features": features[:, :5],
+            "logits": np.column_stack([logits, present]),
+            **maps,
+        }
 
 
 def spots_of(people: Sequence[Person], table: pd.DataFrame) -> pd.DataFrame:
@@ -201,8 +206,8 @@ def features_of(logits: np.ndarray, features: np.ndarray | None = None) -> Serie
     index = np.arange(n_slices, dtype=np.int32)
     depth_mm = (2.0 * index[::-1]).astype(np.float32)
     views = ("original", "mirror")[:n_views]
-    look, logits = np.zeros((n_views, n_slices, 3), np.float16), logits.astype(np.float16)
-    return SeriesFeatures(index, depth_mm[::-1], depth_mm, features, look, logits, **said, views=views)
+    at_peak, logits = np.zeros((n_views, n_slices, 3), np.float16), logits.astype(np.float16)
+    return SeriesFeatures(index, depth_mm[::-1], depth_mm, features, at_peak, logits, **said, views=views)
 
 
 def described(value: float, n_slices: int = 8, views: tuple[str, ...] = ("original", "mirror")) -> SeriesFeatures:

@@ -54,10 +54,10 @@ def features_at(series: SampledSeries, window: int, x: float, y: float, views: t
         heat[number, window, location] = 2.0
         peak_x[number, window, location] = 1 - share[0] if flipped else share[0]
         peak_y[number, window, location] = share[1]
-    logits, features, look = (np.zeros((len(views), n, width), np.float16) for width in (14, 2, 3))
+    logits, features, at_peak = (np.zeros((len(views), n, width), np.float16) for width in (14, 2, 3))
     depth_mm = series.position_mm[-1] - series.position_mm
     maps = (heat, peak_x, peak_y)
-    return SeriesFeatures(series.index, series.position_mm, depth_mm, features, look, logits, *maps, views)
+    return SeriesFeatures(series.index, series.position_mm, depth_mm, features, at_peak, logits, *maps, views)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from safetensors.numpy import save
 from aneurysm.paths import written_whole
 
 VIEWS = ("original", "mirror")
-FORMAT = 2  # of the files; 2 has `look`
+FORMAT = 2  # of the files; 2 has `peak_features`
 CHANNELS = {"logits": 14, "heat": 14, "peak_x": 14, "peak_y": 14}
 
 
@@ -28,8 +28,8 @@ class SeriesFeatures:
     position_mm  (slices,) float32 along the slice axis, increasing
     depth_mm     (slices,) float32 millimetres from the series' last slice (axial: its uppermost), at least 0
     features     (views, slices, n_features) float16 pooled features of the encoder
-    look         (views, slices, n_look) float16 what stage 1's heads know of the highest pixel of its map of
-                 aneurysms; n_look is 0 without maps
+    peak_features (views, slices, n_peak_features) float16 what stage 1's heads know of the highest pixel of its map of
+                 aneurysms; the width is 0 without maps
     logits       (views, slices, 14) float16 in the order of LABELS
     heat         (views, slices, 14) float16 logit of the highest value of each label's map; NaN without maps
     peak_x       (views, slices, 14) float16 where it lies, as a share of the cached image from its left edge
@@ -44,7 +44,7 @@ class SeriesFeatures:
     position_mm: np.ndarray
     depth_mm: np.ndarray
     features: np.ndarray
-    look: np.ndarray
+    peak_features: np.ndarray
     logits: np.ndarray
     heat: np.ndarray
     peak_x: np.ndarray
@@ -58,7 +58,7 @@ class SeriesFeatures:
             raise ValueError(f"expected slices in views of {', '.join(VIEWS)}, found {n_slices} in {self.views}")
         shapes = {"position_mm": (n_slices,), "depth_mm": (n_slices,)}
         shapes |= {name: (n_views, n_slices, n) for name, n in CHANNELS.items()}
-        shapes |= {name: (n_views, n_slices, getattr(self, name).shape[-1]) for name in ("features", "look")}
+        shapes |= {name: (n_views, n_slices, getattr(self, name).shape[-1]) for name in ("features", "peak_features")}
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name}: expected {shape}, found {getattr(self, name).shape}")

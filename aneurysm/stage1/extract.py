@@ -19,7 +19,7 @@ from aneurysm.stage1.predict import heat_peaks
 from aneurysm.training.config import PrecisionKind
 from aneurysm.training.precision import inference_precision
 
-PARTS = ("features", "look", "logits", "heat", "peak_x", "peak_y")
+PARTS = ("features", "peak_features", "logits", "heat", "peak_x", "peak_y")
 Rows = dict[str, np.ndarray]  # the PARTS of some windows: (windows, views, n)
 
 
@@ -60,8 +60,8 @@ class Encoder:
             )
         else:
             heat, share = torch.full((n_windows, 14), torch.nan), np.full((n_windows, 14, 2), np.nan)
-        look = answer.get("look", answer["logits"][:, :0])
-        whole = {"features": answer["features"], "look": look, "logits": answer["logits"], "heat": heat}
+        at_peak = answer.get("peak_features", answer["logits"][:, :0])
+        whole = {"features": answer["features"], "peak_features": at_peak, "logits": answer["logits"], "heat": heat}
         rows = {name: tensor.float().cpu().numpy().astype(np.float16) for name, tensor in whole.items()}
         return rows | {"peak_x": share[..., 0].astype(np.float16), "peak_y": share[..., 1].astype(np.float16)}
 

@@ -32,7 +32,7 @@ class Stage1Net(nn.Module):
     heat      (batch, 14, n, n) logits of the labels' maps: of the 13 locations, from both, and `found` as it is; these
               three where it has the head
     vessels   (batch, 14, n, n) logits of background and the locations' vessels; where it has the head
-    look      (batch, n_look) what the heads know of the highest pixel of `found`: the features that it is told from
+    peak_features (batch, n) what the heads know of the highest pixel of `found`: the features that it is told from
               and, where there are any, the logits of vessels there
     """
 
@@ -96,7 +96,7 @@ class Stage1Net(nn.Module):
         answer["logits"] = self.logits(torch.cat(pooled, dim=1))
         if self.heat is not None:
             known = look if self.vessels is None else torch.cat([look, answer["vessels"]], dim=1)
-            answer["look"] = at_highest(answer["found"], known)
+            answer["peak_features"] = at_highest(answer["found"], known)
             answer["logits"] = answer["logits"] + self.trust * _evidence(answer["heat"])
         return answer
 

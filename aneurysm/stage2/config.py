@@ -7,7 +7,7 @@ from typing import Literal
 
 from aneurysm.training.config import TrainingConfig
 
-Input = Literal["features", "look", "logits", "heat", "peaks"]
+Input = Literal["features", "peak_features", "logits", "heat", "peaks"]
 Pooling = Literal["gem", "mean", "max", "cls"]
 
 
@@ -16,12 +16,12 @@ class TokensConfig:
     """What the model sees of a series; a token is a slice."""
 
     inputs: tuple[Input, ...] = ("logits", "heat", "peaks")
-    """parts of what stage 1 says about a slice: features, look (what its heads know of the map's highest pixel),
-    logits, heat (highest of each heatmap), peaks (where)"""
+    """outputs of stage 1 for a slice: features (pooled), peak_features (of the map's highest pixel), logits, heat
+    (highest of each heatmap), peaks (where)"""
     cross_fitted: bool = True
     """train on what stage 1 says about each series without having seen it, from the folder of the series' own fold;
-    without features and look, which differ from one encoder to another. false: on what the encoder of the held-out fold
-    says, which has been trained on these series and is surer of them than it will be of any other"""
+    without features and peak_features, which differ from one encoder to another. false: on what the encoder of the
+    held-out fold says, which has been trained on these series and is surer of them than it will be of any other"""
     max_slices: int = 2048
     """longer series are thinned evenly to this"""
     tta: bool = True
@@ -64,7 +64,7 @@ class JitterConfig:
     shift_mm: float = 5.0
     """largest shift of all slices along the slice axis"""
     feature_noise: float = 0.1
-    """standard deviation of noise on features and look, as a share of their own"""
+    """standard deviation of noise on features and peak_features, as a share of their own"""
     logit_noise: float = 0.2
     """standard deviation of noise on logits and heat"""
     unknown_p: float = 0.1

@@ -22,7 +22,7 @@ def jittered(tokens: dict[str, Tensor], config: JitterConfig, rng: np.random.Gen
     for name in ("logits", "heat"):
         if name in tokens:
             tokens[name] = tokens[name] + _noise(tokens[name], config.logit_noise, rng)
-    for name in ("features", "look"):
+    for name in ("features", "peak_features"):
         if name in tokens:
             numbers = tokens[name]
             own_sd = float(numbers[numbers.isfinite()].std(correction=0))  # what float16 cannot hold is infinite

@@ -25,12 +25,11 @@ FLOAT16_MAX = 65504.0  # what features are stored in; beyond it they are infinit
 class Stage2Net(nn.Module):
     """Answers a batch of series with (batch, 14) logits in the order of LABELS."""
 
-    def __init__(self, config: NetConfig, inputs: Sequence[str], n_features: int, n_look: int = 0):
-        """`inputs` as TokensConfig.inputs; `n_features` and `n_look` numbers of stage 1 per slice, where these are
-        used."""
+    def __init__(self, config: NetConfig, inputs: Sequence[str], n_features: int, n_peak_features: int = 0):
+        """`inputs` as TokensConfig.inputs; `n_features` and `n_peak_features` are those of the features files."""
         super().__init__()
         self.heads = config.heads
-        self.embed = TokenEmbedding(config, inputs, n_features, n_look)
+        self.embed = TokenEmbedding(config, inputs, n_features, n_peak_features)
         self.class_token = nn.Parameter(torch.randn(config.width) * 0.02)
         self.layers = nn.ModuleList(Layer(config.width, config.heads, config.dropout) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
@@ -108,13 +107,13 @@ class SliceJudge(nn.Module):
 class TokenEmbedding(nn.Module):
     """What is known of each slice, as `width` numbers."""
 
-    def __init__(self, config: NetConfig, inputs: Sequence[str], n_features: int, n_look: int):
+    def __init__(self, config: NetConfig, inputs: Sequence[str], n_features: int, n_peak_features: int):
         super().__init__()
         self.n_features, self.input_dropout = n_features, config.input_dropout
         self.features = None
         if "features" in inputs:
             self.features = nn.ModuleList([nn.LayerNorm(n_features), nn.Linear(n_features, config.width)])
-        widths = N_NUMBERS | {"look": n_look}
+        widths = N_NUMBERS | {"peak_features": n_peak_features}
         self.names = [name for name in widths if name in inputs]
         n_numbers = sum(widths[name] for name in self.names)
         self.register_buffer("mean", torch.zeros(n_numbers))
@@ -147,7 +146,7 @@ class TokenEmbedding(nn.Module):
         return project(norm(features) * kept)
 
     def scale_to(self, series: Sequence[dict[str, Tensor]]) -> None:
-        """Takes mean and standard deviation of logits, heat, peaks and look from series, as a batch of one each."""
+        """Takes mean and standard deviation of all inputs but features from series, as a batch of one each."""
         if self.numbers is not None:
             numbers = torch.cat([self._numbers(one)[0] for one in series])
             self.mean.copy_(torch.nan_to_num(numbers.nanmean(dim=0)))

@@ -42,7 +42,7 @@ def stage2_from(about: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Stag
     Version 1.0.0 had no embedding of MR: such a model takes it for unknown, as it did.
     """
     config = from_saved(Stage2Config, about["stage2"])
-    model = Stage2Net(config.net, config.tokens.inputs, about["n_features"], about.get("n_look", 0))
+    model = Stage2Net(config.net, config.tokens.inputs, about["n_features"], about.get("n_peak_features", 0))
     name = "embed.modality.weight"
     if name in weights and len(weights[name]) == 1 + len(MODALITIES):
         weights = weights | {name: torch.cat([weights[name], weights[name][:1]])}

@@ -118,7 +118,7 @@ def train_fold(
     table = TrainingTable.without_fold(series, model_paths, fold, config.tokens)
     train_set, held_out = TrainingSeries(table, config, marks), HeldOut.of_fold(series, model_paths, fold)
     first = read_features(table.series.path[0])
-    widths = {"n_features": first.features.shape[-1], "n_look": first.look.shape[-1]}
+    widths = {"n_features": first.features.shape[-1], "n_peak_features": first.peak_features.shape[-1]}
     prevalence = torch.from_numpy(table.prevalence)
     model = Stage2Net(config.net, config.tokens.inputs, **widths)
     step = -(-len(train_set) // N_FOR_SCALE)

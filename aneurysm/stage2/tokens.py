@@ -4,7 +4,7 @@ A batch, or one series without the first axis, is a dict of tensors:
 
     depth_mm  (batch, slices) float32, at least 0 but for jitter
     features  (batch, slices, n_features) float32      these five only where TokensConfig.inputs has them
-    look      (batch, slices, n_look) float32
+    peak_features (batch, slices, n_peak_features) float32
     logits    (batch, slices, 14) float32
     heat      (batch, slices, 14) float32, may be NaN
     peaks     (batch, slices, 28) float32, may be NaN  x of the 14 maps, then y
@@ -31,15 +31,17 @@ from aneurysm.stage2.config import TokensConfig
 
 PLANES = tuple(CANONICAL)
 KINDS = (*MODALITIES, "MR")  # MR: of which kind, nobody says
-PER_SLICE = ("depth_mm", "features", "look", "logits", "heat", "peaks", "mask", "slice_labels")
+PER_SLICE = ("depth_mm", "features", "peak_features", "logits", "heat", "peaks", "mask", "slice_labels")
 LOGIT_LIMIT = 20.0  # of logits and heat; what lies beyond is no more certain
 
 
 def check_tokens(config: TokensConfig) -> None:
     """Raises ValueError where the settings contradict each other."""
     if not config.inputs:
-        raise ValueError("tokens.inputs: expected at least one of features, look, logits, heat, peaks, found none")
-    for name in ("features", "look") if config.cross_fitted else ():
+        raise ValueError(
+            "tokens.inputs: expected at least one of features, peak_features, logits, heat, peaks, found none"
+        )
+    for name in ("features", "peak_features") if config.cross_fitted else ():
         if name in config.inputs:
             raise ValueError(
                 f"tokens.cross_fitted: {name} of different encoders means different things; "
@@ -77,7 +79,7 @@ def header_modality(modality: str | None) -> str | None:
 
 def _part(features: SeriesFeatures, name: str, view: int) -> np.ndarray:
     """(slices, n) of one view; NaN in heat and peaks says that there is none, elsewhere it is damage."""
-    if name in ("features", "look"):
+    if name in ("features", "peak_features"):
         return getattr(features, name)[view]
     if name == "peaks":
         return np.concatenate([features.peak_x[view], features.peak_y[view]], axis=1)
