@@ -38,6 +38,7 @@ from aneurysm.inference.judge import (
 from aneurysm.inference.models import read_pair
 from aneurysm.labels import LABELS
 from aneurysm.paths import DataPaths, ModelPaths
+from aneurysm.stage2.dataset import check_unseen
 from aneurysm.stage2.judge import Judged, ensemble_text, folds_with_stage2, judged_text
 from aneurysm.stage2.temperature import read_temperature
 from aneurysm.training.sync import copy_up
@@ -96,7 +97,10 @@ def main(config: EvalEndToEndConfig) -> None:
 def evaluate_bundle(config: EvalEndToEndConfig) -> None:
     """The models of a bundle on all series of the folder; several are asked together."""
     series = read_folds(DataPaths(config.data_dir, config.cache_dir).cache, config.folds)
-    everything = [(series, read_bundle(config.bundle))]
+    pairs = read_bundle(config.bundle)
+    for pair in pairs:
+        check_unseen(pair.stage2.about, series.SeriesInstanceUID.tolist(), pair.stage2.source)
+    everything = [(series, pairs)]
     rows, predictions, wall_s = predict_held_out(everything, config.data_dir, only(AskConfig, config))
     judged = judged_encoders(rows, predictions)
     print(f"{config.bundle} on all series of {config.data_dir}, which it must not have seen")

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+import eval_end_to_end
 import eval_stage2
 from aneurysm.inference.bundle import read_bundle
 from aneurysm.inference.judge import agreement_text, failures_text, times_text
@@ -133,6 +134,21 @@ def test_the_script_runs_with_a_worker_and_its_bundle_gives_the_same_answer(root
     assert {Path(line).name for line in files} == {path.name for path in (tmp_path / "bundle").iterdir()}
     prediction = Predictor(read_bundle(tmp_path / "bundle"), CPU).predict_series(root / "data/series/axial", "CTA")
     np.testing.assert_allclose(prediction.probabilities, found.loc["axial", list(LABELS)].astype(float), atol=1e-5)
+
+
+def test_a_bundle_of_another_data_set_is_evaluated_on_all_series(root, tmp_path, capsys, monkeypatch):
+    evaluate(root, fold="0", export=tmp_path / "bundle")
+    capsys.readouterr()
+    monkeypatch.setattr(eval_end_to_end, "check_unseen", lambda *about: None)  # it has seen some of these
+    evaluate(root, bundle=tmp_path / "bundle", out=tmp_path / "out.csv")
+    said = capsys.readouterr().out
+    assert f"{tmp_path / 'bundle'} on all series of" in said and "could not be read" in said
+    found = pd.read_csv(tmp_path / "out.csv")
+    assert found[UID].tolist() == list(SERIES) and found.fold.nunique() == 2
+    predictor = Predictor(read_bundle(tmp_path / "bundle"), CPU)
+    for uid in SERIES[:2]:
+        expected = predictor.predict_series(root / "data/series" / uid).probabilities
+        np.testing.assert_allclose(found.set_index(UID).loc[uid, list(LABELS)].astype(float), expected, atol=1e-5)
 
 
 def table(uids: str, values: list[float]) -> pd.DataFrame:

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from aneurysm.data.cache import open_cache
 from aneurysm.data.features import read_features
 from aneurysm.data.windows import crop_box, read_window
-from aneurysm.inference.bundle import read_bundle, write_bundle
+from aneurysm.inference.bundle import bundle_identity, read_bundle, write_bundle
 from aneurysm.inference.models import Pair, read_pair
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.sampled import Request, read_sampled
@@ -205,6 +206,22 @@ def test_a_bundle_answers_as_the_models_that_went_into_it(root, pairs, bundle):
     found = Predictor(read_bundle(bundle), CPU).predict_series(folder(root, "coronal"), "CTA")
     np.testing.assert_array_equal(found.probabilities, expected.probabilities)
     assert found.peaks == expected.peaks and len(found.peaks) > 0
+
+
+def test_a_bundle_stores_in_float16_what_that_holds_without_loss_and_keeps_its_note(pairs, tmp_path):
+    rounded = {name: t.half().float() if t.is_floating_point() else t for name, t in pairs[0].stage1.weights.items()}
+    name = next(name for name, tensor in rounded.items() if tensor.is_floating_point() and tensor.numel() > 1)
+    rounded[name] = torch.full_like(rounded[name], 1 / 3)
+    pair = replace(pairs[0], stage1=replace(pairs[0].stage1, weights=rounded))
+    write_bundle(tmp_path / "b", [pair], note="seen: nothing")
+    stored = load_file(tmp_path / "b" / "00_stage1.safetensors")
+    assert {t.dtype for key, t in stored.items() if t.is_floating_point() and key != name} == {torch.float16}
+    assert stored[name].dtype == torch.float32
+    ((found,), weights) = read_bundle(tmp_path / "b"), rounded
+    assert all(torch.equal(found.stage1.weights[key], weights[key]) for key in weights)
+    assert bundle_identity(tmp_path / "b")["note"] == "seen: nothing"
+    write_bundle(tmp_path / "b", [pair])
+    assert bundle_identity(tmp_path / "b")["note"] == ""
 
 
 def test_a_damaged_or_missing_file_of_a_bundle_is_named(pairs, bundle, tmp_path):

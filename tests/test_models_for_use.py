@@ -19,7 +19,7 @@ from aneurysm.config import parse_config
 from aneurysm.inference.bundle import bundle_identity, read_bundle
 from aneurysm.inference.predict import Predictor
 from aneurysm.paths import ModelPaths
-from aneurysm.training.checkpoint import load_checkpoint
+from aneurysm.training.checkpoint import load_checkpoint, save_state
 from predict import PredictConfig
 from predict import main as predict
 from tests.end_to_end_data import BROKEN, CPU, ENCODER, SERIES, make_data, train_pairs
@@ -83,17 +83,27 @@ def test_models_of_all_series_go_from_training_to_predict_py(root, tmp_path, cap
     # And what the encoder of all series says of them, for those who ask for it.
     wanted = ["--fold", "none", "--every_mm", "7", "--workers", "0"]
     call(extract_features, extract_features.ExtractConfig, root, *wanted)
+    with pytest.raises(ValueError, match=f"expected series that the model has not seen, found {len(CACHED)} of"):
+        call(eval_stage2, eval_stage2.EvalStage2Config, root, "--fold", "none")
+    with pytest.raises(ValueError, match=f"00_stage2.safetensors: expected series .* found {len(CACHED)} of"):
+        call(eval_end_to_end, eval_end_to_end.EvalEndToEndConfig, root, "--bundle", tmp_path / "bundle")
+    forget_training(paths.stage2(None) / "last.pth")
+    call(eval_stage2, eval_stage2.EvalStage2Config, root, "--fold", "none")
+    assert len(pd.read_csv(paths.oof_stage2_csv)) == len(SERIES)
+    paths.oof_stage2_csv.unlink()
     assert {path.stem for path in paths.features(None).glob("*.safetensors")} == set(CACHED)
     shutil.rmtree(paths.fold(None))
 
 
-@pytest.mark.parametrize(
-    ("script", "config_class"),
-    [(eval_stage2, eval_stage2.EvalStage2Config), (eval_end_to_end, eval_end_to_end.EvalEndToEndConfig)],
-)
-def test_models_of_all_series_are_not_evaluated_on_these(root, script, config_class):
+def test_models_of_all_series_are_not_evaluated_on_these_from_dicom(root):
     with pytest.raises(ValueError, match="fold none: expected a fold to evaluate on; models of all series have seen"):
-        call(script, config_class, root, "--fold", "none")
+        call(eval_end_to_end, eval_end_to_end.EvalEndToEndConfig, root, "--fold", "none")
+
+
+def forget_training(checkpoint: Path) -> None:
+    """As if its model had been trained on other series."""
+    saved = load_checkpoint(checkpoint)
+    save_state(checkpoint, saved | {"config": saved["config"] | {"trained_on": ""}})
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def test_every_output_has_its_shape(name, size, n_features, stride):
     n = size // stride
     assert shapes == {
         "features": (2, n_features), "logits": (2, 14), "vessels": (2, 14, n, n),
-        "found": (2, 1, n, n), "location": (2, 13, n, n), "heat": (2, 14, n, n),
+        "found": (2, 1, n, n), "location": (2, 13, n, n), "heat": (2, 14, n, n), "peak_features": (2, 16 + 14),
     }  # fmt: skip
     assert model.n_features == n_features == model.encoder.head_hidden_size
 
@@ -49,10 +49,24 @@ def test_every_output_has_its_shape(name, size, n_features, stride):
 def test_a_head_whose_loss_weighs_nothing_is_not_there(heat, vessels):
     model = make("convnext_atto", 64, replace(ALL_HEADS, heat_weight=heat, vessel_weight=vessels))
     names = {"features", "logits"} | ({"heat"} if heat else set()) | ({"vessels"} if vessels else set())
-    assert set(model(images(64))) == names | ({"found", "location"} if heat else set())
+    assert set(model(images(64))) == names | ({"found", "location", "peak_features"} if heat else set())
     parts = {name.split(".")[0] for name, _ in model.named_parameters()}
     expected = {"encoder", "logits"} | ({"neck"} if heat or vessels else set()) | names - {"features"}
     assert parts == expected | ({"trust"} if heat else set())  # of the heatmaps' peaks in the logits
+
+
+def test_peak_features_are_the_numbers_that_the_highest_pixel_is_told_from():
+    """The last layers of both heads are linear: on the peak's numbers they give the map's highest value and the vessels
+    of that pixel."""
+    model = make("convnext_atto", 64)
+    answer = model(images(64))
+    width = model.heat.found.in_channels
+    known, vessels = answer["peak_features"][:, :width], answer["peak_features"][:, width:]
+    found = known @ model.heat.found.weight.flatten(1).T + model.heat.found.bias
+    torch.testing.assert_close(found[:, 0], answer["found"].amax(dim=(1, 2, 3)))
+    for i, pixels in enumerate(answer["found"].flatten(1)):
+        row, column = divmod(int(pixels.argmax()), answer["found"].shape[-1])
+        torch.testing.assert_close(vessels[i], answer["vessels"][i, :, row, column])
 
 
 @pytest.mark.parametrize(("name", "size", "n_features"), ENCODERS)

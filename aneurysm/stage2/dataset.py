@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,21 @@ class TrainingTable:
         return (
             f"{len(self.series)} series of {n_slices.min()} to {n_slices.max()} slices, {n_thinned} of them thinned to "
             f"{config.max_slices}; {self.n_missing} series without features left out"
+        )
+
+
+def uid_hashes(series_uids: Iterable[str]) -> set[str]:
+    """Eight hex digits for each SeriesInstanceUID: enough to tell whether a model has been trained on it."""
+    return {hashlib.sha256(uid.encode()).hexdigest()[:8] for uid in series_uids}
+
+
+def check_unseen(about: dict[str, Any], series_uids: Sequence[str], source: Path) -> None:
+    """Raises ValueError naming `source` where the model that `about` describes was trained on any of the series."""
+    seen = uid_hashes(series_uids) & set(about.get("trained_on", "").split())
+    if seen:
+        raise ValueError(
+            f"{source}: expected series that the model has not seen, found {len(seen)} of {len(series_uids)} that it "
+            "was trained on"
         )
 
 

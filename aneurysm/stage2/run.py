@@ -19,7 +19,7 @@ from aneurysm.labels import LABELS
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import Stage2Config
-from aneurysm.stage2.dataset import TrainingSeries, TrainingTable
+from aneurysm.stage2.dataset import TrainingSeries, TrainingTable, check_unseen, uid_hashes
 from aneurysm.stage2.losses import Stage2Loss
 from aneurysm.stage2.model import Stage2Net
 from aneurysm.stage2.predict import plain_maximum, predict_series, read_stage2
@@ -46,8 +46,13 @@ class HeldOut:
 
     @classmethod
     def all_of(cls, series: pd.DataFrame, model_paths: ModelPaths) -> HeldOut:
-        """All series, for models of all series of another data set, which know the prevalence there."""
-        about = read_stage2(model_paths.stage2(None) / "last.pth")["config"]
+        """All series, for models of all series of another data set, which know the prevalence there.
+
+        Raises ValueError where the model has seen any of them.
+        """
+        path = model_paths.stage2(None) / "last.pth"
+        about = read_stage2(path)["config"]
+        check_unseen(about, series.SeriesInstanceUID.tolist(), path)
         return cls(series, model_paths.features(None), np.array(about["prevalence"]))
 
     @property
@@ -126,7 +131,8 @@ def train_fold(
     if world.is_main:
         n_missing = int((~held_out.has_features).sum())
         print(f"fold {fold}: {table.text(config.tokens)}; held out {len(held_out.series)}, {n_missing} of them without")
-    about = {"stage2": asdict(config), "fold": fold, **widths,
+    trained_on = " ".join(sorted(uid_hashes(train_set.uids)))
+    about = {"stage2": asdict(config), "fold": fold, **widths, "trained_on": trained_on,
              "sampling": table.sampling, "prevalence": held_out.prevalence.tolist()}  # fmt: skip
     fit(
         model, train_set, Stage2Loss(config.loss, prevalence),
