@@ -25,7 +25,7 @@ import pandas as pd
 from aneurysm.config import only, run_script
 from aneurysm.data.answers import read_answers, write_answers
 from aneurysm.data.tables import chosen_folds, read_folds, write_csv
-from aneurysm.inference.bundle import read_bundle, write_bundle
+from aneurysm.inference.bundle import read_bundle, read_second, write_bundle
 from aneurysm.inference.judge import (
     AskConfig,
     agreement_text,
@@ -34,8 +34,10 @@ from aneurysm.inference.judge import (
     judged_encoders,
     predict_held_out,
     times_text,
+    together_text,
 )
 from aneurysm.inference.models import read_pair
+from aneurysm.inference.second_system import second_system
 from aneurysm.labels import LABELS
 from aneurysm.paths import DataPaths, ModelPaths
 from aneurysm.stage2.dataset import check_unseen
@@ -68,6 +70,11 @@ class EvalEndToEndConfig(AskConfig):
     """with --bundle: a table for the 14 probabilities of each series"""
     export: Path | None = None
     """pack the models into this folder, and judge nothing"""
+    volume3d: str = ""
+    """with --export: the second system answers, too: folds (its models of the same folds), pretrained (the weights in
+    the box), or a file of volume3d.pretrain"""
+    volume3d_weight: float = 0.5
+    """with --volume3d: share of its log-odds in the answer; volume3d.eval --blend chooses one"""
     note: str = ""
     """with --export: what whoever uses the models should know, in a sentence; predict.py and its pages show it"""
 
@@ -79,7 +86,7 @@ def main(config: EvalEndToEndConfig) -> None:
     encoders = [ModelPaths.only_one(config.model_dir, name.strip()) for name in config.encoder.split(",")]
     folds = folds_with_stage2(encoders, chosen_folds(config.fold, config.folds, none=config.export is not None))
     if config.export is not None:
-        export(config.export, encoders, folds, config.note)
+        export(config, encoders, folds)
         return
     series = read_folds(DataPaths(config.data_dir, config.cache_dir).cache, config.folds)
     held_out = held_out_folds(series, encoders, folds)
@@ -100,11 +107,10 @@ def evaluate_bundle(config: EvalEndToEndConfig) -> None:
     pairs = read_bundle(config.bundle)
     for pair in pairs:
         check_unseen(pair.stage2.about, series.SeriesInstanceUID.tolist(), pair.stage2.source)
-    everything = [(series, pairs)]
+    everything = [(series, pairs, read_second(config.bundle))]
     rows, predictions, wall_s = predict_held_out(everything, config.data_dir, only(AskConfig, config))
-    judged = judged_encoders(rows, predictions)
     print(f"{config.bundle} on all series of {config.data_dir}, which it must not have seen")
-    print(ensemble_text(judged) if len(judged) > 1 else judged_text(next(iter(judged.values()))))
+    print(together_text(rows, predictions))
     print(f"\n{failures_text(predictions)}\n{times_text(predictions, wall_s)}")
     if config.out is not None:
         table = pd.DataFrame([p.probabilities for p in predictions], columns=list(LABELS), index=rows.index)
@@ -112,7 +118,7 @@ def evaluate_bundle(config: EvalEndToEndConfig) -> None:
         print(config.out)
 
 
-def export(folder: Path, encoders: Sequence[ModelPaths], folds: Sequence[int | None], note: str) -> None:
+def export(config: EvalEndToEndConfig, encoders: Sequence[ModelPaths], folds: Sequence[int | None]) -> None:
     """Packs the models, with the temperatures that eval_stage2.py --temperature has fitted to them."""
     scales = {paths.encoder: read_temperature(paths, folds) for paths in encoders}
     for name, scale in scales.items():
@@ -120,7 +126,10 @@ def export(folder: Path, encoders: Sequence[ModelPaths], folds: Sequence[int | N
     pairs = (
         replace(read_pair(paths, fold), temperature=scales[paths.encoder].value) for fold in folds for paths in encoders
     )
-    for path in write_bundle(folder, pairs, note):
+    second = None
+    if config.volume3d:
+        second = second_system(config.model_dir, folds, config.volume3d, config.volume3d_weight)
+    for path in write_bundle(config.export, pairs, config.note, second):
         print(path)
 
 

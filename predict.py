@@ -27,7 +27,7 @@ from tqdm import tqdm
 from aneurysm.config import run_script
 from aneurysm.data.find import SeriesFiles, find_series, without_scouts
 from aneurysm.harmless import printable
-from aneurysm.inference.bundle import bundle_identity, read_bundle
+from aneurysm.inference.bundle import bundle_identity
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.record import record_of
 from aneurysm.installation import bundle_folder
@@ -70,8 +70,8 @@ class PredictConfig(InferenceConfig):
 def main(config: PredictConfig) -> int:
     if config.dicom_sr or config.dicom_seg:
         need_highdicom()
-    predictor = Predictor(
-        read_bundle(config.bundle),
+    predictor = Predictor.of_bundle(
+        config.bundle,
         all_devices(config.device),
         batch_size=config.batch_size,
         n_pictures=N_PICTURES,

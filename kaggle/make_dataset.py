@@ -2,8 +2,10 @@
 
     PYTHONPATH=. python kaggle/make_dataset.py --bundle bundle --id user/aneurysm-bundle --out dataset --python 3.11
 
-Reads  aneurysm/, kaggle_inference.py, LICENSE, requirements.txt, the bundle of eval_end_to_end.py --export
-Writes <out>/  aneurysm/, kaggle_inference.py, LICENSE, bundle/, wheels/, and dataset-metadata.json for the kaggle CLI
+Reads  aneurysm/, volume3d/, kaggle_inference.py, LICENSE, requirements.txt, the bundle: the one in the box, or of
+       eval_end_to_end.py --export
+Writes <out>/  aneurysm/, volume3d/, kaggle_inference.py, LICENSE, bundle/, wheels/, and
+       dataset-metadata.json for the kaggle CLI
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from aneurysm.installation import bundle_folder
 from aneurysm.paths import written_whole
 
 ROOT = Path(__file__).parents[1]
-CODE = ("aneurysm", "kaggle_inference.py", "LICENSE")
+CODE = ("aneurysm", "volume3d", "kaggle_inference.py", "LICENSE")
 DECODERS = ("pylibjpeg", "pylibjpeg-rle", "pylibjpeg-openjpeg", "python-gdcm")
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_27_x86_64", "manylinux_2_28_x86_64")
 METADATA = "dataset-metadata.json"

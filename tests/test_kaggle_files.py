@@ -63,7 +63,7 @@ def test_the_dataset_holds_code_bundle_and_metadata_and_is_made_anew(make, tmp_p
     (tmp_path / "out" / "left.txt").touch()
     make["main"](config)
     found = {path.name for path in (tmp_path / "out").iterdir()}
-    assert found == {"aneurysm", "kaggle_inference.py", "LICENSE", "bundle", "dataset-metadata.json"}
+    assert found == {"aneurysm", "volume3d", "kaggle_inference.py", "LICENSE", "bundle", "dataset-metadata.json"}
     assert not list((tmp_path / "out").rglob("__pycache__")) and (tmp_path / "out/aneurysm/labels.py").exists()
     metadata = json.loads((tmp_path / "out" / "dataset-metadata.json").read_text())
     assert metadata["id"] == "me/my-models" and len(metadata["licenses"]) == 1

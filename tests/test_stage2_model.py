@@ -112,25 +112,40 @@ def test_poolings_by_hand():
     assert GeM()(x, mask)[0].tolist() == pytest.approx([cubes, 1e-4], abs=1e-5)
 
 
-def test_an_untrained_model_orders_series_as_the_plain_maximum_does():
+def test_an_untrained_model_orders_series_as_the_highest_of_the_maps_does():
+    """For Aneurysm Present of the map smoothed over 2 mm; stage 1 without maps has its logits in their place."""
     items = [series(15, seed) for seed in range(40)]
     torch.manual_seed(0)
     model = Stage2Net(NET, INPUTS, N_FEATURES).eval()
     model.start_from([one(item) for item in items], torch.full((14,), 0.2))
     found = answers(model, items)
-    highest = torch.stack([item["logits"].amax(dim=0) for item in items])
     for label in range(14):
-        assert (found[:, label].argsort() == highest[:, label].argsort()).all()
+        assert (found[:, label].argsort() == highest_of(items, "heat")[:, label].argsort()).all()
     assert found.mean().sigmoid().item() == pytest.approx(0.2, abs=1e-4)
+    without = [item | {"heat": torch.full_like(item["heat"], torch.nan)} for item in items]
+    model.start_from([one(item) for item in without], torch.full((14,), 0.2))
+    found = answers(model, without)
+    for label in range(14):
+        assert (found[:, label].argsort() == highest_of(items, "logits")[:, label].argsort()).all()
+
+
+def highest_of(items: list[dict[str, torch.Tensor]], name: str) -> torch.Tensor:
+    """(series, 14)"""
+    rows = []
+    for item in items:
+        near = torch.exp(-((item["depth_mm"][:, None] - item["depth_mm"]) ** 2) / (2 * 2.0**2))
+        smooth = (near / near.sum(dim=1, keepdim=True)) @ item[name]
+        rows.append(torch.cat([item[name].amax(dim=0)[:13], smooth.amax(dim=0)[13:]]))
+    return torch.stack(rows)
 
 
 def test_the_maxima_of_slices_by_hand():
-    """Two slices 3 mm apart weigh each other's values by exp(-1/2) at 3 mm, exp(-1/8) at 6 mm; a third is far."""
+    """Two slices 3 mm apart weigh each other's values by exp(-9/8) at 2 mm, exp(-1/8) at 6 mm; a third is far."""
     tokens = {"logits": torch.zeros(3, 14), "heat": torch.zeros(3, 14)}
     tokens["logits"][0, 2], tokens["logits"][0, 13], tokens["heat"][1, [5, 13]] = 4.0, 2.0, 1.0
     tokens |= {"depth_mm": torch.tensor([60.0, 63.0, 163.0]), "mask": torch.ones(3, dtype=torch.bool)}
     maxima = PlainMaximum(INPUTS).maxima(one(tokens))[0]  # of each smoothing: own logit, logit elsewhere, own heat
-    share = [1.0, 1 / (1 + math.exp(-1 / 2)), 1 / (1 + math.exp(-1 / 8))]
+    share = [1.0, 1 / (1 + math.exp(-9 / 8)), 1 / (1 + math.exp(-1 / 8))]
     own, elsewhere, heat = ([maxima[label, kind::3].tolist() for label in (2, 5, 13)] for kind in range(3))
     assert own[0] == pytest.approx([4 * s for s in share]) and own[1] == [0, 0, 0]
     assert own[2] == pytest.approx([2 * s for s in share])

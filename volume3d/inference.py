@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +39,11 @@ class Trained:
     volumes: VolumeSettings | None
 
 
+def read_volume3d(path: Path) -> dict[str, Any]:
+    """`weights` and `config` of a checkpoint or, .safetensors, of pretrained weights; ValueError naming the file."""
+    return read_pretrained(path) if path.suffix == ".safetensors" else load_checkpoint(path)
+
+
 def load_volume3d(path: Path, device: torch.device, held_out: int | str | None) -> Trained:
     """A trained model, of a checkpoint or, .safetensors, of volume3d.pretrain.
 
@@ -45,7 +51,7 @@ def load_volume3d(path: Path, device: torch.device, held_out: int | str | None) 
     for None.
     Raises ValueError naming the file where it is missing, holds another model, or one that has held out something else.
     """
-    saved = read_pretrained(path) if path.suffix == ".safetensors" else load_checkpoint(path)
+    saved = read_volume3d(path)
     about = saved.get("config", {})
     if "volume3d" not in about:
         raise ValueError(f"{path}: expected a checkpoint of volume3d.train, found {', '.join(about or saved)}")
@@ -53,13 +59,17 @@ def load_volume3d(path: Path, device: torch.device, held_out: int | str | None) 
         raise ValueError(
             f"{path}: expected a model that has not seen fold or split {held_out}, found {about['held_out']}"
         )
-    config = from_saved(Volume3dConfig, about["volume3d"])
-    model = Volume3dNet(config.net)
     try:
-        model.load_state_dict(saved["weights"])
+        return volume3d_from(about, saved["weights"], device)
     except RuntimeError as error:  # of another version of this code
         raise ValueError(f"{path}: {error}") from error
-    volumes = about.get("volumes")
+
+
+def volume3d_from(about: dict[str, Any], weights: dict[str, Tensor], device: torch.device) -> Trained:
+    """The model, ready to be asked, from a checkpoint's `config` and `weights`; errors as load_state_dict's."""
+    config, volumes = from_saved(Volume3dConfig, about["volume3d"]), about.get("volumes")
+    model = Volume3dNet(config.net)
+    model.load_state_dict(weights)
     return Trained(model.eval().to(device), config, from_saved(VolumeSettings, volumes) if volumes else None)
 
 

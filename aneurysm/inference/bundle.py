@@ -8,6 +8,7 @@ The card holds
     note      what whoever uses it should know before anything else; may be empty
     pairs     encoder, fold (null: of all series), temperature, and for stage1 and stage2: file, sha256, and what the
               checkpoint says about itself (configuration, settings of the cache, sampling, training prevalences)
+    volume3d  where the second system answers, too: weight of its log-odds, and of its models the same as of a stage
 
 and is what a person reads first.
 """
@@ -27,6 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from aneurysm.inference.models import Pair, Trained
+from aneurysm.inference.second_system import SecondSystem
 from aneurysm.installation import code_version
 from aneurysm.labels import LABELS
 from aneurysm.paths import written_whole
@@ -36,8 +38,8 @@ FORMAT = 1
 STAGES = ("stage1", "stage2")
 
 
-def write_bundle(folder: Path, pairs: Iterable[Pair], note: str = "") -> list[Path]:
-    """Packs the pairs into a new folder, whole or not at all; returns its files.
+def write_bundle(folder: Path, pairs: Iterable[Pair], note: str = "", second: SecondSystem | None = None) -> list[Path]:
+    """Packs the pairs, and the second system, into a new folder, whole or not at all; returns its files.
 
     Tensors that float16 can hold without loss, as pretrained ones do, are stored in it. Raises ValueError naming the
     folder where something else than a bundle is there.
@@ -53,6 +55,11 @@ def write_bundle(folder: Path, pairs: Iterable[Pair], note: str = "") -> list[Pa
             for stage in STAGES:
                 described[stage] = _pack(beside, f"{number:02d}_{stage}.safetensors", getattr(pair, stage))
             card["pairs"].append(described)
+        if second is not None:
+            models = [
+                _pack(beside, f"{number:02d}_volume3d.safetensors", one) for number, one in enumerate(second.trained)
+            ]
+            card["volume3d"] = {"weight": second.weight, "models": models}
         (beside / CARD).write_text(json.dumps(card, indent=1))
     return sorted(folder.iterdir())
 
@@ -66,6 +73,14 @@ def read_bundle(folder: Path) -> list[Pair]:
         )
         for row in card["pairs"]
     ]
+
+
+def read_second(folder: Path) -> SecondSystem | None:
+    """The second system of a bundle that has one; ValueError as read_bundle."""
+    described = _read_card(folder / CARD).get("volume3d")
+    if described is None:
+        return None
+    return SecondSystem(tuple(_unpack(folder, row) for row in described["models"]), described["weight"])
 
 
 def bundle_identity(folder: Path) -> dict[str, str]:

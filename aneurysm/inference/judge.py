@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Literal
@@ -15,9 +15,11 @@ from tqdm import tqdm
 from aneurysm.harmless import printable
 from aneurysm.inference.models import Pair, read_pair
 from aneurysm.inference.predict import Prediction, Predictor
+from aneurysm.inference.second_system import SecondSystem
 from aneurysm.labels import LABELS
 from aneurysm.paths import DataPaths, ModelPaths
-from aneurysm.stage2.judge import Judged
+from aneurysm.scores import compared_text
+from aneurysm.stage2.judge import BY_MAP, PLAIN, Judged, evaluation_text
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import join_world
 
@@ -41,23 +43,25 @@ class AskConfig(InferenceConfig):
 
 def held_out_folds(
     series: pd.DataFrame, encoders: Sequence[ModelPaths], folds: Sequence[int]
-) -> Iterator[tuple[pd.DataFrame, list[Pair]]]:
+) -> Iterator[tuple[pd.DataFrame, list[Pair], None]]:
     """The series of each fold, and the models that have not seen them; `series` are all rows of train_{F}_folds.csv."""
     for fold in folds:
-        yield series[series.fold == fold], [read_pair(paths, fold) for paths in encoders]
+        yield series[series.fold == fold], [read_pair(paths, fold) for paths in encoders], None
 
 
 def predict_held_out(
-    held_out: Iterable[tuple[pd.DataFrame, list[Pair]]], data_dir: Path, config: AskConfig
+    held_out: Iterable[tuple[pd.DataFrame, list[Pair], SecondSystem | None]], data_dir: Path, config: AskConfig
 ) -> tuple[pd.DataFrame, list[Prediction], float]:
-    """All of the series, one group after another, what the group's models say of each, and the seconds that this took.
+    """All of the series, one group after another, what the group's models (and volume3d) say of each, and the seconds
+    that this took.
 
     A series that cannot be read is said at once.
     """
     device = join_world(config.device).device
     parts, predictions, wall_s = [], [], 0.0
-    for rows, pairs in held_out:
-        predictor = Predictor(pairs, device, config.tta == "mirror", config.batch_size, precision=config.precision)
+    for rows, pairs, second in held_out:
+        tta = config.tta == "mirror"
+        predictor = Predictor(pairs, device, tta, config.batch_size, precision=config.precision, second=second)
         for note in predictor.notes:
             print(f"note: {note}")
         own = rows.head(config.limit or None)
@@ -84,9 +88,26 @@ def judged_encoders(rows: pd.DataFrame, predictions: Sequence[Prediction]) -> di
             stage2=np.array([p.by_encoder[name].stage2 for p in predictions]),
             plain=np.array([p.by_encoder[name].plain for p in predictions]),
             n_missing=n_failed,
+            by_map=np.array([p.by_encoder[name].by_map for p in predictions]),
         )
         for name in predictions[0].by_encoder
     }
+
+
+def together_text(rows: pd.DataFrame, predictions: Sequence[Prediction]) -> str:
+    """The tables of all models' answers together, and each system's beside them."""
+    judged = judged_encoders(rows, predictions)
+    together = replace(next(iter(judged.values())), stage2=np.array([p.probabilities for p in predictions]))
+    answers = {"all models": together.stage2} | {f"stage 2 of {name}": own.stage2 for name, own in judged.items()}
+    known = [p.second for p in predictions if p.second is not None]
+    if known:
+        middle = np.mean(known, axis=0)
+        answers["volume3d"] = np.array([middle if p.second is None else p.second for p in predictions])
+    answers[PLAIN] = np.mean([own.plain for own in judged.values()], axis=0)
+    by_map = np.mean([own.by_map for own in judged.values()], axis=0)
+    answers |= {BY_MAP: by_map} if np.isfinite(by_map).all() else {}
+    text = evaluation_text("all models", together, together.stage2)
+    return f"{text}\n\n{compared_text(together.truth, answers)}"
 
 
 def agreement_text(found: pd.DataFrame, cached: pd.DataFrame) -> str:

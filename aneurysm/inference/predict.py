@@ -2,7 +2,7 @@
 
 For example:
 
-    predictor = Predictor(read_bundle(Path("bundle")), torch.device("cuda"))
+    predictor = Predictor.of_bundle(Path("bundle"), torch.device("cuda"))
     prediction = predictor.predict_series(Path("data/series/1.2.826..."))
     prediction.probabilities, prediction.peaks, prediction.warnings
 
@@ -12,12 +12,13 @@ Predictor.predict_series and Predictor.predict_all never raise.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from math import inf
 from pathlib import Path
 from threading import Event
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,21 +26,27 @@ import torch
 from aneurysm.data.ahead import run_ahead
 from aneurysm.data.find import SeriesFiles
 from aneurysm.inference.ask import Asker
+from aneurysm.inference.bundle import read_bundle, read_second
 from aneurysm.inference.models import Model, Pair, only_one
 from aneurysm.inference.peaks import Curves, Peak, curves, find_peaks
 from aneurysm.inference.pictures import Picture, take_pictures
 from aneurysm.inference.sac_map import SacMap, sac_map
 from aneurysm.inference.sampled import Request, SampledSeries, Unreadable, died, read_sampled
+from aneurysm.inference.second_system import SecondSystem, VolumeEnsemble
 from aneurysm.stage2.predict import plain_maximum
 from aneurysm.training.config import PrecisionKind
+
+MAXIMA = ("logits", "heat")  # of stage 1 over the slices
 
 
 @dataclass(frozen=True)
 class Answer:
-    """(14,) probabilities of one encoder, the mean over its folds: by stage 2, and the plain maximum of stage 1."""
+    """(14,) probabilities of one encoder, the mean over its folds: by stage 2, and the maxima over the slices of the
+    logits and the maps of stage 1 (NaN without maps)."""
 
     stage2: np.ndarray
     plain: np.ndarray
+    by_map: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class Prediction:
     """What is said of one series.
 
     folder         where it lies, as it was named
-    probabilities  (14,) in [0, 1] in the order of LABELS: the mean over encoders
+    probabilities  (14,) in [0, 1] in the order of LABELS: the mean over encoders, and volume3d's share in it
     by_encoder     what each encoder says, by name
     uid            SeriesInstanceUID; the folder's name where nothing could be read
     series         its geometry, and the files of its images; None where it could not be read
@@ -57,6 +64,7 @@ class Prediction:
     seconds        by step: headers, decode, encode, sequence
     left_out       sentences on what the time budget left out
     failure        why the training prevalences stand for an answer; empty where the models have answered
+    second         (14,) probabilities by volume3d alone; None where it was not asked
     """
 
     folder: Path
@@ -72,6 +80,7 @@ class Prediction:
     warnings: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     failure: str = ""
+    second: np.ndarray | None = None
 
 
 class Predictor:
@@ -91,20 +100,29 @@ class Predictor:
         n_pictures: int = 0,
         precision: PrecisionKind = "auto",
         maps: bool = False,
+        second: SecondSystem | None = None,
     ):
         """`tta` also asks about the mirrored head, where stage 2 was configured to; `batch_size` windows at a time.
 
         Several `devices` share the windows of each series; so many `threads` decode its images.
         `precision` is that of stage 1, as in InferenceConfig. `maps` keeps the map of aneurysms of each series.
+        `second` answers, too, on the first device.
         """
         self.devices = [devices] if isinstance(devices, torch.device) else list(devices)
         self.models = [Model(pair, self.devices, tta, precision, maps) for pair in pairs]
         self.notes = [note for model in self.models for note in model.notes]
         settings, every_mm = only_one(self.models, "settings"), only_one(self.models, "every_mm")
         self.asker, self.n_pictures = Asker(self.models, self.devices, batch_size), n_pictures
-        self.request = Request(settings, every_mm, self.asker.inputs, threads, keep_slices=n_pictures > 0)
-        self._prevalences = self._by_encoder({n: Answer(*[m.prevalence] * 2) for n, m in enumerate(self.models)})
+        self.second = VolumeEnsemble(second, self.devices[0]) if second else None
+        volumes = self.second.settings if self.second else None
+        self.request = Request(settings, every_mm, self.asker.inputs, threads, n_pictures > 0, volumes)
+        self._prevalences = self._by_encoder({n: Answer(*[m.prevalence] * 3) for n, m in enumerate(self.models)})
         self.prevalence = _mean(self._prevalences)
+
+    @classmethod
+    def of_bundle(cls, folder: Path, devices: torch.device | Sequence[torch.device], **settings: Any) -> Predictor:
+        """All models of a bundle; `settings` and errors as of the constructor, and errors as of read_bundle."""
+        return cls(read_bundle(folder), devices, second=read_second(folder), **settings)
 
     def warm_up(self) -> None:
         """Loads what the first call loads, and measures each model's pace, which time budgets go by."""
@@ -157,18 +175,23 @@ class Predictor:
         encoded = perf_counter()
         series, modality, plane = said.series, modality or series.type, series.geometry.plane
         answers = {
-            number: Answer(self.models[number].conclude(own, modality, plane), plain_maximum(own, tta=True))
+            number: Answer(
+                self.models[number].conclude(own, modality, plane), *(plain_maximum(own, True, of) for of in MAXIMA)
+            )
             for number, own in said.features.items()
         }
         by_encoder = self._by_encoder(answers)
         probabilities = _mean(by_encoder)
+        seconds = {"headers": series.headers_s, "decode": series.decode_s, "encode": encoded - start,
+                   "sequence": perf_counter() - encoded}  # fmt: skip
+        second, warnings, left_out = self._second(series, deadline)
+        if second is not None:
+            probabilities, seconds["volume"] = self.second.blended(probabilities, second), self.second.pace_s
         if not np.isfinite(probabilities).all():
             raise ValueError(f"expected probabilities, found {probabilities.tolist()}")
         features = list(said.features.values())
         along = curves(features, series)
         asked = [self.models[number] for number in said.features]
-        seconds = {"headers": series.headers_s, "decode": series.decode_s, "encode": encoded - start,
-                   "sequence": perf_counter() - encoded}  # fmt: skip
         return Prediction(
             folder=folder,
             probabilities=probabilities,
@@ -180,9 +203,23 @@ class Predictor:
             pictures=take_pictures(asked, series, self.asker.inputs, along, self.n_pictures),
             sac_map=sac_map(asked, [list(said.rows[number].values()) for number in said.features], series),
             seconds=seconds,
-            warnings=tuple(series.warnings),
-            left_out=said.left_out,
+            warnings=(*series.warnings, *warnings),
+            left_out=said.left_out + left_out,
+            second=second,
         )
+
+    def _second(
+        self, series: SampledSeries, deadline: float
+    ) -> tuple[np.ndarray | None, tuple[str, ...], tuple[str, ...]]:
+        """volume3d's probabilities, a warning where it has none, and a sentence where there was no time for it."""
+        if self.second is None or series.volume is None:
+            return None, (), ()
+        if series.volume.failure:
+            reason = f"volume3d could not read the series and has no part in the answer: {series.volume.failure}"
+            return None, (reason,), ()
+        if perf_counter() + self.second.pace_s > deadline:
+            return None, (), ("volume3d was left out",)
+        return self.second.predict(series.volume), (), ()
 
     def _by_encoder(self, answers: Mapping[int, Answer]) -> dict[str, Answer]:
         """The mean over each encoder's folds, of answers by the number of the model."""
@@ -190,7 +227,7 @@ class Predictor:
         for number, answer in answers.items():
             found.setdefault(self.models[number].name, []).append(answer)
         return {
-            name: Answer(np.mean([a.stage2 for a in own], axis=0), np.mean([a.plain for a in own], axis=0))
+            name: Answer(*(np.mean([getattr(a, part.name) for a in own], axis=0) for part in fields(Answer)))
             for name, own in found.items()
         }
 

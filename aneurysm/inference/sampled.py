@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -22,6 +23,10 @@ from aneurysm.data.windows import crop_box, neighbours, sampled_slices, seen_par
 from aneurysm.inference.slab import WholeSlices, as_bytes
 from aneurysm.stage1.config import InputConfig
 
+if TYPE_CHECKING:
+    from volume3d.make_volume import VolumeSettings
+    from volume3d.series_volume import SeriesVolume
+
 
 @dataclass(frozen=True)
 class Request:
@@ -32,6 +37,7 @@ class Request:
     inputs: tuple[InputConfig, ...]  # what the encoders see, each kind once
     threads: int = 1  # that decode within a series
     keep_slices: bool = False  # whole, for pictures
+    volumes: VolumeSettings | None = None  # of volume3d, where it is asked, too
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class SampledSeries:
     position_mm  (slices,) of all slices that the cache would hold, along the slice axis, increasing
     shown        one for each of Request.inputs
     slices       the slices that were decoded, whole; None where they were not to be kept
+    volume       for volume3d; None where it is not asked
     files        the file of each source image, in the order of mapping.images
     """
 
@@ -69,6 +76,7 @@ class SampledSeries:
     warnings: list[str]
     headers_s: float
     decode_s: float
+    volume: SeriesVolume | None = None
 
     def thinned(self, step: int) -> SampledSeries:
         """Every step-th window alone."""
@@ -77,7 +85,7 @@ class SampledSeries:
 
     def without_images(self) -> SampledSeries:
         """What can be kept of many series."""
-        return replace(self, shown=(), slices=None)
+        return replace(self, shown=(), slices=None, volume=None)
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,7 @@ def _read(place: Path | SeriesFiles, request: Request) -> SampledSeries:
         raise ValueError(
             f"{series.folder}: expected images of a head, found all of one value; {_first(series.warnings)}"
         )
+    volume = _volume(place, request.volumes) if request.volumes else None
     rows = [np.searchsorted(own, window) for own, window in zip(needed, windows, strict=True)]
     return SampledSeries(
         uid=series.uid,
@@ -134,6 +143,7 @@ def _read(place: Path | SeriesFiles, request: Request) -> SampledSeries:
         warnings=series.warnings,
         headers_s=read - start,
         decode_s=perf_counter() - read,
+        volume=volume,
     )
 
 
@@ -159,6 +169,21 @@ def _decode(
         if kept is not None:
             kept[i] = as_bytes(whole)
     return images, None if kept is None else WholeSlices(numbers, kept, series.without_pixels(), window)
+
+
+def _volume(place: Path | SeriesFiles, settings: VolumeSettings) -> SeriesVolume:
+    """The volume of a series, from the folder of its files or from these. Never raises: what goes wrong is its
+    `failure`."""
+    from volume3d.make_volume import volume_of
+    from volume3d.patient_inputs import PATIENT_KEYS, patient_inputs
+    from volume3d.series_volume import SeriesVolume
+
+    unknown = patient_inputs(None, None, None)
+    try:
+        voxels, _, grid, _ = volume_of(place, settings)
+        return SeriesVolume(voxels, tuple(grid.spacing_mm), tuple(unknown[key] for key in PATIENT_KEYS))
+    except Exception as error:  # whatever it is, the first system has its own answer
+        return SeriesVolume(failure=f"{type(error).__name__}: {error}")
 
 
 def _first(warnings: list[str]) -> str:

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from aneurysm.harmless import printable
-from aneurysm.inference.bundle import read_bundle
 from aneurysm.inference.clock import Clock
 from aneurysm.inference.kaggle_settings import KaggleSettings
 from aneurysm.inference.predict import Predictor
@@ -56,8 +55,8 @@ class Submission:
         """
         clock = Clock(settings.total_s, settings.n_series)
         torch.set_num_threads(settings.threads)
-        predictor = Predictor(
-            read_bundle(bundle), all_devices(settings.device), batch_size=settings.batch_size, threads=settings.threads
+        predictor = Predictor.of_bundle(
+            bundle, all_devices(settings.device), batch_size=settings.batch_size, threads=settings.threads
         )
         predictor.warm_up()
         print(

@@ -42,12 +42,12 @@ class TrainingTable:
         Raises ValueError naming the folder where there are no features at all.
         """
         others = series[series.fold != fold]
-        unseen = others.fold if config.cross_fitted else pd.Series(fold, index=others.index)
-        folders = unseen.map(model_paths.features)
+        encoders = others.fold if config.cross_fitted else [fold] * len(others)
+        folders = [model_paths.features(own) for own in encoders]
         paths = [folder / f"{uid}.safetensors" for folder, uid in zip(folders, others.SeriesInstanceUID, strict=True)]
         others = others.assign(path=paths, n_sampled=[n_sampled_slices(path) for path in paths])
         found = others.n_sampled > 0
-        empty = set(folders) - set(folders[found])
+        empty = set(folders) - {path.parent for path in others.path[found]}
         if empty:
             raise ValueError(
                 f"{', '.join(str(folder) for folder in sorted(empty))}: expected features of the series to train on, "

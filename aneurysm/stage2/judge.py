@@ -79,7 +79,7 @@ def judged_text(judged: Judged) -> str:
     if judged.by_map is not None and np.isfinite(judged.by_map).all():
         answers[BY_MAP] = judged.by_map
     answers[PLAIN] = judged.plain
-    return "\n\n".join([_score_text("stage 2", judged, judged.stage2), compared_text(judged.truth, answers)])
+    return "\n\n".join([evaluation_text("stage 2", judged, judged.stage2), compared_text(judged.truth, answers)])
 
 
 def ensemble_text(judged: dict[str, Judged]) -> str:
@@ -97,7 +97,7 @@ def ensemble_text(judged: dict[str, Judged]) -> str:
     answers |= {"mean of probabilities": probabilities, "mean of ranks": ranks}
     answers[f"{PLAIN}, mean"] = np.mean([j.plain for j in judged.values()], axis=0)
     title = f"mean of probabilities of {names}"
-    return "\n\n".join([_score_text(title, first, probabilities), compared_text(first.truth, answers)])
+    return "\n\n".join([evaluation_text(title, first, probabilities), compared_text(first.truth, answers)])
 
 
 def ranks_in_folds(answers: np.ndarray, fold: np.ndarray) -> np.ndarray:
@@ -108,7 +108,8 @@ def ranks_in_folds(answers: np.ndarray, fold: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def _score_text(title: str, judged: Judged, answers: np.ndarray) -> str:
+def evaluation_text(title: str, judged: Judged, answers: np.ndarray) -> str:
+    """The scores of some answers about the series of `judged`, by group."""
     folds = ", ".join(str(fold) for fold in sorted(judged.series.fold.unique()))
     subgroups = series_subgroups(judged.series)
     missing = f"{judged.n_missing} without features, whose answer is the other folds' prevalence"

@@ -43,6 +43,7 @@ class Stage2Net(nn.Module):
         if self.answer is None and self.plain is None:
             raise ValueError("net.pooling: expected any of gem, mean, max, cls where there is no plain maximum")
         self.judge = SliceJudge(config.width) if self.plain is not None and "logits" in inputs else None
+        self.rescored = "heat" if "heat" in inputs else "logits"
 
     def forward(self, batch: dict[str, Tensor], with_slices: bool = False) -> Tensor | tuple[Tensor, Tensor | None]:
         """(batch, 14); with it, also the logits of the slices, (batch, slices, 14), or None where there is no plain
@@ -58,9 +59,9 @@ class Stage2Net(nn.Module):
             answer = self.prior.expand(len(x), -1)
             if self.answer is not None:
                 answer = answer + self.answer(self.pool(x[:, 0], x[:, 1:], mask))
-            of_slices = None if self.judge is None else self.judge(x[:, 1:], batch["logits"])
+            of_slices = None if self.judge is None else self.judge(x[:, 1:], slice_evidence(batch))
             if self.plain is not None:
-                answer = answer + self.plain(batch if of_slices is None else batch | {"logits": of_slices})
+                answer = answer + self.plain(batch if of_slices is None else batch | {self.rescored: of_slices})
             return (answer, of_slices) if with_slices else answer
 
     @torch.no_grad()
@@ -73,14 +74,20 @@ class Stage2Net(nn.Module):
         self.embed.scale_to(series)
         if self.judge is not None:
             self.judge.scale_to(series)
-            series = [one | {"logits": self.judge.alone(one["logits"])} for one in series]
+            series = [one | {self.rescored: self.judge.alone(slice_evidence(one))} for one in series]
         if self.plain is not None:
             self.plain.scale_to(series)
         self.prior.copy_(prevalence.logit())
 
 
+def slice_evidence(batch: dict[str, Tensor]) -> Tensor:
+    """(batch, slices, 14) what stage 1 says of each slice: the highest of its maps, else, without maps, its logits."""
+    heat = batch.get("heat")
+    return batch["logits"] if heat is None else torch.where(heat.isnan(), batch["logits"], heat)
+
+
 class SliceJudge(nn.Module):
-    """Judges each slice again, in view of the others: stage 1's logits, scaled, and what the transformer adds."""
+    """Judges each slice again, in view of the others: stage 1's evidence, scaled, and what the transformer adds."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -90,17 +97,17 @@ class SliceJudge(nn.Module):
         nn.init.zeros_(self.add.bias)
         self.register_buffer("level", torch.zeros(len(LABELS)))
 
-    def forward(self, x: Tensor, logits: Tensor) -> Tensor:
+    def forward(self, x: Tensor, evidence: Tensor) -> Tensor:
         """(batch, slices, 14) from x (batch, slices, width)"""
-        return self.alone(logits) + self.add(x)
+        return self.alone(evidence) + self.add(x)
 
-    def alone(self, logits: Tensor) -> Tensor:
+    def alone(self, evidence: Tensor) -> Tensor:
         """What the transformer adds to."""
-        return self.weight * (logits - self.level)
+        return self.weight * (evidence - self.level)
 
     def scale_to(self, series: Sequence[dict[str, Tensor]]) -> None:
         """Few slices show an aneurysm: at first as few as that, and not what stage 1, taught on more, would say."""
-        mean = torch.cat([one["logits"][0] for one in series]).mean(dim=0)
+        mean = torch.cat([slice_evidence(one)[0] for one in series]).mean(dim=0)
         self.level.copy_(mean - SLICE_PRIOR)
 
 

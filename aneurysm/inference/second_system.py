@@ -1,0 +1,85 @@
+"""The second system's part in an answer: volume3d on whole volumes, its log-odds averaged with those of stage 2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from aneurysm.inference.models import Trained
+from aneurysm.paths import VOLUME3D, ModelPaths
+from aneurysm.stage2.temperature import log_odds
+
+if TYPE_CHECKING:  # volume3d needs scipy, which bundles without it do not
+    from volume3d.make_volume import VolumeSettings
+    from volume3d.series_volume import SeriesVolume
+
+
+@dataclass(frozen=True)
+class SecondSystem:
+    """Trained volume3d models, whose mean counts, and the weight of their log-odds in the answer, 0 to 1."""
+
+    trained: tuple[Trained, ...]
+    weight: float
+
+
+class VolumeEnsemble:
+    """The models on a device, ready to predict; ValueError naming the file of one that cannot be used.
+
+    settings  how the volume of a series is made for them
+    pace_s    seconds that the latest series took; 0 before the first
+    """
+
+    def __init__(self, second: SecondSystem, device: torch.device):
+        from volume3d.ensemble import Ensemble
+        from volume3d.inference import volume3d_from
+
+        if not 0 <= second.weight <= 1:
+            raise ValueError(f"weight of volume3d: expected 0 to 1, found {second.weight}")
+        models = []
+        for trained in second.trained:
+            try:
+                models.append(volume3d_from(trained.about, trained.weights, device))
+            except (ValueError, RuntimeError, KeyError) as error:  # of another version of this code
+                raise ValueError(f"{trained.source}: {error}") from error
+            if models[-1].volumes is None or models[-1].volumes != models[0].volumes:
+                raise ValueError(f"{trained.source}: expected volumes made as for the other models, or made at all")
+            if models[-1].config.net.patient:
+                raise ValueError(f"{trained.source}: expected a model of images alone (net.patient false)")
+        self.ensemble, self.weight, self.pace_s = Ensemble(tuple(models), models[0].volumes, device), second.weight, 0.0
+
+    @property
+    def settings(self) -> VolumeSettings:
+        return self.ensemble.volumes
+
+    def predict(self, volume: SeriesVolume) -> np.ndarray:
+        """(14,) probabilities by volume3d alone, the mean over its models and both sides."""
+        start = perf_counter()
+        predicted = self.ensemble.predict(volume)
+        self.pace_s = perf_counter() - start
+        return predicted
+
+    def blended(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """(14,) probabilities of both systems together."""
+        odds = (1 - self.weight) * log_odds(first) + self.weight * log_odds(second)
+        return 1 / (1 + np.exp(-odds))
+
+
+def second_system(model_dir: Path, folds: Sequence[int | None], given: str, weight: float) -> SecondSystem:
+    """The models to pack: those of `folds`, or `given` as volume3d.weights names it. ValueError naming a file."""
+    from volume3d.inference import read_volume3d
+    from volume3d.weights import weights_path
+
+    paths = [ModelPaths(model_dir, VOLUME3D).fold(fold) / "last.pth" for fold in folds]
+    if given != "folds":
+        paths = [weights_path(given)]
+    saved = [(read_volume3d(path), path) for path in paths]
+    trained = tuple(Trained(content["config"], content["weights"], path) for content, path in saved)
+    second = SecondSystem(trained, weight)
+    VolumeEnsemble(second, torch.device("cpu"))  # says what is wrong with them
+    return second
