@@ -20,12 +20,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from aneurysm.config import only, run_script
 from aneurysm.data.answers import read_answers, write_answers
 from aneurysm.data.tables import chosen_folds, read_folds, write_csv
-from aneurysm.inference.bundle import read_bundle, read_second, write_bundle
+from aneurysm.inference.bundle import CARD, read_bundle, read_calibration, read_second, write_bundle, write_calibration
 from aneurysm.inference.judge import (
     AskConfig,
     agreement_text,
@@ -37,9 +38,12 @@ from aneurysm.inference.judge import (
     together_text,
 )
 from aneurysm.inference.models import read_pair
+from aneurysm.inference.platt import fit_platt
+from aneurysm.inference.prediction import Prediction
 from aneurysm.inference.second_system import second_system
 from aneurysm.labels import LABELS
 from aneurysm.paths import DataPaths, ModelPaths
+from aneurysm.stage2.calibration import errors_table
 from aneurysm.stage2.dataset import check_unseen
 from aneurysm.stage2.judge import Judged, ensemble_text, folds_with_stage2, judged_text
 from aneurysm.stage2.temperature import read_temperature
@@ -70,6 +74,8 @@ class EvalEndToEndConfig(AskConfig):
     """with --bundle: a table for the 14 probabilities of each series"""
     export: Path | None = None
     """pack the models into this folder, and judge nothing"""
+    calibrate: bool = False
+    """with --bundle: fit scale and shift of the log-odds to these series' answers, and keep them in the bundle"""
     volume3d: str = ""
     """with --export: the second system answers, too: folds (its models of the same folds), pretrained (the weights in
     the box), or a file of volume3d.pretrain"""
@@ -107,15 +113,29 @@ def evaluate_bundle(config: EvalEndToEndConfig) -> None:
     pairs = read_bundle(config.bundle)
     for pair in pairs:
         check_unseen(pair.stage2.about, series.SeriesInstanceUID.tolist(), pair.stage2.source)
+    calibration = None if config.calibrate else read_calibration(config.bundle)
     everything = [(series, pairs, read_second(config.bundle))]
-    rows, predictions, wall_s = predict_held_out(everything, config.data_dir, only(AskConfig, config))
+    rows, predictions, wall_s = predict_held_out(everything, config.data_dir, only(AskConfig, config), calibration)
     print(f"{config.bundle} on all series of {config.data_dir}, which it must not have seen")
     print(together_text(rows, predictions))
     print(f"\n{failures_text(predictions)}\n{times_text(predictions, wall_s)}")
+    if config.calibrate:
+        print(calibrated(config.bundle, rows, predictions))
     if config.out is not None:
         table = pd.DataFrame([p.probabilities for p in predictions], columns=list(LABELS), index=rows.index)
         write_csv(rows[["SeriesInstanceUID", "fold"]].join(table), config.out)
         print(config.out)
+
+
+def calibrated(bundle: Path, rows: pd.DataFrame, predictions: Sequence[Prediction]) -> str:
+    """Puts the calibration into the bundle; what it changes on the series that it was fitted on, which flatters it."""
+    read = np.array([not p.failure for p in predictions])
+    truth = rows[list(LABELS)].to_numpy(int)[read]
+    answers = np.array([p.probabilities for p in predictions])[read]
+    scaling = fit_platt(truth, answers)
+    write_calibration(bundle, scaling)
+    table = errors_table(truth, {"before": answers, "after": scaling(answers)})
+    return f"\n{scaling}\n{table.map('{:.4f}'.format).to_string()}\n{bundle / CARD}"
 
 
 def export(config: EvalEndToEndConfig, encoders: Sequence[ModelPaths], folds: Sequence[int | None]) -> None:

@@ -11,7 +11,7 @@ from pydicom.sr.codedict import codes
 
 from aneurysm.data.series import read_series
 from aneurysm.inference.peaks import Peak
-from aneurysm.inference.predict import Prediction
+from aneurysm.inference.prediction import Prediction
 from aneurysm.inference.sampled import SampledSeries
 from tests.dicom_writer import AXIAL, ramp, write_stack
 

@@ -16,7 +16,8 @@ import eval_stage2
 from aneurysm.inference.bundle import read_bundle
 from aneurysm.inference.judge import agreement_text, failures_text, times_text
 from aneurysm.inference.models import read_pair
-from aneurysm.inference.predict import Prediction, Predictor
+from aneurysm.inference.predict import Predictor
+from aneurysm.inference.prediction import Prediction
 from aneurysm.labels import LABELS
 from aneurysm.paths import ModelPaths
 from eval_end_to_end import EvalEndToEndConfig, main

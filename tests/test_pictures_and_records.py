@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from aneurysm.inference.peaks import Curves, Peak
 from aneurysm.inference.pictures import Picture, take_pictures
-from aneurysm.inference.predict import Prediction
+from aneurysm.inference.prediction import Prediction
 from aneurysm.inference.record import record_of
 from aneurysm.inference.sampled import read_sampled
 from aneurysm.labels import LABELS, LOCATIONS, PRESENT

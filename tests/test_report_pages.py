@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jinja2 import UndefinedError
 
-from aneurysm.inference.predict import Prediction
+from aneurysm.inference.prediction import Prediction
 from aneurysm.inference.record import record_of
 from aneurysm.labels import LABELS, PRESENT
 from aneurysm.report.folder import write_series

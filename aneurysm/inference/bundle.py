@@ -8,6 +8,8 @@ The card holds
     note      what whoever uses it should know before anything else; may be empty
     pairs     encoder, fold (null: of all series), temperature, and for stage1 and stage2: file, sha256, and what the
               checkpoint says about itself (configuration, settings of the cache, sampling, training prevalences)
+    calibration  scale and shift of the answers' log-odds, and the number of series that they were fitted on; may be
+              left out
     volume3d  where the second system answers, too: weight of its log-odds, and of its models the same as of a stage
 
 and is what a person reads first.
@@ -18,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from aneurysm.inference.models import Pair, Trained
+from aneurysm.inference.platt import Platt
 from aneurysm.inference.second_system import SecondSystem
 from aneurysm.installation import code_version
 from aneurysm.labels import LABELS
@@ -83,6 +87,21 @@ def read_second(folder: Path) -> SecondSystem | None:
     return SecondSystem(tuple(_unpack(folder, row) for row in described["models"]), described["weight"])
 
 
+def read_calibration(folder: Path) -> Platt | None:
+    """That of a bundle that has one; ValueError as read_bundle."""
+    described = _read_card(folder / CARD).get("calibration")
+    if described is None:
+        return None
+    return Platt(tuple(described["present"]), tuple(described["locations"]), described["n_series"])
+
+
+def write_calibration(folder: Path, calibration: Platt) -> None:
+    """Puts it into the card of a bundle; ValueError as read_bundle."""
+    card = _read_card(folder / CARD) | {"calibration": asdict(calibration)}
+    with written_whole(folder / CARD) as beside:
+        beside.write_text(json.dumps(card, indent=1))
+
+
 def bundle_identity(folder: Path) -> dict[str, str]:
     """What tells a bundle from others: `sha256` of its card, which holds those of all other files, the `commit` that it
     was made with, its `calibration` in words, and its `note`. Raises ValueError where there is none."""
@@ -90,6 +109,8 @@ def bundle_identity(folder: Path) -> dict[str, str]:
     temperatures = sorted({row.get("temperature", 1.0) for row in card["pairs"]} - {1.0})
     at = ", ".join(f"{temperature:.3f}" for temperature in temperatures)
     calibration = f"calibrated on held-out series, temperature {at}" if at else "not calibrated"
+    if card.get("calibration"):
+        calibration = f"calibrated on {card['calibration']['n_series']} series that no model had seen"
     return {
         "sha256": _sha256(folder / CARD), "commit": str(card["software"]["commit"]), "calibration": calibration,
         "note": card.get("note", ""),

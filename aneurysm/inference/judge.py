@@ -14,11 +14,14 @@ from tqdm import tqdm
 
 from aneurysm.harmless import printable
 from aneurysm.inference.models import Pair, read_pair
-from aneurysm.inference.predict import Prediction, Predictor
+from aneurysm.inference.platt import Platt
+from aneurysm.inference.predict import Predictor
+from aneurysm.inference.prediction import Prediction
 from aneurysm.inference.second_system import SecondSystem
 from aneurysm.labels import LABELS
 from aneurysm.paths import DataPaths, ModelPaths
 from aneurysm.scores import compared_text
+from aneurysm.stage2.calibration import errors_table
 from aneurysm.stage2.judge import BY_MAP, PLAIN, Judged, evaluation_text
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import join_world
@@ -50,7 +53,10 @@ def held_out_folds(
 
 
 def predict_held_out(
-    held_out: Iterable[tuple[pd.DataFrame, list[Pair], SecondSystem | None]], data_dir: Path, config: AskConfig
+    held_out: Iterable[tuple[pd.DataFrame, list[Pair], SecondSystem | None]],
+    data_dir: Path,
+    config: AskConfig,
+    calibration: Platt | None = None,
 ) -> tuple[pd.DataFrame, list[Prediction], float]:
     """All of the series, one group after another, what the group's models (and volume3d) say of each, and the seconds
     that this took.
@@ -61,7 +67,8 @@ def predict_held_out(
     parts, predictions, wall_s = [], [], 0.0
     for rows, pairs, second in held_out:
         tta = config.tta == "mirror"
-        predictor = Predictor(pairs, device, tta, config.batch_size, precision=config.precision, second=second)
+        more = {"precision": config.precision, "second": second, "calibration": calibration}
+        predictor = Predictor(pairs, device, tta, config.batch_size, **more)
         for note in predictor.notes:
             print(f"note: {note}")
         own = rows.head(config.limit or None)
@@ -107,7 +114,8 @@ def together_text(rows: pd.DataFrame, predictions: Sequence[Prediction]) -> str:
     by_map = np.mean([own.by_map for own in judged.values()], axis=0)
     answers |= {BY_MAP: by_map} if np.isfinite(by_map).all() else {}
     text = evaluation_text("all models", together, together.stage2)
-    return f"{text}\n\n{compared_text(together.truth, answers)}"
+    errors = errors_table(together.truth, {"all models": together.stage2}).map("{:.4f}".format)
+    return f"{text}\n\n{compared_text(together.truth, answers)}\n\n{errors.to_string()}"
 
 
 def agreement_text(found: pd.DataFrame, cached: pd.DataFrame) -> str:

@@ -12,7 +12,7 @@ Predictor.predict_series and Predictor.predict_all never raise.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -26,61 +26,17 @@ import torch
 from aneurysm.data.ahead import run_ahead
 from aneurysm.data.find import SeriesFiles
 from aneurysm.inference.ask import Asker
-from aneurysm.inference.bundle import read_bundle, read_second
+from aneurysm.inference.bundle import read_bundle, read_calibration, read_second
 from aneurysm.inference.models import Model, Pair, only_one
-from aneurysm.inference.peaks import Curves, Peak, curves, find_peaks
-from aneurysm.inference.pictures import Picture, take_pictures
-from aneurysm.inference.sac_map import SacMap, sac_map
+from aneurysm.inference.peaks import curves, find_peaks
+from aneurysm.inference.pictures import take_pictures
+from aneurysm.inference.platt import Platt
+from aneurysm.inference.prediction import MAXIMA, Answer, Prediction
+from aneurysm.inference.sac_map import sac_map
 from aneurysm.inference.sampled import Request, SampledSeries, Unreadable, died, read_sampled
 from aneurysm.inference.second_system import SecondSystem, VolumeEnsemble
 from aneurysm.stage2.predict import plain_maximum
 from aneurysm.training.config import PrecisionKind
-
-MAXIMA = ("logits", "heat")  # of stage 1 over the slices
-
-
-@dataclass(frozen=True)
-class Answer:
-    """(14,) probabilities of one encoder, the mean over its folds: by stage 2, and the maxima over the slices of the
-    logits and the maps of stage 1 (NaN without maps)."""
-
-    stage2: np.ndarray
-    plain: np.ndarray
-    by_map: np.ndarray
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What is said of one series.
-
-    folder         where it lies, as it was named
-    probabilities  (14,) in [0, 1] in the order of LABELS: the mean over encoders, and volume3d's share in it
-    by_encoder     what each encoder says, by name
-    uid            SeriesInstanceUID; the folder's name where nothing could be read
-    series         its geometry, and the files of its images; None where it could not be read
-    curves, peaks  along the series, and where; None and empty where there is nothing to see
-    pictures       of the most suspicious slices, as many as the predictor was told
-    sac_map        of all windows, where the predictor was told to keep it and its models have maps
-    seconds        by step: headers, decode, encode, sequence
-    left_out       sentences on what the time budget left out
-    failure        why the training prevalences stand for an answer; empty where the models have answered
-    second         (14,) probabilities by volume3d alone; None where it was not asked
-    """
-
-    folder: Path
-    probabilities: np.ndarray
-    by_encoder: dict[str, Answer]
-    uid: str = ""
-    series: SampledSeries | None = None
-    curves: Curves | None = None
-    peaks: tuple[Peak, ...] = ()
-    pictures: tuple[Picture, ...] = ()
-    sac_map: SacMap | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = ()
-    failure: str = ""
-    second: np.ndarray | None = None
 
 
 class Predictor:
@@ -101,18 +57,20 @@ class Predictor:
         precision: PrecisionKind = "auto",
         maps: bool = False,
         second: SecondSystem | None = None,
+        calibration: Platt | None = None,
     ):
         """`tta` also asks about the mirrored head, where stage 2 was configured to; `batch_size` windows at a time.
 
         Several `devices` share the windows of each series; so many `threads` decode its images.
         `precision` is that of stage 1, as in InferenceConfig. `maps` keeps the map of aneurysms of each series.
-        `second` answers, too, on the first device.
+        `second` answers, too, on the first device; `calibration` is of what all say together.
         """
         self.devices = [devices] if isinstance(devices, torch.device) else list(devices)
         self.models = [Model(pair, self.devices, tta, precision, maps) for pair in pairs]
         self.notes = [note for model in self.models for note in model.notes]
         settings, every_mm = only_one(self.models, "settings"), only_one(self.models, "every_mm")
         self.asker, self.n_pictures = Asker(self.models, self.devices, batch_size), n_pictures
+        self.calibration = calibration
         self.second = VolumeEnsemble(second, self.devices[0]) if second else None
         volumes = self.second.settings if self.second else None
         self.request = Request(settings, every_mm, self.asker.inputs, threads, n_pictures > 0, volumes)
@@ -122,7 +80,8 @@ class Predictor:
     @classmethod
     def of_bundle(cls, folder: Path, devices: torch.device | Sequence[torch.device], **settings: Any) -> Predictor:
         """All models of a bundle; `settings` and errors as of the constructor, and errors as of read_bundle."""
-        return cls(read_bundle(folder), devices, second=read_second(folder), **settings)
+        more = {"second": read_second(folder), "calibration": read_calibration(folder)}
+        return cls(read_bundle(folder), devices, **more, **settings)
 
     def warm_up(self) -> None:
         """Loads what the first call loads, and measures each model's pace, which time budgets go by."""
@@ -187,6 +146,8 @@ class Predictor:
         second, warnings, left_out = self._second(series, deadline)
         if second is not None:
             probabilities, seconds["volume"] = self.second.blended(probabilities, second), self.second.pace_s
+        if self.calibration is not None:
+            probabilities = self.calibration(probabilities)
         if not np.isfinite(probabilities).all():
             raise ValueError(f"expected probabilities, found {probabilities.tolist()}")
         features = list(said.features.values())

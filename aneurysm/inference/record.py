@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from aneurysm.inference.peaks import Peak
-from aneurysm.inference.predict import Prediction
+from aneurysm.inference.prediction import Prediction
 from aneurysm.inference.sampled import SampledSeries
 from aneurysm.labels import LABELS
 

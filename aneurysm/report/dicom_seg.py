@@ -16,7 +16,7 @@ from pydicom.uid import CTImageStorage
 
 from aneurysm.data.geometry import Geometry
 from aneurysm.inference.peaks import Peak
-from aneurysm.inference.predict import Prediction
+from aneurysm.inference.prediction import Prediction
 from aneurysm.paths import written_whole
 from aneurysm.report import dicom_codes
 from aneurysm.report.dicom_source import (

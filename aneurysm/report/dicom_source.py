@@ -19,7 +19,7 @@ from aneurysm.data.frames import Frame, read_frames
 from aneurysm.data.geometry import Geometry
 from aneurysm.data.header import read_header
 from aneurysm.inference.peaks import Peak
-from aneurysm.inference.predict import Prediction
+from aneurysm.inference.prediction import Prediction
 from aneurysm.inference.sampled import SampledSeries
 from aneurysm.installation import without_extra
 from aneurysm.report.dicom_codes import MANUFACTURER, MODEL_NAME

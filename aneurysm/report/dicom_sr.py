@@ -16,7 +16,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from aneurysm.inference.peaks import Peak
-from aneurysm.inference.predict import Prediction
+from aneurysm.inference.prediction import Prediction
 from aneurysm.inference.sampled import SampledSeries
 from aneurysm.labels import LABELS
 from aneurysm.paths import written_whole

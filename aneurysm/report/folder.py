@@ -13,7 +13,7 @@ from aneurysm.data.find import SeriesFiles
 from aneurysm.data.tables import write_csv
 from aneurysm.harmless import cell
 from aneurysm.inference.pictures import Picture
-from aneurysm.inference.predict import Prediction
+from aneurysm.inference.prediction import Prediction
 from aneurysm.inference.record import FORMAT
 from aneurysm.labels import LABELS, PRESENT
 from aneurysm.paths import CannotWrite, written_whole

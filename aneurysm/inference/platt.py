@@ -1,0 +1,56 @@
+"""Platt scaling of a bundle's answers: log-odds times a scale plus a shift, fitted on series that no model has seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aneurysm.labels import LABELS
+from aneurysm.stage2.temperature import log_odds
+
+PRESENT, LOCATION = len(LABELS) - 1, slice(0, len(LABELS) - 1)
+
+
+@dataclass(frozen=True)
+class Platt:
+    """Scale and shift of Aneurysm Present, and those that the 13 locations share (Platt 1999).
+
+    n_series  that it was fitted on
+    """
+
+    present: tuple[float, float]
+    locations: tuple[float, float]
+    n_series: int
+
+    def __call__(self, predicted: np.ndarray) -> np.ndarray:
+        """(..., 14) probabilities, calibrated; within a label the order stays."""
+        scale, shift = (
+            np.array([own] * PRESENT + [last]) for own, last in zip(self.locations, self.present, strict=True)
+        )
+        return 1 / (1 + np.exp(-(scale * log_odds(predicted) + shift)))
+
+
+def fit_platt(truth: np.ndarray, predicted: np.ndarray) -> Platt:
+    """The scaling with the least log loss, Platt's targets in place of 0 and 1; truth, predicted (series, 14).
+
+    Raises ValueError where a group has cases of one kind only, or larger probabilities would mean fewer aneurysms.
+    """
+    odds = log_odds(predicted)
+    both = [_fit(truth[:, own].ravel(), odds[:, own].ravel()) for own in (slice(PRESENT, None), LOCATION)]
+    return Platt(*both, len(truth))
+
+
+def _fit(truth: np.ndarray, odds: np.ndarray) -> tuple[float, float]:
+    from sklearn.linear_model import LogisticRegression  # not needed to answer
+
+    n_positive, n_negative = int(truth.sum()), int((1 - truth).sum())
+    if not n_positive or not n_negative:
+        raise ValueError(f"expected series with and without an aneurysm to calibrate on, found {n_positive} with")
+    target = np.where(truth == 1, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
+    rows, labels = np.tile(odds[:, None], (2, 1)), np.repeat([1, 0], len(odds))
+    model = LogisticRegression(C=np.inf).fit(rows, labels, np.concatenate([target, 1 - target]))
+    scale, shift = float(model.coef_[0, 0]), float(model.intercept_[0])
+    if scale <= 0:
+        raise ValueError(f"expected probabilities that rise with the share of aneurysms, found a slope of {scale:.3f}")
+    return scale, shift
