@@ -39,12 +39,14 @@ demo: install
 	$(RUN) scripts/figures.py --data_dir $(DEMO) --out $(DEMO)
 	$(RUN) train_stage1.py --data_dir $(DEMO) --model_dir $(DEMO)/model --config configs/stage1/demo.yaml --folds 2 --resume
 	$(RUN) eval_stage1.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2
-	$(RUN) extract_features.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --every_mm 3
+	$(RUN) extract_features.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --every_mm 3 \
+		--views original
 	$(RUN) train_stage2.py --data_dir $(DEMO) --model_dir $(DEMO)/model --config configs/stage2/demo.yaml --folds 2 --resume
 	$(RUN) eval_stage2.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --temperature
 	$(RUN) eval_stage2.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --header_modality
 	$(RUN) eval_end_to_end.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --limit 12
 	$(RUN) scripts/summary.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2
+	$(RUN) eval_end_to_end.py --data_dir $(DEMO) --folds 2 --bundle model/bundle
 	$(RUN) -m volume3d.build_manifest --data_dir $(DEMO) --workers $(WORKERS)
 	$(RUN) -m volume3d.preprocess --data_dir $(DEMO) --config configs/volume3d/volumes.yaml --workers $(WORKERS)
 	$(RUN) -m volume3d.train --data_dir $(DEMO) --model_dir $(DEMO)/model --config configs/volume3d/demo.yaml --folds 2 \
@@ -52,7 +54,7 @@ demo: install
 	$(RUN) -m volume3d.eval --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --weights pretrained
 	$(RUN) eval_end_to_end.py --model_dir $(DEMO)/model --folds 2 --export $(DEMO)/bundle
 	$(RUN) make_phantoms.py --out $(DEMO)/test --n_series 3 --seed 1000 --balanced true --workers $(WORKERS)
-	$(RUN) predict.py $(DEMO)/test/series $(REAL_SCANS) --bundle $(DEMO)/bundle --out $(DEMO)/report
+	$(RUN) predict.py $(DEMO)/test/series $(REAL_SCANS) --out $(DEMO)/report
 	$(RUN) -m volume3d.predict $(DEMO)/test/series --weights pretrained --out $(DEMO)/volume3d.csv
 	@echo "Look at $(DEMO)/phantoms.png, and at summary.md, roc.png and series.png in $(DEMO)/model/*/"
 	@echo "Open $(DEMO)/report/index.html in a browser: what the models say of three heads that nothing was trained on"
