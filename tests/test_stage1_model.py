@@ -9,7 +9,8 @@ import timm
 import torch
 
 from aneurysm.stage1.config import HeadsConfig
-from aneurysm.stage1.model import Stage1Net, location_heat
+from aneurysm.stage1.model import Stage1Net
+from aneurysm.training.location_logits import location_log_probability, logits_of
 
 torch.set_num_threads(1)
 
@@ -125,7 +126,7 @@ def test_the_heat_of_a_location_is_the_chance_of_an_aneurysm_times_that_of_the_l
     found = torch.tensor([0.0, math.log(3)]).view(1, 1, 1, 2)  # 1/2 and 3/4
     location = torch.zeros(1, 13, 1, 2)
     location[0, 4, 0, 1] = math.log(24)  # 24 / (24 + 12): two thirds, one in thirty-six for each other
-    heat = location_heat(found, location).sigmoid()[0, :, 0]
+    heat = logits_of(location_log_probability(found, location)).sigmoid()[0, :, 0]
     assert heat[:, 0].tolist() == pytest.approx([1 / 26] * 13)
     assert heat[:, 1].tolist() == pytest.approx([0.5 if i == 4 else 1 / 48 for i in range(13)])
 
@@ -133,8 +134,8 @@ def test_the_heat_of_a_location_is_the_chance_of_an_aneurysm_times_that_of_the_l
 def test_heat_stays_finite_where_all_is_certain():
     found, location = torch.tensor([-80.0, 80.0]).view(1, 1, 1, 2), torch.zeros(1, 13, 1, 2)
     location[:, 0] = 200.0
-    assert location_heat(found.requires_grad_(), location).isfinite().all()
-    location_heat(found, location).sum().backward()
+    assert logits_of(location_log_probability(found.requires_grad_(), location)).isfinite().all()
+    logits_of(location_log_probability(found, location)).sum().backward()
     assert found.grad.isfinite().all()
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aneurysm.labels import LOCATIONS
+from aneurysm.training.location_logits import location_log_probability, logits_of
 from volume3d.config import NetConfig
 
 PRIOR = -6.0  # logit of an aneurysm in a cell before anything is learned
@@ -81,7 +82,5 @@ def highest(sac: Tensor, locations: Tensor) -> Tensor:
 
     sac (batch, ...) logits; locations (batch, 13, ...) logits of the location, given that there is one.
     """
-    log_probability = functional.logsigmoid(sac)[:, None] + locations.log_softmax(dim=1)
-    each = log_probability.flatten(2).amax(dim=2).clamp(max=-1e-6)
-    each = each - torch.log(-torch.expm1(each))
+    each = logits_of(location_log_probability(sac[:, None], locations).flatten(2).amax(dim=2))
     return torch.cat([each, sac.flatten(1).amax(dim=1, keepdim=True)], dim=1)

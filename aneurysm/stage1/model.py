@@ -16,6 +16,7 @@ from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.stage1.config import HeadsConfig
 from aneurysm.stage1.norms import fold_norms
 from aneurysm.stage1.weights import load_encoder_weights, load_head_weights
+from aneurysm.training.location_logits import location_log_probability, logits_of
 
 HEAT_PRIOR = -4.6  # logit of one in a hundred: where heatmaps start, so that the empty pixels do not drown the rest
 WAVES = (0.5, 1, 2)  # half periods of a place's waves over half of the input
@@ -89,7 +90,7 @@ class Stage1Net(nn.Module):
             if self.heat is not None:
                 look, found, location = self.heat(fine, features, images.shape[-1], corner)
                 answer["found"], answer["location"] = found.float(), location.float()
-                own = location_heat(answer["found"], answer["location"])
+                own = logits_of(location_log_probability(answer["found"], answer["location"]))
                 answer["heat"] = torch.cat([own, answer["found"]], dim=1)
             if self.vessels is not None:
                 answer["vessels"] = self.vessels(fine)
@@ -160,15 +161,6 @@ class HeatHead(nn.Module):
         place = torch.cat([x[:, :, None].expand(-1, -1, n, -1), y[..., None].expand(-1, -1, -1, n)], 1)
         place = self.place(place.to(fine.dtype))
         return look, self.found(look), self.location(self.pixel(look) + place + self.whole(features)[..., None, None])
-
-
-def location_heat(found: Tensor, location: Tensor) -> Tensor:
-    """(batch, 13, n, n) logits of the probability that an aneurysm is at a pixel, and at this location.
-
-    Few aneurysms of each location are there to learn from: what all of them look like is learned from all of them.
-    """
-    log_probability = functional.logsigmoid(found) + location.log_softmax(dim=1)
-    return log_probability - torch.log(-torch.expm1(log_probability.clamp(max=-1e-6)))
 
 
 def at_highest(found: Tensor, maps: Tensor) -> Tensor:
