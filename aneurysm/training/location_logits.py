@@ -13,8 +13,8 @@ CERTAIN = -1e-6  # log-probabilities nearer to 0 count as this
 
 
 def location_log_probability(found: Tensor, location: Tensor) -> Tensor:
-    """(batch, 13, ...) that an aneurysm is there, and at this location; `found` (batch, 1, ...) and `location` (batch, 13,
-    ...) are logits."""
+    """(batch, 13, ...) that an aneurysm is there, and at this location. The logits `found` are (batch, 1, ...),
+    `location` (batch, 13, ...)."""
     return functional.logsigmoid(found) + location.log_softmax(dim=1)
 
 
