@@ -105,7 +105,7 @@ def times_text(lines: list[dict]) -> str:
 
 
 def flops_a_window(predictor: Predictor) -> float:
-    """Of stage 1 of all models in all of their views; a multiplication and an addition count two. volume3d is left out."""
+    """Of stage 1, all models in all of their views; a multiplication and an addition count two."""
     total = 0.0
     for model in predictor.models:
         encoder = model.encoders[0][model.views[0]]
