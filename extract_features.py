@@ -17,14 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aneurysm.config import only, run_script
-from aneurysm.data.cache import open_cache
-from aneurysm.data.lock import locked
-from aneurysm.data.tables import chosen_folds, read_folds
-from aneurysm.paths import ModelPaths
-from aneurysm.stage1.extract_run import ExtractSettings, extract_fold
-from aneurysm.stage1.judge import trained_folds
-from aneurysm.stage1.on_dask import DaskWorkers
-from aneurysm.training.distributed import join_world, leave_world
+from aneurysm.stage1.config import ExtractSettings
 
 
 @dataclass(frozen=True)
@@ -52,6 +45,16 @@ class ExtractConfig(ExtractSettings):
 
 
 def main(config: ExtractConfig) -> None:
+    # What needs torch is imported here: --help does not wait for it.
+    from aneurysm.data.cache import open_cache
+    from aneurysm.data.lock import locked
+    from aneurysm.data.tables import chosen_folds, read_folds
+    from aneurysm.paths import ModelPaths
+    from aneurysm.stage1.extract_run import extract_fold
+    from aneurysm.stage1.judge import trained_folds
+    from aneurysm.stage1.on_dask import DaskWorkers
+    from aneurysm.training.distributed import join_world, leave_world
+
     world = join_world(config.device)
     model_paths, dask = ModelPaths.only_one(config.model_dir, config.encoder), DaskWorkers(config.dask, world)
     folds = trained_folds(model_paths, chosen_folds(config.fold, config.folds, none=True))

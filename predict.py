@@ -16,25 +16,14 @@ Exit code 0: every series has an answer. 3: some could not be read; they are lis
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tqdm import tqdm
-
 from aneurysm.config import run_script
-from aneurysm.data.find import SeriesFiles, find_series, without_scouts
-from aneurysm.harmless import printable
-from aneurysm.inference.bundle import bundle_identity
-from aneurysm.inference.predict import Predictor
-from aneurysm.inference.record import record_of
 from aneurysm.installation import bundle_folder
-from aneurysm.report.dicom_source import need_highdicom
-from aneurysm.report.folder import Record, read_record, write_lists, write_nifti, write_objects, write_series
 from aneurysm.training.config import InferenceConfig
-from aneurysm.training.distributed import all_devices
 
 N_PICTURES = 3
 SOME_UNREAD = 3  # exit code
@@ -68,6 +57,18 @@ class PredictConfig(InferenceConfig):
 
 
 def main(config: PredictConfig) -> int:
+    # What needs torch is imported here: --help does not wait for it.
+    from tqdm import tqdm
+
+    from aneurysm.data.find import find_series, without_scouts
+    from aneurysm.harmless import printable
+    from aneurysm.inference.bundle import bundle_identity
+    from aneurysm.inference.predict import Predictor
+    from aneurysm.report.dicom_source import need_highdicom
+    from aneurysm.report.folder import write_lists
+    from aneurysm.report.run import Extras, write_reports
+    from aneurysm.training.distributed import all_devices
+
     if config.dicom_sr or config.dicom_seg:
         need_highdicom()
     predictor = Predictor.of_bundle(
@@ -86,7 +87,12 @@ def main(config: PredictConfig) -> int:
         predictor.warm_up()  # measures the pace: without it the first series would take what it takes
     with TemporaryDirectory() as unpacked:
         found, left_out = without_scouts(find_series(config.paths, Path(unpacked)))
-        records = list(tqdm(said_of(found, predictor, config), total=len(found), unit="series"))
+        kinds = tuple(kind for kind, wanted in (("sr", config.dicom_sr), ("seg", config.dicom_seg)) if wanted)
+        extras = Extras(kinds, config.min_probability, config.nifti)
+        written = write_reports(
+            found, predictor, identity, config.out, extras, config.workers, config.time_budget or inf, config.resume
+        )
+        records = list(tqdm(written, total=len(found), unit="series"))
     write_lists(config.out, records)
     unread = [record for record in records if record["failure"]]
     for record in unread:
@@ -95,23 +101,6 @@ def main(config: PredictConfig) -> int:
         print(printable(f"left out: {sentence}"))
     print(f"{len(records)} series, {len(unread)} could not be read\n{config.out / 'index.html'}")
     return SOME_UNREAD if unread else 0
-
-
-def said_of(found: list[SeriesFiles], predictor: Predictor, config: PredictConfig) -> Iterator[Record]:
-    """The record of each series, as soon as its page is written."""
-    identity = bundle_identity(config.bundle)
-    kinds = [kind for kind, wanted in (("sr", config.dicom_sr), ("seg", config.dicom_seg)) if wanted]
-    files = {series.uid: series.fingerprint() for series in found}
-    before = {uid: read_record(config.out, uid, identity, own) if config.resume else None for uid, own in files.items()}
-    yield from filter(None, before.values())
-    new = [series for series in found if before[series.uid] is None]
-    predictions = predictor.predict_all(new, config.workers, budget_s=config.time_budget or inf)
-    for series, prediction in zip(new, predictions, strict=True):
-        record = record_of(prediction, predictor.prevalence, identity, files[prediction.uid])
-        record["warnings"] += write_objects(config.out, prediction, record, kinds, config.min_probability)
-        record["warnings"] += write_nifti(config.out, prediction, record, series) if config.nifti else []
-        write_series(config.out, record, prediction.pictures)
-        yield record
 
 
 def command() -> None:

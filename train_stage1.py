@@ -13,13 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aneurysm.config import only, run_script
-from aneurysm.data.cache import open_cache
-from aneurysm.data.hard_negatives import read_hard_negatives
-from aneurysm.data.tables import chosen_folds, read_spots
-from aneurysm.paths import ModelPaths
 from aneurysm.stage1.config import Stage1Config
-from aneurysm.stage1.run import train_fold
-from aneurysm.training.distributed import join_world, leave_world
 
 
 @dataclass(frozen=True)
@@ -46,6 +40,14 @@ class TrainStage1Config(Stage1Config):
 
 
 def main(config: TrainStage1Config) -> None:
+    # What needs torch is imported here: --help does not wait for it.
+    from aneurysm.data.cache import open_cache
+    from aneurysm.data.hard_negatives import read_hard_negatives
+    from aneurysm.data.tables import chosen_folds, read_spots
+    from aneurysm.paths import ModelPaths
+    from aneurysm.stage1.run import train_fold
+    from aneurysm.training.distributed import join_world, leave_world
+
     world = join_world(config.device)
     cache, model_paths = open_cache(config.data_dir, config.cache_dir), ModelPaths(config.model_dir, config.encoder)
     spots = read_spots(cache.paths.cache, config.folds)

@@ -14,12 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aneurysm.config import only, run_script
-from aneurysm.data.tables import chosen_folds, read_folds, read_spots, read_unplaced
-from aneurysm.paths import DataPaths, ModelPaths
 from aneurysm.stage2.config import Stage2Config
-from aneurysm.stage2.run import train_fold
-from aneurysm.stage2.slice_marks import SliceMarks
-from aneurysm.training.distributed import join_world, leave_world
 
 
 @dataclass(frozen=True)
@@ -44,6 +39,13 @@ class TrainStage2Config(Stage2Config):
 
 
 def main(config: TrainStage2Config) -> None:
+    # What needs torch is imported here: --help does not wait for it.
+    from aneurysm.data.tables import chosen_folds, read_folds, read_spots, read_unplaced
+    from aneurysm.paths import DataPaths, ModelPaths
+    from aneurysm.stage2.run import train_fold
+    from aneurysm.stage2.slice_marks import SliceMarks
+    from aneurysm.training.distributed import join_world, leave_world
+
     world = join_world(config.device)
     model_paths = ModelPaths.only_one(config.model_dir, config.encoder)
     folder = DataPaths(config.data_dir, config.cache_dir).cache

@@ -15,9 +15,9 @@ from aneurysm.data.features import SeriesFeatures, made_from, read_features, rea
 from aneurysm.data.lock import locked
 from aneurysm.data.mapping import SIZE
 from aneurysm.data.windows import crop_box, read_window
-from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
+from aneurysm.stage1.config import ExtractSettings, HeadsConfig, InputConfig, Stage1Config
 from aneurysm.stage1.extract import PARTS, Encoder, by_series
-from aneurysm.stage1.extract_run import ExtractSettings, extract, fingerprints, out_of_date
+from aneurysm.stage1.extract_run import extract, fingerprints, out_of_date
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import heat_peaks
 from aneurysm.training.checkpoint import save_checkpoint

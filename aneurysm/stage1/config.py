@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from aneurysm.data.features import VIEWS
 from aneurysm.data.windows import InputConfig
 from aneurysm.stage1.augment_config import AugmentConfig
-from aneurysm.training.config import TrainingConfig
+from aneurysm.training.config import InferenceConfig, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -95,3 +96,13 @@ class Stage1Config:
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+@dataclass(frozen=True)
+class ExtractSettings(InferenceConfig):
+    """What is kept of a series, and how it is computed."""
+
+    every_mm: float = 1.5
+    """distance of the slices along the series; each at most once"""
+    views: tuple[str, ...] = VIEWS
+    """the image as it is (original) and with left and right exchanged (mirror)"""

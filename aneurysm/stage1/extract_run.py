@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from aneurysm.data.cache import Cache
-from aneurysm.data.features import FORMAT, VIEWS, SeriesFeatures, made_from, write_features
+from aneurysm.data.features import FORMAT, SeriesFeatures, made_from, write_features
 from aneurysm.paths import ModelPaths, remove_leftovers
-from aneurysm.stage1.config import Stage1Config
+from aneurysm.stage1.config import ExtractSettings, Stage1Config
 from aneurysm.stage1.dataset import PlainWindows
 from aneurysm.stage1.extract import Encoder, Rows, by_series, series_features
 from aneurysm.stage1.model import Stage1Net
@@ -24,18 +23,7 @@ from aneurysm.stage1.predict import load_stage1
 from aneurysm.stage1.whole_series import slice_places
 from aneurysm.training.batches import one_thread
 from aneurysm.training.checkpoint import file_hash
-from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import World
-
-
-@dataclass(frozen=True)
-class ExtractSettings(InferenceConfig):
-    """What is kept of a series, and how it is computed."""
-
-    every_mm: float = 1.5
-    """distance of the slices along the series; each at most once"""
-    views: tuple[str, ...] = VIEWS
-    """the image as it is (original) and with left and right exchanged (mirror)"""
 
 
 def extract_fold(
