@@ -1,11 +1,10 @@
 """Before step 7, optional: what stage 1 says about synthetic heads that it has never seen, for stage 2 to learn from.
 
     python fresh_features.py --out data/stage2 --n_series 1000
-    python train_stage2.py --data_dir data/stage2 --model_dir data/stage2/model --fold none --config stage2/fresh
 
 Heads are made in portions by steps 0 to 2, stage 1 goes over them as in step 6, and then all but the features and the
-tables is deleted, so that the disk holds one portion at a time. Run again, it goes on where it stopped; a larger
---n_series adds to what is there.
+tables is deleted, so that the disk holds one portion at a time. train_stage2.py --fold none --config stage2/fresh comes
+next. Run again, it goes on where it stopped; a larger --n_series adds to what is there.
 
 Reads  the pretrained weights
 Writes <out>/model/<encoder>/fold-none/last.pth, the weights as a checkpoint, and features/ beside it;

@@ -68,7 +68,8 @@ def test_a_step_that_fails_is_named_with_its_last_line(tmp_path, monkeypatch):
 
 def test_stage_2_learns_from_them_without_folds(out, capsys):
     flags = ["--data_dir", out, "--model_dir", out / "model", "--fold", "none", "--config", "stage2/fresh",
-             "--training.epochs", "1", "--training.warmup_epochs", "0", "--device", "cpu"]  # fmt: skip
+             "--training.epochs", "1", "--training.warmup_epochs", "0", "--training.batch_size", "4",
+             "--device", "cpu"]  # fmt: skip
     train_stage2.main(parse_config(TrainStage2Config, "", list(map(str, flags))))
     assert f"{2 * N} series of" in capsys.readouterr().out
     history = pd.read_csv(ModelPaths(out / "model", ENCODER).stage2(None) / "history.csv")

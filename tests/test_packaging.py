@@ -22,7 +22,7 @@ from train_stage1 import TrainStage1Config
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 COMMANDS = PROJECT["project"]["scripts"]
-PRETRAINED = [path for kind in ("safetensors", "json") for path in (ROOT / "model" / "pretrained").glob(f"*.{kind}")]
+WEIGHTS = [path for name in ("pretrained", "bundle") for path in (ROOT / "model" / name).glob("*.*")]
 # A notebook's code, set by environment variables, and what makes this repository's own pages.
 NOT_COMMANDS = {"kaggle_inference.py", "file_map.py", "screenshots.py"}
 
@@ -63,6 +63,7 @@ def test_every_folder_of_code_is_a_package_that_is_installed():
     packages = set(PROJECT["tool"]["setuptools"]["packages"])
     folders = {path.parent for top in ("aneurysm", "volume3d") for path in (ROOT / top).rglob("*.py")}
     mapped = {"aneurysm_scripts", "aneurysm_scripts.scripts", "aneurysm.configs", "aneurysm.pretrained"}
+    mapped |= {"aneurysm.bundle"}
     assert packages == {".".join(folder.relative_to(ROOT).parts) for folder in folders} | mapped
 
 
@@ -74,9 +75,10 @@ def built(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("built")
     for name in ("aneurysm", "benchmarks", "configs", "scripts", "tests", "volume3d"):
         shutil.copytree(ROOT / name, folder / "clone" / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "clone" / "model" / "pretrained").mkdir(parents=True)
-    for path in PRETRAINED:
-        shutil.copy(path, folder / "clone" / "model" / "pretrained")
+    for path in WEIGHTS:
+        to = folder / "clone" / path.relative_to(ROOT)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, to)
     for path in ROOT.glob("[!.]*.*"):
         if path.is_file():
             shutil.copy(path, folder / "clone")
@@ -97,7 +99,7 @@ def test_the_wheel_holds_code_presets_pages_and_weights_and_nothing_else(built):
     own = {path.relative_to(ROOT).as_posix() for path in code + pages}
     presets = {f"aneurysm/{path.relative_to(ROOT).as_posix()}" for path in ROOT.glob("configs/*/*.yaml")}
     scripts = {path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.py"), *ROOT.glob("scripts/*.py")]}
-    weights = {f"aneurysm/pretrained/{path.name}" for path in PRETRAINED}
+    weights = {f"aneurysm/{path.parent.name}/{path.name}" for path in WEIGHTS}
     assert {name for name in found if ".dist-info/" not in name} == own | presets | weights | {
         f"aneurysm_scripts/{name}" for name in scripts
     }

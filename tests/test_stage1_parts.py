@@ -154,9 +154,9 @@ def test_a_part_of_an_input_knows_its_place_in_it():
         for left_out in (head.pixel, head.whole):
             left_out.weight.zero_()
         features = torch.rand(2, 5)
-        _, whole = head(torch.rand(2, 8, 16, 16), features, 64, None)
+        *_, whole = head(torch.rand(2, 8, 16, 16), features, 64, None)
         corner = torch.tensor([[16.0, 32.0], [0.0, 8.0]])  # column, row
-        _, part = head(torch.rand(2, 8, 8, 8), features, 32, corner)
+        *_, part = head(torch.rand(2, 8, 8, 8), features, 32, corner)
     torch.testing.assert_close(part[0], whole[0, :, 8:16, 4:12])
     torch.testing.assert_close(part[1], whole[1, :, 2:10, 0:8])
     assert (whole[0] - whole[0].flip(2)).abs().max() > 0.05  # left and right differ
