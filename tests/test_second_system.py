@@ -99,6 +99,19 @@ def test_without_time_or_a_volume_the_first_system_answers_alone_and_that_is_tol
     np.testing.assert_array_equal(broken.probabilities, first.probabilities)
 
 
+def test_a_volume3d_that_fails_costs_no_answer(root, monkeypatch):
+    def fails(*args):
+        raise RuntimeError("out of memory")
+
+    folder = root / "data" / "series" / "axial"
+    first = Predictor(read_bundle(root / "bundle"), CPU).predict_series(folder)
+    predictor = Predictor.of_bundle(root / "bundle", CPU)
+    monkeypatch.setattr(predictor.second.ensemble.__class__, "predict", fails)
+    found = predictor.predict_series(folder)
+    assert found.failure == "" and found.warnings[-1].endswith("RuntimeError: out of memory")
+    np.testing.assert_array_equal(found.probabilities, first.probabilities)
+
+
 def test_worker_processes_bring_volumes_along(root):
     folder = root / "data" / "series" / "axial"
     predictor = Predictor.of_bundle(root / "bundle", CPU)

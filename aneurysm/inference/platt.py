@@ -9,7 +9,7 @@ import numpy as np
 from aneurysm.labels import LABELS
 from aneurysm.stage2.temperature import log_odds
 
-PRESENT, LOCATION = len(LABELS) - 1, slice(0, len(LABELS) - 1)
+PRESENT = len(LABELS) - 1  # its column; the locations' come before it
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def fit_platt(truth: np.ndarray, predicted: np.ndarray) -> Platt:
     Raises ValueError where a group has cases of one kind only, or larger probabilities would mean fewer aneurysms.
     """
     odds = log_odds(predicted)
-    both = [_fit(truth[:, own].ravel(), odds[:, own].ravel()) for own in (slice(PRESENT, None), LOCATION)]
+    both = [_fit(truth[:, own].ravel(), odds[:, own].ravel()) for own in (slice(PRESENT, None), slice(PRESENT))]
     return Platt(*both, len(truth))
 
 

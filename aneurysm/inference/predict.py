@@ -180,7 +180,10 @@ class Predictor:
             return None, (reason,), ()
         if perf_counter() + self.second.pace_s > deadline:
             return None, (), ("volume3d was left out",)
-        return self.second.predict(series.volume), (), ()
+        try:
+            return self.second.predict(series.volume), (), ()
+        except Exception as error:  # the GPU's memory, say: the first system has answered
+            return None, (f"volume3d failed and has no part in the answer: {type(error).__name__}: {error}",), ()
 
     def _by_encoder(self, answers: Mapping[int, Answer]) -> dict[str, Answer]:
         """The mean over each encoder's folds, of answers by the number of the model."""
