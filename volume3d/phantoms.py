@@ -3,10 +3,11 @@ them, with the sac and the vessels of every cell. Torch-free."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from aneurysm.data.looks import change_look
 from aneurysm.data.marks import mark_sac
 from aneurysm.data.phantom.places import vessel_point
 from aneurysm.data.phantom.raster import coverage
@@ -84,7 +85,12 @@ def scan_parts(
             middles.append(to_voxels(shown, grid, vessel_point(shown.scan.person, rng)[None])[0])
         else:
             middles.append(rng.uniform(0, grid.shape))
-    return [volume_part(shown, grid, first_voxel(m, grid.shape, parts.shape), parts.shape, stride) for m in middles]
+    made = [volume_part(shown, grid, first_voxel(m, grid.shape, parts.shape), parts.shape, stride) for m in middles]
+    return [replace(part, image=_with_look(part.image, parts, rng)) for part in made]
+
+
+def _with_look(image: np.ndarray, parts: PhantomPartsConfig, rng: np.random.Generator) -> np.ndarray:
+    return np.ascontiguousarray(change_look(image.transpose(1, 2, 0), parts.looks, rng).transpose(2, 0, 1))
 
 
 def volume_part(

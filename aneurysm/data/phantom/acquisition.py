@@ -75,13 +75,15 @@ def covered(points: np.ndarray) -> bool:
 
 
 def draw_acquisition(
-    rng: np.random.Generator, modality: str, plane: str, size: int, max_slices: int | None = None
-) -> Acquisition:
+    rng: np.random.Generator, modality: str, plane: str, size: int, max_slices: int | None = None,
+    pose: float = 1.0,
+) -> Acquisition:  # fmt: skip
     """One acquisition; in-plane matrices are scaled by size / 512, and thin slices thicken alike, extents kept.
 
     max_slices: the slices lie further apart where there would be more of them.
+    pose: factor of the angles by which heads are turned, (5, 2.5, 4) degrees (SD) for 1.
     """
-    angles = rng.normal(0, (5.0, 2.5, 4.0))  # pitch, roll, yaw of the head in degrees
+    angles = pose * rng.normal(0, (5.0, 2.5, 4.0))  # pitch, roll, yaw of the head in degrees
     turn = rotation_matrix(angles)
     centre = rng.uniform((-15, -180, -900), (15, 20, 900)) if modality == "CTA" else rng.normal(0, (8, 20, 15))
     directions, gantry_degrees = _slice_directions(rng, modality, plane, angles[0])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
 
+from aneurysm.data.looks import LooksConfig
 from aneurysm.data.phantom.acquisition import PLANE_SHARES, covered, draw_acquisition
 from aneurysm.data.phantom.person import Person, draw_person
 from aneurysm.data.phantom.plan import MODALITY_SHARES
@@ -36,6 +37,10 @@ class PhantomScansConfig:
     """share of them that is taken away again: their place alone shall tell nothing"""
     varied_share: float = 0.75
     """share of the people that are drawn in the varied style (varied.py), the others in the usual one"""
+    pose: float = 1.5
+    """how far heads are turned, as a multiple of what make_phantoms.py draws"""
+    looks: LooksConfig = field(default_factory=LooksConfig)
+    """what is done to the images beyond what the styles draw"""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the setting."""
@@ -97,7 +102,7 @@ def draw_scan(
 ) -> ShownScan:  # fmt: skip
     """One scan of a person, cut in `plane` or in its own."""
     modality, acquired = _pick(MODALITY_SHARES, rng), _pick(PLANE_SHARES, rng)
-    acquisition = draw_acquisition(rng, modality, acquired, int(rng.choice(scans.sizes)))
+    acquisition = draw_acquisition(rng, modality, acquired, int(rng.choice(scans.sizes)), pose=scans.pose)
     return ShownScan(Scan(person, acquisition.person_grid, modality, rng), acquisition, settings, plane)
 
 

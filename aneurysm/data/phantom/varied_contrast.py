@@ -23,6 +23,8 @@ MR_FACTORS = dict(
     noise=(0.25, 2.5), texture=(0.4, 2.2),
 )  # fmt: skip
 WHITE = {"MRA": (0.85, 1.25), "MRI T2": (0.5, 0.95), "MRI T1post": (0.95, 1.45)}  # factors of grey
+FREE_SHARE = 0.25  # of these MR scans: all but brain and blood have any value, as in SynthSeg (Billot et al. 2023)
+FREE = "skin", "fat", "muscle", "bone", "marrow", "petrous", "fluid", "dura", "eye", "mucosa", "chalk"
 BRIGHT_CHALK = 0.25  # share of MR scans in which calcium is bright, as where it shortens T1
 
 
@@ -48,6 +50,8 @@ def draw_mr(rng: np.random.Generator, modality: str) -> Contrast:
     typical = TYPICAL[modality]
     values = {name: getattr(typical, name) * factor(rng, *ends) for name, ends in MR_FACTORS.items()}
     values["white"] = values["grey"] * rng.uniform(*WHITE[modality])
+    if rng.random() < FREE_SHARE:
+        values |= {name: values["grey"] * factor(rng, 0.08, 3.0) for name in FREE}
     values |= {"MRA": draw_tof_blood, "MRI T2": draw_t2_blood, "MRI T1post": draw_t1_blood}[modality](rng, values)
     if modality != "MRI T2" and rng.random() < BRIGHT_CHALK:
         values["chalk"] = values["artery"] * rng.uniform(0.2, 1.0)

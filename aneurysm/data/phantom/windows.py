@@ -3,10 +3,11 @@ the sac and the vessels of every pixel. Torch-free; a person is drawn once, scan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from aneurysm.data.looks import change_look
 from aneurysm.data.mapping import SIZE
 from aneurysm.data.marks import mark_sac
 from aneurysm.data.phantom.places import any_place, sac_place, vessel_place
@@ -91,7 +92,7 @@ def scan_windows(
                   for _ in range(windows.windows_per_slab - 1)]  # fmt: skip
         part = windows.part or inputs.image_size
         made += _slab(shown, box, index, [first, *others], part, inputs, stride, rng)
-    return made
+    return [replace(own, image=change_look(own.image, windows.looks, rng)) for own in made]
 
 
 def _slab(
