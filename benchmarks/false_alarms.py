@@ -1,0 +1,123 @@
+"""How often stage 1 calls something an aneurysm on heads that are known to have none, with a picture of each.
+
+    mkdir -p data/real/series && cp -r healthy/scan1 healthy/scan2 data/real/series
+    python preprocess_data.py --data_dir data/real
+    PYTHONPATH=. python benchmarks/false_alarms.py --real_dir data/real --phantom_dir data/fresh --plot alarms.png
+
+The threshold is the one at which `--found` of the phantoms' localizers have a peak of the map of their own; phantoms
+and real heads must be new to the network. Peaks within 10 mm of a higher one do not count. Prints, for each real
+series and for the phantoms without an aneurysm, peaks at or above the threshold; the picture shows the highest ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from aneurysm.config import only, run_script
+from aneurysm.data.cache import Cache
+from aneurysm.labels import PRESENT
+from aneurysm.stage1.config import Stage1Config
+from aneurysm.stage1.fresh import FreshSeries, own_peaks
+from aneurysm.stage1.judge import with_pixel_mm
+from aneurysm.stage1.localisation import points_mm, suppress
+from aneurysm.stage1.predict import load_stage1
+from aneurysm.stage1.weights import weights_path
+from aneurysm.stage1.whole_series import ask_series, heat_candidates, slice_places
+from aneurysm.training.config import InferenceConfig
+from aneurysm.training.distributed import World, join_world, leave_world
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+APART_MM = 10.0
+SHOWN_PX, COLUMNS = 48, 6  # of the cache, either way from a peak; pictures a row
+
+
+@dataclass(frozen=True)
+class FalseAlarmsConfig(InferenceConfig):
+    real_dir: Path = Path("data/real")
+    """folder that preprocess_data.py has filled: heads without an aneurysm"""
+    phantom_dir: Path = Path("data/fresh")
+    """folder that create_folds.py has filled"""
+    folds: int = 2
+    """number of folds that create_folds.py was told"""
+    weights: str = "pretrained"
+    """pretrained (the weights in the box), or a file of pretrain.py or train_stage1.py"""
+    encoder: str = "tf_efficientnet_lite0"
+    """of the weights in the box"""
+    found: float = 0.75
+    """share of the phantoms' localizers that the threshold finds"""
+    every_mm: float = 3.0
+    """distance of the slices that are asked about"""
+    pictures: int = 24
+    """peaks of real heads in the picture, the highest first"""
+    plot: Path | None = None
+    """a picture (PNG)"""
+    device: str = "auto"
+    """cpu, cuda, or auto"""
+
+
+def main(config: FalseAlarmsConfig) -> None:
+    world, inference = join_world(config.device), only(InferenceConfig, config)
+    model, stage1 = load_stage1(weights_path(config.encoder, config.weights), world.device)
+    fresh = FreshSeries.read(config.phantom_dir, config.folds)
+    slices = fresh.ask_slices(model, stage1, world, inference, config.every_mm)
+    localizers = points_mm(with_pixel_mm(fresh.spots[fresh.spots.kind == "positive"], fresh.cache))
+    threshold = float(np.quantile(own_peaks(slices, localizers), 1 - config.found))
+    print(f"{config.found:.0%} of {len(localizers)} localizers of phantoms have a peak from {threshold:.4f} on")
+    healthy = fresh.series.SeriesInstanceUID[(fresh.series[PRESENT] == 0) & fresh.series.n_slices.notna()]
+    n_alarms = len(alarms(slices[slices.SeriesInstanceUID.isin(healthy)], threshold))
+    print(f"phantoms without an aneurysm: {n_alarms / len(healthy):.2f} peaks a series of {len(healthy)}")
+    cache = Cache(config.real_dir)
+    peaks = real_peaks(cache, model, stage1, world, inference, config.every_mm)
+    for uid, own in peaks.groupby("SeriesInstanceUID"):
+        print(f"{uid}: {(own.probability >= threshold).sum()} peaks, the highest {own.probability.max():.4f}")
+    n_real = peaks.SeriesInstanceUID.nunique()
+    print(f"real heads: {(peaks.probability >= threshold).sum() / n_real:.2f} peaks a series of {n_real}")
+    if config.plot:
+        highest = peaks[peaks.probability >= threshold].nlargest(config.pictures, "probability")
+        plot(cache, highest if len(highest) else peaks.nlargest(COLUMNS, "probability"), config.plot)
+    leave_world()
+
+
+def real_peaks(
+    cache: Cache, model: nn.Module, stage1: Stage1Config, world: World, inference: InferenceConfig, every_mm: float
+) -> pd.DataFrame:
+    """As `alarms`, all peaks of all series of a cache."""
+    places = slice_places(cache, cache.series_uids(), every_mm)
+    return alarms(ask_series(model, cache, places, stage1, world, inference, "real heads"), 0.0)
+
+
+def alarms(slices: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """The peaks from a threshold on, one row each, none within APART_MM of a higher one; `slices` as of ask_series."""
+    peaks = points_mm(heat_candidates(slices, [PRESENT]))
+    return suppress(peaks[peaks.probability >= threshold], APART_MM)
+
+
+def plot(cache: Cache, peaks: pd.DataFrame, path: Path) -> None:
+    """A small picture of each peak, numbered as the rows."""
+    rows = -(-len(peaks) // COLUMNS)
+    figure, axes = plt.subplots(rows, COLUMNS, figsize=(2 * COLUMNS, 2.2 * rows), squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for number, (axis, peak) in enumerate(zip(axes.flat, peaks.itertuples(), strict=False)):
+        index = int(np.abs(cache.position_mm(peak.SeriesInstanceUID) - peak.position_mm).argmin())
+        image = cache.window(peak.SeriesInstanceUID, [index])[0].astype(np.float32)
+        axis.imshow(image, cmap="gray", vmin=0, vmax=1)
+        axis.set_xlim(peak.x - SHOWN_PX, peak.x + SHOWN_PX)
+        axis.set_ylim(peak.y + SHOWN_PX, peak.y - SHOWN_PX)
+        axis.plot(peak.x, peak.y, "o", markersize=18, markerfacecolor="none", markeredgecolor="yellow")
+        axis.set_title(f"{number + 1}: {peak.probability:.3f}, {peak.SeriesInstanceUID[-6:]} {index}", fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    run_script(main, FalseAlarmsConfig, __doc__)
