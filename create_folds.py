@@ -16,15 +16,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from aneurysm.cache.cache import open_cache
 from aneurysm.config import run_script
-from aneurysm.data.cache import open_cache
-from aneurysm.data.folds import assign_folds, fold_counts
-from aneurysm.data.localizers import place_localizers, read_localizers
-from aneurysm.data.lock import locked
-from aneurysm.data.manifest import read_manifest, with_manifest
-from aneurysm.data.spots import SAFE_MM, negative_spots, positive_spots
-from aneurysm.data.tables import labelled_series, write_csv
+from aneurysm.folds.folds import assign_folds, fold_counts
+from aneurysm.folds.localizers import place_localizers, read_localizers
+from aneurysm.folds.manifest import read_manifest, with_manifest
+from aneurysm.folds.spots import SAFE_MM, negative_spots, positive_spots
+from aneurysm.folds.tables import labelled_series
+from aneurysm.lock import locked
 from aneurysm.paths import DataPaths
+from aneurysm.tables import write_csv
 
 
 @dataclass(frozen=True)

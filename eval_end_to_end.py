@@ -24,8 +24,8 @@ import numpy as np
 import pandas as pd
 
 from aneurysm.config import only, run_script
-from aneurysm.data.answers import read_answers, write_answers
-from aneurysm.data.tables import chosen_folds, read_folds, write_csv
+from aneurysm.folds.answers import read_answers, write_answers
+from aneurysm.folds.tables import chosen_folds, read_folds
 from aneurysm.inference.bundle import CARD, read_bundle, read_calibration, read_second, write_bundle, write_calibration
 from aneurysm.inference.judge import (
     AskConfig,
@@ -47,6 +47,7 @@ from aneurysm.stage2.calibration import errors_table
 from aneurysm.stage2.dataset import check_unseen
 from aneurysm.stage2.judge import Judged, ensemble_text, folds_with_stage2, judged_text
 from aneurysm.stage2.temperature import read_temperature
+from aneurysm.tables import write_csv
 from aneurysm.training.sync import copy_up
 
 

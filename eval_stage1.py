@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from aneurysm.cache.cache import open_cache
 from aneurysm.config import only, run_script
-from aneurysm.data.answers import replace_folds
-from aneurysm.data.cache import open_cache
-from aneurysm.data.tables import chosen_folds, read_folds, read_spots, write_csv
+from aneurysm.folds.answers import replace_folds
+from aneurysm.folds.tables import chosen_folds, read_folds, read_spots
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1.fresh import FreshSeries
 from aneurysm.stage1.judge import Judged, ask_fold, judge_fold, series_text, trained_folds, windows_text, with_pixel_mm
@@ -26,6 +26,7 @@ from aneurysm.stage1.predict import Tta, load_stage1
 from aneurysm.stage1.run import outside_text
 from aneurysm.stage1.weights import weights_path
 from aneurysm.stage1.whole_series import highest_heat
+from aneurysm.tables import write_csv
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import World, join_world, leave_world
 from aneurysm.training.sync import copy_up

@@ -19,14 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aneurysm.config import run_script
-from aneurysm.data.answers import write_answers
-from aneurysm.data.tables import chosen_folds, read_folds, write_csv
+from aneurysm.folds.answers import write_answers
+from aneurysm.folds.tables import chosen_folds, read_folds
 from aneurysm.paths import DataPaths, ModelPaths
 from aneurysm.report.figures import reliability_figure
 from aneurysm.stage2.calibration import Calibrated, calibrate
 from aneurysm.stage2.gap import gap_table, gap_text
 from aneurysm.stage2.judge import ensemble_text, folds_with_stage2, judge_folds, judged_text
 from aneurysm.stage2.temperature import write_temperature
+from aneurysm.tables import write_csv
 from aneurysm.training.distributed import join_world, leave_world
 from aneurysm.training.sync import copy_up
 

@@ -46,9 +46,9 @@ class ExtractConfig(ExtractSettings):
 
 def main(config: ExtractConfig) -> None:
     # What needs torch is imported here: --help does not wait for it.
-    from aneurysm.data.cache import open_cache
-    from aneurysm.data.lock import locked
-    from aneurysm.data.tables import chosen_folds, read_folds
+    from aneurysm.cache.cache import open_cache
+    from aneurysm.folds.tables import chosen_folds, read_folds
+    from aneurysm.lock import locked
     from aneurysm.paths import ModelPaths
     from aneurysm.stage1.extract_run import extract_fold
     from aneurysm.stage1.judge import trained_folds

@@ -26,12 +26,12 @@ import pandas as pd
 from tqdm import tqdm
 
 from aneurysm.config import run_script
-from aneurysm.data.lock import locked
-from aneurysm.data.phantom.training_scans import FIRST_SEED
-from aneurysm.data.tables import write_csv
+from aneurysm.lock import locked
 from aneurysm.paths import ModelPaths, written_whole
+from aneurysm.phantom.training_scans import FIRST_SEED
 from aneurysm.stage1.pretrained import as_checkpoint
 from aneurysm.stage1.weights import weights_path
+from aneurysm.tables import write_csv
 from aneurysm.training.checkpoint import file_hash
 
 FOLDS = 5

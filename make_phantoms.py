@@ -11,9 +11,9 @@ Writes <out>/series/<SeriesInstanceUID>/<SOPInstanceUID>.dcm, train.csv, train_l
 from pathlib import Path
 
 from aneurysm.config import run_script
-from aneurysm.data.lock import locked
-from aneurysm.data.phantom.dataset import PhantomConfig, make_dataset
-from aneurysm.data.phantom.summary import summarise
+from aneurysm.lock import locked
+from aneurysm.phantom.dataset import PhantomConfig, make_dataset
+from aneurysm.phantom.summary import summarise
 
 
 def main(config: PhantomConfig) -> None:

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from aneurysm.cache.cache import open_cache
 from aneurysm.config import only, run_script
-from aneurysm.data.cache import open_cache
-from aneurysm.data.hard_negatives import select_hard_negatives, write_hard_negatives
-from aneurysm.data.lock import locked
-from aneurysm.data.spots import SAFE_MM, barred_series
-from aneurysm.data.tables import chosen_folds, read_folds, read_spots, read_unplaced
+from aneurysm.folds.hard_negatives import select_hard_negatives, write_hard_negatives
+from aneurysm.folds.spots import SAFE_MM, barred_series
+from aneurysm.folds.tables import chosen_folds, read_folds, read_spots, read_unplaced
 from aneurysm.labels import PRESENT
+from aneurysm.lock import locked
 from aneurysm.paths import DataPaths, ModelPaths
 from aneurysm.stage1.judge import ask_fold, ask_fold_on_dask, trained_folds
 from aneurysm.stage1.on_dask import DaskWorkers

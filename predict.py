@@ -60,7 +60,7 @@ def main(config: PredictConfig) -> int:
     # What needs torch is imported here: --help does not wait for it.
     from tqdm import tqdm
 
-    from aneurysm.data.find import find_series, without_scouts
+    from aneurysm.dicom.find import find_series, without_scouts
     from aneurysm.harmless import printable
     from aneurysm.inference.bundle import bundle_identity
     from aneurysm.inference.predict import Predictor

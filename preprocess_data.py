@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from aneurysm.cache.preprocess import preprocess_series
+from aneurysm.cache.preprocess_run import foresee, preprocess_all, summarise
+from aneurysm.cache.slices import CacheSettings
+from aneurysm.cache.storage import Storage
+from aneurysm.cache.tables import series_to_do
 from aneurysm.config import run_script
-from aneurysm.data.lock import locked
-from aneurysm.data.preprocess import preprocess_series
-from aneurysm.data.preprocess_run import foresee, preprocess_all, summarise
-from aneurysm.data.slices import CacheSettings
-from aneurysm.data.storage import Storage
-from aneurysm.data.tables import series_to_do
+from aneurysm.lock import locked
 from aneurysm.paths import DataPaths
 
 

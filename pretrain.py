@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aneurysm.config import only, run_script
-from aneurysm.data.phantom.windows import PhantomWindowsConfig
+from aneurysm.phantom.windows import PhantomWindowsConfig
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.pretraining import PretrainingConfig, pretrain
 from aneurysm.training.distributed import join_world, leave_world

@@ -41,9 +41,9 @@ class TrainStage1Config(Stage1Config):
 
 def main(config: TrainStage1Config) -> None:
     # What needs torch is imported here: --help does not wait for it.
-    from aneurysm.data.cache import open_cache
-    from aneurysm.data.hard_negatives import read_hard_negatives
-    from aneurysm.data.tables import chosen_folds, read_spots
+    from aneurysm.cache.cache import open_cache
+    from aneurysm.folds.hard_negatives import read_hard_negatives
+    from aneurysm.folds.tables import chosen_folds, read_spots
     from aneurysm.paths import ModelPaths
     from aneurysm.stage1.run import train_fold
     from aneurysm.training.distributed import join_world, leave_world

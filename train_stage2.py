@@ -40,7 +40,7 @@ class TrainStage2Config(Stage2Config):
 
 def main(config: TrainStage2Config) -> None:
     # What needs torch is imported here: --help does not wait for it.
-    from aneurysm.data.tables import chosen_folds, read_folds, read_spots, read_unplaced
+    from aneurysm.folds.tables import chosen_folds, read_folds, read_spots, read_unplaced
     from aneurysm.paths import DataPaths, ModelPaths
     from aneurysm.stage2.run import train_fold
     from aneurysm.stage2.slice_marks import SliceMarks

@@ -81,7 +81,7 @@ class DataPaths:
 
     @property
     def manifest(self) -> Path:
-        """one JSON object per series: aneurysm/data/manifest.py"""
+        """one JSON object per series: aneurysm/folds/manifest.py"""
         return self.cache / "manifest.jsonl"
 
     @property

@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
+from aneurysm.cache.features import VIEWS
+from aneurysm.cache.slices import CacheSettings
 from aneurysm.config import run_script
-from aneurysm.data.features import VIEWS
-from aneurysm.data.slices import CacheSettings
 from aneurysm.inference.judge import times_text
 from aneurysm.inference.models import Pair, Trained
 from aneurysm.inference.predict import Predictor

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
+from aneurysm.cache.cache import open_cache
 from aneurysm.config import run_script
-from aneurysm.data.cache import open_cache
 from aneurysm.stage1.config import InputConfig, Stage1Config
 from aneurysm.stage1.extract import Encoder
 from aneurysm.stage1.extract_run import extract

@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
+from aneurysm.cache.cache import Cache
 from aneurysm.config import only, run_script
-from aneurysm.data.cache import Cache
 from aneurysm.labels import PRESENT
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.fresh import FreshSeries, own_peaks

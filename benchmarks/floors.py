@@ -26,11 +26,11 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from rle.utils import decode_frame
 from torch.utils.data import default_collate
 
+from aneurysm.cache.cache import SLICE_BYTES, open_cache
+from aneurysm.cache.preprocess import preprocess_series
+from aneurysm.cache.slices import CacheSettings
 from aneurysm.config import run_script
-from aneurysm.data.cache import SLICE_BYTES, open_cache
-from aneurysm.data.preprocess import preprocess_series
-from aneurysm.data.slices import CacheSettings
-from aneurysm.data.tables import read_spots
+from aneurysm.folds.tables import read_spots
 from aneurysm.inference.predict import Predictor
 from aneurysm.stage1.config import InputConfig, Stage1Config
 from aneurysm.stage1.dataset import TrainingWindows

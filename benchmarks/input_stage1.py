@@ -16,10 +16,10 @@ from pathlib import Path
 import cv2
 import torch
 
+from aneurysm.cache.cache import open_cache
+from aneurysm.cache.windows import neighbours
 from aneurysm.config import run_script
-from aneurysm.data.cache import open_cache
-from aneurysm.data.tables import read_spots
-from aneurysm.data.windows import neighbours
+from aneurysm.folds.tables import read_spots
 from aneurysm.stage1.config import InputConfig, Stage1Config
 from aneurysm.stage1.dataset import PlainWindows, TrainingWindows
 

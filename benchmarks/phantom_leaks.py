@@ -14,8 +14,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from aneurysm.config import run_script
-from aneurysm.data.phantom.leaks import MODELS, describe_series, leak_auc
 from aneurysm.labels import PRESENT
+from aneurysm.phantom.leaks import MODELS, describe_series, leak_auc
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ import numpy as np
 import pydicom
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
+from aneurysm.cache.cache import SLICE_BYTES
+from aneurysm.cache.preprocess import CacheSettings, Outcome, died, preprocess_series
 from aneurysm.config import parse_config
-from aneurysm.data.cache import SLICE_BYTES
-from aneurysm.data.parallel import run_all
-from aneurysm.data.preprocess import CacheSettings, Outcome, died, preprocess_series
+from aneurysm.parallel import run_all
 
 SETTINGS = CacheSettings(head_mm=0)
 ROUNDS = 3

@@ -5,7 +5,7 @@
     python create_folds.py --data_dir data/fresh --folds 2
     PYTHONPATH=. python benchmarks/robustness.py --data_dir data/fresh --folds 2 --plot robustness.png
 
-Every cached slice is changed before it is cut (aneurysm/data/looks.py, where the strengths are told); a series is
+Every cached slice is changed before it is cut (aneurysm/phantom/looks.py, where the strengths are told); a series is
 changed alike in all its slices. Reported is the AUC of Aneurysm Present of the windows around spots, by the maximum of
 the map, and the mean AUC of the 13 locations. The network must not have seen the series.
 """
@@ -21,10 +21,10 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
+from aneurysm.cache.cache import Cache
 from aneurysm.config import only, run_script
-from aneurysm.data.cache import Cache
-from aneurysm.data.looks import CHANGES, Change, changed
 from aneurysm.metrics import label_aucs
+from aneurysm.phantom.looks import CHANGES, Change, changed
 from aneurysm.stage1.fresh import FreshSeries
 from aneurysm.stage1.predict import load_stage1
 from aneurysm.stage1.weights import weights_path

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from aneurysm.cache.features import SeriesFeatures, read_features
 from aneurysm.config import run_script
-from aneurysm.data.features import SeriesFeatures, read_features
-from aneurysm.data.tables import read_folds
+from aneurysm.folds.tables import read_folds
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.paths import ModelPaths

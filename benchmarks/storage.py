@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
+from aneurysm.cache.cache import Cache, open_cache
+from aneurysm.cache.disk import sample_of
+from aneurysm.cache.storage import ENDINGS, Storage, write_slices
 from aneurysm.config import run_script
-from aneurysm.data.cache import Cache, open_cache
-from aneurysm.data.disk import sample_of
-from aneurysm.data.storage import ENDINGS, Storage, write_slices
 from aneurysm.paths import DataPaths
 
 ROUNDS = 3

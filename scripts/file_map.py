@@ -15,8 +15,9 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
 HEADING = "## Every file\n"
 FOLDERS = [
-    ".", "aneurysm", "aneurysm/data", "aneurysm/data/phantom", "aneurysm/training", "aneurysm/stage1",
-    "aneurysm/stage2", "aneurysm/inference", "aneurysm/report", "volume3d", "scripts", "kaggle", "benchmarks",
+    ".", "aneurysm", "aneurysm/dicom", "aneurysm/cache", "aneurysm/folds", "aneurysm/phantom", "aneurysm/training",
+    "aneurysm/stage1", "aneurysm/stage2", "aneurysm/inference", "aneurysm/report", "volume3d", "scripts", "kaggle",
+    "benchmarks",
 ]  # fmt: skip
 
 

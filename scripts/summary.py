@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aneurysm.cache.cache import open_cache
 from aneurysm.config import run_script
-from aneurysm.data.cache import open_cache
-from aneurysm.data.tables import read_folds, read_spots
+from aneurysm.folds.tables import read_folds, read_spots
 from aneurysm.paths import DataPaths, ModelPaths, written_whole
 from aneurysm.report.figures import roc_figure, series_figure
 from aneurysm.report.summary import STAGE2, Step, held_out_steps, markdown, middle_positive, steps_table

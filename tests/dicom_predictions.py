@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 from pydicom.sr.codedict import codes
 
-from aneurysm.data.series import read_series
+from aneurysm.dicom.series import read_series
 from aneurysm.inference.peaks import Peak
 from aneurysm.inference.prediction import Prediction
 from aneurysm.inference.sampled import SampledSeries

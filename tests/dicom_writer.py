@@ -13,7 +13,7 @@ import numpy as np
 from pydicom import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
-from aneurysm.data.series import Series
+from aneurysm.dicom.series import Series
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 CORONAL = (1, 0, 0, 0, 0, -1)

@@ -11,11 +11,12 @@ import pandas as pd
 import torch
 from pydicom.uid import RLELossless
 
-from aneurysm.data.cache import open_cache
-from aneurysm.data.features import write_features
-from aneurysm.data.preprocess import preprocess_series
-from aneurysm.data.slices import CacheSettings
-from aneurysm.data.tables import labelled_series, write_tables
+from aneurysm.cache.cache import open_cache
+from aneurysm.cache.features import write_features
+from aneurysm.cache.preprocess import preprocess_series
+from aneurysm.cache.slices import CacheSettings
+from aneurysm.cache.tables import write_tables
+from aneurysm.folds.tables import labelled_series
 from aneurysm.labels import LABELS
 from aneurysm.paths import DataPaths, ModelPaths
 from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aneurysm.data.manifest import Entry, write_manifest
+from aneurysm.folds.manifest import Entry, write_manifest
 from aneurysm.labels import LABELS
 from volume3d.volume import volume_path
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aneurysm.data.phantom.acquisition import SAC_REGION
-from aneurysm.data.phantom.render import Rendered
-from aneurysm.data.phantom.sacs import Sac
 from aneurysm.labels import VESSEL_MASK
+from aneurysm.phantom.acquisition import SAC_REGION
+from aneurysm.phantom.render import Rendered
+from aneurysm.phantom.sacs import Sac
 
 
 @dataclass

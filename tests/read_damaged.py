@@ -17,10 +17,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from aneurysm.data.head import find_head
-from aneurysm.data.intensity import Window
-from aneurysm.data.series import read_series
-from aneurysm.data.slices import cached_slices
+from aneurysm.cache.head import find_head
+from aneurysm.cache.slices import cached_slices
+from aneurysm.dicom.intensity import Window
+from aneurysm.dicom.series import read_series
 
 ROOT = Path(__file__).parents[1]
 GIB = 2**30

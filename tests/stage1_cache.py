@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aneurysm.data.cache import Cache, open_cache
-from aneurysm.data.mapping import SIZE
-from aneurysm.data.spots import COLUMNS
+from aneurysm.cache.cache import Cache, open_cache
+from aneurysm.dicom.mapping import SIZE
+from aneurysm.folds.spots import COLUMNS
 from aneurysm.labels import LABELS
 
 CACHED_MM = 0.4  # width and height of a cached pixel

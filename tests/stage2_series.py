@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aneurysm.data.features import SeriesFeatures, write_features
-from aneurysm.data.tables import SPOT_COLUMNS
+from aneurysm.cache.features import SeriesFeatures, write_features
+from aneurysm.folds.tables import SPOT_COLUMNS
 from aneurysm.labels import LABELS, LOCATIONS, MIRROR, MODALITIES
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import JitterConfig, TokensConfig

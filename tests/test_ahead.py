@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from aneurysm.data.ahead import run_ahead
+from aneurysm.ahead import run_ahead
 
 
 def square(item: int) -> int:

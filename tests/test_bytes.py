@@ -11,7 +11,7 @@ import pytest
 import SimpleITK
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from aneurysm.data.series import read_series
+from aneurysm.dicom.series import read_series
 from tests.dicom_writer import AXIAL, CORONAL, make_dataset, ramp, write_stack
 
 VOLUME = ramp((4, 24, 16), start=-300)

@@ -7,8 +7,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from aneurysm.data.cache import open_cache
-from aneurysm.data.slices import CacheSettings
+from aneurysm.cache.cache import open_cache
+from aneurysm.cache.slices import CacheSettings
 from tests.stage1_cache import one_series, write_series
 
 SLICES = np.random.default_rng(0).random((6, 512, 512)).astype(np.float16)

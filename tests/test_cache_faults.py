@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aneurysm.data.cache import open_cache
-from aneurysm.data.preprocess import preprocess_series
-from aneurysm.data.storage import ENDINGS
+from aneurysm.cache.cache import open_cache
+from aneurysm.cache.preprocess import preprocess_series
+from aneurysm.cache.storage import ENDINGS
 from tests.preprocess_script import run
 from tests.test_storage import SETTINGS, write_data
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aneurysm.data.manifest import write_manifest
-from aneurysm.data.preprocess import CacheSettings, preprocess_series
-from aneurysm.data.tables import write_tables
+from aneurysm.cache.preprocess import CacheSettings, preprocess_series
+from aneurysm.cache.tables import write_tables
+from aneurysm.folds.manifest import write_manifest
 from aneurysm.labels import LABELS
 from aneurysm.paths import DataPaths
 from create_folds import command

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from aneurysm.data.cache import open_cache
-from aneurysm.data.features import SeriesFeatures, made_from, read_features, read_sampling, write_features
-from aneurysm.data.lock import locked
-from aneurysm.data.mapping import SIZE
-from aneurysm.data.windows import crop_box, read_window
+from aneurysm.cache.cache import open_cache
+from aneurysm.cache.features import SeriesFeatures, made_from, read_features, read_sampling, write_features
+from aneurysm.cache.windows import crop_box, read_window
+from aneurysm.dicom.mapping import SIZE
+from aneurysm.lock import locked
 from aneurysm.stage1.config import ExtractSettings, HeadsConfig, InputConfig, Stage1Config
 from aneurysm.stage1.extract import PARTS, Encoder, by_series
 from aneurysm.stage1.extract_run import extract, fingerprints, out_of_date

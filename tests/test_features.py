@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from aneurysm.data.features import made_from, n_sampled_slices, read_features, read_sampling
+from aneurysm.cache.features import made_from, n_sampled_slices, read_features, read_sampling
 
 SLICES = {"slice": np.arange(3, dtype=np.int32)}
 DAMAGED = {

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aneurysm.data.find import SeriesFiles, find_series
-from aneurysm.data.series import read_series
+from aneurysm.dicom.find import SeriesFiles, find_series
+from aneurysm.dicom.series import read_series
 from tests.dicom_writer import write_enhanced, write_image, write_stack
 
 PIXELS = np.arange(4 * 8 * 8, dtype=np.int16).reshape(4, 8, 8)

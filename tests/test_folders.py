@@ -9,12 +9,12 @@ import pandas as pd
 import pydicom
 import pytest
 
-from aneurysm.data.find import find_series, without_scouts
-from aneurysm.data.folders import files_below
-from aneurysm.data.preprocess import preprocess_series
-from aneurysm.data.series import read_series
-from aneurysm.data.slices import CacheSettings
-from aneurysm.data.tables import write_tables
+from aneurysm.cache.preprocess import preprocess_series
+from aneurysm.cache.slices import CacheSettings
+from aneurysm.cache.tables import write_tables
+from aneurysm.dicom.find import find_series, without_scouts
+from aneurysm.dicom.folders import files_below
+from aneurysm.dicom.series import read_series
 from aneurysm.paths import DataPaths
 from tests.dicom_writer import CT_STORAGE, SERIES_UID, ramp, write_image, write_stack
 from tests.preprocess_script import run

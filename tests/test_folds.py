@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from scipy.stats import ks_2samp
 
-from aneurysm.data.folds import assign_folds, fold_counts, patients
-from aneurysm.data.phantom.plan import PREVALENCE, SERIES
-from aneurysm.data.spots import negative_spots, positive_spots
+from aneurysm.folds.folds import assign_folds, fold_counts, patients
+from aneurysm.folds.spots import negative_spots, positive_spots
 from aneurysm.labels import LOCATIONS, PRESENT
+from aneurysm.phantom.plan import PREVALENCE, SERIES
 
 
 def train_table(n_series: int, seed: int = 0) -> pd.DataFrame:

@@ -5,8 +5,8 @@ import pytest
 
 import fresh_features
 import train_stage2
+from aneurysm.cache.features import read_features, read_sampling
 from aneurysm.config import parse_config
-from aneurysm.data.features import read_features, read_sampling
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1.predict import load_stage1
 from fresh_features import FreshFeaturesConfig, main

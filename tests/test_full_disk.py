@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aneurysm.data import preprocess
-from aneurysm.data.cache import open_cache
-from aneurysm.data.every_series import run_every_series
-from aneurysm.data.features import SeriesFeatures, write_features
-from aneurysm.data.manifest import write_manifest
-from aneurysm.data.preprocess import CANNOT_WRITE, Outcome, preprocess_series
-from aneurysm.data.storage import write_slices
+from aneurysm.cache import preprocess
+from aneurysm.cache.cache import open_cache
+from aneurysm.cache.every_series import run_every_series
+from aneurysm.cache.features import SeriesFeatures, write_features
+from aneurysm.cache.preprocess import CANNOT_WRITE, Outcome, preprocess_series
+from aneurysm.cache.storage import write_slices
+from aneurysm.folds.manifest import write_manifest
 from aneurysm.paths import CannotWrite, writing_to, written_whole
 from preprocess_data import PreprocessConfig
 from preprocess_data import main as preprocess_data
@@ -68,7 +68,7 @@ def fill(root: Path, left: int) -> Path:
 def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(small_disk, monkeypatch):
     (small_disk / "train_meta.csv").write_text("SeriesInstanceUID\na-broken\n")  # of an earlier run
     others = fill(small_disk, 8 * MB)
-    monkeypatch.setattr("aneurysm.data.preprocess_run.require_disk", lambda *_: None)  # others have filled it since
+    monkeypatch.setattr("aneurysm.cache.preprocess_run.require_disk", lambda *_: None)  # others have filled it since
     config = PreprocessConfig(small_disk, workers=1, slices=False, head_mm=0.0)
     with pytest.raises(CannotWrite) as said:
         preprocess_data(config)
@@ -89,7 +89,7 @@ def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(small_disk, monkeypat
 def test_after_a_full_disk_the_table_names_series_of_earlier_runs_too(small_disk, monkeypatch):
     assert preprocess_series(small_disk, "s5", SETTINGS, slices=False).kind == ""
     fill(small_disk, 6 * MB)
-    monkeypatch.setattr("aneurysm.data.preprocess_run.require_disk", lambda *_: None)
+    monkeypatch.setattr("aneurysm.cache.preprocess_run.require_disk", lambda *_: None)
     with pytest.raises(CannotWrite, match="2 of 7 series are done"):
         preprocess_data(PreprocessConfig(small_disk, workers=1, slices=False, head_mm=0.0))
     meta = pd.read_csv(small_disk / "train_meta.csv")

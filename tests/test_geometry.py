@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from aneurysm.data.series import read_series
+from aneurysm.dicom.series import read_series
 from tests.dicom_writer import AXIAL, CORONAL, SAGITTAL, voxel_positions, write_enhanced
 from tests.oriented_stacks import CASES, SHAPES, SPACINGS, Stack, centred, centroid, turned_by, write_case
 

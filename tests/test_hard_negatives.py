@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aneurysm.data.hard_negatives import read_hard_negatives, select_hard_negatives, write_hard_negatives
-from aneurysm.data.spots import barred_series
+from aneurysm.folds.hard_negatives import read_hard_negatives, select_hard_negatives, write_hard_negatives
+from aneurysm.folds.spots import barred_series
 from aneurysm.labels import PRESENT
 from aneurysm.paths import DataPaths
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aneurysm.data.series import read_series
+from aneurysm.dicom.series import read_series
 from tests.dicom_writer import ramp, said, write_image, write_stack
 
 VOLUME = ramp((4, 6, 8))

@@ -11,12 +11,12 @@ from scipy.special import logit
 
 import eval_stage2
 from aneurysm.config import parse_config
-from aneurysm.data.phantom import series as phantom_series
-from aneurysm.data.phantom.dataset import PhantomConfig, make_dataset
 from aneurysm.inference.models import Pair, read_pair
 from aneurysm.inference.predict import Predictor
 from aneurysm.labels import LABELS
 from aneurysm.paths import ModelPaths
+from aneurysm.phantom import series as phantom_series
+from aneurysm.phantom.dataset import PhantomConfig, make_dataset
 from aneurysm.stage2.config import JitterConfig, Stage2Config
 from aneurysm.stage2.dataset import TrainingSeries, TrainingTable
 from aneurysm.stage2.jitter import jittered

@@ -9,8 +9,8 @@ import pydicom
 import pytest
 from pydicom.pixels import apply_modality_lut
 
-from aneurysm.data.hounsfield import hounsfield_shift
-from aneurysm.data.series import read_series
+from aneurysm.dicom.hounsfield import hounsfield_shift
+from aneurysm.dicom.series import read_series
 from tests.dicom_writer import said, write_stack
 
 SHAPE = (6, 96, 96)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aneurysm.data.index_pickle import read_index_pickle
+from aneurysm.folds.index_pickle import read_index_pickle
 
 # {"s1": np.array([7, 3]), "s2": [np.int64(5)]} as numpy 1.26.4 writes it in protocols 4 and 5.
 NUMPY_1 = (

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from aneurysm.data.cache import open_cache
-from aneurysm.data.features import read_features
-from aneurysm.data.windows import crop_box, read_window
+from aneurysm.cache.cache import open_cache
+from aneurysm.cache.features import read_features
+from aneurysm.cache.windows import crop_box, read_window
 from aneurysm.inference.bundle import bundle_identity, read_bundle, write_bundle
 from aneurysm.inference.models import Pair, read_pair
 from aneurysm.inference.predict import Predictor
@@ -82,8 +82,8 @@ def test_windows_from_dicom_are_those_from_the_cache_to_the_bit(root, uid):
 
 def test_no_more_images_are_decoded_than_the_windows_need(root, monkeypatch):
     decoded = []
-    decode = sys.modules["aneurysm.data.series"].decode_frame
-    monkeypatch.setattr("aneurysm.data.series.decode_frame", lambda frame: decoded.append(frame) or decode(frame))
+    decode = sys.modules["aneurysm.dicom.series"].decode_frame
+    monkeypatch.setattr("aneurysm.dicom.series.decode_frame", lambda frame: decoded.append(frame) or decode(frame))
     series = read_sampled(folder(root, "axial"), Request(SETTINGS, 40.0, (STAGE1.input,)))
     assert len(series.index) == 5 and len(series.shown[0].images) == 5 + 4 + 4  # the outermost have one neighbour
     assert len(set(decoded)) == len(decoded) <= 24 + 13  # find_head looks at 24

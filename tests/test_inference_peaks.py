@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from aneurysm.data.features import SeriesFeatures
-from aneurysm.data.mapping import SIZE
-from aneurysm.data.slices import CacheSettings
-from aneurysm.data.windows import crop_box
+from aneurysm.cache.features import SeriesFeatures
+from aneurysm.cache.slices import CacheSettings
+from aneurysm.cache.windows import crop_box
+from aneurysm.dicom.mapping import SIZE
 from aneurysm.inference.peaks import find_peaks
 from aneurysm.inference.sampled import Request, SampledSeries, read_sampled
 from aneurysm.labels import LOCATIONS

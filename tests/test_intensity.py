@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
-from aneurysm.data.head import find_head
-from aneurysm.data.intensity import Window, mr_window
-from aneurysm.data.series import read_series
-from aneurysm.data.slices import cached_slices
+from aneurysm.cache.head import find_head
+from aneurysm.cache.slices import cached_slices
+from aneurysm.dicom.intensity import Window, mr_window
+from aneurysm.dicom.series import read_series
 from tests.dicom_writer import CORONAL, voxel_positions, write_enhanced, write_stack
 
 SHAPE, SPACING = (12, 100, 110), (10.0, 2.0, 2.0)

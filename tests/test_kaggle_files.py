@@ -113,7 +113,7 @@ def test_pydicom_sees_decoders_in_wheels_where_they_are_not_installed(tmp_path):
         print(add_wheels(Path("bundle")))
         from pydicom.pixels import get_decoder
         from pydicom.uid import JPEG2000Lossless, RLELossless
-        from aneurysm.data import pixels
+        from aneurysm.dicom import pixels
         print(pixels.decode_rle is not None, *get_decoder(RLELossless).available_plugins)
         print(*get_decoder(JPEG2000Lossless).available_plugins)
     """

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aneurysm.data.cache import open_cache
-from aneurysm.data.localizers import place_localizers, read_localizers
-from aneurysm.data.preprocess import CacheSettings, preprocess_series
+from aneurysm.cache.cache import open_cache
+from aneurysm.cache.preprocess import CacheSettings, preprocess_series
+from aneurysm.folds.localizers import place_localizers, read_localizers
 from aneurysm.report.contact_sheet import contact_sheet
 from tests.dicom_writer import write_enhanced, write_stack
 

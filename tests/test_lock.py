@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 import make_phantoms
-from aneurysm.data.lock import locked
-from aneurysm.data.phantom.dataset import PhantomConfig
+from aneurysm.lock import locked
+from aneurysm.phantom.dataset import PhantomConfig
 from tests.preprocess_script import ROOT, run
 from tests.test_storage import write_data
 
 HOLD = (
-    "import sys, time; from pathlib import Path; from aneurysm.data.lock import locked\n"
+    "import sys, time; from pathlib import Path; from aneurysm.lock import locked\n"
     "with locked(Path(sys.argv[1]), 'preprocess_data'): print('held', flush=True); time.sleep(100)"
 )
 

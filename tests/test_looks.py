@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aneurysm.data.looks import (
+from aneurysm.cache.windows import InputConfig
+from aneurysm.phantom.looks import (
     CHANGES,
     LooksConfig,
     bias,
@@ -22,8 +23,7 @@ from aneurysm.data.looks import (
     uneven_slices,
     window,
 )
-from aneurysm.data.phantom.windows import PhantomWindowsConfig, scan_windows
-from aneurysm.data.windows import InputConfig
+from aneurysm.phantom.windows import PhantomWindowsConfig, scan_windows
 
 INPUT = InputConfig(image_size=96, n_slices=3)
 SMALL = PhantomWindowsConfig(sizes=(128,), sacs=2, free_slabs=1)

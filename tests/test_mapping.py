@@ -7,13 +7,13 @@ from itertools import product
 import numpy as np
 import pytest
 
-from aneurysm.data.cache import Cache
-from aneurysm.data.head import find_head
-from aneurysm.data.intensity import Window
-from aneurysm.data.mapping import SIZE, Crop
-from aneurysm.data.preprocess import CacheSettings, preprocess_series
-from aneurysm.data.series import Series, read_series
-from aneurysm.data.slices import cached_slices
+from aneurysm.cache.cache import Cache
+from aneurysm.cache.head import find_head
+from aneurysm.cache.preprocess import CacheSettings, preprocess_series
+from aneurysm.cache.slices import cached_slices
+from aneurysm.dicom.intensity import Window
+from aneurysm.dicom.mapping import SIZE, Crop
+from aneurysm.dicom.series import Series, read_series
 from tests.dicom_writer import AXIAL, CORONAL, SAGITTAL, voxel_positions, write_stack
 from tests.oriented_stacks import (
     CASES,

@@ -8,7 +8,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
-from aneurysm.data.windows import crop_box
+from aneurysm.cache.windows import crop_box
 from aneurysm.inference.sac_map import SacMap
 from aneurysm.inference.sampled import Request, read_sampled
 from aneurysm.report.nifti import write_map_nifti, write_series_nifti

@@ -8,7 +8,7 @@ import pytest
 
 from tests.test_layers import ROOT, modules
 
-RESTRICTED = "aneurysm/data/index_pickle.py"
+RESTRICTED = "aneurysm/folds/index_pickle.py"
 UNPICKLING = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "jsonpickle"}  # modules
 READERS = {"read_pickle", "jit.load", "joblib.load", "hub.load", "package.PackageImporter", "export.load"}
 ERRORS = {"UnpicklingError", "PicklingError"}  # to be caught: they run nothing

@@ -19,8 +19,8 @@ from dask.distributed import Client, LocalCluster
 
 import extract_features
 import mine_hard_negatives
+from aneurysm.cache.features import read_features
 from aneurysm.config import parse_config
-from aneurysm.data.features import read_features
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1 import extract_run, on_dask
 from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config

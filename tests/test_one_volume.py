@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from aneurysm.data.series import Series, read_series
+from aneurysm.dicom.series import Series, read_series
 from tests.dicom_writer import ramp, said, write_enhanced, write_image
 
 N = 6

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aneurysm.data.orientation import find_orientation
-from aneurysm.data.series import read_series
+from aneurysm.dicom.orientation import find_orientation
+from aneurysm.dicom.series import read_series
 from tests.dicom_writer import AXIAL, CORONAL, SAGITTAL, ramp, said, write_stack
 
 VOLUME = ramp((4, 6, 8))

@@ -15,7 +15,7 @@ import pytest
 
 from aneurysm import installation
 from aneurysm.config import parse_config, run_script
-from aneurysm.data.parallel import run_on_dask
+from aneurysm.parallel import run_on_dask
 from aneurysm.training import tracking
 from train_stage1 import TrainStage1Config
 

@@ -11,7 +11,7 @@ import dask
 import pytest
 from dask import distributed
 
-from aneurysm.data.parallel import run_all
+from aneurysm.parallel import run_all
 from tests.kill_workers import KillWorkers
 
 pytestmark = pytest.mark.timeout(120)

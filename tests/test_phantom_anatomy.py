@@ -8,13 +8,13 @@ import itertools
 import numpy as np
 import pytest
 
-from aneurysm.data.phantom.carotid import draw_carotids
-from aneurysm.data.phantom.mimics import draw_loops
-from aneurysm.data.phantom.person import Person, draw_person
-from aneurysm.data.phantom.posterior import draw_posterior
-from aneurysm.data.phantom.sacs import draw_diameter, draw_sacs
-from aneurysm.data.phantom.vessels import Vessel
 from aneurysm.labels import LOCATIONS
+from aneurysm.phantom.carotid import draw_carotids
+from aneurysm.phantom.mimics import draw_loops
+from aneurysm.phantom.person import Person, draw_person
+from aneurysm.phantom.posterior import draw_posterior
+from aneurysm.phantom.sacs import draw_diameter, draw_sacs
+from aneurysm.phantom.vessels import Vessel
 
 PARTS = {  # which vessels a sac of a label may sit on, without their side
     "Infraclinoid Internal Carotid Artery": ("ICA",),

@@ -12,12 +12,12 @@ import pydicom
 import pytest
 import SimpleITK
 
-from aneurysm.data.phantom import series
-from aneurysm.data.phantom.dataset import PhantomConfig, make_dataset
-from aneurysm.data.phantom.plan import make_plan
-from aneurysm.data.phantom.quirks import Quirks
-from aneurysm.data.phantom.summary import summarise
 from aneurysm.labels import LOCATIONS, PRESENT, VESSEL_MASK
+from aneurysm.phantom import series
+from aneurysm.phantom.dataset import PhantomConfig, make_dataset
+from aneurysm.phantom.plan import make_plan
+from aneurysm.phantom.quirks import Quirks
+from aneurysm.phantom.summary import summarise
 from tests import phantom_spheres
 
 SMALL = dict(n_series=24, seed=3, size=48, workers=1)

@@ -6,11 +6,11 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 from rle.rle import encode_frame
 
-from aneurysm.data.phantom.dicom import Identity, frame_order, write_enhanced, write_slices
-from aneurysm.data.phantom.encoding import make_uid, run_lengths
-from aneurysm.data.phantom.grid import Grid
-from aneurysm.data.phantom.quirks import Quirks
-from aneurysm.data.phantom.storage import draw_scale, store
+from aneurysm.phantom.dicom import Identity, frame_order, write_enhanced, write_slices
+from aneurysm.phantom.encoding import make_uid, run_lengths
+from aneurysm.phantom.grid import Grid
+from aneurysm.phantom.quirks import Quirks
+from aneurysm.phantom.storage import draw_scale, store
 
 CT = Identity(make_uid("series"), make_uid("patient"), "CT", 1.25)
 MR = Identity(make_uid("series"), make_uid("patient"), "MR", 0.6)

@@ -9,20 +9,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aneurysm.data.phantom.acquisition import covered
-from aneurysm.data.phantom.contrast import draw_contrast
-from aneurysm.data.phantom.dataset import PhantomConfig, make_dataset
-from aneurysm.data.phantom.grid import Grid
-from aneurysm.data.phantom.held_out import HELD_OUT
-from aneurysm.data.phantom.held_out_contrast import draw_held_out_contrast
-from aneurysm.data.phantom.held_out_noise import HeldOutNoise
-from aneurysm.data.phantom.held_out_sacs import build_cluster
-from aneurysm.data.phantom.person import Person, draw_person
-from aneurysm.data.phantom.render import render
-from aneurysm.data.phantom.sacs import Sac, Site, draw_diameter
-from aneurysm.data.phantom.styles import STYLES
-from aneurysm.data.preprocess import CacheSettings, preprocess_series
+from aneurysm.cache.preprocess import CacheSettings, preprocess_series
 from aneurysm.labels import LOCATIONS, MODALITIES
+from aneurysm.phantom.acquisition import covered
+from aneurysm.phantom.contrast import draw_contrast
+from aneurysm.phantom.dataset import PhantomConfig, make_dataset
+from aneurysm.phantom.grid import Grid
+from aneurysm.phantom.held_out import HELD_OUT
+from aneurysm.phantom.held_out_contrast import draw_held_out_contrast
+from aneurysm.phantom.held_out_noise import HeldOutNoise
+from aneurysm.phantom.held_out_sacs import build_cluster
+from aneurysm.phantom.person import Person, draw_person
+from aneurysm.phantom.render import render
+from aneurysm.phantom.sacs import Sac, Site, draw_diameter
+from aneurysm.phantom.styles import STYLES
 from tests.test_phantom_anatomy import PARTS
 
 SETTINGS = dict(n_series=2, seed=4, workers=1, size=64, clean=True, balanced=True)

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aneurysm.data.phantom.leaks import MODELS, leak_auc
-from aneurysm.data.phantom.plan import make_plan
-from aneurysm.data.phantom.series import set_up
+from aneurysm.phantom.leaks import MODELS, leak_auc
+from aneurysm.phantom.plan import make_plan
+from aneurysm.phantom.series import set_up
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from aneurysm.data.cache import Cache, open_cache
-from aneurysm.data.phantom import series
-from aneurysm.data.phantom.plan import Case
-from aneurysm.data.phantom.quirks import Quirks
-from aneurysm.data.preprocess import CacheSettings, preprocess_series
+from aneurysm.cache.cache import Cache, open_cache
+from aneurysm.cache.preprocess import CacheSettings, preprocess_series
 from aneurysm.labels import LOCATIONS
+from aneurysm.phantom import series
+from aneurysm.phantom.plan import Case
+from aneurysm.phantom.quirks import Quirks
 
 SACS = ("Left Middle Cerebral Artery", "Right Infraclinoid Internal Carotid Artery")
 KINDS = {  # modality, plane, quirks, what is said of the mask

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aneurysm.data.phantom.acquisition import covered, draw_acquisition
-from aneurysm.data.phantom.dataset import PhantomConfig, make_dataset
-from aneurysm.data.phantom.person import draw_person
-from aneurysm.data.phantom.render import render
 from aneurysm.labels import LOCATIONS
+from aneurysm.phantom.acquisition import covered, draw_acquisition
+from aneurysm.phantom.dataset import PhantomConfig, make_dataset
+from aneurysm.phantom.person import draw_person
+from aneurysm.phantom.render import render
 
 SETTINGS = dict(n_series=2, seed=1, size=64, clean=True, balanced=True)
 

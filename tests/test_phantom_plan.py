@@ -5,10 +5,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from aneurysm.data.phantom.acquisition import PLANE_SHARES, SAC_REGION, draw_acquisition
-from aneurysm.data.phantom.plan import MODALITY_SHARES, PREVALENCE, even, make_plan, pick
-from aneurysm.data.phantom.quirks import draw_quirks
 from aneurysm.labels import LOCATIONS, MODALITIES
+from aneurysm.phantom.acquisition import PLANE_SHARES, SAC_REGION, draw_acquisition
+from aneurysm.phantom.plan import MODALITY_SHARES, PREVALENCE, even, make_plan, pick
+from aneurysm.phantom.quirks import draw_quirks
 
 
 @pytest.fixture(scope="module")

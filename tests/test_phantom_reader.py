@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from aneurysm.data.phantom.acquisition import draw_acquisition
-from aneurysm.data.phantom.dicom import Identity, write_slices
-from aneurysm.data.phantom.encoding import make_uid
-from aneurysm.data.phantom.quirks import Quirks
-from aneurysm.data.phantom.storage import draw_scale, store
-from aneurysm.data.series import read_series
+from aneurysm.dicom.series import read_series
+from aneurysm.phantom.acquisition import draw_acquisition
+from aneurysm.phantom.dicom import Identity, write_slices
+from aneurysm.phantom.encoding import make_uid
+from aneurysm.phantom.quirks import Quirks
+from aneurysm.phantom.storage import draw_scale, store
 
 
 @pytest.mark.parametrize("seed", range(4))

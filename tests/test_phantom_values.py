@@ -8,11 +8,11 @@ import functools
 import numpy as np
 import pytest
 
-from aneurysm.data.phantom.grid import Grid
-from aneurysm.data.phantom.person import Person, draw_person
-from aneurysm.data.phantom.render import render
-from aneurysm.data.phantom.sacs import Sac
 from aneurysm.labels import LOCATIONS, VESSEL_MASK
+from aneurysm.phantom.grid import Grid
+from aneurysm.phantom.person import Person, draw_person
+from aneurysm.phantom.render import render
+from aneurysm.phantom.sacs import Sac
 
 
 def axial_grid(low_mm: float, high_mm: float, spacing_mm: float = 0.9, slice_mm: float = 1.0, size: int = 256) -> Grid:

@@ -7,18 +7,18 @@ import cv2
 import numpy as np
 import pytest
 
-from aneurysm.data.cache import Cache
-from aneurysm.data.marks import RIM
-from aneurysm.data.phantom.plan import Case
-from aneurysm.data.phantom.render import Scan
-from aneurysm.data.phantom.series import draw_case_person, make_series, set_up
-from aneurysm.data.phantom.shown import ShownScan
-from aneurysm.data.phantom.windows import PhantomWindowsConfig, sac_target, scan_windows
-from aneurysm.data.preprocess import preprocess_series
-from aneurysm.data.slices import CacheSettings
-from aneurysm.data.vessel_masks import MASK_TO_LOCATION, in_blocks
-from aneurysm.data.windows import InputConfig, crop_box, neighbours, read_window
+from aneurysm.cache.cache import Cache
+from aneurysm.cache.preprocess import preprocess_series
+from aneurysm.cache.slices import CacheSettings
+from aneurysm.cache.vessel_masks import MASK_TO_LOCATION, in_blocks
+from aneurysm.cache.windows import InputConfig, crop_box, neighbours, read_window
+from aneurysm.folds.marks import RIM
 from aneurysm.labels import LOCATIONS, MODALITIES
+from aneurysm.phantom.plan import Case
+from aneurysm.phantom.render import Scan
+from aneurysm.phantom.series import draw_case_person, make_series, set_up
+from aneurysm.phantom.shown import ShownScan
+from aneurysm.phantom.windows import PhantomWindowsConfig, sac_target, scan_windows
 
 SEED, PIXELS, UID = 7, 192, "1.2.3"
 MCA = "Left Middle Cerebral Artery"

@@ -131,10 +131,10 @@ def test_a_picture_has_the_21_slices_around_it_or_those_within_15_mm(tmp_path, s
 @pytest.mark.parametrize(("orientation", "spacing"), [(AXIAL, (1.0, 3.0, 3.0)), (CORONAL, (1.8, 2.0, 2.0))])
 def test_of_the_slices_around_only_those_are_decoded_that_were_not_before(tmp_path, monkeypatch, orientation, spacing):
     write_stack(tmp_path, head_with_dot((40, 64, 64), DOT), orientation, spacing, FIRST)
-    decoded, decode = [], sys.modules["aneurysm.data.series"].decode_frame
+    decoded, decode = [], sys.modules["aneurysm.dicom.series"].decode_frame
     request = replace(KEPT, every_mm=7.0)
     series = pickle.loads(pickle.dumps(read_sampled(tmp_path, request)))  # as from a worker process
-    monkeypatch.setattr("aneurysm.data.series.decode_frame", lambda frame: decoded.append(frame.name) or decode(frame))
+    monkeypatch.setattr("aneurysm.dicom.series.decode_frame", lambda frame: decoded.append(frame.name) or decode(frame))
     curves = curves_of(series, {len(series.index) // 2: 0.9})
     (picture,) = take_pictures([model(("original",))], series, (INPUT,), curves, 1)
     missing = set(picture.slab.number) - set(series.slices.number)

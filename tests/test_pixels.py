@@ -18,11 +18,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from aneurysm.data import pixels
-from aneurysm.data import series as series_module
-from aneurysm.data.intensity import Window
-from aneurysm.data.series import read_series
-from aneurysm.data.slices import cached_slices
+from aneurysm.cache.slices import cached_slices
+from aneurysm.dicom import pixels
+from aneurysm.dicom import series as series_module
+from aneurysm.dicom.intensity import Window
+from aneurysm.dicom.series import read_series
 from tests.dicom_writer import (
     AXIAL,
     CORONAL,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from aneurysm.data.mapping import Crop
-from aneurysm.data.placed_masks import place_mask
-from aneurysm.data.series import Series, read_series
-from aneurysm.data.vessel_masks import read_mask
+from aneurysm.cache.placed_masks import place_mask
+from aneurysm.cache.vessel_masks import read_mask
+from aneurysm.dicom.mapping import Crop
+from aneurysm.dicom.series import Series, read_series
 from tests.dicom_writer import AXIAL, CORONAL, SAGITTAL, write_enhanced, write_stack
 from tests.mask_writer import OURS, blocks, grid_affine, numbered_slices, save_mask
 from tests.oriented_stacks import turned_by

@@ -9,8 +9,8 @@ import pytest
 from dask import distributed
 from pydicom.uid import RLELossless
 
-from aneurysm.data.cache import open_cache
-from aneurysm.data.preprocess import CacheSettings
+from aneurysm.cache.cache import open_cache
+from aneurysm.cache.preprocess import CacheSettings
 from aneurysm.labels import LOCATIONS
 from tests.dicom_writer import CORONAL, write_enhanced, write_image, write_stack
 from tests.preprocess_script import digest, head_ct, run
@@ -123,7 +123,7 @@ def test_a_dask_cluster_makes_the_same_bytes(done, tmp_path):
 
 
 def test_a_disk_too_small_is_said_before_the_work_begins(data_dir, monkeypatch):
-    from aneurysm.data import disk
+    from aneurysm.cache import disk
 
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
     with pytest.raises(ValueError, match="needs about 1000000.0 GB"):
@@ -131,7 +131,7 @@ def test_a_disk_too_small_is_said_before_the_work_begins(data_dir, monkeypatch):
 
 
 def test_the_estimate_counts_slices_of_the_kept_head(tmp_path):
-    from aneurysm.data.disk import estimate_bytes
+    from aneurysm.cache.disk import estimate_bytes
     from aneurysm.paths import DataPaths
 
     write_stack(tmp_path / "series" / "a", head_ct(40), spacing=(2.0, 3.0, 3.0))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from pydicom.uid import RLELossless
 
-from aneurysm.data.cache import open_cache
-from aneurysm.data.preprocess import CacheSettings, preprocess_series
+from aneurysm.cache.cache import open_cache
+from aneurysm.cache.preprocess import CacheSettings, preprocess_series
 from tests.dicom_writer import write_stack
 from tests.peak_memory import peak_mb_of_few_and_many_slices
 from tests.preprocess_script import head_ct
@@ -63,7 +63,7 @@ def test_settings_that_make_no_sense_are_refused(wrong):
 
 def test_memory_does_not_grow_with_the_number_of_slices(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from aneurysm.data.preprocess import *;"
+        "import sys; from pathlib import Path; from aneurysm.cache.preprocess import *;"
         "o = preprocess_series(Path(sys.argv[1]), 'a', CacheSettings(head_mm=0), False); assert not o.kind, o;"
     )
     peak_mb = peak_mb_of_few_and_many_slices(code, tmp_path)

@@ -10,7 +10,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from aneurysm.data.series import read_series
+from aneurysm.dicom.series import read_series
 from tests.dicom_writer import (
     CORONAL,
     ramp,

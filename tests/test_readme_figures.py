@@ -14,9 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.path import Path as Line
 from matplotlib.text import Text
 
-from aneurysm.data.cache import open_cache
-from aneurysm.data.mapping import SIZE
-from aneurysm.data.tables import read_spots
+from aneurysm.cache.cache import open_cache
+from aneurysm.dicom.mapping import SIZE
+from aneurysm.folds.tables import read_spots
 from aneurysm.labels import LABELS
 from aneurysm.paths import ModelPaths
 from aneurysm.report.drawing import Sheet

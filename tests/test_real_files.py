@@ -10,8 +10,8 @@ import pytest
 from pydicom.pixels import apply_rescale
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from aneurysm.data import header as header_module
-from aneurysm.data.series import Series, read_series
+from aneurysm.dicom import header as header_module
+from aneurysm.dicom.series import Series, read_series
 
 SHARED = Path(__file__).parents[2] / "shared" / "dicom"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} is not there: real DICOM files for tests")

@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 from scipy.stats import rankdata
 
 import eval_end_to_end
-from aneurysm.data.find import find_series
+from aneurysm.dicom.find import find_series
 from aneurysm.inference.bundle import (
     bundle_identity,
     read_bundle,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
-from aneurysm.data.series import read_series
+from aneurysm.dicom.series import read_series
 from tests.dicom_writer import ramp, said, write_enhanced, write_image, write_stack
 
 VOLUME = ramp((8, 6, 8))

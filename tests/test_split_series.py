@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aneurysm.data.find import SeriesFiles, find_series
-from aneurysm.data.series import read_series
+from aneurysm.dicom.find import SeriesFiles, find_series
+from aneurysm.dicom.series import read_series
 from tests.dicom_writer import SERIES_UID, ramp, said, write_enhanced, write_stack
 
 FIRST = ramp((4, 6, 8))

@@ -6,7 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from aneurysm.data.series import read_series
+from aneurysm.dicom.series import read_series
 from tests.dicom_writer import (
     AXIAL,
     CORONAL,

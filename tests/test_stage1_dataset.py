@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from aneurysm.data.cache import Cache, open_cache
-from aneurysm.data.mapping import SIZE
-from aneurysm.data.windows import crop_box, read_window
+from aneurysm.cache.cache import Cache, open_cache
+from aneurysm.cache.windows import crop_box, read_window
+from aneurysm.dicom.mapping import SIZE
 from aneurysm.labels import LABELS
 from aneurysm.stage1.config import HeadsConfig, InputConfig, SamplingConfig, Stage1Config
 from aneurysm.stage1.dataset import PlainWindows, TrainingWindows

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 
 import pretrain
 from aneurysm.config import parse_config
-from aneurysm.data.marks import RIM
-from aneurysm.data.phantom.windows import PhantomWindowsConfig
+from aneurysm.folds.marks import RIM
+from aneurysm.phantom.windows import PhantomWindowsConfig
 from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
 from aneurysm.stage1.endless import EndlessWindows
 from aneurysm.stage1.losses import Stage1Loss

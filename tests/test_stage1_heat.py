@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from aneurysm.data.cache import open_cache
-from aneurysm.data.mapping import SIZE
-from aneurysm.data.marks import RIM
+from aneurysm.cache.cache import open_cache
+from aneurysm.dicom.mapping import SIZE
+from aneurysm.folds.marks import RIM
 from aneurysm.labels import LOCATIONS
 from aneurysm.stage1.augment_config import AugmentConfig
 from aneurysm.stage1.config import HeadsConfig, InputConfig, SamplingConfig, Stage1Config

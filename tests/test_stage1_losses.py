@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from aneurysm.data.marks import RIM
+from aneurysm.folds.marks import RIM
 from aneurysm.stage1.config import HeadsConfig, LossConfig
 from aneurysm.stage1.losses import SAC_PIXELS, Stage1Loss, logits_loss
 from aneurysm.training.map_losses import (

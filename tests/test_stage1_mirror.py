@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from aneurysm.data.geometry import CANONICAL
+from aneurysm.dicom.geometry import CANONICAL
 from aneurysm.labels import LOCATIONS
 from aneurysm.stage1.mirror import mirror, mirror_images, mirror_logits
 from aneurysm.stage1.sample import Sample

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from aneurysm.data.windows import sampled_slices
+from aneurysm.cache.windows import sampled_slices
 from aneurysm.labels import LABELS, LOCATIONS, MIRROR
 from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
 from aneurysm.stage1.predict import heat_peaks, predict_windows

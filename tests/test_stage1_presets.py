@@ -6,8 +6,8 @@ import pytest
 import timm
 import yaml
 
+from aneurysm.cache.windows import crop_box
 from aneurysm.config import parse_config
-from aneurysm.data.windows import crop_box
 from aneurysm.stage1.endless import EndlessWindows
 from aneurysm.stage1.weights import LITE0
 from pretrain import PretrainConfig

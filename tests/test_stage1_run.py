@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from aneurysm.data.cache import Cache, open_cache
-from aneurysm.data.tables import read_folds, read_spots
+from aneurysm.cache.cache import Cache, open_cache
+from aneurysm.folds.tables import read_folds, read_spots
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1 import run as run_module

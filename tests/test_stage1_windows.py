@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from aneurysm.data.mapping import SIZE
-from aneurysm.data.windows import Box, crop_box, neighbours, read_window
+from aneurysm.cache.windows import Box, crop_box, neighbours, read_window
+from aneurysm.dicom.mapping import SIZE
 from aneurysm.stage1.config import InputConfig
 from tests.stage1_cache import dot, one_series
 from tests.stage1_samples import centroids

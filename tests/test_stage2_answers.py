@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from aneurysm.data.features import write_features
+from aneurysm.cache.features import write_features
 from aneurysm.labels import LABELS, MIRROR
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import NetConfig, Stage2Config, TokensConfig

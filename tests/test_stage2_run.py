@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from aneurysm.data.features import read_features, write_features
-from aneurysm.data.tables import read_spots, read_unplaced
+from aneurysm.cache.features import read_features, write_features
+from aneurysm.folds.tables import read_spots, read_unplaced
 from aneurysm.labels import LABELS
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import JitterConfig, NetConfig, Stage2Config, TokensConfig

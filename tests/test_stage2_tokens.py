@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from aneurysm.data.features import n_sampled_slices, write_features
-from aneurysm.data.marks import Localizers
+from aneurysm.cache.features import n_sampled_slices, write_features
+from aneurysm.folds.marks import Localizers
 from aneurysm.labels import LABELS, MIRROR
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import LossConfig, Stage2Config, TokensConfig

@@ -12,10 +12,10 @@ import blosc2
 import numpy as np
 import pytest
 
-from aneurysm.data.cache import open_cache
-from aneurysm.data.disk import estimate_bytes, stored_share
-from aneurysm.data.preprocess import CacheSettings, preprocess_series
-from aneurysm.data.storage import ENDINGS, find_slices_file, open_slices, write_npy, write_slices
+from aneurysm.cache.cache import open_cache
+from aneurysm.cache.disk import estimate_bytes, stored_share
+from aneurysm.cache.preprocess import CacheSettings, preprocess_series
+from aneurysm.cache.storage import ENDINGS, find_slices_file, open_slices, write_npy, write_slices
 from aneurysm.paths import DataPaths
 from tests.dicom_writer import AXIAL, write_stack
 from tests.mask_writer import grid_affine, numbered_slices, save_mask

@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from aneurysm.data.localizers import read_localizers
-from aneurysm.data.tables import labelled_series, series_to_do
+from aneurysm.cache.tables import series_to_do
+from aneurysm.folds.localizers import read_localizers
+from aneurysm.folds.tables import labelled_series
 from aneurysm.labels import LABELS, LOCATIONS, PRESENT
 from aneurysm.paths import DataPaths
 

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from aneurysm.data.tables import chosen_folds, read_folds, read_spots, read_unplaced
+from aneurysm.folds.tables import chosen_folds, read_folds, read_spots, read_unplaced
 from tests.stage1_cache import HEADS, write_data
 
 

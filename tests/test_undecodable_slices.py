@@ -10,8 +10,8 @@ import pydicom
 import pytest
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
-from aneurysm.data import decoder_process
-from aneurysm.data.series import read_series
+from aneurysm.dicom import decoder_process
+from aneurysm.dicom.series import read_series
 from tests.dicom_writer import CORONAL, ramp, said, transcode, write_stack
 
 

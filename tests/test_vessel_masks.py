@@ -10,10 +10,10 @@ import nibabel
 import numpy as np
 import pytest
 
-from aneurysm.data.cache import open_cache
-from aneurysm.data.disk import estimate_bytes
-from aneurysm.data.preprocess import CacheSettings, preprocess_series
-from aneurysm.data.vessel_masks import find_mask, read_mask
+from aneurysm.cache.cache import open_cache
+from aneurysm.cache.disk import estimate_bytes
+from aneurysm.cache.preprocess import CacheSettings, preprocess_series
+from aneurysm.cache.vessel_masks import find_mask, read_mask
 from aneurysm.paths import DataPaths
 from tests.dicom_writer import AXIAL, write_stack
 from tests.mask_writer import OURS, blocks, grid_affine, numbered_slices, save_mask

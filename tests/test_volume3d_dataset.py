@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from aneurysm.data.manifest import write_manifest
+from aneurysm.folds.manifest import write_manifest
 from aneurysm.training.batches import EpochBatches, training_loader
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import World

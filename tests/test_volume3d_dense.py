@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from aneurysm.data.marks import RIM
-from aneurysm.data.phantom.dataset import PhantomConfig, make_dataset
+from aneurysm.folds.marks import RIM
 from aneurysm.labels import LABELS, LOCATIONS
+from aneurysm.phantom.dataset import PhantomConfig, make_dataset
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.map_losses import UNKNOWN
 from tests.made_volumes import make_volumes

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aneurysm.data.manifest import LABEL_KEYS, read_manifest, with_manifest, write_manifest
+from aneurysm.folds.manifest import LABEL_KEYS, read_manifest, with_manifest, write_manifest
 from aneurysm.labels import LABELS
 from tests.dicom_writer import write_enhanced, write_image
 from tests.mask_writer import save_mask

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchvision.models.video import r3d_18
 
-from aneurysm.data.marks import RIM
+from aneurysm.folds.marks import RIM
 from aneurysm.training.map_losses import sac_loss, vessel_loss
 from volume3d.activations import Activations, statistics
 from volume3d.config import ActivationsConfig, LossConfig, NetConfig

@@ -7,14 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from aneurysm.data.marks import RIM
-from aneurysm.data.phantom.plan import Case
-from aneurysm.data.phantom.render import Scan
-from aneurysm.data.phantom.series import draw_case_person, make_series, set_up
-from aneurysm.data.phantom.shown import ShownScan
-from aneurysm.data.slices import CacheSettings
-from aneurysm.data.vessel_masks import in_blocks
+from aneurysm.cache.slices import CacheSettings
+from aneurysm.cache.vessel_masks import in_blocks
+from aneurysm.folds.marks import RIM
 from aneurysm.labels import LOCATIONS, MODALITIES
+from aneurysm.phantom.plan import Case
+from aneurysm.phantom.render import Scan
+from aneurysm.phantom.series import draw_case_person, make_series, set_up
+from aneurysm.phantom.shown import ShownScan
 from tests.test_phantom_windows import in_capsules
 from tests.volume3d_series import entry
 from volume3d.crop import first_voxel

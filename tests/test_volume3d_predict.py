@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from aneurysm.config import from_saved
-from aneurysm.data.find import find_series
-from aneurysm.data.phantom.dataset import PhantomConfig, make_dataset
+from aneurysm.dicom.find import find_series
 from aneurysm.labels import LABELS, PRESENT
+from aneurysm.phantom.dataset import PhantomConfig, make_dataset
 from aneurysm.training.checkpoint import load_checkpoint
 from tests.dicom_writer import write_stack
 from tests.preprocess_script import head_ct

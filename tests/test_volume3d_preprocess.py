@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aneurysm.data.manifest import write_manifest
-from aneurysm.data.phantom.dataset import PhantomConfig, make_dataset
+from aneurysm.folds.manifest import write_manifest
 from aneurysm.labels import LOCATIONS
+from aneurysm.phantom.dataset import PhantomConfig, make_dataset
 from tests.dicom_writer import AXIAL, write_stack
 from tests.mask_writer import grid_affine, save_mask
 from tests.peak_memory import peak_mb_of_few_and_many_slices

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aneurysm.data.manifest import Entry, write_manifest
-from aneurysm.data.phantom.plan import PREVALENCE, SERIES
+from aneurysm.folds.manifest import Entry, write_manifest
 from aneurysm.labels import LABELS
+from aneurysm.phantom.plan import PREVALENCE, SERIES
 from tests.volume3d_series import entry
 from volume3d.split import read_split, refuse_leak, split_counts, split_from_folds, stratified_split, write_split
 

@@ -9,7 +9,7 @@ from pydicom import Dataset, dcmread
 from pydicom.datadict import tag_for_keyword
 from pydicom.pixels import apply_voi_lut
 
-from aneurysm.data.series import read_series
+from aneurysm.dicom.series import read_series
 from tests.dicom_writer import said, write_enhanced, write_image, write_stack
 from tests.volume3d_series import made
 from volume3d.windows import voi_window, zscore_window

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aneurysm.data.manifest import Entry
+from aneurysm.folds.manifest import Entry
 from aneurysm.labels import LABELS
 from tests.dicom_writer import voxel_positions, write_stack
 from volume3d.make_volume import VolumeSettings, make_volume

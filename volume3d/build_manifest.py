@@ -3,7 +3,7 @@
     python -m volume3d.build_manifest --data_dir data --workers 8
 
 Reads  train.csv (without one, every folder in series/ is taken), series/<uid>/, segmentations/ where there are any
-Writes manifest.jsonl  one JSON object per series: aneurysm/data/manifest.py
+Writes manifest.jsonl  one JSON object per series: aneurysm/folds/manifest.py
 Age, sex and kind of images by train.csv win over the header. A series that cannot be read has a line, too.
 """
 
@@ -19,12 +19,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from aneurysm.cache.tables import series_to_do, unlisted_series
+from aneurysm.cache.vessel_masks import find_mask
 from aneurysm.config import run_script
-from aneurysm.data.manifest import Entry, write_manifest
-from aneurysm.data.parallel import run_all
-from aneurysm.data.tables import series_to_do, unlisted_series
-from aneurysm.data.vessel_masks import find_mask
+from aneurysm.folds.manifest import Entry, write_manifest
 from aneurysm.labels import LABELS
+from aneurysm.parallel import run_all
 from aneurysm.paths import DataPaths
 from volume3d.patient import Described, describe_series, years
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aneurysm.data.manifest import Entry, read_manifest
-from aneurysm.data.tables import read_folds
+from aneurysm.folds.manifest import Entry, read_manifest
+from aneurysm.folds.tables import read_folds
 from aneurysm.labels import LABELS, PRESENT
 from aneurysm.paths import DataPaths
 from volume3d.patient_inputs import PATIENT_KEYS, patient_inputs

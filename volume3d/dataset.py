@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from aneurysm.data.marks import RIM, ball_target, labels_of, shown_locations
-from aneurysm.data.vessel_masks import in_blocks
+from aneurysm.cache.vessel_masks import in_blocks
+from aneurysm.folds.marks import RIM, ball_target, labels_of, shown_locations
 from aneurysm.labels import LABELS, LOCATIONS, MIRROR
 from aneurysm.training.map_losses import UNKNOWN
 from volume3d.augment import augmented, recontrasted

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from aneurysm.config import run_script
-from aneurysm.data.answers import write_answers
-from aneurysm.data.tables import chosen_folds, read_folds
+from aneurysm.folds.answers import write_answers
+from aneurysm.folds.tables import chosen_folds, read_folds
 from aneurysm.paths import VOLUME3D, DataPaths, ModelPaths
 from aneurysm.training.distributed import World, join_world, leave_world
 from volume3d.blend import blend_of

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from aneurysm.data.geometry import Geometry, shear_mm
-from aneurysm.data.mapping import Crop
+from aneurysm.dicom.geometry import Geometry, shear_mm
+from aneurysm.dicom.mapping import Crop
 from volume3d.resample import line_weights
 
 LONGEST_MM = 2000.0  # more is no patient, but a damaged position

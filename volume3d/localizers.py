@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aneurysm.data.localizers import read_localizers
-from aneurysm.data.mapping import Mapping
+from aneurysm.dicom.mapping import Mapping
+from aneurysm.folds.localizers import read_localizers
 from aneurysm.labels import LOCATIONS
 from volume3d.volume import read_geometry, volume_path
 

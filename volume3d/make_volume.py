@@ -16,16 +16,16 @@ from typing import Literal
 
 import numpy as np
 
-from aneurysm.data.find import SeriesFiles
-from aneurysm.data.geometry import Geometry, canonical_axes
-from aneurysm.data.head import find_head
-from aneurysm.data.intensity import Window, mr_window
-from aneurysm.data.manifest import Entry
-from aneurysm.data.mapping import Crop
-from aneurysm.data.placed_masks import place_series_mask
-from aneurysm.data.preprocess import Outcome, fingerprint_of, outcome_of, warnings_of
-from aneurysm.data.series import Series, read_series
-from aneurysm.data.storage import write_npy
+from aneurysm.cache.head import find_head
+from aneurysm.cache.placed_masks import place_series_mask
+from aneurysm.cache.preprocess import Outcome, fingerprint_of, outcome_of, warnings_of
+from aneurysm.cache.storage import write_npy
+from aneurysm.dicom.find import SeriesFiles
+from aneurysm.dicom.geometry import Geometry, canonical_axes
+from aneurysm.dicom.intensity import Window, mr_window
+from aneurysm.dicom.mapping import Crop
+from aneurysm.dicom.series import Series, read_series
+from aneurysm.folds.manifest import Entry
 from aneurysm.paths import DataPaths, writing_to, written_whole
 from volume3d.grid import Grid, make_grid
 from volume3d.windows import voi_window, zscore_window

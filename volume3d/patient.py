@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pydicom
 
-from aneurysm.data.folders import files_below
-from aneurysm.data.header import read_header
-from aneurysm.data.series import whole_header
-from aneurysm.data.series_type import TAGS as TYPE_TAGS
-from aneurysm.data.series_type import series_type
+from aneurysm.dicom.folders import files_below
+from aneurysm.dicom.header import read_header
+from aneurysm.dicom.series import whole_header
+from aneurysm.dicom.series_type import TAGS as TYPE_TAGS
+from aneurysm.dicom.series_type import series_type
 
 _TAGS = ["PatientID", "PatientAge", "PatientSex", "PatientWeight", *TYPE_TAGS]
 _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}  # DICOM PS3.5 section 6.2, VR AS

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aneurysm.data.looks import change_look
-from aneurysm.data.marks import mark_sac
-from aneurysm.data.phantom.places import vessel_point
-from aneurysm.data.phantom.raster import coverage
-from aneurysm.data.phantom.shown import ShownScan
-from aneurysm.data.phantom.training_scans import PhantomScansConfig, training_scan
-from aneurysm.data.slices import CacheSettings
-from aneurysm.data.vessel_masks import MASK_TO_LOCATION, in_blocks
+from aneurysm.cache.slices import CacheSettings
+from aneurysm.cache.vessel_masks import MASK_TO_LOCATION, in_blocks
+from aneurysm.folds.marks import mark_sac
 from aneurysm.labels import LOCATIONS
+from aneurysm.phantom.looks import change_look
+from aneurysm.phantom.places import vessel_point
+from aneurysm.phantom.raster import coverage
+from aneurysm.phantom.shown import ShownScan
+from aneurysm.phantom.training_scans import PhantomScansConfig, training_scan
 from volume3d.crop import around, first_voxel
 from volume3d.grid import Grid, Line
 from volume3d.make_volume import VolumeSettings, grid_of

@@ -27,13 +27,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from aneurysm.ahead import run_ahead
 from aneurysm.config import run_script
-from aneurysm.data.ahead import run_ahead
-from aneurysm.data.find import SeriesFiles, find_series, without_scouts
-from aneurysm.data.tables import write_csv
+from aneurysm.dicom.find import SeriesFiles, find_series, without_scouts
 from aneurysm.harmless import cell, printable
 from aneurysm.labels import LABELS, PRESENT
 from aneurysm.paths import VOLUME3D, ModelPaths
+from aneurysm.tables import write_csv
 from aneurysm.training.distributed import all_devices
 from volume3d.ensemble import Ensemble, load_ensemble
 from volume3d.series_volume import SeriesVolume, died, read_series_volume

@@ -19,15 +19,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from aneurysm.cache.disk import require_disk, sample_of
+from aneurysm.cache.every_series import run_every_series
+from aneurysm.cache.preprocess import Outcome, died
+from aneurysm.cache.tables import error_rows
 from aneurysm.config import only, run_script
-from aneurysm.data.disk import require_disk, sample_of
-from aneurysm.data.every_series import run_every_series
-from aneurysm.data.lock import locked
-from aneurysm.data.manifest import Entry, read_manifest
-from aneurysm.data.preprocess import Outcome, died
-from aneurysm.data.series import read_series
-from aneurysm.data.tables import error_rows, write_csv
+from aneurysm.dicom.series import read_series
+from aneurysm.folds.manifest import Entry, read_manifest
+from aneurysm.lock import locked
 from aneurysm.paths import DataPaths
+from aneurysm.tables import write_csv
 from volume3d.make_volume import VolumeSettings, make_volume
 
 

@@ -18,9 +18,9 @@ import torch
 from torch import nn
 
 from aneurysm.config import only, run_script
-from aneurysm.data.phantom.training_scans import FIRST_SEED
 from aneurysm.labels import LABELS
 from aneurysm.paths import VOLUME3D
+from aneurysm.phantom.training_scans import FIRST_SEED
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.distributed import World, join_world, leave_world
 from aneurysm.training.endless import whole_epochs

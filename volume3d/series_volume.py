@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from aneurysm.data.find import SeriesFiles
+from aneurysm.dicom.find import SeriesFiles
 from volume3d.make_volume import VolumeSettings, describe, volume_of
 from volume3d.patient import describe_files
 from volume3d.patient_inputs import PATIENT_KEYS, patient_inputs

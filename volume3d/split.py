@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aneurysm.data.folds import assign_parts, strata
-from aneurysm.data.manifest import Entry, manifest_table
-from aneurysm.data.tables import write_csv
+from aneurysm.folds.folds import assign_parts, strata
+from aneurysm.folds.manifest import Entry, manifest_table
+from aneurysm.tables import write_csv
 
 SPLITS = ("train", "val", "test")
 

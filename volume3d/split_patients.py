@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aneurysm.config import run_script
-from aneurysm.data.manifest import read_manifest
-from aneurysm.data.tables import chosen_folds, read_folds
+from aneurysm.folds.manifest import read_manifest
+from aneurysm.folds.tables import chosen_folds, read_folds
 from aneurysm.paths import DataPaths
 from volume3d.split import refuse_leak, split_counts, split_from_folds, stratified_split, write_split
 

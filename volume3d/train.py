@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aneurysm.config import only, run_script
-from aneurysm.data.tables import chosen_folds, write_csv
+from aneurysm.folds.tables import chosen_folds
 from aneurysm.paths import VOLUME3D, DataPaths, ModelPaths
+from aneurysm.tables import write_csv
 from aneurysm.training.distributed import World, join_world, leave_world
 from aneurysm.training.sync import copy_up
 from volume3d.cases import Cases, cases_of_folds, cases_of_split, split_checksum

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pydicom
 
-from aneurysm.data.frames import Frame
-from aneurysm.data.functional_groups import element_value, sequence_items
-from aneurysm.data.intensity import Window
-from aneurysm.data.series import Series, whole_header
+from aneurysm.dicom.frames import Frame
+from aneurysm.dicom.functional_groups import element_value, sequence_items
+from aneurysm.dicom.intensity import Window
+from aneurysm.dicom.series import Series, whole_header
 
 Z_LOW, Z_HIGH = -2.0, 6.0  # standard deviations of the head; vessels in a TOF angiogram lie 4 to 8 above its mean
 _WANTED = ["WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"]

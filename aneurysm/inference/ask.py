@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aneurysm.data.features import SeriesFeatures
+from aneurysm.cache.features import SeriesFeatures
 from aneurysm.inference.models import Model
 from aneurysm.inference.sampled import SampledSeries, Shown
 from aneurysm.stage1.extract import Rows

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aneurysm.cache.features import SeriesFeatures
+from aneurysm.cache.slices import CacheSettings
 from aneurysm.config import from_saved
-from aneurysm.data.features import SeriesFeatures
-from aneurysm.data.slices import CacheSettings
 from aneurysm.inference.sampled import SampledSeries
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1.extract import PARTS, Encoder, Rows, series_features

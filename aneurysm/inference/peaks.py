@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from aneurysm.data.features import SeriesFeatures
-from aneurysm.data.geometry import left_right_in_columns
-from aneurysm.data.mapping import SIZE
+from aneurysm.cache.features import SeriesFeatures
+from aneurysm.dicom.geometry import left_right_in_columns
+from aneurysm.dicom.mapping import SIZE
 from aneurysm.inference.sampled import SampledSeries
 from aneurysm.labels import LOCATIONS
 from aneurysm.stage1.mirror import mirror_logits

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import torch
 
-from aneurysm.data.geometry import left_right_in_columns
-from aneurysm.data.mapping import SIZE
-from aneurysm.data.windows import crop_box
+from aneurysm.cache.windows import crop_box
+from aneurysm.dicom.geometry import left_right_in_columns
+from aneurysm.dicom.mapping import SIZE
 from aneurysm.inference.models import Model
 from aneurysm.inference.peaks import Curves
 from aneurysm.inference.sampled import SampledSeries, Shown

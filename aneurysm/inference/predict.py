@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from aneurysm.data.ahead import run_ahead
-from aneurysm.data.find import SeriesFiles
+from aneurysm.ahead import run_ahead
+from aneurysm.dicom.find import SeriesFiles
 from aneurysm.inference.ask import Asker
 from aneurysm.inference.bundle import read_bundle, read_calibration, read_second
 from aneurysm.inference.models import Model, Pair, only_one

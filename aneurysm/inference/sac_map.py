@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aneurysm.data.windows import Box, crop_box
+from aneurysm.cache.windows import Box, crop_box
 from aneurysm.inference.models import Model
 from aneurysm.inference.sampled import SampledSeries
 from aneurysm.stage1.extract import Rows

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from aneurysm.data.find import SeriesFiles
-from aneurysm.data.geometry import Geometry
-from aneurysm.data.intensity import Window
-from aneurysm.data.mapping import SIZE, Mapping
-from aneurysm.data.series import Series, read_series
-from aneurysm.data.slices import CacheSettings, cached_positions_mm, cached_slices, find_slices
-from aneurysm.data.windows import crop_box, neighbours, sampled_slices, seen_part
+from aneurysm.cache.slices import CacheSettings, cached_positions_mm, cached_slices, find_slices
+from aneurysm.cache.windows import crop_box, neighbours, sampled_slices, seen_part
+from aneurysm.dicom.find import SeriesFiles
+from aneurysm.dicom.geometry import Geometry
+from aneurysm.dicom.intensity import Window
+from aneurysm.dicom.mapping import SIZE, Mapping
+from aneurysm.dicom.series import Series, read_series
 from aneurysm.inference.slab import WholeSlices, as_bytes
 from aneurysm.stage1.config import InputConfig
 

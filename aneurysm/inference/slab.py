@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aneurysm.data.intensity import Window
-from aneurysm.data.series import Series
-from aneurysm.data.slices import cached_slices
+from aneurysm.cache.slices import cached_slices
+from aneurysm.dicom.intensity import Window
+from aneurysm.dicom.series import Series
 
 EACH_SIDE = 10  # slices on either side of the suspicious one, at most
 REACH_MM = 15.0  # on either side, at most

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.patches import Circle
 
-from aneurysm.data.cache import Cache, open_cache
-from aneurysm.data.localizers import place_localizers, read_localizers
-from aneurysm.data.mapping import SIZE
-from aneurysm.data.tables import FROM_PREPROCESSING, read_table
+from aneurysm.cache.cache import Cache, open_cache
+from aneurysm.dicom.mapping import SIZE
+from aneurysm.folds.localizers import place_localizers, read_localizers
 from aneurysm.labels import MODALITIES
 from aneurysm.report.drawing import ON_SLICE, ORANGE, QUIET, Sheet
+from aneurysm.tables import FROM_PREPROCESSING, read_table
 
 N_SLICES = 4  # slices of one series in a row; the projection follows
 SLAB_MM = 30.0  # thickness of the slab that is projected

@@ -14,7 +14,7 @@ import pydicom
 from pydicom.sr.codedict import codes
 from pydicom.uid import CTImageStorage
 
-from aneurysm.data.geometry import Geometry
+from aneurysm.dicom.geometry import Geometry
 from aneurysm.inference.peaks import Peak
 from aneurysm.inference.prediction import Prediction
 from aneurysm.paths import written_whole

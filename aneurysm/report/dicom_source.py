@@ -15,9 +15,9 @@ import pydicom
 from pydicom.uid import UID, generate_uid
 from pydicom.valuerep import DA, TM
 
-from aneurysm.data.frames import Frame, read_frames
-from aneurysm.data.geometry import Geometry
-from aneurysm.data.header import read_header
+from aneurysm.dicom.frames import Frame, read_frames
+from aneurysm.dicom.geometry import Geometry
+from aneurysm.dicom.header import read_header
 from aneurysm.inference.peaks import Peak
 from aneurysm.inference.prediction import Prediction
 from aneurysm.inference.sampled import SampledSeries

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from aneurysm.data.cache import Cache
-from aneurysm.data.features import SeriesFeatures, n_sampled_slices, read_features
-from aneurysm.data.mapping import SIZE
-from aneurysm.data.tables import read_folds, read_spots
-from aneurysm.data.windows import Box, crop_box, read_window
+from aneurysm.cache.cache import Cache
+from aneurysm.cache.features import SeriesFeatures, n_sampled_slices, read_features
+from aneurysm.cache.windows import Box, crop_box, read_window
+from aneurysm.dicom.mapping import SIZE
+from aneurysm.folds.tables import read_folds, read_spots
 from aneurysm.labels import LABELS, LOCATIONS, PRESENT
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1.config import Stage1Config

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from aneurysm.data.cache import Cache
-from aneurysm.data.features import SeriesFeatures, read_features
-from aneurysm.data.mapping import SIZE
+from aneurysm.cache.cache import Cache
+from aneurysm.cache.features import SeriesFeatures, read_features
+from aneurysm.dicom.mapping import SIZE
 from aneurysm.labels import LABELS, LOCATIONS, PRESENT
 from aneurysm.paths import ModelPaths
 from aneurysm.report.drawing import BLUE, GREEN, LINE, ON_SLICE, ORANGE, QUIET, WIDTH_IN, bare, save_figure, styled

@@ -9,8 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from aneurysm.data.find import SeriesFiles
-from aneurysm.data.tables import write_csv
+from aneurysm.dicom.find import SeriesFiles
 from aneurysm.harmless import cell
 from aneurysm.inference.pictures import Picture
 from aneurysm.inference.prediction import Prediction
@@ -23,6 +22,7 @@ from aneurysm.report.dicom_sr import write_sr
 from aneurysm.report.nifti import write_map_nifti, write_series_nifti
 from aneurysm.report.page import page_name, write_index, write_page
 from aneurysm.report.thumbnail import thumbnail
+from aneurysm.tables import write_csv
 
 Record = dict[str, Any]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aneurysm.data.find import SeriesFiles
-from aneurysm.data.series import read_series
+from aneurysm.dicom.find import SeriesFiles
+from aneurysm.dicom.series import read_series
 from aneurysm.inference.sac_map import SacMap
 from aneurysm.inference.sampled import SampledSeries
 from aneurysm.paths import written_whole

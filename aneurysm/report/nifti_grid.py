@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aneurysm.data.geometry import Geometry
+from aneurysm.dicom.geometry import Geometry
 
 EXACT_MM = 0.01  # what a slice may lie beside its place
 MOST_SLICES = 4  # times as many as there were, where distances differ

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Circle, Rectangle
 
-from aneurysm.data.mapping import SIZE
-from aneurysm.data.series import read_series
-from aneurysm.data.windows import neighbours, seen_part
+from aneurysm.cache.windows import neighbours, seen_part
+from aneurysm.dicom.mapping import SIZE
+from aneurysm.dicom.series import read_series
 from aneurysm.labels import LABELS
 from aneurysm.report.drawing import BLUE, GREEN, INK, ON_SLICE, QUIET, TINTS, Sheet, styled
 from aneurysm.report.example import Example, miss_mm

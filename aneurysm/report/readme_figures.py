@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from aneurysm.cache.cache import open_cache
 from aneurysm.config import from_saved
-from aneurysm.data.cache import open_cache
-from aneurysm.data.hard_negatives import read_hard_negatives
-from aneurysm.data.tables import read_folds, read_spots
+from aneurysm.folds.hard_negatives import read_hard_negatives
+from aneurysm.folds.tables import read_folds, read_spots
 from aneurysm.paths import DataPaths, ModelPaths
 from aneurysm.report.drawing import Sheet
 from aneurysm.report.example import held_out_example

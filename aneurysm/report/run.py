@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aneurysm.data.find import SeriesFiles
+from aneurysm.dicom.find import SeriesFiles
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.record import record_of
 from aneurysm.report.folder import Record, read_record, write_nifti, write_objects, write_series

@@ -10,10 +10,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle
 
-from aneurysm.data.cache import Cache
-from aneurysm.data.mapping import SIZE
-from aneurysm.data.spots import distance_mm
-from aneurysm.data.windows import crop_box, neighbours, seen_part
+from aneurysm.cache.cache import Cache
+from aneurysm.cache.windows import crop_box, neighbours, seen_part
+from aneurysm.dicom.mapping import SIZE
+from aneurysm.folds.spots import distance_mm
 from aneurysm.report.drawing import BLUE, GREEN, LINE_IN, ON_SLICE, ORANGE, QUIET, Sheet, styled
 from aneurysm.report.short_names import short_name
 from aneurysm.stage1.config import Stage1Config

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aneurysm.data.answers import answers_in_folds, read_answers
-from aneurysm.data.marks import localizers_by_series
-from aneurysm.data.tables import read_folds, read_spots
+from aneurysm.folds.answers import answers_in_folds, read_answers
+from aneurysm.folds.marks import localizers_by_series
+from aneurysm.folds.tables import read_folds, read_spots
 from aneurysm.labels import LABELS, PRESENT
 from aneurysm.metrics import score_table
 from aneurysm.paths import ModelPaths

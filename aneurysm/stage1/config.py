@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aneurysm.data.features import VIEWS
-from aneurysm.data.windows import InputConfig
+from aneurysm.cache.features import VIEWS
+from aneurysm.cache.windows import InputConfig
 from aneurysm.stage1.augment_config import AugmentConfig
 from aneurysm.training.config import InferenceConfig, TrainingConfig
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from aneurysm.data.cache import Cache
-from aneurysm.data.geometry import left_right_in_columns
-from aneurysm.data.marks import NONE, Localizers, ball_target, localizers_by_series
-from aneurysm.data.vessel_masks import in_blocks
-from aneurysm.data.windows import Box, crop_box, read_window
+from aneurysm.cache.cache import Cache
+from aneurysm.cache.vessel_masks import in_blocks
+from aneurysm.cache.windows import Box, crop_box, read_window
+from aneurysm.dicom.geometry import left_right_in_columns
+from aneurysm.folds.marks import NONE, Localizers, ball_target, localizers_by_series
 from aneurysm.labels import LABELS
 from aneurysm.stage1.augment import augment, make_pipeline
 from aneurysm.stage1.config import InputConfig, Stage1Config

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from aneurysm.data.marks import labels_of, shown_locations
-from aneurysm.data.phantom.training_scans import FIRST_SEED
-from aneurysm.data.phantom.windows import PhantomWindow, PhantomWindowsConfig, scan_windows
+from aneurysm.folds.marks import labels_of, shown_locations
+from aneurysm.phantom.training_scans import FIRST_SEED
+from aneurysm.phantom.windows import PhantomWindow, PhantomWindowsConfig, scan_windows
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.dataset import TrainingWindows
 from aneurysm.training.endless import EndlessSamples

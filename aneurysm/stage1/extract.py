@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aneurysm.data.features import VIEWS, SeriesFeatures
-from aneurysm.data.geometry import left_right_in_columns
-from aneurysm.data.mapping import SIZE
-from aneurysm.data.windows import crop_box
+from aneurysm.cache.features import VIEWS, SeriesFeatures
+from aneurysm.cache.windows import crop_box
+from aneurysm.dicom.geometry import left_right_in_columns
+from aneurysm.dicom.mapping import SIZE
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.mirror import mirror_images
 from aneurysm.stage1.model import Stage1Net

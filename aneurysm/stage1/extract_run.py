@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from aneurysm.data.cache import Cache
-from aneurysm.data.features import FORMAT, SeriesFeatures, made_from, write_features
+from aneurysm.cache.cache import Cache
+from aneurysm.cache.features import FORMAT, SeriesFeatures, made_from, write_features
 from aneurysm.paths import ModelPaths, remove_leftovers
 from aneurysm.stage1.config import ExtractSettings, Stage1Config
 from aneurysm.stage1.dataset import PlainWindows

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from aneurysm.data.cache import Cache, open_cache
-from aneurysm.data.tables import read_folds, read_spots
+from aneurysm.cache.cache import Cache, open_cache
+from aneurysm.folds.tables import read_folds, read_spots
 from aneurysm.labels import LABELS, PRESENT
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.stage1.config import Stage1Config

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from aneurysm.data.cache import Cache
+from aneurysm.cache.cache import Cache
 from aneurysm.labels import LABELS, PRESENT
 from aneurysm.paths import ModelPaths
 from aneurysm.scores import compared_text, score_text, series_subgroups

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aneurysm.data.geometry import left_right_in_columns
+from aneurysm.dicom.geometry import left_right_in_columns
 from aneurysm.labels import LOCATIONS, MIRROR
 from aneurysm.stage1.sample import Sample
 

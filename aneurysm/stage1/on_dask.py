@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from aneurysm.data.parallel import run_on_dask
+from aneurysm.parallel import run_on_dask
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import load_stage1

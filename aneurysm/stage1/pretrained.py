@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from aneurysm.cache.slices import CacheSettings
 from aneurysm.config import from_saved
-from aneurysm.data.slices import CacheSettings
 from aneurysm.installation import code_version
 from aneurysm.labels import LABELS
 from aneurysm.stage1.config import Stage1Config

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from aneurysm.data.phantom.training_scans import FIRST_SEED
-from aneurysm.data.phantom.windows import PhantomWindowsConfig
+from aneurysm.phantom.training_scans import FIRST_SEED
+from aneurysm.phantom.windows import PhantomWindowsConfig
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.endless import EndlessWindows
 from aneurysm.stage1.fresh import FreshSeries

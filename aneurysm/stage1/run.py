@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from aneurysm.data.cache import Cache
-from aneurysm.data.marks import localizers_by_series
+from aneurysm.cache.cache import Cache
+from aneurysm.folds.marks import localizers_by_series
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.stage1.config import InputConfig, Stage1Config

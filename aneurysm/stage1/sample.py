@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aneurysm.data.marks import labels_of
+from aneurysm.folds.marks import labels_of
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Sample:
     """A window and all that is known of it; what augmentation and mirroring must move together.
 
     image            (rows, columns, n_slices) float32 in [0, 1]; the channels are slices from below to above the
-                     window's centre along the canonical slice axis (aneurysm/data/geometry.py)
+                     window's centre along the canonical slice axis (aneurysm/dicom/geometry.py)
     points           (n, 2) float32 x (column) and y (row) of the localizers in pixels of `image`, pixel centres on
                      whole numbers
     point_locations  (n,) int64 index of each point's location in LOCATIONS

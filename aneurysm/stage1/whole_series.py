@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from aneurysm.data.cache import Cache
-from aneurysm.data.windows import crop_box, sampled_slices
+from aneurysm.cache.cache import Cache
+from aneurysm.cache.windows import crop_box, sampled_slices
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.stage1.config import InputConfig, Stage1Config
 from aneurysm.stage1.dataset import PlainWindows

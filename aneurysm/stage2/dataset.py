@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from aneurysm.data.features import SeriesFeatures, n_sampled_slices, read_features, read_sampling
+from aneurysm.cache.features import SeriesFeatures, n_sampled_slices, read_features, read_sampling
 from aneurysm.labels import LABELS, MIRROR
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import Stage2Config, TokensConfig

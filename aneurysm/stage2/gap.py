@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from aneurysm.data.features import n_sampled_slices, read_features
+from aneurysm.cache.features import n_sampled_slices, read_features
 from aneurysm.labels import LABELS
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.paths import ModelPaths

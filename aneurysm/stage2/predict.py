@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from aneurysm.cache.features import SeriesFeatures
 from aneurysm.config import from_saved
-from aneurysm.data.features import SeriesFeatures
 from aneurysm.labels import MIRROR, MODALITIES
 from aneurysm.stage2.config import Stage2Config
 from aneurysm.stage2.model import Stage2Net

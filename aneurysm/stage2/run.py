@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from aneurysm.data.features import SeriesFeatures, n_sampled_slices, read_features
+from aneurysm.cache.features import SeriesFeatures, n_sampled_slices, read_features
 from aneurysm.labels import LABELS
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.paths import ModelPaths

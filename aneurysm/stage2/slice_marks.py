@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from aneurysm.data.marks import NONE, Localizers, localizers_by_series
-from aneurysm.data.spots import barred_series
+from aneurysm.folds.marks import NONE, Localizers, localizers_by_series
+from aneurysm.folds.spots import barred_series
 from aneurysm.labels import LABELS
 from aneurysm.stage2.config import LossConfig
 

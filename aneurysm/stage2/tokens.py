@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from aneurysm.data.features import SeriesFeatures
-from aneurysm.data.geometry import CANONICAL, left_right_in_columns
+from aneurysm.cache.features import SeriesFeatures
+from aneurysm.dicom.geometry import CANONICAL, left_right_in_columns
 from aneurysm.labels import MODALITIES
 from aneurysm.stage2.config import TokensConfig
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from aneurysm.data.lock import locked
+from aneurysm.lock import locked
 from aneurysm.training import pace
 from aneurysm.training.checkpoint import load_checkpoint, save_checkpoint, save_state
 from aneurysm.training.config import TrainingConfig

@@ -1,0 +1,1 @@
+"""Series as training and prediction read them: preprocessed, stored, and cut into windows."""

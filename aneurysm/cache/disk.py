@@ -1,0 +1,99 @@
+"""How much disk a cache will need, said before the work begins."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from aneurysm.cache.cache import SLICE_BYTES
+from aneurysm.cache.slices import CacheSettings, cached_slices, find_slices
+from aneurysm.cache.storage import ENDINGS, Storage, compressed
+from aneurysm.cache.vessel_masks import find_mask
+from aneurysm.dicom.mapping import SIZE
+from aneurysm.dicom.series import read_series
+from aneurysm.paths import DataPaths
+
+Item = TypeVar("Item")
+
+SAMPLE = 32  # series whose headers are read for the estimate
+PACKED = 8  # series of which slices are compressed for the estimate
+
+
+def estimate_bytes(paths: DataPaths, series_uids: Sequence[str], head_mm: float, copies: float) -> int:
+    """Bytes that the cache of these series takes, from the headers of a sample and the number of files of all.
+
+    Counts the top `head_mm` of each axial series (0: all of it). An estimate: the head itself is not looked for.
+    `copies` is what the series files (stored_share) and slice files of a series take, in float16 arrays of all its
+    slices. Vessel masks, which few series have, are counted as if they were not compressed.
+    """
+    if not series_uids:
+        return 0
+    sample = sample_of(series_uids)
+    n_slices = sum(_expected_slices(paths.series / uid, head_mm) for uid in sample)
+    slices_per_file = n_slices / max(1, sum(_count_files(paths.series / uid) for uid in sample))
+    n_files = {uid: _count_files(paths.series / uid) for uid in series_uids}
+    n_masked = sum(n for uid, n in n_files.items() if find_mask(paths, uid))
+    all_slices, masked_slices = int(slices_per_file * sum(n_files.values())), int(slices_per_file * n_masked)
+    return int(all_slices * SLICE_BYTES * copies) + masked_slices * SIZE * SIZE
+
+
+def stored_share(paths: DataPaths, series_uids: Sequence[str], settings: CacheSettings, storage: Storage) -> float:
+    """The share of a float16 array that a series file takes: 1, or measured on three slices of a few of these series.
+
+    1 where none of these can be read.
+    """
+    if storage == "float16":
+        return 1.0
+    packed = [n for uid in sample_of(series_uids, PACKED) for n in _packed_bytes(paths.series / uid, settings)]
+    return float(np.mean(packed)) / SLICE_BYTES if packed else 1.0
+
+
+def _packed_bytes(folder: Path, settings: CacheSettings) -> list[int]:
+    try:
+        series = read_series(folder, select=())
+        window = find_slices(series, settings)
+        indices = np.linspace(0, series.crop.count - 1, 5).astype(int)[1:-1]
+        return [len(compressed(image)) for image in cached_slices(series, window, indices.tolist())]
+    except (ValueError, OSError):
+        return []
+
+
+def sample_of(items: Sequence[Item], n: int = SAMPLE) -> list[Item]:
+    """A few of the items, spread evenly, for an estimate."""
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, n).astype(int))] if items else []
+
+
+def require_disk(root: Path, needed: int, caches: Sequence[Path], remedy: str) -> None:
+    """Raises ValueError saying how much is missing where the disk of `root` cannot hold `needed` bytes.
+
+    What lies in the folders `caches` already counts as room. `remedy` is what a person can do.
+    """
+    free = shutil.disk_usage(root).free
+    if needed <= free:
+        return
+    held = sum(f.stat().st_size for folder in caches for f in folder.rglob("*") if f.suffix in ENDINGS.values())
+    if needed > free + held:
+        raise ValueError(
+            f"{root}: the cache needs about {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free and the "
+            f"cache holds {held / 1e9:.1f} GB; {remedy}"
+        )
+
+
+def _count_files(folder: Path) -> int:
+    return sum(len(files) for _, _, files in os.walk(folder))
+
+
+def _expected_slices(folder: Path, head_mm: float) -> int:
+    try:
+        geometry = read_series(folder, select=()).geometry
+    except ValueError:
+        return 0
+    n_slices = geometry.canonical_shape[0]
+    if head_mm <= 0 or geometry.plane != "axial":
+        return n_slices
+    return min(n_slices, int(head_mm / geometry.canonical_spacing[0]) + 1)

@@ -1,0 +1,102 @@
+"""One canonical image -> one cached slice: cropped to a square, resized to 512 x 512, windowed to [0, 1], float16."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from aneurysm.cache.head import find_head
+from aneurysm.dicom.intensity import Window
+from aneurysm.dicom.mapping import SIZE, Crop
+from aneurysm.dicom.series import Series
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """What decides the bytes of the cache, besides the DICOM files; ValueError where the settings make no sense.
+
+    head_mm         millimetres of the head that are kept, from its top; 0 keeps all
+    window_low_hu   CT: Hounsfield units that become 0
+    window_high_hu  CT: Hounsfield units that become 1
+    """
+
+    head_mm: float = 180.0
+    window_low_hu: float = 0.0
+    window_high_hu: float = 600.0
+
+    def __post_init__(self) -> None:
+        if not self.head_mm >= 0 or not self.window_low_hu < self.window_high_hu:
+            raise ValueError(
+                "expected head_mm of at least 0 and window_low_hu below window_high_hu, "
+                f"found {self.head_mm:g}, {self.window_low_hu:g} and {self.window_high_hu:g}"
+            )
+
+
+def find_slices(series: Series, settings: CacheSettings, threads: int = 1) -> Window:
+    """Sets the crop of a series whose headers are read to its head; returns the window that maps values to [0, 1].
+
+    Decodes a few slices, by so many `threads`. Raises ValueError naming the folder where these are all images of the
+    series and none can be decoded; where there are more, the pass over all of them finds out.
+    """
+    return find_head(series, Window(settings.window_low_hu, settings.window_high_hu), settings.head_mm, threads)
+
+
+def cached_positions_mm(series: Series) -> np.ndarray:
+    """(slices of the crop,) position of each cached slice along the slice axis, increasing, in patient coordinates."""
+    return series.geometry.slice_positions_mm()[series.crop.first : series.crop.first + series.crop.count]
+
+
+def cached_slices(series: Series, window: Window, indices: Iterable[int], threads: int = 1) -> Iterator[np.ndarray]:
+    """(512, 512) float16 in [0, 1] for each cached slice asked for (0 is the first slice of the series' crop).
+
+    The array is the same one every time: use or copy it before the next.
+    """
+    slope, intercept = series.scale
+    gain, offset = slope / (window.high - window.low), (intercept - window.low) / (window.high - window.low)
+    numbers, halves = np.empty((SIZE, SIZE), np.float32), np.empty((SIZE, SIZE), np.int16)
+    resize = Resizer()
+    for image in series.images((series.crop.first + i for i in indices), threads):
+        np.multiply(resize(_cropped(image, series.crop, blank=-offset / gain)), np.float32(gain), out=numbers)
+        np.add(numbers, np.float32(offset), out=numbers)
+        np.clip(numbers, 0, 1, out=numbers)
+        # OpenCV's cast rounds like numpy's and takes a fortieth of its time; it hands the bits out as int16.
+        yield cv2.convertFp16(numbers, halves).view(np.float16)
+
+
+def _cropped(image: np.ndarray, crop: Crop, blank: float) -> np.ndarray:
+    """The crop's rows and columns; `blank` where it reaches beyond the image."""
+    n_rows, n_cols = image.shape
+    top, left = max(crop.top, 0), max(crop.left, 0)
+    bottom, right = min(crop.top + crop.height, n_rows), min(crop.left + crop.width, n_cols)
+    part = image[top:bottom, left:right]
+    if part.shape == (crop.height, crop.width):
+        return part
+    out = np.full((crop.height, crop.width), blank, np.float32)
+    out[top - crop.top : bottom - crop.top, left - crop.left : right - crop.left] = part
+    return out
+
+
+class Resizer:
+    """Resizes images to SIZE x SIZE, into memory that is used again: fresh memory costs more than the resizing."""
+
+    def __init__(self) -> None:
+        self._out = {np.dtype(kind): np.empty((SIZE, SIZE), kind) for kind in (np.int16, np.uint16, np.float32)}
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """(SIZE, SIZE); averaged where it shrinks, so that no vessel is stepped over.
+
+        Whole numbers stay whole where they are large enough to lose nothing by it.
+        """
+        if image.dtype not in self._out or (image.dtype != np.float32 and np.ptp(image[::16, ::16]) < 1000):
+            image = image.astype(np.float32)
+        if image.strides[1] != image.itemsize or image.strides[0] < 0:  # a turned view
+            image = np.ascontiguousarray(image)
+        rows, cols = min(image.shape[0], SIZE), min(image.shape[1], SIZE)
+        if (rows, cols) != image.shape:  # OpenCV averages only where no side grows
+            image = cv2.resize(image, (cols, rows), interpolation=cv2.INTER_AREA)
+        if image.shape == (SIZE, SIZE):
+            return image
+        return cv2.resize(image, (SIZE, SIZE), dst=self._out[image.dtype], interpolation=cv2.INTER_LINEAR)

@@ -1,0 +1,120 @@
+"""A window: a slice and its neighbours in millimetres, cut to the vessel region; points on the way to it and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from aneurysm.cache.cache import Cache
+from aneurysm.dicom.mapping import SIZE
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """From the cache to the picture that the encoder sees; the same in training and in prediction."""
+
+    image_size: int = 448
+    """rows and columns of the encoder's input"""
+    crop: tuple[float, float, float, float] = (0.14, 0.86, 0.12, 0.82)
+    """the vessel region of axial slices: left, right, top, bottom as shares of the cached image"""
+    crop_upright: tuple[float, float, float, float] = (0.1, 0.9, 0.2, 1.0)
+    """the same for coronal and sagittal slices"""
+    n_slices: int = 3
+    """slices of a window, an odd number: its own, and as many below as above"""
+    neighbour_mm: float = 2.0
+    """distance of each of them from the next, in millimetres"""
+
+
+@dataclass(frozen=True)
+class Box:
+    """The part of the cached slices that a window shows: whole pixels, spread over image_size rows and columns."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    image_size: int
+
+    def to_input(self, points: np.ndarray) -> np.ndarray:
+        """(n, 2) x, y in pixels of the input from those of the cache; edges meet edges."""
+        corner, size = np.array([self.left, self.top]), np.array([self.width, self.height])
+        return (points - corner + 0.5) * self.image_size / size - 0.5
+
+    def to_cache(self, points: np.ndarray) -> np.ndarray:
+        """(n, 2) x, y in pixels of the cache from those of the input."""
+        corner, size = np.array([self.left, self.top]), np.array([self.width, self.height])
+        return (points + 0.5) * size / self.image_size - 0.5 + corner
+
+    def shows(self, points: np.ndarray) -> np.ndarray:
+        """(n,) bool: whether points (n, 2), x, y in pixels of the cache, lie in this part."""
+        x, y = np.asarray(points, float).reshape(-1, 2).T + 0.5 - np.array([[self.left], [self.top]])
+        return (x >= 0) & (x < self.width) & (y >= 0) & (y < self.height)
+
+    @property
+    def part(self) -> tuple[slice, slice]:
+        """Rows and columns of a cached slice."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+    def resized(self, part: np.ndarray, nearest: bool = False) -> np.ndarray:
+        """The part of a slice spread over (image_size, image_size); averaged where that is smaller."""
+        smaller = self.image_size < min(self.width, self.height)
+        interpolation = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+        size = (self.image_size, self.image_size)
+        return cv2.resize(part, size, interpolation=cv2.INTER_NEAREST_EXACT if nearest else interpolation)
+
+
+def crop_box(config: InputConfig, plane: str, shift: tuple[float, float] = (0.0, 0.0)) -> Box:
+    """The vessel region of slices in this plane; `shift` moves it right and down, as shares, as far as it stays inside.
+
+    Raises ValueError where the configured crop is empty or leaves the image.
+    """
+    left, right, top, bottom = crop = config.crop if plane == "axial" else config.crop_upright
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise ValueError(f"crop: expected left < right and top < bottom between 0 and 1, found {crop}")
+    width, height = round((right - left) * SIZE), round((bottom - top) * SIZE)
+    x = round(np.clip((left + shift[0]) * SIZE, 0, SIZE - width))
+    y = round(np.clip((top + shift[1]) * SIZE, 0, SIZE - height))
+    return Box(x, y, width, height, config.image_size)
+
+
+def neighbours(position_mm: np.ndarray, index: int, neighbour_mm: float, n_slices: int = 3) -> tuple[int, ...]:
+    """The slices nearest to neighbour_mm below and above, twice that, ... , each at least one slice from the one
+    before; the last slice itself at an end.
+
+    position_mm (slices,) increasing. Returns n_slices indices, not decreasing, with `index` in the middle.
+    """
+    below, above = [index], [index]
+    for step in range(1, n_slices // 2 + 1):
+        lower, upper = (
+            int(np.abs(position_mm - (position_mm[index] + s * step * neighbour_mm)).argmin()) for s in (-1, 1)
+        )
+        below.append(min(lower, max(below[-1] - 1, 0)))
+        above.append(max(upper, min(above[-1] + 1, len(position_mm) - 1)))
+    return *below[:0:-1], index, *above[1:]
+
+
+def sampled_slices(position_mm: np.ndarray, every_mm: float) -> np.ndarray:
+    """Indices of slices about `every_mm` apart from the first to the last, each once; all of them for 0."""
+    if every_mm <= 0:
+        return np.arange(len(position_mm))
+    wanted = np.arange(position_mm[0], position_mm[-1] + every_mm / 2, every_mm)
+    return np.unique(np.abs(position_mm[None] - wanted[:, None]).argmin(axis=1))
+
+
+def read_window(
+    cache: Cache, series_uid: str, index: int, neighbour_mm: float, box: Box, n_slices: int = 3
+) -> np.ndarray:
+    """(image_size, image_size, n_slices) float32 in [0, 1]: channels from below a slice to above.
+
+    Raises as Cache.window.
+    """
+    slices = cache.window(series_uid, neighbours(cache.position_mm(series_uid), index, neighbour_mm, n_slices))
+    return cv2.merge([seen_part(image, box) for image in slices])
+
+
+def seen_part(image: np.ndarray, box: Box) -> np.ndarray:
+    """(image_size, image_size) float32 in [0, 1]: what a window shows of one cached slice (512, 512) float16."""
+    part = np.ascontiguousarray(image[box.part])
+    return box.resized(cv2.convertFp16(part.view(np.int16)))  # ten times as fast as numpy's cast

@@ -1,0 +1,65 @@
+"""From stored values to physical units, and from those to [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aneurysm.dicom.frames import Frame
+
+MR_PERCENTILES = (0.5, 99.9)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Physical values that become 0 and 1; what lies outside is clipped."""
+
+    low: float
+    high: float
+
+
+def header_rescale(frame: Frame) -> tuple[float, float]:
+    """Slope and intercept by the header, negated for inverted images; 1 and 0 where it has none that can be used."""
+    return header_rescales([frame])[0][0]
+
+
+def header_rescales(frames: Sequence[Frame]) -> tuple[list[tuple[float, float]], str]:
+    """The same for each frame of a series, and a warning, or "": one that is missing in some is taken from the others
+    where these agree."""
+    found = [_usable(frame) for frame in frames]
+    fallback, texts = [1.0, 0.0], []
+    for i, name in enumerate(("slope", "intercept")):
+        present = {own[i] for own in found} - {None}
+        missing = [frame.name for frame, own in zip(frames, found, strict=True) if own[i] is None]
+        if present and missing:
+            fallback[i] = next(iter(present)) if len(present) == 1 else fallback[i]
+            shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
+            texts.append(
+                f"rescale {name} missing in {len(missing)} of {len(frames)} images ({shown}): taken as {fallback[i]:g}"
+            )
+    scales = [
+        [default if value is None else value for value, default in zip(own, fallback, strict=True)] for own in found
+    ]
+    scales = [
+        (-slope, -intercept) if frame.storage.inverted else (slope, intercept)
+        for frame, (slope, intercept) in zip(frames, scales, strict=True)
+    ]
+    return scales, "; ".join(texts)
+
+
+def _usable(frame: Frame) -> tuple[float | None, float | None]:
+    slope = frame.slope if frame.slope is not None and 1e-9 < abs(frame.slope) < 1e6 else None
+    return slope, frame.intercept if frame.intercept is not None and abs(frame.intercept) < 1e6 else None
+
+
+def mr_window(values: np.ndarray, head: np.ndarray) -> Window:
+    """From the darkest pixels of the images to the brightest vessels of the head, by robust percentiles.
+
+    Both follow any gain and offset of the scanner, so that the result in [0, 1] does not change with them. `head`
+    is a mask of the shape of `values`; where it is empty all pixels count.
+    """
+    low = np.percentile(values, MR_PERCENTILES[0])
+    high = np.percentile(values[head] if head.any() else values, MR_PERCENTILES[1])
+    return Window(float(low), float(high) if high > low else float(low) + 1.0)

@@ -1,0 +1,105 @@
+"""Vessels, sacs and plaques of a person as one painted volume, and the value of blood in it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aneurysm.phantom.contrast import Contrast
+from aneurysm.phantom.grid import Grid
+from aneurysm.phantom.person import Person
+from aneurysm.phantom.raster import Capsules, code_of, paint, pieces_of, share_of
+from aneurysm.phantom.sacs import Sac
+
+# Codes in the painted volume; of two that fill a voxel alike the larger stays.
+VEIN, ARTERY, FIRST_MASK, CHALK = 0, 1, 2, 15  # FIRST_MASK - 1 + v is an artery under mask number v (1..13)
+LARGE_SAC_MM = 7.0
+
+
+def blood_of(person: Person) -> Capsules:
+    """All vessels, sacs and plaques."""
+    capsules, codes = [], []
+    for vessel in person.vessels.values():
+        pieces = pieces_of(vessel.points, vessel.radius_mm)
+        capsules.append(pieces)
+        marks = np.where(vessel.mask > 0, vessel.mask + FIRST_MASK - 1, VEIN if vessel.vein else ARTERY)
+        codes.append(marks[:-1])
+    for blobs, code in ((person.cones, ARTERY), *((sac.blobs, ARTERY) for sac in person.sacs), (person.chalk, CHALK)):
+        capsules.append(blobs)
+        codes.append(np.full(len(blobs), code))
+    return Capsules.of(np.vstack(capsules), np.concatenate(codes))
+
+
+def paint_blood(blood: Capsules, grid: Grid, soft_mm: float) -> np.ndarray:
+    """uint16 volume of the grid's shape, see raster.py: how much of each voxel blood or a plaque fills, and which."""
+    volume = np.zeros(grid.shape, np.uint16)
+    paint(volume, grid, blood.near(grid, soft_mm), soft_mm)
+    return volume
+
+
+def surroundings_of(person: Person) -> tuple[Capsules, Capsules]:
+    """The fluid round the brain's arteries, and the canal of the carotids."""
+    found = []
+    for names, margin in ((CISTERN_PARTS, 1.6), (CANAL_PARTS, 0.0)):
+        capsules = []
+        for name, vessel in person.vessels.items():
+            part = names.get(name.split(" ", 1)[-1])
+            if part is not None:
+                keep = (vessel.station_mm >= part[0]) & (vessel.station_mm <= part[1])
+                capsules.append(pieces_of(vessel.points[keep], vessel.radius_mm[keep] + margin))
+        shapes = np.vstack([c for c in capsules if len(c)])
+        found.append(Capsules.of(shapes, np.ones(len(shapes))))
+    return found[0], found[1]
+
+
+def paint_surroundings(
+    surroundings: tuple[Capsules, Capsules], grid: Grid, reach_mm: float = 8.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distance in mm into the fluid round the brain's arteries, and into the canal of the carotids, on a coarse grid.
+
+    float32 of the grid's shape each, positive inside, no less than minus half of `reach_mm`.
+    """
+    found = []
+    for capsules in surroundings:
+        volume = np.zeros(grid.shape, np.uint16)
+        paint(volume, grid, capsules.near(grid, reach_mm), reach_mm)
+        found.append((share_of(volume) - 0.5) * np.float32(reach_mm))
+    return found[0], found[1]
+
+
+# Stations of the vessels that run in wide fluid, and of those that run through bone.
+CISTERN_PARTS = {
+    "ICA": (0, 11), "MCA": (0, 90), "M2": (0, 60), "ACA": (0, 70), "ACom": (0, 9), "PCA": (0, 50), "PCom": (0, 30),
+    "basilar": (0, 40), "vertebral": (0, 28), "SCA": (0, 30), "AICA": (0, 20), "PICA": (0, 25),
+}  # fmt: skip
+CANAL_PARTS = {"ICA": (11, 75)}
+
+
+def arterial_value(points: np.ndarray, sacs: list[Sac], contrast: Contrast, span: tuple[float, float]) -> np.ndarray:
+    """float32 (n,) value of arterial blood at (n, 3) points of a slab that spans two heights z in mm.
+
+    Blood saturates on its way up each slab of a TOF scan, and swirls in the middle of large sacs.
+    """
+    height = np.clip((points[:, 2] - span[0]) / max(1.0, span[1] - span[0]), 0, 1)
+    height = height * contrast.slabs - np.minimum(np.floor(height * contrast.slabs), contrast.slabs - 1)
+    value = contrast.artery + height * (contrast.artery_low - contrast.artery)
+    for sac in sacs:
+        if contrast.sac_mixing and sac.diameter_mm > LARGE_SAC_MM:
+            away = points - sac.centre
+            core = np.clip(1.3 - 2 * np.linalg.norm(away, axis=1) / sac.diameter_mm, 0, 1)
+            swirl = 0.6 + 0.4 * np.sin(away @ np.array([2.1, 1.3, 1.7]) * np.pi / sac.diameter_mm)
+            value *= 1 - contrast.sac_mixing * core * swirl
+    return value.astype(np.float32)
+
+
+def blood_value(codes: np.ndarray, contrast: Contrast) -> np.ndarray:
+    """float32 (n,) value of veins and plaques by their codes, 0 for arteries."""
+    table = np.zeros(16, np.float32)
+    table[VEIN], table[CHALK] = contrast.vein, contrast.chalk
+    return table[codes]
+
+
+def mask_of(volume: np.ndarray) -> np.ndarray:
+    """uint8 mask numbers of voxels that a labelled artery fills by half or more."""
+    codes = code_of(volume)
+    labelled = (codes >= FIRST_MASK) & (codes < CHALK) & (share_of(volume) >= 0.5)
+    return np.where(labelled, codes - (FIRST_MASK - 1), 0).astype(np.uint8)

@@ -1,0 +1,148 @@
+"""A whole synthetic data set in the competition's own layout: files, train.csv, train_localizers.csv and the truth."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from aneurysm.labels import LOCATIONS, PRESENT
+from aneurysm.paths import written_whole
+from aneurysm.phantom.plan import POSITIVES, Case, make_plan
+from aneurysm.phantom.series import make_series
+
+LOCALIZERS = 2251  # rows of the competition's train_localizers.csv, one of them a duplicate
+WITHOUT_LOCALIZERS = 2  # positive series of the competition that have none
+
+
+@dataclass(frozen=True)
+class PhantomConfig:
+    """What to make."""
+
+    out: str = "data"
+    """folder for series/, segmentations/, train.csv, train_localizers.csv and truth.csv"""
+    n_series: int = 96
+    """number of series, dealt out in the competition's shares"""
+    seed: int = 0
+    """the same seed gives the same bytes, whatever the workers"""
+    workers: int = os.cpu_count() or 1
+    """processes, one thread each"""
+    size: int = 256
+    """pixels across where the competition has 512; thin slices are spaced 512 / size wider, extents stay"""
+    clean: bool = False
+    """leave the quirks out: single-frame uncompressed files with all their geometry and rescale tags"""
+    balanced: bool = False
+    """half of the series positive and all 13 locations equally frequent, instead of the competition's shares"""
+    style: Literal["usual", "varied", "held_out"] = "usual"
+    """varied: heads and scans of many kinds, as training draws them (varied.py); held_out: another recipe
+    (held_out.py), to test on what no model was trained on"""
+
+    def __post_init__(self) -> None:
+        for name, least in (("n_series", 1), ("workers", 1), ("size", 32)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected at least {least}, found {getattr(self, name)}")
+
+
+def make_dataset(config: PhantomConfig) -> pd.DataFrame:
+    """Makes what is not there yet and writes the tables; returns truth.csv, one row per series.
+
+    An interrupted run can be started again: each finished series has its record in <out>/.phantoms/.
+    Raises ValueError where <out> holds other data: another run's settings, or the competition's own files.
+    """
+    out = Path(config.out)
+    _claim(out, config)
+    plan = make_plan(config.n_series, config.seed, config.clean, config.balanced)
+    missing = [case for case in plan if not _record_path(out, case).exists()]
+    jobs = Parallel(n_jobs=config.workers, return_as="generator_unordered")(
+        delayed(_make_one)(config, case) for case in missing
+    )
+    for _ in tqdm(jobs, total=len(missing), desc="series", smoothing=0):
+        pass
+    return _write_tables(out, sorted(plan, key=lambda case: case.series_uid), config)
+
+
+def _make_one(config: PhantomConfig, case: Case) -> None:
+    """One series, made beside its place and renamed into it; its record comes last."""
+    cv2.setNumThreads(1)
+    out, uid = Path(config.out), case.series_uid
+    partial = out / ".phantoms" / f"{uid}.partial"
+    place, mask_place = out / "series" / uid, out / "segmentations" / uid
+    for leftover in (partial, place, mask_place):
+        shutil.rmtree(leftover, ignore_errors=True)
+    (partial / "series").mkdir(parents=True)
+    (partial / "mask").mkdir()
+    mask_path = partial / "mask" / f"{uid}_cowseg.nii"
+    record = make_series(case, config.seed, config.size, config.clean, partial / "series", mask_path, config.style)
+    (partial / "series").rename(place)
+    if case.masked:
+        (partial / "mask").rename(mask_place)
+    shutil.rmtree(partial)
+    with written_whole(_record_path(out, case)) as beside:
+        beside.write_text(json.dumps(record))
+
+
+def _claim(out: Path, config: PhantomConfig) -> None:
+    """Marks the folder as this run's, by its settings and the generator's source; refuses a folder of other data."""
+    settings = {name: getattr(config, name) for name in ("n_series", "seed", "size", "clean", "balanced", "style")}
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    settings["generator"] = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+    mark = out / ".phantoms" / "settings.json"
+    if mark.exists():
+        found = json.loads(mark.read_text())
+        if found != settings:
+            raise ValueError(f"{out}: holds phantoms of {found}, expected {settings}; give another --out or delete it")
+    elif (out / "train.csv").exists() or any((out / "series").glob("*")):
+        raise ValueError(f"{out}: expected an empty folder, found a data set that this script did not make")
+    for folder in (".phantoms", "series", "segmentations"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    with written_whole(mark) as beside:
+        beside.write_text(json.dumps(settings))
+
+
+def _record_path(out: Path, case: Case) -> Path:
+    return out / ".phantoms" / f"{case.series_uid}.json"
+
+
+def _write_tables(out: Path, cases: list[Case], config: PhantomConfig) -> pd.DataFrame:
+    """The three CSV files, one row per series (or localizer) in the order of the UIDs, which says nothing."""
+    records = [json.loads(_record_path(out, case).read_text()) for case in cases]
+    rows = [
+        (case.series_uid, *row) for case, record in zip(cases, records, strict=True) for row in record["localizers"]
+    ]
+    localizers = pd.DataFrame(rows, columns=["SeriesInstanceUID", "SOPInstanceUID", "coordinates", "location"])
+    if not config.clean:
+        localizers = _spoil(localizers, np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(3,))))
+    truth = pd.DataFrame([record["truth"] for record in records])
+    for name, table in (("train", _train_table(cases)), ("train_localizers", localizers), ("truth", truth)):
+        with written_whole(out / f"{name}.csv") as beside:
+            table.to_csv(beside, index=False, lineterminator="\n")
+    return truth
+
+
+def _train_table(cases: list[Case]) -> pd.DataFrame:
+    rows = [
+        (case.series_uid, case.age, case.sex, case.modality, *(int(name in case.locations) for name in LOCATIONS))
+        for case in cases
+    ]
+    table = pd.DataFrame(rows, columns=["SeriesInstanceUID", "PatientAge", "PatientSex", "Modality", *LOCATIONS])
+    table[PRESENT] = table[list(LOCATIONS)].max(axis=1)
+    return table
+
+
+def _spoil(localizers: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """In large data sets: a few positive series without localizers and a row that stands there twice."""
+    series = localizers.SeriesInstanceUID.unique()
+    without = rng.choice(series, round(len(series) * WITHOUT_LOCALIZERS / POSITIVES), replace=False)
+    kept = localizers[~localizers.SeriesInstanceUID.isin(without)]
+    twice = rng.choice(len(kept), round(len(kept) / LOCALIZERS), replace=False)
+    return pd.concat([kept, kept.iloc[twice]]).sort_values("SOPInstanceUID", kind="stable")

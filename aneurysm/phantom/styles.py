@@ -1,0 +1,7 @@
+"""All styles by the names that make_phantoms.py --style knows them by."""
+
+from aneurysm.phantom.held_out import HELD_OUT
+from aneurysm.phantom.style import USUAL
+from aneurysm.phantom.varied import VARIED
+
+STYLES = {"usual": USUAL, "varied": VARIED, "held_out": HELD_OUT}

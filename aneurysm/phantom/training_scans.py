@@ -1,0 +1,111 @@
+"""Scans of phantoms without end, for training: a person is drawn once, scanned several times, and forgotten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import numpy as np
+
+from aneurysm.cache.slices import CacheSettings
+from aneurysm.labels import LOCATIONS
+from aneurysm.phantom.acquisition import PLANE_SHARES, covered, draw_acquisition
+from aneurysm.phantom.looks import LooksConfig
+from aneurysm.phantom.person import Person, draw_person
+from aneurysm.phantom.plan import MODALITY_SHARES
+from aneurysm.phantom.render import Scan
+from aneurysm.phantom.sacs import Sac, draw_sacs
+from aneurysm.phantom.shown import ShownScan
+from aneurysm.phantom.style import USUAL
+from aneurysm.phantom.varied import VARIED
+
+FIRST_SEED = 1_000_000  # training draws from here on; seeds below 100,000 are for evaluation
+PERSON, SCAN, STYLE = 10, 11, 12  # random streams, apart from those of make_phantoms.py
+
+
+@dataclass(frozen=True)
+class PhantomScansConfig:
+    """Which people are drawn, and how they are scanned."""
+
+    sizes: tuple[int, ...] = (256, 384, 512)
+    """pixels across a scan, as make_phantoms.py --size; one is drawn for each scan"""
+    scans_per_person: int = 4
+    """scans of one person, each with sacs, modality, plane and scanner of its own"""
+    sacs: int = 6
+    """sacs drawn for each scan"""
+    ghost_share: float = 1 / 3
+    """share of them that is taken away again: their place alone shall tell nothing"""
+    varied_share: float = 0.75
+    """share of the people that are drawn in the varied style (varied.py), the others in the usual one"""
+    pose: float = 1.5
+    """how far heads are turned, as a multiple of what make_phantoms.py draws"""
+    looks: LooksConfig = field(default_factory=LooksConfig)
+    """what is done to the images beyond what the styles draw"""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the setting."""
+        if self.scans_per_person < 1:
+            raise ValueError(f"phantoms.scans_per_person: expected 1 or more, found {self.scans_per_person}")
+        if not 0 <= self.sacs <= len(LOCATIONS):
+            raise ValueError(f"phantoms.sacs: expected 0 to {len(LOCATIONS)}, found {self.sacs}")
+        for name in ("ghost_share", "varied_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"phantoms.{name}: expected 0 to 1, found {getattr(self, name)}")
+        if min(self.sizes, default=0) < 32:
+            raise ValueError(f"phantoms.sizes: expected sizes from 32 on, found {self.sizes}")
+
+
+def training_scan(
+    seed: int, number: int, scans: PhantomScansConfig, settings: CacheSettings, plane: str | None = None
+) -> tuple[ShownScan, list[Sac], np.random.Generator]:
+    """Scan `number` of a seed, which with the configuration decide all of it; all sacs that were drawn, those taken
+    away again among them; and the random numbers for what is cut out of it.
+
+    `plane` is the one that it is cut in, where that is not its own. Raises ValueError for a seed that is for
+    evaluation.
+    """
+    if seed < FIRST_SEED:
+        raise ValueError(f"seed {seed}: expected at least {FIRST_SEED}, those below are for evaluation")
+    person = _person(seed, number // scans.scans_per_person, scans.varied_share)
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(SCAN, number)))
+    person, sites = with_sacs(person, scans, rng)
+    return draw_scan(person, scans, settings, rng, plane), sites, rng
+
+
+@lru_cache(maxsize=2)
+def _person(seed: int, number: int, varied_share: float) -> Person:
+    """Without sacs."""
+    varied = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(STYLE, number))).random() < varied_share
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(PERSON, number)))
+    return draw_person(rng, (), VARIED if varied else USUAL)
+
+
+def with_sacs(person: Person, scans: PhantomScansConfig, rng: np.random.Generator) -> tuple[Person, list[Sac]]:
+    """The person with sacs, and all that were drawn, those taken away again among them.
+
+    Raises ValueError where twenty draws leave the region that every acquisition covers.
+    """
+    for _ in range(20):
+        locations = rng.choice(len(LOCATIONS), scans.sacs, replace=False)
+        sacs = draw_sacs(rng, person.vessels, [LOCATIONS[i] for i in locations], person.style.sac)
+        if covered(np.array([sac.centre for sac in sacs])):
+            break
+    else:
+        raise ValueError(f"expected sacs in the covered region, found {sacs}")
+    kept = rng.random(len(sacs)) >= scans.ghost_share
+    return replace(person, sacs=[sac for sac, own in zip(sacs, kept, strict=True) if own]), sacs
+
+
+def draw_scan(
+    person: Person, scans: PhantomScansConfig, settings: CacheSettings, rng: np.random.Generator,
+    plane: str | None = None,
+) -> ShownScan:  # fmt: skip
+    """One scan of a person, cut in `plane` or in its own."""
+    modality, acquired = _pick(MODALITY_SHARES, rng), _pick(PLANE_SHARES, rng)
+    acquisition = draw_acquisition(rng, modality, acquired, int(rng.choice(scans.sizes)), pose=scans.pose)
+    return ShownScan(Scan(person, acquisition.person_grid, modality, rng), acquisition, settings, plane)
+
+
+def _pick(shares: dict[str, float], rng: np.random.Generator) -> str:
+    weights = np.array(list(shares.values()), float)
+    return str(rng.choice(list(shares), p=weights / weights.sum()))

@@ -1,0 +1,156 @@
+"""Windows of phantoms without end, for training: each from a seed and a number, as the cache would show them, with
+the sac and the vessels of every pixel. Torch-free; a person is drawn once, scanned several times, and forgotten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from aneurysm.cache.slices import CacheSettings
+from aneurysm.cache.vessel_masks import MASK_TO_LOCATION, in_blocks
+from aneurysm.cache.windows import Box, InputConfig, crop_box, neighbours
+from aneurysm.dicom.mapping import SIZE
+from aneurysm.folds.marks import mark_sac
+from aneurysm.labels import LOCATIONS
+from aneurysm.phantom.looks import change_look
+from aneurysm.phantom.places import any_place, sac_place, vessel_place
+from aneurysm.phantom.raster import coverage
+from aneurysm.phantom.sacs import Sac
+from aneurysm.phantom.shown import ShownScan
+from aneurysm.phantom.training_scans import PhantomScansConfig, training_scan
+
+SUBSAMPLES = 2  # of a target's pixel, along each side
+CACHED = CacheSettings()
+DEPTHS = (-1 / 3, 0, 1 / 3)  # of a slice's thickness, at which a sac is looked for
+
+
+@dataclass(frozen=True)
+class PhantomWindowsConfig(PhantomScansConfig):
+    """Which windows are drawn. A scan's windows lie in a few slabs, neighbouring slices that are rendered once."""
+
+    part: int = 0
+    """rows and columns of a window, in pixels of the encoder's input; a multiple of the maps' stride. 0: whole inputs,
+    which is how the encoder is asked afterwards"""
+    slabs_per_sac: int = 1
+    """slabs that cut a sac, or the place that had one"""
+    free_slabs: int = 2
+    """slabs anywhere in the series"""
+    windows_per_slab: int = 1
+    """windows of a slab: the first at its sac, the others at vessels and anywhere; 1 for whole inputs"""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the setting."""
+        super().__post_init__()
+        if self.windows_per_slab < 1 or not self.windows_per_scan:
+            raise ValueError(f"phantoms: expected slabs, and windows of each, found {self}")
+        if self.part < 0 or (self.part == 0 and self.windows_per_slab > 1):
+            found = f"{self.windows_per_slab} of {self.part} pixels"
+            raise ValueError(f"phantoms.part: expected a whole input (0) once a slab, or windows of it, found {found}")
+
+    @property
+    def windows_per_scan(self) -> int:
+        return (self.sacs * self.slabs_per_sac + self.free_slabs) * self.windows_per_slab
+
+
+@dataclass(frozen=True)
+class PhantomWindow:
+    """One window and all that is known of it.
+
+    image    (part, part, slices) float32 in [0, 1], channels from below to above
+    sac      (maps, maps) uint8: 0, 1 + index in LOCATIONS where a sac fills the pixel, RIM at its border;
+             maps = part / stride
+    vessels  (maps, maps) uint8: 0, or 1 + index in LOCATIONS
+    corner   first column and row, in pixels of the whole input
+    plane, modality
+    """
+
+    image: np.ndarray
+    sac: np.ndarray
+    vessels: np.ndarray
+    corner: tuple[int, int]
+    plane: str
+    modality: str
+
+
+def scan_windows(
+    seed: int, number: int, windows: PhantomWindowsConfig, inputs: InputConfig, stride: int,
+    settings: CacheSettings = CACHED,
+) -> list[PhantomWindow]:  # fmt: skip
+    """The windows of scan `number` of a seed; seed, number and settings decide all of it.
+
+    `stride` is that of the targets, in pixels of the input. Raises ValueError for a seed that is for evaluation.
+    """
+    shown, sites, rng = training_scan(seed, number, windows, settings)
+    box = crop_box(inputs, shown.geometry.plane)
+    firsts = [sac_place(shown, site, rng) for site in sites for _ in range(windows.slabs_per_sac)]
+    firsts += [vessel_place(shown, rng) if k % 2 else any_place(shown, box, rng) for k in range(windows.free_slabs)]
+    made = []
+    for first in firsts:
+        index = int(first[0])
+        others = [vessel_place(shown, rng, index) if rng.random() < 0.5 else any_place(shown, box, rng)
+                  for _ in range(windows.windows_per_slab - 1)]  # fmt: skip
+        part = windows.part or inputs.image_size
+        made += _slab(shown, box, index, [first, *others], part, inputs, stride, rng)
+    return [replace(own, image=change_look(own.image, windows.looks, rng)) for own in made]
+
+
+def _slab(
+    shown: ShownScan, box: Box, index: int, places: list[np.ndarray], part: int, inputs: InputConfig, stride: int, rng
+) -> list[PhantomWindow]:
+    """Windows of one cached slice and its neighbours; each holds its place (slice, row, column of the cache)."""
+    kept = shown.position_mm[shown.crop.first : shown.crop.first + shown.crop.count]
+    pieces = shown.pieces(neighbours(kept, index, inputs.neighbour_mm, inputs.n_slices), box)
+    vessels = MASK_TO_LOCATION[pieces.vessels]
+    made = []
+    for place in places:
+        left, top = (_start(v, part, box.image_size, rng) for v in box.to_input(place[None, :0:-1])[0])
+        rows, cols = slice(top, top + part), slice(left, left + part)
+        image = np.ascontiguousarray(pieces.image[:, rows, cols].transpose(1, 2, 0))
+        sac = sac_target(shown, index, box, (top, left), part, stride)
+        blocks = in_blocks(vessels[rows, cols], stride)
+        made.append(PhantomWindow(image, sac, blocks, (left, top), shown.geometry.plane, shown.acquisition.modality))
+    return made
+
+
+def _start(place: float, part: int, image_size: int, rng: np.random.Generator) -> int:
+    """First row or column of a window that holds a place, no nearer to its border than an eighth, where that can be."""
+    low, high = int(place - part + part / 8), int(place - part / 8)
+    return int(np.clip(rng.integers(low, high + 1), 0, image_size - part))
+
+
+def sac_target(shown: ShownScan, index: int, box: Box, corner: tuple[int, int], part: int, stride: int) -> np.ndarray:
+    """(maps, maps) uint8, see PhantomWindow, of a part of the input of a slice from `corner` (row, column) on.
+
+    What a sac fills of a pixel is meant over the slice's thickness.
+    """
+    n, spacing, crop = part // stride, shown.geometry.canonical_spacing, shown.crop
+    maps_mm = np.array([spacing[1] * crop.height * box.height, spacing[2] * crop.width * box.width])
+    maps_mm *= stride / SIZE / box.image_size  # rows and columns of the maps
+    target = np.zeros((n, n), np.uint8)
+    for sac in shown.scan.person.sacs:
+        reach_mm, place = sac.diameter_mm + 3, shown.to_cache(sac.centre[None])[0]
+        if abs(place[0] - index) * spacing[0] > reach_mm + spacing[0]:
+            continue
+        centre = (box.to_input(place[None, :0:-1])[0, ::-1] - corner) / stride
+        reach = reach_mm + spacing[0] * abs(place[0] - index)  # under a gantry tilt slices are shifted
+        low, high = np.clip(np.array([centre - reach / maps_mm, centre + reach / maps_mm + 1]).astype(int), 0, n)
+        if (low >= high).any():
+            continue
+        area = slice(low[0], high[0]), slice(low[1], high[1])
+        share = _filled(shown, sac, index, box, [(a.start, a.stop) for a in area], corner, stride)
+        mark_sac(target[area], share, LOCATIONS.index(sac.location))
+    return target
+
+
+def _filled(
+    shown: ShownScan, sac: Sac, index: int, box: Box, area: list[tuple[int, int]], corner: tuple[int, int], stride: int
+) -> np.ndarray:
+    """Share that a sac fills of each pixel of an area of the maps: first and last row, and columns."""
+    rows, cols = ((np.arange(a * SUBSAMPLES, b * SUBSAMPLES) + 0.5) * stride / SUBSAMPLES - 0.5 for a, b in area)
+    xy = box.to_cache(np.stack(np.meshgrid(cols + corner[1], rows + corner[0]), -1).reshape(-1, 2))
+    places = [np.column_stack([np.full(len(xy), index + depth), xy[:, ::-1]]) for depth in DEPTHS]
+    blobs = sac.blobs[1:]  # without the neck, half of which lies in the parent artery
+    points = shown.to_person(np.concatenate(places))
+    filled = coverage(blobs, np.zeros((len(blobs), 3)), points, soft_mm=0.5).max(0)
+    return filled.reshape(len(DEPTHS), len(rows) // SUBSAMPLES, SUBSAMPLES, -1, SUBSAMPLES).mean((0, 2, 4))
