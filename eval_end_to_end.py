@@ -23,16 +23,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aneurysm.config import only, run_script
-from aneurysm.folds.answers import read_answers, write_answers
+from aneurysm.config import run_script, subset
+from aneurysm.folds.oof import read_answers, write_answers
 from aneurysm.folds.tables import chosen_folds, read_folds
 from aneurysm.inference.bundle import CARD, read_bundle, read_calibration, read_second, write_bundle, write_calibration
-from aneurysm.inference.judge import (
+from aneurysm.inference.evaluate import (
     AskConfig,
     agreement_text,
+    evaluated_encoders,
     failures_text,
     held_out_folds,
-    judged_encoders,
     predict_held_out,
     times_text,
     together_text,
@@ -45,7 +45,7 @@ from aneurysm.labels import LABELS
 from aneurysm.paths import DataPaths, ModelPaths
 from aneurysm.stage2.calibration import errors_table
 from aneurysm.stage2.dataset import check_unseen
-from aneurysm.stage2.judge import Judged, ensemble_text, folds_with_stage2, judged_text
+from aneurysm.stage2.evaluate import Evaluation, encoder_text, ensemble_text, folds_with_stage2
 from aneurysm.stage2.temperature import read_temperature
 from aneurysm.tables import write_csv
 from aneurysm.training.sync import copy_up
@@ -97,14 +97,14 @@ def main(config: EvalEndToEndConfig) -> None:
         return
     series = read_folds(DataPaths(config.data_dir, config.cache_dir).cache, config.folds)
     held_out = held_out_folds(series, encoders, folds)
-    rows, predictions, wall_s = predict_held_out(held_out, config.data_dir, only(AskConfig, config))
-    judged = judged_encoders(rows, predictions)
-    print(ensemble_text(judged) if len(judged) > 1 else judged_text(judged[encoders[0].encoder]))
+    rows, predictions, wall_s = predict_held_out(held_out, config.data_dir, subset(AskConfig, config))
+    evaluation = evaluated_encoders(rows, predictions)
+    print(ensemble_text(evaluation) if len(evaluation) > 1 else encoder_text(evaluation[encoders[0].encoder]))
     for paths in encoders:
-        said = write_answers(judged[paths.encoder].table(), paths.oof_end_to_end_csv, limited=config.limit > 0)
+        said = write_answers(evaluation[paths.encoder].table(), paths.oof_end_to_end_csv, limited=config.limit > 0)
         print(f"\n{said}")
         copy_up([paths.oof_end_to_end_csv], config.sync, config.model_dir)
-        print(compared(config, judged[paths.encoder], paths))
+        print(compared(config, evaluation[paths.encoder], paths))
     print(f"\n{failures_text(predictions)}\n{times_text(predictions, wall_s)}")
 
 
@@ -116,7 +116,7 @@ def evaluate_bundle(config: EvalEndToEndConfig) -> None:
         check_unseen(pair.stage2.about, series.SeriesInstanceUID.tolist(), pair.stage2.source)
     calibration = None if config.calibrate else read_calibration(config.bundle)
     everything = [(series, pairs, read_second(config.bundle))]
-    rows, predictions, wall_s = predict_held_out(everything, config.data_dir, only(AskConfig, config), calibration)
+    rows, predictions, wall_s = predict_held_out(everything, config.data_dir, subset(AskConfig, config), calibration)
     print(f"{config.bundle} on all series of {config.data_dir}, which it must not have seen")
     print(together_text(rows, predictions))
     print(f"\n{failures_text(predictions)}\n{times_text(predictions, wall_s)}")
@@ -154,7 +154,7 @@ def export(config: EvalEndToEndConfig, encoders: Sequence[ModelPaths], folds: Se
         print(path)
 
 
-def compared(config: EvalEndToEndConfig, judged: Judged, paths: ModelPaths) -> str:
+def compared(config: EvalEndToEndConfig, evaluation: Evaluation, paths: ModelPaths) -> str:
     """Agreement with eval_stage2.py's answers, where there are any to the same question."""
     cached = paths.oof_stage2_header_csv if config.header_modality else paths.oof_stage2_csv
     if not cached.exists():
@@ -162,7 +162,7 @@ def compared(config: EvalEndToEndConfig, judged: Judged, paths: ModelPaths) -> s
         return f"{cached} is not there to compare with: {command} writes it"
     if config.tta == "none":
         return f"not compared with {cached}, whose series were mirrored"
-    return agreement_text(judged.table(), read_answers(cached))
+    return agreement_text(evaluation.table(), read_answers(cached))
 
 
 def command() -> None:

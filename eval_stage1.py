@@ -16,19 +16,27 @@ from pathlib import Path
 import pandas as pd
 
 from aneurysm.cache.cache import open_cache
-from aneurysm.config import only, run_script
-from aneurysm.folds.answers import replace_folds
+from aneurysm.config import run_script, subset
+from aneurysm.folds.oof import replace_folds
 from aneurysm.folds.tables import chosen_folds, read_folds, read_spots
 from aneurysm.paths import ModelPaths
+from aneurysm.stage1.evaluate import (
+    Evaluation,
+    evaluate_fold,
+    predict_fold,
+    series_text,
+    trained_folds,
+    windows_text,
+    with_pixel_mm,
+)
 from aneurysm.stage1.fresh import FreshSeries
-from aneurysm.stage1.judge import Judged, ask_fold, judge_fold, series_text, trained_folds, windows_text, with_pixel_mm
 from aneurysm.stage1.predict import Tta, load_stage1
 from aneurysm.stage1.run import outside_text
 from aneurysm.stage1.weights import weights_path
 from aneurysm.stage1.whole_series import highest_heat
 from aneurysm.tables import write_csv
 from aneurysm.training.config import InferenceConfig
-from aneurysm.training.distributed import World, join_world, leave_world
+from aneurysm.training.distributed import DistContext, end_distributed, init_distributed
 from aneurysm.training.sync import copy_up
 
 
@@ -64,37 +72,39 @@ class EvalStage1Config(InferenceConfig):
 
 
 def main(config: EvalStage1Config) -> None:
-    world = join_world(config.device)
-    inference = only(InferenceConfig, config)
+    world = init_distributed(config.device)
+    inference = subset(InferenceConfig, config)
     if config.weights:
         evaluate_weights(config, world, inference)
-        leave_world()
+        end_distributed()
         return
     cache = open_cache(config.data_dir, config.cache_dir)
     model_paths = ModelPaths.only_one(config.model_dir, config.encoder)
     spots = read_spots(cache.paths.cache, config.folds)
     folds = trained_folds(model_paths, chosen_folds(config.fold, config.folds))
-    judged = [judge_fold(cache, spots, model_paths, fold, world, inference, config.tta) for fold in folds]
+    evaluation = [evaluate_fold(cache, spots, model_paths, fold, world, inference, config.tta) for fold in folds]
     if world.is_main:
-        print(windows_text(judged))
-        replace_folds(pd.concat([j.table for j in judged]), model_paths.oof_stage1_csv)
+        print(windows_text(evaluation))
+        replace_folds(pd.concat([j.table for j in evaluation]), model_paths.oof_stage1_csv)
         print(model_paths.oof_stage1_csv)
         copy_up([model_paths.oof_stage1_csv], config.sync, config.model_dir)
     if config.series:
         series = read_folds(cache.paths.cache, config.folds)
-        slices = [ask_fold(cache, series, model_paths, fold, config.every_mm, inference, world) for fold in folds]
+        slices = [predict_fold(cache, series, model_paths, fold, config.every_mm, inference, world) for fold in folds]
         if world.is_main:
             print(series_text(pd.concat(slices), series, spots, cache))
-    leave_world()
+    end_distributed()
 
 
-def evaluate_weights(config: EvalStage1Config, world: World, inference: InferenceConfig) -> None:
+def evaluate_weights(config: EvalStage1Config, world: DistContext, inference: InferenceConfig) -> None:
     """One model on all series of the folder, which it must not have seen."""
     path = weights_path(config.encoder or "tf_efficientnet_lite0", config.weights)
     model, stage1 = load_stage1(path, world.device)
     fresh = FreshSeries.read(config.data_dir, config.folds, config.cache_dir)
-    held_out, answers = fresh.ask_spots(model, stage1, world, inference, config.tta)
-    slices = fresh.ask_slices(model, stage1, world, inference, config.every_mm, config.tta) if config.series else None
+    held_out, answers = fresh.predict_spots(model, stage1, world, inference, config.tta)
+    slices = (
+        fresh.predict_slices(model, stage1, world, inference, config.every_mm, config.tta) if config.series else None
+    )
     if not world.is_main:
         return
     print(f"{path} on all series of {config.data_dir}, which it must not have seen")
@@ -102,7 +112,7 @@ def evaluate_weights(config: EvalStage1Config, world: World, inference: Inferenc
     if stage1.heads.heat_weight:
         peaks = with_pixel_mm(held_out.peaks(answers, fresh.spots, stage1.input), fresh.cache)
     outside = outside_text(fresh.spots, stage1.input)
-    print(windows_text([Judged(held_out.table(answers), held_out.truth, peaks, outside)]))
+    print(windows_text([Evaluation(held_out.table(answers), held_out.truth, peaks, outside)]))
     if slices is not None:
         print(series_text(slices, fresh.series, fresh.spots, fresh.cache))
         print(f"a localizer's own peak above the highest of a series without any: {fresh.own_peak_above(slices):.3f}")

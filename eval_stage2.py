@@ -19,16 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aneurysm.config import run_script
-from aneurysm.folds.answers import write_answers
+from aneurysm.folds.oof import write_answers
 from aneurysm.folds.tables import chosen_folds, read_folds
 from aneurysm.paths import DataPaths, ModelPaths
 from aneurysm.report.figures import reliability_figure
 from aneurysm.stage2.calibration import Calibrated, calibrate
-from aneurysm.stage2.gap import gap_table, gap_text
-from aneurysm.stage2.judge import ensemble_text, folds_with_stage2, judge_folds, judged_text
+from aneurysm.stage2.evaluate import encoder_text, ensemble_text, evaluate_folds, folds_with_stage2
+from aneurysm.stage2.generalization_gap import gap_table, gap_text
 from aneurysm.stage2.temperature import write_temperature
 from aneurysm.tables import write_csv
-from aneurysm.training.distributed import join_world, leave_world
+from aneurysm.training.distributed import end_distributed, init_distributed
 from aneurysm.training.sync import copy_up
 
 
@@ -70,7 +70,7 @@ def main(config: EvalStage2Config) -> None:
     for other in ("gap", "temperature") if config.header_modality else ():
         if getattr(config, other):
             raise ValueError(f"expected --{other} or --header_modality, found both: --{other} is of other answers")
-    world = join_world(config.device)
+    world = init_distributed(config.device)
     names = [name.strip() for name in config.encoders.split(",")] if config.encoders else [config.encoder]
     encoders = [ModelPaths.only_one(config.model_dir, name) for name in names]
     folder = DataPaths(config.data_dir, config.cache_dir).cache
@@ -80,17 +80,19 @@ def main(config: EvalStage2Config) -> None:
             print(f"{paths.folder}: {gap_text(gap_table(series, paths, folds))}")
     else:
         folds = folds_with_stage2(encoders, folds)
-        judged = {paths.encoder: judge_folds(series, paths, folds, world, config.header_modality) for paths in encoders}
-        scaled = {name: calibrate(own) for name, own in judged.items()} if config.temperature else {}
+        evaluation = {
+            paths.encoder: evaluate_folds(series, paths, folds, world, config.header_modality) for paths in encoders
+        }
+        scaled = {name: calibrate(own) for name, own in evaluation.items()} if config.temperature else {}
         if world.is_main:
-            print(ensemble_text(judged) if len(judged) > 1 else judged_text(judged[encoders[0].encoder]))
+            print(ensemble_text(evaluation) if len(evaluation) > 1 else encoder_text(evaluation[encoders[0].encoder]))
             for paths in encoders:
                 more = write_calibrated(paths, scaled[paths.encoder]) if scaled else []
                 table = paths.oof_stage2_header_csv if config.header_modality else paths.oof_stage2_csv
-                written = write_answers(judged[paths.encoder].table(), table, limited=False)
+                written = write_answers(evaluation[paths.encoder].table(), table, limited=False)
                 print(written, *more, sep="\n")
                 copy_up([table, *more], config.sync, config.model_dir)
-    leave_world()
+    end_distributed()
 
 
 def write_calibrated(paths: ModelPaths, scaled: Calibrated) -> list[Path]:

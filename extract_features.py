@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from aneurysm.config import only, run_script
+from aneurysm.config import run_script, subset
 from aneurysm.stage1.config import ExtractSettings
 
 
@@ -50,15 +50,15 @@ def main(config: ExtractConfig) -> None:
     from aneurysm.folds.tables import chosen_folds, read_folds
     from aneurysm.lock import locked
     from aneurysm.paths import ModelPaths
+    from aneurysm.stage1.evaluate import trained_folds
     from aneurysm.stage1.extract_run import extract_fold
-    from aneurysm.stage1.judge import trained_folds
     from aneurysm.stage1.on_dask import DaskWorkers
-    from aneurysm.training.distributed import join_world, leave_world
+    from aneurysm.training.distributed import end_distributed, init_distributed
 
-    world = join_world(config.device)
+    world = init_distributed(config.device)
     model_paths, dask = ModelPaths.only_one(config.model_dir, config.encoder), DaskWorkers(config.dask, world)
     folds = trained_folds(model_paths, chosen_folds(config.fold, config.folds, none=True))
-    cache, settings = open_cache(config.data_dir, config.cache_dir), only(ExtractSettings, config)
+    cache, settings = open_cache(config.data_dir, config.cache_dir), subset(ExtractSettings, config)
     series = read_folds(cache.paths.cache, config.folds)
     cached = series[series.n_slices.notna()]
     for fold in folds:
@@ -68,7 +68,7 @@ def main(config: ExtractConfig) -> None:
         if world.is_main:
             print(f"{model_paths.features(fold)}: {len(uids)} series ({n_before} were there before), "
                   f"{len(series) - len(cached)} are not in the cache")  # fmt: skip
-    leave_world()
+    end_distributed()
     dask.check()
 
 

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from aneurysm.config import run_script
 from aneurysm.lock import locked
-from aneurysm.paths import ModelPaths, written_whole
+from aneurysm.paths import ModelPaths, atomic_write
 from aneurysm.phantom.training_scans import FIRST_SEED
 from aneurysm.stage1.pretrained import as_checkpoint
 from aneurysm.stage1.weights import weights_path
@@ -100,7 +100,7 @@ def claim(config: FreshFeaturesConfig) -> None:
     path = config.out / "settings.json"
     if not path.exists():
         as_checkpoint(weights, model_paths(config).stage1(None))
-        with written_whole(path) as beside:
+        with atomic_write(path) as beside:
             beside.write_text(json.dumps(wanted, indent=1))
     elif (found := json.loads(path.read_text())) != wanted:
         raise ValueError(f"{path}: expected {wanted}, found {found}; give another --out or delete the folder")
@@ -114,7 +114,7 @@ def make_portion(config: FreshFeaturesConfig, number: int, folder: Path) -> None
         if run.returncode:
             said = run.stdout.strip().splitlines()[-1:] or ["nothing"]
             raise ValueError(f"{' '.join(command[1:])}: expected it to succeed, found {said[0]}")
-    with written_whole(folder) as tables:
+    with atomic_write(folder) as tables:
         tables.mkdir()
         for name in TABLES:
             shutil.copy(beside / name, tables / name)

@@ -18,17 +18,17 @@ from pathlib import Path
 import pandas as pd
 
 from aneurysm.cache.cache import open_cache
-from aneurysm.config import only, run_script
+from aneurysm.config import run_script, subset
 from aneurysm.folds.hard_negatives import select_hard_negatives, write_hard_negatives
-from aneurysm.folds.spots import SAFE_MM, barred_series
+from aneurysm.folds.spots import SAFE_MM, excluded_series
 from aneurysm.folds.tables import chosen_folds, read_folds, read_spots, read_unplaced
 from aneurysm.labels import PRESENT
 from aneurysm.lock import locked
 from aneurysm.paths import DataPaths, ModelPaths
-from aneurysm.stage1.judge import ask_fold, ask_fold_on_dask, trained_folds
+from aneurysm.stage1.evaluate import predict_fold, predict_fold_on_dask, trained_folds
 from aneurysm.stage1.on_dask import DaskWorkers
 from aneurysm.training.config import InferenceConfig
-from aneurysm.training.distributed import World, join_world, leave_world
+from aneurysm.training.distributed import DistContext, end_distributed, init_distributed
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,15 @@ class MineConfig(InferenceConfig):
 
 
 def main(config: MineConfig) -> None:
-    world = join_world(config.device)
+    world = init_distributed(config.device)
     paths, dask = DataPaths(config.data_dir, config.cache_dir), DaskWorkers(config.dask, world)
     with locked(paths.cache, "mine_hard_negatives") if world.is_main else nullcontext():
         mine(config, world, dask)
-    leave_world()
+    end_distributed()
     dask.check()
 
 
-def mine(config: MineConfig, world: World, dask: DaskWorkers) -> None:
+def mine(config: MineConfig, world: DistContext, dask: DaskWorkers) -> None:
     """Asks every model about the series it has not seen; the main process writes and prints."""
     cache = open_cache(config.data_dir, config.cache_dir)
     model_paths = ModelPaths.only_one(config.model_dir, config.encoder)
@@ -73,12 +73,12 @@ def mine(config: MineConfig, world: World, dask: DaskWorkers) -> None:
         read(cache.paths.cache, config.folds) for read in (read_folds, read_spots, read_unplaced)
     )
     folds = trained_folds(model_paths, chosen_folds("all", config.folds))
-    ask, by = (ask_fold_on_dask, dask) if config.dask else (ask_fold, world)
-    inference = only(InferenceConfig, config)
-    slices = pd.concat([ask(cache, series, model_paths, fold, config.every_mm, inference, by) for fold in folds])
+    predict, by = (predict_fold_on_dask, dask) if config.dask else (predict_fold, world)
+    inference = subset(InferenceConfig, config)
+    slices = pd.concat([predict(cache, series, model_paths, fold, config.every_mm, inference, by) for fold in folds])
     if world.is_main:
         positives = spots[spots.kind == "positive"]
-        barred = barred_series(series, positives, unplaced)
+        barred = excluded_series(series, positives, unplaced)
         slices["probability"] = slices[PRESENT]
         hard = select_hard_negatives(slices, positives, barred, config.threshold, config.safe_mm)
         write_hard_negatives(hard, cache.paths.hard_negatives)

@@ -22,7 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from aneurysm.config import run_script
-from aneurysm.installation import bundle_folder
+from aneurysm.package import bundle_folder
 from aneurysm.training.config import InferenceConfig
 
 N_PICTURES = 3
@@ -61,7 +61,7 @@ def main(config: PredictConfig) -> int:
     from tqdm import tqdm
 
     from aneurysm.dicom.find import find_series, without_scouts
-    from aneurysm.harmless import printable
+    from aneurysm.escape import escape_control_characters
     from aneurysm.inference.bundle import bundle_identity
     from aneurysm.inference.predict import Predictor
     from aneurysm.report.dicom_source import need_highdicom
@@ -96,9 +96,9 @@ def main(config: PredictConfig) -> int:
     write_lists(config.out, records)
     unread = [record for record in records if record["failure"]]
     for record in unread:
-        print(printable(f"no answer for {record['series_uid']}: {record['failure']}"))
+        print(escape_control_characters(f"no answer for {record['series_uid']}: {record['failure']}"))
     for sentence in left_out:
-        print(printable(f"left out: {sentence}"))
+        print(escape_control_characters(f"left out: {sentence}"))
     print(f"{len(records)} series, {len(unread)} could not be read\n{config.out / 'index.html'}")
     return SOME_UNREAD if unread else 0
 

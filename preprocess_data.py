@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from aneurysm.cache.preprocess import preprocess_series
-from aneurysm.cache.preprocess_run import foresee, preprocess_all, summarise
+from aneurysm.cache.preprocess_run import estimate_disk, preprocess_all, summarise
 from aneurysm.cache.slices import CacheSettings
 from aneurysm.cache.storage import Storage
 from aneurysm.cache.tables import series_to_do
@@ -59,7 +59,7 @@ def main(config: PreprocessConfig) -> None:
     settings = CacheSettings(config.head_mm, config.window_low_hu, config.window_high_hu)
     series_uids = series_to_do(paths)
     with locked(paths.cache, "preprocess_data"):
-        needed, said = foresee(paths, series_uids, settings, config.slices, config.storage)
+        needed, said = estimate_disk(paths, series_uids, settings, config.slices, config.storage)
         print(said)
         job = partial(preprocess_series, paths.root.absolute(), settings=settings, slices=config.slices,
                       storage=config.storage, verify=config.verify, cache_dir=paths.cache.absolute())  # fmt: skip

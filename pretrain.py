@@ -14,11 +14,11 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aneurysm.config import only, run_script
+from aneurysm.config import run_script, subset
 from aneurysm.phantom.windows import PhantomWindowsConfig
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.pretraining import PretrainingConfig, pretrain
-from aneurysm.training.distributed import join_world, leave_world
+from aneurysm.training.distributed import end_distributed, init_distributed
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,15 @@ class PretrainConfig(Stage1Config):
 
 
 def main(config: PretrainConfig) -> None:
-    world = join_world(config.device)
+    world = init_distributed(config.device)
     made_by = " ".join(["python pretrain.py", *sys.argv[1:]])
     path = pretrain(
-        only(Stage1Config, config), config.windows, config.phantoms, config.pretraining, config.weights,
+        subset(Stage1Config, config), config.windows, config.phantoms, config.pretraining, config.weights,
         config.model_dir, world, config.resume, made_by,
     )  # fmt: skip
     if world.is_main:
         print(path)
-    leave_world()
+    end_distributed()
 
 
 def command() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from aneurysm.config import only, run_script
+from aneurysm.config import run_script, subset
 from aneurysm.stage1.config import Stage1Config
 
 
@@ -46,20 +46,20 @@ def main(config: TrainStage1Config) -> None:
     from aneurysm.folds.tables import chosen_folds, read_spots
     from aneurysm.paths import ModelPaths
     from aneurysm.stage1.run import train_fold
-    from aneurysm.training.distributed import join_world, leave_world
+    from aneurysm.training.distributed import end_distributed, init_distributed
 
-    world = join_world(config.device)
+    world = init_distributed(config.device)
     cache, model_paths = open_cache(config.data_dir, config.cache_dir), ModelPaths(config.model_dir, config.encoder)
     spots = read_spots(cache.paths.cache, config.folds)
     path = config.hard_negatives or cache.paths.hard_negatives
     hard = read_hard_negatives(path) if config.hard_negatives or path.exists() else {}
-    stage1 = only(Stage1Config, config)
+    stage1 = subset(Stage1Config, config)
     for fold in chosen_folds(config.fold, config.folds, none=True):
         folder = model_paths.fold(fold)
         train_fold(cache, spots, hard, stage1, fold, config.weights, folder, world, config.resume)
         if world.is_main:
             print(f"{folder / 'last.pth'}")
-    leave_world()
+    end_distributed()
 
 
 def command() -> None:

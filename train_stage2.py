@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from aneurysm.config import only, run_script
+from aneurysm.config import run_script, subset
 from aneurysm.stage2.config import Stage2Config
 
 
@@ -44,18 +44,18 @@ def main(config: TrainStage2Config) -> None:
     from aneurysm.paths import DataPaths, ModelPaths
     from aneurysm.stage2.run import train_fold
     from aneurysm.stage2.slice_marks import SliceMarks
-    from aneurysm.training.distributed import join_world, leave_world
+    from aneurysm.training.distributed import end_distributed, init_distributed
 
-    world = join_world(config.device)
+    world = init_distributed(config.device)
     model_paths = ModelPaths.only_one(config.model_dir, config.encoder)
     folder = DataPaths(config.data_dir, config.cache_dir).cache
     series, spots, unplaced = (read(folder, config.folds) for read in (read_folds, read_spots, read_unplaced))
-    stage2, marks = only(Stage2Config, config), SliceMarks.of(series, spots, unplaced)
+    stage2, marks = subset(Stage2Config, config), SliceMarks.of(series, spots, unplaced)
     for fold in chosen_folds(config.fold, config.folds, none=True):
         train_fold(series, marks, model_paths, stage2, fold, world, config.resume)
         if world.is_main:
             print(f"{model_paths.stage2(fold) / 'last.pth'}")
-    leave_world()
+    end_distributed()
 
 
 def command() -> None:

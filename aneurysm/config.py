@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from aneurysm.installation import preset_path, version
+from aneurysm.package import preset_path, version
 
 Config = TypeVar("Config")
 
@@ -92,7 +92,7 @@ def from_saved(config_class: type[Config], saved: dict[str, Any]) -> Config:
     return config_class(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 
-def only(config_class: type[Config], config: Any) -> Config:
+def subset(config_class: type[Config], config: Any) -> Config:
     """The part of a script's configuration that `config_class`, which its own class inherits from, describes."""
     return config_class(**{field.name: getattr(config, field.name) for field in fields(config_class)})
 

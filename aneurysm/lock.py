@@ -25,7 +25,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     the folder takes no files. On file systems without locks a warning is given, and the block runs without one.
     """
     path = folder / f".{what}.lock"
-    lock = FileLock(path, timeout=0, on_acquired=_say_who)
+    lock = FileLock(path, timeout=0, on_acquired=_write_holder)
     try:
         with writing_to(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -45,18 +45,18 @@ def locked(folder: Path, what: str) -> Iterator[None]:
             lock.release()
 
 
-def _say_who(descriptor: int) -> None:
+def _write_holder(descriptor: int) -> None:
     """Through the lock's own descriptor: on NFS the lock would be lost by closing another one of the same file."""
     since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-    said = json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": since})
+    holder = json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": since})
     with suppress(OSError):  # a full disk
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, said.encode(), 0)
+        os.pwrite(descriptor, holder.encode(), 0)
 
 
 def _who(path: Path) -> str:
     try:
-        said = json.loads(path.read_text())
-        return f": process {said['process']} on {said['host']}, since {said['since']}"
+        holder = json.loads(path.read_text())
+        return f": process {holder['process']} on {holder['host']}, since {holder['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return ""

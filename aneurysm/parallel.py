@@ -8,7 +8,7 @@ from typing import TypeVar
 import joblib
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from aneurysm.installation import without_extra
+from aneurysm.package import without_extra
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

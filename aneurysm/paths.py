@@ -180,7 +180,7 @@ class ModelPaths:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A place beside `path` to write a file or folder to; it becomes `path` by rename when the block ends well.
 
     Raises CannotWrite where the disk is full, read-only or closed to this user.

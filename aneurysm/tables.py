@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aneurysm.paths import written_whole
+from aneurysm.paths import atomic_write
 
 _TEXT_COLUMNS = ("SeriesInstanceUID", "SOPInstanceUID", "patient_id", "location", "coordinates")
 FROM_COMPETITION = "it comes with the data of the competition"
@@ -51,5 +51,5 @@ def require(path: Path, column: pd.Series, good: pd.Series, expected: str) -> No
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Writes a table without its index, whole or not at all."""
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         table.to_csv(beside, index=False)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from aneurysm.config import run_script
-from aneurysm.folds.answers import read_answers
+from aneurysm.folds.oof import read_answers
 from aneurysm.labels import LABELS, LOCATIONS, PRESENT
 from aneurysm.metrics import score_table
 

@@ -21,7 +21,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from aneurysm.cache.features import VIEWS
 from aneurysm.cache.slices import CacheSettings
 from aneurysm.config import run_script
-from aneurysm.inference.judge import times_text
+from aneurysm.inference.evaluate import times_text
 from aneurysm.inference.models import Pair, Trained
 from aneurysm.inference.predict import Predictor
 from aneurysm.labels import LABELS
@@ -29,7 +29,7 @@ from aneurysm.stage1.config import InputConfig, Stage1Config
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage2.config import Stage2Config
 from aneurysm.stage2.model import Stage2Net
-from aneurysm.training.distributed import join_world
+from aneurysm.training.distributed import init_distributed
 from benchmarks.preprocess import write_series
 
 SYNTAXES = {"RLE": RLELossless, "uncompressed": ExplicitVRLittleEndian}
@@ -58,7 +58,7 @@ class BenchmarkConfig:
 
 def main(config: BenchmarkConfig) -> None:
     predictor = Predictor(
-        [random_pair(config)] * config.pairs, join_world(config.device).device, True, config.batch_size
+        [random_pair(config)] * config.pairs, init_distributed(config.device).device, True, config.batch_size
     )
     with tempfile.TemporaryDirectory() as folder:
         for kind, (n_slices, modality, gap_mm) in KINDS.items():

@@ -20,7 +20,7 @@ from aneurysm.stage1.config import InputConfig, Stage1Config
 from aneurysm.stage1.extract import Encoder
 from aneurysm.stage1.extract_run import extract
 from aneurysm.stage1.model import Stage1Net
-from aneurysm.training.distributed import join_world
+from aneurysm.training.distributed import init_distributed
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class BenchmarkConfig:
 
 
 def main(config: BenchmarkConfig) -> None:
-    device = join_world(config.device).device
+    device = init_distributed(config.device).device
     cache = open_cache(config.data_dir)
     settings = Stage1Config(config.encoder, InputConfig(image_size=config.image_size))
     model = Stage1Net(config.encoder, settings.heads, config.image_size).eval().to(device)

@@ -20,17 +20,17 @@ import pandas as pd
 from torch import nn
 
 from aneurysm.cache.cache import Cache
-from aneurysm.config import only, run_script
+from aneurysm.config import run_script, subset
 from aneurysm.labels import PRESENT
 from aneurysm.stage1.config import Stage1Config
+from aneurysm.stage1.evaluate import with_pixel_mm
 from aneurysm.stage1.fresh import FreshSeries, own_peaks
-from aneurysm.stage1.judge import with_pixel_mm
 from aneurysm.stage1.localisation import points_mm, suppress
 from aneurysm.stage1.predict import load_stage1
 from aneurysm.stage1.weights import weights_path
-from aneurysm.stage1.whole_series import ask_series, heat_candidates, slice_places
+from aneurysm.stage1.whole_series import heat_candidates, predict_series_slices, slice_places
 from aneurysm.training.config import InferenceConfig
-from aneurysm.training.distributed import World, join_world, leave_world
+from aneurysm.training.distributed import DistContext, end_distributed, init_distributed
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -64,10 +64,10 @@ class FalseAlarmsConfig(InferenceConfig):
 
 
 def main(config: FalseAlarmsConfig) -> None:
-    world, inference = join_world(config.device), only(InferenceConfig, config)
+    world, inference = init_distributed(config.device), subset(InferenceConfig, config)
     model, stage1 = load_stage1(weights_path(config.encoder, config.weights), world.device)
     fresh = FreshSeries.read(config.phantom_dir, config.folds)
-    slices = fresh.ask_slices(model, stage1, world, inference, config.every_mm)
+    slices = fresh.predict_slices(model, stage1, world, inference, config.every_mm)
     localizers = points_mm(with_pixel_mm(fresh.spots[fresh.spots.kind == "positive"], fresh.cache))
     threshold = float(np.quantile(own_peaks(slices, localizers), 1 - config.found))
     print(f"{config.found:.0%} of {len(localizers)} localizers of phantoms have a peak from {threshold:.4f} on")
@@ -83,19 +83,24 @@ def main(config: FalseAlarmsConfig) -> None:
     if config.plot:
         highest = peaks[peaks.probability >= threshold].nlargest(config.pictures, "probability")
         plot(cache, highest if len(highest) else peaks.nlargest(COLUMNS, "probability"), config.plot)
-    leave_world()
+    end_distributed()
 
 
 def real_peaks(
-    cache: Cache, model: nn.Module, stage1: Stage1Config, world: World, inference: InferenceConfig, every_mm: float
+    cache: Cache,
+    model: nn.Module,
+    stage1: Stage1Config,
+    world: DistContext,
+    inference: InferenceConfig,
+    every_mm: float,
 ) -> pd.DataFrame:
     """As `alarms`, all peaks of all series of a cache."""
     places = slice_places(cache, cache.series_uids(), every_mm)
-    return alarms(ask_series(model, cache, places, stage1, world, inference, "real heads"), 0.0)
+    return alarms(predict_series_slices(model, cache, places, stage1, world, inference, "real heads"), 0.0)
 
 
 def alarms(slices: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """The peaks from a threshold on, one row each, none within APART_MM of a higher one; `slices` as of ask_series."""
+    """The peaks from a threshold on, one row each, none within APART_MM of a higher one; `slices` as of predict_series_slices."""
     peaks = points_mm(heat_candidates(slices, [PRESENT]))
     return suppress(peaks[peaks.probability >= threshold], APART_MM)
 

@@ -22,9 +22,9 @@ import torch
 
 from aneurysm.config import run_script
 from aneurysm.paths import VOLUME3D, ModelPaths
-from aneurysm.stage1.config import HeadsConfig
+from aneurysm.stage1.config import ModelConfig
 from aneurysm.stage1.model import Stage1Net
-from aneurysm.training.distributed import join_world
+from aneurysm.training.distributed import init_distributed
 from aneurysm.training.precision import training_precision
 from benchmarks.growth import run
 from benchmarks.rates import flops_of, matrix_rate
@@ -63,7 +63,7 @@ class BenchmarkConfig:
 
 
 def main(config: BenchmarkConfig) -> None:
-    device = join_world(config.device).device
+    device = init_distributed(config.device).device
     dtype = training_precision(device).dtype
     peak = matrix_rate(device, dtype)
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
@@ -122,7 +122,7 @@ def stage1_paths(data: Path, config: BenchmarkConfig) -> ModelPaths:
 
 def window_flops(config: BenchmarkConfig) -> int:
     """Of a forward pass."""
-    model = Stage1Net(config.encoder, HeadsConfig(), config.image_size).eval()
+    model = Stage1Net(config.encoder, ModelConfig(), config.image_size).eval()
     image = torch.rand(1, 3, config.image_size, config.image_size)
     with torch.no_grad():
         return flops_of(lambda: model(image))

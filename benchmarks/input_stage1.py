@@ -21,7 +21,7 @@ from aneurysm.cache.windows import neighbours
 from aneurysm.config import run_script
 from aneurysm.folds.tables import read_spots
 from aneurysm.stage1.config import InputConfig, Stage1Config
-from aneurysm.stage1.dataset import PlainWindows, TrainingWindows
+from aneurysm.stage1.dataset import EvalWindows, TrainingWindows
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def main(config: BenchmarkConfig) -> None:
     cache, spots = open_cache(config.data_dir), read_spots(config.data_dir, config.folds)
     settings = replace(Stage1Config(), input=InputConfig(image_size=config.image_size))
     training = TrainingWindows(cache, spots, {}, settings)
-    plain = PlainWindows(cache, spots, settings.input)
+    plain = EvalWindows(cache, spots, settings.input)
     step = max(1, len(training) // config.n_windows)
 
     def read(number: int) -> None:

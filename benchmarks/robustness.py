@@ -22,14 +22,14 @@ import numpy as np
 import pandas as pd
 
 from aneurysm.cache.cache import Cache
-from aneurysm.config import only, run_script
+from aneurysm.config import run_script, subset
 from aneurysm.metrics import label_aucs
 from aneurysm.phantom.looks import CHANGES, Change, changed
 from aneurysm.stage1.fresh import FreshSeries
 from aneurysm.stage1.predict import load_stage1
 from aneurysm.stage1.weights import weights_path
 from aneurysm.training.config import InferenceConfig
-from aneurysm.training.distributed import join_world, leave_world
+from aneurysm.training.distributed import end_distributed, init_distributed
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -77,15 +77,15 @@ class ChangedCache(Cache):
 def main(config: RobustnessConfig) -> None:
     if unknown := set(config.changes) - set(CHANGES):
         raise ValueError(f"changes: expected some of {', '.join(CHANGES)}, found {', '.join(sorted(unknown))}")
-    world = join_world(config.device)
+    world = init_distributed(config.device)
     model, stage1 = load_stage1(weights_path(config.encoder, config.weights), world.device)
     fresh = FreshSeries.read(config.data_dir, config.folds)
     rows = []
     for name in ("none", *config.changes):
         for strength in config.strengths if name in CHANGES else (0.0,):
             cache = ChangedCache(fresh.cache, CHANGES[name], strength) if name in CHANGES else fresh.cache
-            held_out, answers = replace(fresh, cache=cache).ask_spots(
-                model, stage1, world, only(InferenceConfig, config)
+            held_out, answers = replace(fresh, cache=cache).predict_spots(
+                model, stage1, world, subset(InferenceConfig, config)
             )
             aucs = label_aucs(held_out.truth, answers.heat)
             rows.append((name, strength, aucs[-1], np.nanmean(aucs[:-1])))
@@ -97,7 +97,7 @@ def main(config: RobustnessConfig) -> None:
         table.to_csv(config.out, index=False)
     if config.plot:
         plot(table, config.plot)
-    leave_world()
+    end_distributed()
 
 
 def plot(table: pd.DataFrame, path: Path) -> None:

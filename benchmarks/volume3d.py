@@ -19,8 +19,8 @@ from multiprocessing import get_context
 import torch
 
 from aneurysm.config import run_script
-from aneurysm.training.distributed import join_world
-from aneurysm.training.layout import batch_on, channels_last_model
+from aneurysm.training.distributed import init_distributed
+from aneurysm.training.memory_format import batch_on, channels_last_model
 from aneurysm.training.precision import training_precision
 from benchmarks.rates import seconds_of
 from volume3d.activations import statistics
@@ -65,7 +65,7 @@ class Measured:
 
 def main(config: BenchmarkConfig) -> None:
     shape = " x ".join(str(n) for n in (config.batch_size, *config.shape))
-    device = join_world(config.device).device
+    device = init_distributed(config.device).device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{shape}, width {config.width}, {config.norm} norm, {name}", flush=True)
     print("precision  checkpointing  peak GB  of without  volumes/s  activations", flush=True)
@@ -88,7 +88,7 @@ def measured_apart(config: BenchmarkConfig, precision: str, checkpointing: bool)
 
 
 def measure(config: BenchmarkConfig, precision: str, checkpointing: bool) -> Measured:
-    device = join_world(config.device).device
+    device = init_distributed(config.device).device
     model = Volume3dNet(NetConfig(width=config.width, norm=config.norm, checkpointing=checkpointing))
     model = channels_last_model(model).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from aneurysm.config import run_script
 from aneurysm.inference.bundle import CARD
-from aneurysm.installation import bundle_folder
-from aneurysm.paths import written_whole
+from aneurysm.package import bundle_folder
+from aneurysm.paths import atomic_write
 
 ROOT = Path(__file__).parents[1]
 CODE = ("aneurysm", "volume3d", "kaggle_inference.py", "LICENSE")
@@ -56,7 +56,7 @@ def main(config: DatasetConfig) -> None:
         raise ValueError(f"{config.bundle}: expected a bundle, found no {CARD}; eval_end_to_end.py --export makes one")
     if config.out.exists() and any(config.out.iterdir()) and not (config.out / METADATA).exists():
         raise ValueError(f"{config.out}: expected a dataset or nothing, found other files")
-    with written_whole(config.out.absolute()) as beside:
+    with atomic_write(config.out.absolute()) as beside:
         beside.mkdir()
         copy_code(beside)
         shutil.copytree(config.bundle, beside / "bundle")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from aneurysm.config import run_script
 from aneurysm.labels import PRESENT
-from aneurysm.paths import written_whole
+from aneurysm.paths import atomic_write
 from aneurysm.report.page import page_name
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -58,7 +58,7 @@ def most_suspicious(report: Path) -> str | None:
 
 def shoot(browser: str, page: Path, out: Path, size: tuple[int, int], dark: bool) -> None:
     """Writes the PNG `out` of the upper part of a page, of this width and height in CSS pixels, two pixels to each."""
-    with tempfile.TemporaryDirectory() as profile, written_whole(out) as beside:
+    with tempfile.TemporaryDirectory() as profile, atomic_write(out) as beside:
         shot = Path(profile) / "shot.png"
         command = [
             browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",

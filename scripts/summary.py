@@ -16,10 +16,10 @@ from pathlib import Path
 from aneurysm.cache.cache import open_cache
 from aneurysm.config import run_script
 from aneurysm.folds.tables import read_folds, read_spots
-from aneurysm.paths import DataPaths, ModelPaths, written_whole
+from aneurysm.paths import DataPaths, ModelPaths, atomic_write
 from aneurysm.report.figures import roc_figure, series_figure
 from aneurysm.report.summary import STAGE2, Step, held_out_steps, markdown, middle_positive, steps_table
-from aneurysm.training.distributed import join_world, leave_world
+from aneurysm.training.distributed import end_distributed, init_distributed
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class SummaryConfig:
 
 
 def main(config: SummaryConfig) -> None:
-    world = join_world("cpu")
+    world = init_distributed("cpu")
     model_paths = ModelPaths.only_one(config.model_dir, config.encoder)
     steps = held_out_steps(DataPaths(config.data_dir, config.cache_dir).cache, model_paths, config.folds, world)
     table = steps_table(steps)
@@ -48,10 +48,10 @@ def main(config: SummaryConfig) -> None:
     )
     page = model_paths.folder / "summary.md"
     text += one_series(config, model_paths, steps)
-    with written_whole(page) as beside:
+    with atomic_write(page) as beside:
         beside.write_text(text)
     print(f"{table.to_string()}\n{page}")
-    leave_world()
+    end_distributed()
 
 
 def one_series(config: SummaryConfig, model_paths: ModelPaths, steps: Sequence[Step]) -> str:

@@ -80,7 +80,7 @@ class Browser:
             assert monotonic() < end, f"{page} does not load"
             self._note(self._receive())
 
-    def ask(self, expression: str):
+    def predict(self, expression: str):
         """The value of a JavaScript expression in the page, whose policy does not bind it."""
         found = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found
@@ -105,7 +105,7 @@ class Browser:
 
     def middle_of(self, selector: str, share: float = 0.5) -> tuple[float, float]:
         """Of the element, which is scrolled into view, in CSS pixels of the window."""
-        place = self.ask(f"""(() => {{
+        place = self.predict(f"""(() => {{
             const element = document.querySelector({json.dumps(selector)});
             element.scrollIntoView({{ block: "center" }});
             const box = element.getBoundingClientRect();

@@ -186,6 +186,6 @@ def ramp(shape: tuple[int, int, int], dtype: type = np.int16, start: int = 0) ->
     return (np.arange(np.prod(shape)).reshape(shape) + start).astype(dtype)
 
 
-def said(series: Series, text: str) -> bool:
+def warned(series: Series, text: str) -> bool:
     """Whether one of the warnings of a series holds this text."""
     return any(text in warning for warning in series.warnings)

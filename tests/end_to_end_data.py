@@ -19,7 +19,7 @@ from aneurysm.cache.tables import write_tables
 from aneurysm.folds.tables import labelled_series
 from aneurysm.labels import LABELS
 from aneurysm.paths import DataPaths, ModelPaths
-from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
+from aneurysm.stage1.config import InputConfig, ModelConfig, Stage1Config
 from aneurysm.stage1.extract import Encoder
 from aneurysm.stage1.extract_run import extract
 from aneurysm.stage1.model import Stage1Net
@@ -28,7 +28,7 @@ from aneurysm.stage2.run import train_fold
 from aneurysm.stage2.slice_marks import SliceMarks
 from aneurysm.training.checkpoint import save_checkpoint
 from aneurysm.training.config import TrainingConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from tests.dicom_writer import CORONAL, SAGITTAL, write_enhanced, write_stack
 
 CPU = torch.device("cpu")
@@ -41,7 +41,7 @@ SETTINGS = CacheSettings(head_mm=150.0, window_high_hu=500.0)  # neither is the 
 STAGE1 = Stage1Config(
     ENCODER,
     InputConfig(image_size=64, neighbour_mm=5.0),
-    HeadsConfig(neck_width=16, drop_rate=0.0),
+    ModelConfig(neck_width=16, drop_rate=0.0),
     training=TrainingConfig(precision="fp32"),
 )
 STAGE2 = Stage2Config(
@@ -110,4 +110,4 @@ def train_pairs(data_dir: Path, model_dir: Path, series: pd.DataFrame) -> None:
         save_checkpoint(paths.stage1(fold), model, about, {}, 1)
         for uid, features in extract(cache, cached, Encoder(model, STAGE1, CPU), EVERY_MM, 16, 0):
             write_features(paths.features(fold) / f"{uid}.safetensors", features, "test")
-        train_fold(series, SliceMarks({}, frozenset()), paths, STAGE2, fold, World(0, 1, CPU), resume=False)
+        train_fold(series, SliceMarks({}, frozenset()), paths, STAGE2, fold, DistContext(0, 1, CPU), resume=False)

@@ -96,15 +96,15 @@ def fuzz(reader: Reader, sources: list[Path], given: argparse.Namespace, scratch
         what, data = damaged(sources, seed)
         path = scratch / f"{seed}.dcm"
         path.write_bytes(data)
-        said = reader(path)
-        counts["read" if said["read"] else "refused"] += not said["trouble"]
-        slowest = max(slowest, (said["cpu_s"], seed))
-        held += [(said["held_gib"], said["peak_gib"])] if "held_gib" in said else []
-        if said["trouble"]:
+        output = reader(path)
+        counts["read" if output["read"] else "refused"] += not output["trouble"]
+        slowest = max(slowest, (output["cpu_s"], seed))
+        held += [(output["held_gib"], output["peak_gib"])] if "held_gib" in output else []
+        if output["trouble"]:
             counts["trouble"] += 1
             given.keep.mkdir(parents=True, exist_ok=True)
             path.rename(given.keep / f"{seed}.dcm")
-            print(f"{seed}: {said['trouble'][:300]} ({what})", flush=True)
+            print(f"{seed}: {output['trouble'][:300]} ({what})", flush=True)
         path.unlink(missing_ok=True)
         if time.monotonic() - start > given.seconds:
             break

@@ -63,8 +63,8 @@ def make_finding(location: str, probability: float) -> dict[str, Any]:
 def make_failed(series_uid: str = "1.2.3", **changes: Any) -> dict[str, Any]:
     """The record of a folder that could not be read."""
     nothing = dict.fromkeys(("probabilities", "type", "plane", "geometry", "curves"))
-    told = {"failure": "no image found", "findings": [], "warnings": [], "left_out": [], "seconds": {}}
-    return make_record(series_uid) | nothing | told | changes
+    messages = {"failure": "no image found", "findings": [], "warnings": [], "left_out": [], "seconds": {}}
+    return make_record(series_uid) | nothing | messages | changes
 
 
 def make_pictures() -> list[Picture]:

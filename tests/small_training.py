@@ -21,7 +21,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from aneurysm.training.config import TrainingConfig
-from aneurysm.training.distributed import World, join_world, leave_world
+from aneurysm.training.distributed import DistContext, end_distributed, init_distributed
 from aneurysm.training.fit import fit
 
 N_TRAIN, N_HELD_OUT = 64, 200
@@ -64,7 +64,7 @@ class DisturbedLoss:
     `killed_at` ends the process, unless a launcher has started it again; `nan_at` makes the loss a NaN.
     """
 
-    def __init__(self, world: World, killed_at: int, nan_at: int):
+    def __init__(self, world: DistContext, killed_at: int, nan_at: int):
         self.last, self.killed_at, self.nan_at = world.rank == world.size - 1, 0 if again() else killed_at, nan_at
         self.n = 0
 
@@ -79,7 +79,7 @@ class DisturbedLoss:
 def train(
     folder: Path,
     config: TrainingConfig,
-    world: World,
+    world: DistContext,
     resume: bool = False,
     pause: float = 0.0,
     killed_at: int = 0,
@@ -117,8 +117,8 @@ def main() -> None:
     )  # fmt: skip
     if args.killed_at and again() and os.environ["RANK"] == "1":
         time.sleep(3)  # the launcher still knows where this process was to be found before it was killed
-    train(args.folder, config, join_world("cpu"), args.resume, args.pause, args.killed_at, args.nan_at)
-    leave_world()
+    train(args.folder, config, init_distributed("cpu"), args.resume, args.pause, args.killed_at, args.nan_at)
+    end_distributed()
 
 
 if __name__ == "__main__":

@@ -51,5 +51,5 @@ def train_both_folds(folder: Path) -> None:
     (folder / "data").mkdir()
     write_data(folder / "data")
     (folder / "preset.yaml").write_text(yaml.safe_dump(PRESET))
-    with open(folder / "said.txt", "w") as said, redirect_stdout(said):
+    with open(folder / "said.txt", "w") as output, redirect_stdout(output):
         call(train_stage1, folder, folder / "model", "--training.sync", str(folder / "copies"))

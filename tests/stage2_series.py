@@ -201,13 +201,13 @@ def make_series(
 def features_of(logits: np.ndarray, features: np.ndarray | None = None) -> SeriesFeatures:
     """logits (views, slices, 14)"""
     n_views, n_slices = logits.shape[:2]
-    said = {name: np.zeros((n_views, n_slices, 14), np.float16) for name in ("heat", "peak_x", "peak_y")}
+    output = {name: np.zeros((n_views, n_slices, 14), np.float16) for name in ("heat", "peak_x", "peak_y")}
     features = np.zeros((n_views, n_slices, 4), np.float16) if features is None else features
     index = np.arange(n_slices, dtype=np.int32)
     depth_mm = (2.0 * index[::-1]).astype(np.float32)
     views = ("original", "mirror")[:n_views]
     at_peak, logits = np.zeros((n_views, n_slices, 3), np.float16), logits.astype(np.float16)
-    return SeriesFeatures(index, depth_mm[::-1], depth_mm, features, at_peak, logits, **said, views=views)
+    return SeriesFeatures(index, depth_mm[::-1], depth_mm, features, at_peak, logits, **output, views=views)
 
 
 def described(value: float, n_slices: int = 8, views: tuple[str, ...] = ("original", "mirror")) -> SeriesFeatures:

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from aneurysm.ahead import run_ahead
+from aneurysm.prefetch import prefetch_map
 
 
 def square(item: int) -> int:
@@ -32,18 +32,18 @@ def give_up(item: int) -> str:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_results_come_in_the_order_of_the_items(workers):
-    assert list(run_ahead(square, range(9), workers, give_up)) == [i * i for i in range(9)]
+    assert list(prefetch_map(square, range(9), workers, give_up)) == [i * i for i in range(9)]
 
 
 def test_a_worker_that_is_killed_costs_its_item_alone():
     items = [3, 4, -1, 5, 6, 7, 8, -2]
     expected = [9, 16, "-1 died", 25, 36, 49, 64, "-2 died"]
-    assert list(run_ahead(square, items, 2, give_up)) == expected
+    assert list(prefetch_map(square, items, 2, give_up)) == expected
 
 
 def test_no_more_is_done_ahead_than_there_are_workers(tmp_path):
     paths = [tmp_path / str(i) for i in range(8)]
-    results = run_ahead(touch, paths, 2, give_up)
+    results = prefetch_map(touch, paths, 2, give_up)
     assert next(results) == paths[0]
     time.sleep(0.5)  # enough for the workers to do all of it, were they let
     assert len(list(tmp_path.iterdir())) <= 3
@@ -51,7 +51,7 @@ def test_no_more_is_done_ahead_than_there_are_workers(tmp_path):
 
 
 def test_no_items_are_no_results():
-    assert list(run_ahead(square, [], 2, give_up)) == []
+    assert list(prefetch_map(square, [], 2, give_up)) == []
 
 
 def pid_of(item: int) -> int:
@@ -61,7 +61,7 @@ def pid_of(item: int) -> int:
 
 def print_workers_and_wait() -> None:
     """Run in a process of its own by the test below."""
-    results = run_ahead(pid_of, range(9), 2, give_up)
+    results = prefetch_map(pid_of, range(9), 2, give_up)
     print(*{next(results) for _ in range(4)}, flush=True)
     time.sleep(60)
 

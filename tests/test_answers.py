@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from aneurysm.folds.answers import replace_folds
+from aneurysm.folds.oof import replace_folds
 
 
 def answers(*rows: tuple[str, int, float]) -> pd.DataFrame:

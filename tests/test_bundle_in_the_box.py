@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from aneurysm.inference.bundle import bundle_identity, read_bundle, read_second
-from aneurysm.installation import bundle_folder, pretrained_folder
 from aneurysm.labels import LABELS
+from aneurysm.package import bundle_folder, pretrained_folder
 from aneurysm.phantom.dataset import PhantomConfig, make_dataset
 from aneurysm.phantom.training_scans import FIRST_SEED
 from predict import PredictConfig, main

@@ -45,14 +45,16 @@ def with_meta_syntax(path: Path, syntax: str) -> None:
 
 @pytest.mark.parametrize("comment", ["", "x" * 5000])  # a long header is read by pydicom, a short one by our own parser
 @pytest.mark.parametrize(
-    ("true", "told"),
+    ("true", "messages"),
     [(ExplicitVRLittleEndian, ImplicitVRLittleEndian), (ImplicitVRLittleEndian, ExplicitVRLittleEndian)],
 )
 @pytest.mark.filterwarnings("ignore:Expected")
-def test_a_meta_header_that_lies_about_explicit_or_implicit_does_not_shift_the_pixels(tmp_path, true, told, comment):
+def test_a_meta_header_that_lies_about_explicit_or_implicit_does_not_shift_the_pixels(
+    tmp_path, true, messages, comment
+):
     write_stack(tmp_path, VOLUME, syntax=true, ImageComments=comment, Modality="MR")
     for path in tmp_path.iterdir():
-        with_meta_syntax(path, told)
+        with_meta_syntax(path, messages)
         np.testing.assert_array_equal(by_pydicom(path), VOLUME[900 - int(path.stem)])
     np.testing.assert_array_equal(read_series(tmp_path).pixels, VOLUME)
 

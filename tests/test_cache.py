@@ -52,9 +52,9 @@ def test_a_cache_sent_to_another_process_reads_the_same(cache):
 def test_a_series_that_is_missing_cut_short_or_of_another_kind_is_named(tmp_path):
     one_series(tmp_path, SLICES)
     path = tmp_path / "npy_sequence" / "s.npy"
-    for ask in ("n_slices", "position_mm", "meta"):
+    for predict in ("n_slices", "position_mm", "meta"):
         with pytest.raises(ValueError, match="gone.*no such series|gone.json: not there"):
-            getattr(open_cache(tmp_path), ask)("gone")
+            getattr(open_cache(tmp_path), predict)("gone")
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(ValueError, match="s.npy: expected 6 slices, the file is too short"):
         open_cache(tmp_path).window("s", [4, 5])
@@ -69,8 +69,8 @@ def test_the_settings_of_the_cache_are_told_and_must_be_the_same_for_all_series(
     for uid, settings in kept.items():
         write_series(tmp_path, uid, SLICES[:1], [0.0], "axial")
         path = tmp_path / "npy_sequence" / f"{uid}.json"
-        said = {} if settings is None else {"settings": asdict(settings)}
-        path.write_text(json.dumps(json.loads(path.read_text()) | said))
+        output = {} if settings is None else {"settings": asdict(settings)}
+        path.write_text(json.dumps(json.loads(path.read_text()) | output))
     cache = open_cache(tmp_path)
     assert cache.settings(["a", "b", "old"]) == CacheSettings(120.0, 0.0, 600.0)
     assert cache.settings(["old"]) is None

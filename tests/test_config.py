@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aneurysm.config import from_saved, only, parse_config, run_script
+from aneurysm.config import from_saved, parse_config, run_script, subset
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def test_an_unknown_name_in_a_saved_configuration_is_named_with_the_known_ones(s
 
 def test_the_part_that_a_scripts_configuration_inherits_is_taken_out_of_it():
     script = Script(Model(width=4), seed=5, resume=True)
-    part = only(Experiment, script)
+    part = subset(Experiment, script)
     assert type(part) is Experiment and part == Experiment(Model(width=4), seed=5)
 
 

@@ -98,7 +98,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["train.csv", "train_meta.csv", "train_localizers.csv"])
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "output"),
     [
         (None, "not there"),
         (b"", "expected a CSV table"),
@@ -107,7 +107,7 @@ def test_a_missing_file_is_named(tmp_path):
     ],
 )
 def test_a_table_that_is_missing_or_damaged_ends_in_one_line_that_names_it(
-    data_dir, tmp_path, monkeypatch, name, content, said
+    data_dir, tmp_path, monkeypatch, name, content, output
 ):
     for path in ("train.csv", "train_meta.csv", "train_localizers.csv", "npy_sequence"):
         (tmp_path / path).symlink_to(data_dir / path)
@@ -115,6 +115,6 @@ def test_a_table_that_is_missing_or_damaged_ends_in_one_line_that_names_it(
     if content is not None:
         (tmp_path / name).write_bytes(content)
     monkeypatch.setattr(sys, "argv", ["create_folds.py", "--data_dir", str(tmp_path), "--folds", "2"])
-    with pytest.raises(SystemExit, match=f"^error: {tmp_path / name}: {said}"):
+    with pytest.raises(SystemExit, match=f"^error: {tmp_path / name}: {output}"):
         command()
     assert not (tmp_path / "train_2_folds.csv").exists()

@@ -42,8 +42,8 @@ def test_a_finding_is_reported_with_its_place_in_the_image_and_in_the_patient(tm
     assert middle.finding_type == pydicom.sr.coding.Code("128609009", "SCT", "Intracranial aneurysm")
     (site,) = middle.finding_sites
     assert (site.value.value, site.laterality.meaning) == ("17232002", "Right")
-    (said,) = middle.get_qualitative_evaluations()
-    assert (said.value.value, said.value.meaning) == ("LOCATION-6", "Right Middle Cerebral Artery")
+    (output,) = middle.get_qualitative_evaluations()
+    assert (output.value.value, output.value.meaning) == ("LOCATION-6", "Right Middle Cerebral Artery")
     scoord, scoord3d = places_of(middle)
     # the centre of the first pixel is half a pixel from its corner, where pixel coordinates begin
     assert (scoord.GraphicType, list(scoord.GraphicData)) == ("POINT", [10.5, 20.5])

@@ -11,7 +11,7 @@ import torch
 
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.config import TrainingConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from tests.small_training import train
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +27,7 @@ def test_a_killed_process_of_two_is_started_again_and_the_run_ends_as_an_undistu
     result = subprocess.run([*launcher, *command], cwd=ROOT, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "exitcode: -9" in result.stderr
-    train(tmp_path / "whole", CONFIG, World(0, 1, torch.device("cpu")))
+    train(tmp_path / "whole", CONFIG, DistContext(0, 1, torch.device("cpu")))
     whole, killed = (load_checkpoint(tmp_path / name / "last.pth") for name in ("whole", "killed"))
     assert whole["epoch"] == killed["epoch"] == 3
     for name, expected in whole["weights"].items():

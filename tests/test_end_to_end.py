@@ -14,7 +14,7 @@ import torch
 import eval_end_to_end
 import eval_stage2
 from aneurysm.inference.bundle import read_bundle
-from aneurysm.inference.judge import agreement_text, failures_text, times_text
+from aneurysm.inference.evaluate import agreement_text, failures_text, times_text
 from aneurysm.inference.models import read_pair
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.prediction import Prediction
@@ -53,13 +53,13 @@ def forget(root: Path, *encoders: str) -> None:
 
 def test_it_prints_the_tables_writes_the_answers_and_agrees_with_the_cached_way(root, capsys):
     evaluate(root, sync=str(root / "copies"))
-    said, paths = capsys.readouterr().out, ModelPaths(root / "model", ENCODER)
+    output, paths = capsys.readouterr().out, ModelPaths(root / "model", ENCODER)
     for words in ("stage 2, held-out series of fold 0, 1; 2 without features", "8 cases", "modality CTA",
                   "plane sagittal", "maximum over slices", "8 series against the cached way: largest difference 0.000",
                   "2 series could not be read", "empty: expected DICOM images, found no file",
                   "s a series (headers"):  # fmt: skip
-        assert words in said, words
-    assert "!!!" not in said
+        assert words in output, words
+    assert "!!!" not in output
     found = pd.read_csv(paths.oof_end_to_end_csv)
     assert list(found) == [UID, "fold", *LABELS] and set(found[UID]) == set(SERIES)
     assert ModelPaths(root / "copies", ENCODER).oof_end_to_end_csv.exists()
@@ -106,11 +106,11 @@ def test_a_look_at_a_few_series_or_at_one_fold_costs_no_answer_about_others(root
 def test_several_encoders_are_judged_together_and_each_keeps_its_answers(root, capsys):
     forget(root, ENCODER, "other")
     evaluate(root, encoder=f"{ENCODER},other", limit=1)
-    said = capsys.readouterr().out
-    assert "stage 2 of other" in said and "mean of ranks" in said and "2 cases" in said
+    output = capsys.readouterr().out
+    assert "stage 2 of other" in output and "mean of ranks" in output and "2 cases" in output
     for name in (ENCODER, "other"):
         assert pd.read_csv(ModelPaths(root / "model", name).oof_end_to_end_csv)[UID].tolist() == list(SERIES[:2])
-    assert "oof_stage2_header.csv is not there to compare with: eval_stage2.py --header_modality writes it" in said
+    assert "oof_stage2_header.csv is not there to compare with: eval_stage2.py --header_modality writes it" in output
 
 
 def test_answers_to_another_question_are_not_compared(root, capsys):
@@ -142,8 +142,8 @@ def test_a_bundle_of_another_data_set_is_evaluated_on_all_series(root, tmp_path,
     capsys.readouterr()
     monkeypatch.setattr(eval_end_to_end, "check_unseen", lambda *about: None)  # it has seen some of these
     evaluate(root, bundle=tmp_path / "bundle", out=tmp_path / "out.csv")
-    said = capsys.readouterr().out
-    assert f"{tmp_path / 'bundle'} on all series of" in said and "could not be read" in said
+    output = capsys.readouterr().out
+    assert f"{tmp_path / 'bundle'} on all series of" in output and "could not be read" in output
     found = pd.read_csv(tmp_path / "out.csv")
     assert found[UID].tolist() == list(SERIES) and found.fold.nunique() == 2
     predictor = Predictor(read_bundle(tmp_path / "bundle"), CPU)
@@ -169,8 +169,8 @@ def test_disagreement_is_said_loudly_and_names_the_series():
 
 
 def test_failures_and_times_by_hand():
-    said = {"headers": 0.5, "decode": 1.0, "encode": 3.0, "sequence": 0.25}
-    read = [Prediction(Path(f"s/{i}"), np.zeros(14), {}, seconds=said) for i in range(2)]
+    output = {"headers": 0.5, "decode": 1.0, "encode": 3.0, "sequence": 0.25}
+    read = [Prediction(Path(f"s/{i}"), np.zeros(14), {}, seconds=output) for i in range(2)]
     failed = Prediction(Path("s/x"), np.zeros(14), {}, failure="no file")
     assert failures_text([*read, failed]).splitlines() == [
         "1 series could not be read; the training prevalences stand for them", "  x: no file"

@@ -15,7 +15,7 @@ from aneurysm.cache.features import SeriesFeatures, made_from, read_features, re
 from aneurysm.cache.windows import crop_box, read_window
 from aneurysm.dicom.mapping import SIZE
 from aneurysm.lock import locked
-from aneurysm.stage1.config import ExtractSettings, HeadsConfig, InputConfig, Stage1Config
+from aneurysm.stage1.config import ExtractSettings, InputConfig, ModelConfig, Stage1Config
 from aneurysm.stage1.extract import PARTS, Encoder, by_series
 from aneurysm.stage1.extract_run import extract, fingerprints, out_of_date
 from aneurysm.stage1.model import Stage1Net
@@ -31,7 +31,7 @@ CONFIG = Stage1Config(
     input=InputConfig(
         image_size=64, crop=(0.125, 0.875, 0.1, 0.8), crop_upright=(0.125, 0.875, 0.2, 1.0), neighbour_mm=3
     ),
-    heads=HeadsConfig(drop_rate=0, heat_stride=8),
+    heads=ModelConfig(drop_rate=0, heat_stride=8),
 )
 
 
@@ -147,7 +147,7 @@ def test_slices_are_sampled_by_millimetres(data_dir, model):
 
 
 def test_a_model_without_heatmaps_leaves_them_open(data_dir):
-    config = replace(CONFIG, heads=HeadsConfig(heat_weight=0))
+    config = replace(CONFIG, heads=ModelConfig(heat_weight=0))
     model = Stage1Net(config.encoder, config.heads, config.input.image_size).eval()
     features = dict(extract(open_cache(data_dir), ["s0"], Encoder(model, config, CPU), 9.0, 8, 0))["s0"]
     assert np.isnan(features.heat).all() and np.isnan(features.peak_x).all() and np.isfinite(features.logits).all()

@@ -36,6 +36,6 @@ def test_a_file_that_says_nothing_of_its_sampling_is_refused_by_name(tmp_path, r
 
 
 def test_fingerprint_and_number_of_slices_are_none_and_0_where_they_cannot_be_told(tmp_path):
-    told = {"missing": (None, 0), "text": (None, 0), "of others": (None, 3), "without views": ("a", 3)}
+    messages = {"missing": (None, 0), "text": (None, 0), "of others": (None, 3), "without views": ("a", 3)}
     assert {name: (made_from(write(tmp_path, DAMAGED[name])), n_sampled_slices(tmp_path / "s.safetensors"))
-            for name in told} == told  # fmt: skip
+            for name in messages} == messages  # fmt: skip

@@ -15,12 +15,12 @@ import pytest
 
 from aneurysm.cache import preprocess
 from aneurysm.cache.cache import open_cache
-from aneurysm.cache.every_series import run_every_series
 from aneurysm.cache.features import SeriesFeatures, write_features
+from aneurysm.cache.jobs import run_jobs
 from aneurysm.cache.preprocess import CANNOT_WRITE, Outcome, preprocess_series
 from aneurysm.cache.storage import write_slices
 from aneurysm.folds.manifest import write_manifest
-from aneurysm.paths import CannotWrite, writing_to, written_whole
+from aneurysm.paths import CannotWrite, atomic_write, writing_to
 from preprocess_data import PreprocessConfig
 from preprocess_data import main as preprocess_data
 from tests.dicom_writer import write_stack
@@ -70,10 +70,10 @@ def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(small_disk, monkeypat
     others = fill(small_disk, 8 * MB)
     monkeypatch.setattr("aneurysm.cache.preprocess_run.require_disk", lambda *_: None)  # others have filled it since
     config = PreprocessConfig(small_disk, workers=1, slices=False, head_mm=0.0)
-    with pytest.raises(CannotWrite) as said:
+    with pytest.raises(CannotWrite) as output:
         preprocess_data(config)
     begin = f"{small_disk}/npy_sequence: expected to write here, found: No space left on device; make room on this disk"
-    assert str(said.value) == f"{begin} and run this again: what is done stays; 3 of 7 series are done"
+    assert str(output.value) == f"{begin} and run this again: what is done stays; 3 of 7 series are done"
     left = {path.name for path in (small_disk / "npy_sequence").iterdir()}
     assert left == {f"s{i}.{ending}" for i in range(3) for ending in ("npy", "json")}  # 2.5 MB each; no half file
     errors = pd.read_csv(small_disk / "preprocess_errors.csv")
@@ -184,7 +184,7 @@ def test_what_cannot_be_read_is_not_taken_for_a_disk_that_refuses(tmp_path):
             raise OSError(code, os.strerror(code), str(name))
     with (
         pytest.raises(CannotWrite, match="Permission denied"),
-        written_whole(tmp_path / "npy_sequence" / "a") as beside,
+        atomic_write(tmp_path / "npy_sequence" / "a") as beside,
     ):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(beside))
 
@@ -200,7 +200,7 @@ def test_series_that_are_broken_themselves_are_written_down_before_the_end(tmp_p
     kept.write_text("of a killed run")
     job = (outcome_of_number, range(100), 1, str, "", [tmp_path], tmp_path / "errors.csv")
     with pytest.raises(CannotWrite, match=r"^/data: full; \d of 100 series are done"):
-        run_every_series(*job)
+        run_jobs(*job)
     assert pd.read_csv(tmp_path / "errors.csv", dtype=str).to_dict("records") == [
         {"SeriesInstanceUID": "1", "kind": "unreadable series", "message": "broken"}
     ]

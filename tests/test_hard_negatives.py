@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from aneurysm.folds.hard_negatives import read_hard_negatives, select_hard_negatives, write_hard_negatives
-from aneurysm.folds.spots import barred_series
+from aneurysm.folds.spots import excluded_series
 from aneurysm.labels import PRESENT
 from aneurysm.paths import DataPaths
 
@@ -27,7 +27,7 @@ def test_a_series_is_barred_if_a_localizer_has_no_place_or_a_positive_one_has_no
     series = pd.DataFrame({"SeriesInstanceUID": ["a", "b", "c", "d"], PRESENT: [1, 1, 1, 0]})
     positives = pd.DataFrame({"SeriesInstanceUID": ["a", "b"]})
     unplaced = pd.DataFrame({"SeriesInstanceUID": ["b"]})
-    assert barred_series(series, positives, unplaced) == {"b", "c"}
+    assert excluded_series(series, positives, unplaced) == {"b", "c"}
 
 
 def test_hard_negatives_are_likely_and_far_from_every_localizer_of_their_own_series():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aneurysm.harmless import cell, printable
+from aneurysm.escape import cell, escape_control_characters
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from aneurysm.harmless import cell, printable
     ],
 )
 def test_what_a_terminal_would_obey_or_cannot_show_is_spelt_out(text, shown):
-    assert printable(text) == shown
+    assert escape_control_characters(text) == shown
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@"])

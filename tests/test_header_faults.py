@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aneurysm.dicom.series import read_series
-from tests.dicom_writer import ramp, said, write_image, write_stack
+from tests.dicom_writer import ramp, warned, write_image, write_stack
 
 VOLUME = ramp((4, 6, 8))
 
@@ -18,7 +18,7 @@ def test_decimal_commas_are_read(tmp_path):
         assert data.count(b"0.75\\0.75 ") == 1
         path.write_bytes(data.replace(b"0.75\\0.75 ", b"0,75\\0,75 "))
     series = read_series(tmp_path)
-    assert series.geometry.spacing[1:] == (0.75, 0.75) and not said(series, "pixel spacing")
+    assert series.geometry.spacing[1:] == (0.75, 0.75) and not warned(series, "pixel spacing")
 
 
 @pytest.mark.parametrize("name", ["NominalScannedPixelSpacing", "ImagerPixelSpacing"])
@@ -26,7 +26,7 @@ def test_a_nominal_spacing_stands_in_for_a_missing_one_with_a_warning(tmp_path, 
     write_stack(tmp_path, VOLUME, PixelSpacing=None, **{name: [0.4, 0.6]})
     series = read_series(tmp_path)
     assert series.geometry.spacing[1:] == (0.4, 0.6)
-    assert said(series, "pixel spacing missing: nominal spacing of 0.4 x 0.6 mm taken")
+    assert warned(series, "pixel spacing missing: nominal spacing of 0.4 x 0.6 mm taken")
 
 
 def test_mosaics_are_left_out_beside_slices_and_named_where_they_are_all(tmp_path):
@@ -35,16 +35,16 @@ def test_mosaics_are_left_out_beside_slices_and_named_where_they_are_all(tmp_pat
     write_image(tmp_path / "a" / "mosaic.dcm", VOLUME[0], SOPInstanceUID="1.9", **mosaic)
     series = read_series(tmp_path / "a")
     np.testing.assert_array_equal(series.pixels, VOLUME)
-    assert said(series, "mosaic.dcm") and said(series, "ImageType")
+    assert warned(series, "mosaic.dcm") and warned(series, "ImageType")
     write_stack(tmp_path / "b", VOLUME, **mosaic)
-    assert said(read_series(tmp_path / "b"), "found many in 4 (ImageType MOSAIC)")
+    assert warned(read_series(tmp_path / "b"), "found many in 4 (ImageType MOSAIC)")
 
 
 def test_a_high_bit_that_contradicts_the_bits_stored_is_named(tmp_path):
     write_stack(tmp_path, VOLUME.astype(np.uint16), BitsStored=12, HighBit=15, Modality="MR")
     series = read_series(tmp_path)
     np.testing.assert_array_equal(series.pixels, VOLUME)
-    assert said(series, "HighBit contradicts BitsStored in 4 images: expected 11, found 15")
+    assert warned(series, "HighBit contradicts BitsStored in 4 images: expected 11, found 15")
 
 
 def test_padding_0_that_is_also_water_counts_only_from_the_border_on(tmp_path):

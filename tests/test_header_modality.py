@@ -19,7 +19,7 @@ from aneurysm.phantom import series as phantom_series
 from aneurysm.phantom.dataset import PhantomConfig, make_dataset
 from aneurysm.stage2.config import JitterConfig, Stage2Config
 from aneurysm.stage2.dataset import TrainingSeries, TrainingTable
-from aneurysm.stage2.jitter import jittered
+from aneurysm.stage2.jitter import augment
 from aneurysm.stage2.predict import load_stage2
 from aneurysm.stage2.slice_marks import SliceMarks
 from aneurysm.stage2.tokens import series_tokens
@@ -70,13 +70,13 @@ def test_a_ct_is_taken_for_a_cta_and_an_mr_of_no_known_kind_has_a_row_of_its_own
 @pytest.mark.parametrize(("kind", "by_header"), [("CTA", CTA), ("MRA", MR), ("MRI T2", MR), ("MRI T1post", MR)])
 def test_training_is_told_what_the_header_says_with_its_chance(kind, by_header):
     tokens, rng = series_tokens(described(0.0), "original", kind, "axial", NUMBERS), np.random.default_rng(0)
-    drawn = [jittered(tokens, replace(STILL, header_modality_p=0.4), rng)["modality"].item() for _ in range(600)]
+    drawn = [augment(tokens, replace(STILL, header_modality_p=0.4), rng)["modality"].item() for _ in range(600)]
     assert set(drawn) == {tokens["modality"].item(), by_header}
     if kind != "CTA":
         assert np.mean(np.equal(drawn, by_header)) == pytest.approx(0.4, abs=0.06)
     hidden = replace(STILL, header_modality_p=1.0, unknown_p=1.0)
-    assert jittered(tokens, hidden, rng)["modality"] == 0
-    assert jittered(tokens, replace(STILL, header_modality_p=0.0), rng)["modality"] == tokens["modality"]
+    assert augment(tokens, hidden, rng)["modality"] == 0
+    assert augment(tokens, replace(STILL, header_modality_p=0.0), rng)["modality"] == tokens["modality"]
 
 
 def test_half_of_the_series_are_trained_on_by_the_header_unless_the_preset_says_otherwise():
@@ -88,14 +88,14 @@ def test_what_training_is_told_depends_on_epoch_sample_and_seed_alone(tmp_path):
     table = TrainingTable.without_fold(series, ModelPaths(tmp_path / "model", "one"), 0, NUMBERS)
     config = Stage2Config(tokens=NUMBERS, jitter=replace(STILL, header_modality_p=0.5))
 
-    def told(epoch: int, samples: range, config: Stage2Config = config) -> dict[int, int]:
+    def messages(epoch: int, samples: range, config: Stage2Config = config) -> dict[int, int]:
         training = TrainingSeries(table, config, SliceMarks({}, frozenset()))
         return {sample: training[(epoch, sample)]["modality"].item() for sample in samples}
 
-    first = told(0, range(12))
+    first = messages(0, range(12))
     assert set(first.values()) == {MRA, MR}
-    assert told(0, range(11, -1, -1)) == first and told(1, range(12)) != first
-    assert told(0, range(12), replace(config, training=replace(config.training, seed=1))) != first
+    assert messages(0, range(11, -1, -1)) == first and messages(1, range(12)) != first
+    assert messages(0, range(12), replace(config, training=replace(config.training, seed=1))) != first
 
 
 def test_eval_end_to_end_asks_by_the_header_unless_told_otherwise():
@@ -110,9 +110,9 @@ def test_from_dicom_and_from_the_cache_the_same_modality_gives_the_same_answers(
     for by_header in (True, False):
         eval_stage2.main(eval_stage2.EvalStage2Config(**given, header_modality=by_header))
         main(EvalEndToEndConfig(**given, workers=0, header_modality=by_header))
-        said = capsys.readouterr().out
-        assert "8 series against the cached way: largest difference 0.00" in said and "!!!" not in said
-        assert "modality MRA" in said  # subgroups are the table's
+        output = capsys.readouterr().out
+        assert "8 series against the cached way: largest difference 0.00" in output and "!!!" not in output
+        assert "modality MRA" in output  # subgroups are the table's
     paths = ModelPaths(model_dir, ENCODER)
     by_header, by_table = (
         pd.read_csv(path).set_index(UID)[list(LABELS)] for path in (paths.oof_stage2_header_csv, paths.oof_stage2_csv)

@@ -11,7 +11,7 @@ from pydicom.pixels import apply_modality_lut
 
 from aneurysm.dicom.hounsfield import hounsfield_shift
 from aneurysm.dicom.series import read_series
-from tests.dicom_writer import said, write_stack
+from tests.dicom_writer import warned, write_stack
 
 SHAPE = (6, 96, 96)
 ROW, COLUMN = np.mgrid[: SHAPE[1], : SHAPE[2]]
@@ -143,7 +143,7 @@ def test_however_the_bits_are_marked_the_brain_has_its_values_or_there_is_a_doub
     series = read_series(tmp_path)
     brain = np.median(series.pixels[:, BRAIN])
     corner = series.pixels[0, 0, 0]
-    assert (abs(brain - 35) < 5 and corner < 50) or said(series, "unsure whether")
+    assert (abs(brain - 35) < 5 and corner < 50) or warned(series, "unsure whether")
 
 
 @pytest.mark.parametrize("missing", [{"RescaleIntercept": None}, {"RescaleSlope": None, "RescaleIntercept": None}])
@@ -153,7 +153,7 @@ def test_a_rescale_that_is_missing_in_some_slices_is_that_of_the_others_with_a_w
     write_stack(tmp_path, (image + 1024).astype(np.int16), each=lambda i: tags | (missing if i % 3 == 1 else {}))
     series = read_series(tmp_path)
     np.testing.assert_array_equal(series.pixels, image)
-    assert said(series, "rescale intercept missing in 2 of 6 images (899.dcm, 896.dcm): taken as -1024")
+    assert warned(series, "rescale intercept missing in 2 of 6 images (899.dcm, 896.dcm): taken as -1024")
 
 
 def test_rescales_that_differ_from_slice_to_slice_are_each_slices_own(tmp_path):

@@ -160,7 +160,7 @@ def test_a_series_that_cannot_be_read_is_answered_with_the_training_prevalences_
 
 def test_a_failing_or_senseless_model_is_answered_for_too(root, pairs, monkeypatch):
     predictor = Predictor(pairs, CPU)
-    monkeypatch.setattr(predictor.models[1], "conclude", lambda *_: np.full(14, np.nan))
+    monkeypatch.setattr(predictor.models[1], "classify", lambda *_: np.full(14, np.nan))
     prediction = predictor.predict_series(folder(root, "hole"))
     assert prediction.uid == SERIES_UID  # and not the name of the folder: its headers were read
     assert "found [nan" in prediction.failure and np.isfinite(prediction.probabilities).all()

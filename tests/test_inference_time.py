@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from aneurysm.cache.windows import InputConfig
-from aneurysm.inference import ask
+from aneurysm.inference import predict
 from aneurysm.inference.models import Model, Pair, read_pair
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.sampled import SampledSeries, read_sampled
@@ -45,16 +45,16 @@ def clock(monkeypatch):
 
     clock.asked = []
     monkeypatch.setattr(Model, "look", slow_look)
-    monkeypatch.setattr(ask, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(predict, "perf_counter", lambda: clock.now)
     return clock
 
 
 def asked_within(predictor: Predictor, clock, root: Path, budget_s: float):
     """The questions (model, view, windows) that a series of 22 windows is asked, and what is said of it."""
     clock.asked.clear()
-    said = predictor.asker.ask(sampled(predictor, root), clock.now + budget_s)
+    output = predictor.ensemble.predict(sampled(predictor, root), clock.now + budget_s)
     questions = [(predictor.models.index(model), view, n) for model, view, n in clock.asked]
-    return questions, said
+    return questions, output
 
 
 def sampled(predictor: Predictor, root: Path) -> SampledSeries:
@@ -74,14 +74,14 @@ def test_mirrored_views_go_first_then_folds_then_slices(root, pairs, clock):
         (3 * n - 1, 2, ["2 of 2 models were not asked about the mirror image"]),
         (2 * n - 1, 1, ["only 1 of 2 models were asked", "2 of 2 models were not asked about the mirror image"]),
     ):
-        questions, said = asked_within(predictor, clock, root, budget_s)
-        assert questions == everything[:n_asked] and list(said.left_out) == words, budget_s
-        assert sorted(said.features) == sorted({number for number, _, _ in questions})
-    questions, said = asked_within(predictor, clock, root, n - 1)
+        questions, output = asked_within(predictor, clock, root, budget_s)
+        assert questions == everything[:n_asked] and list(output.left_out) == words, budget_s
+        assert sorted(output.features) == sorted({number for number, _, _ in questions})
+    questions, output = asked_within(predictor, clock, root, n - 1)
     assert questions == [(0, "original", len(range(0, n, 2)))]
-    assert said.left_out[0] == f"only {len(range(0, n, 2))} of {n} slices were asked about"
-    assert said.series.index.tolist() == sampled(predictor, root).index[::2].tolist()
-    questions, said = asked_within(predictor, clock, root, -100)  # too late: the least that makes an answer
+    assert output.left_out[0] == f"only {len(range(0, n, 2))} of {n} slices were asked about"
+    assert output.series.index.tolist() == sampled(predictor, root).index[::2].tolist()
+    questions, output = asked_within(predictor, clock, root, -100)  # too late: the least that makes an answer
     assert len(questions) == 1 and 8 <= questions[0][2] < 16
 
 
@@ -90,7 +90,7 @@ def test_a_slower_device_is_noticed_on_the_way(root, pairs, clock):
     predictor = Predictor(pairs, CPU)
     predictor.warm_up()
     n = len(sampled(predictor, root).index)
-    predictor.asker._window_s = {0: 0.1, 1: 0.1}
+    predictor.ensemble._window_s = {0: 0.1, 1: 0.1}
     questions, _ = asked_within(predictor, clock, root, 2.6 * n)  # 4 questions of 0.1 n were expected to fit
     assert len(questions) == 3  # after two, 0.6 n are left, and (0.1 + 1) / 2 of n are expected of the first
     questions, _ = asked_within(predictor, clock, root, 2.6 * n)
@@ -98,7 +98,7 @@ def test_a_slower_device_is_noticed_on_the_way(root, pairs, clock):
 
 
 def test_what_was_left_out_is_told_and_the_answer_is_that_of_the_models_that_were_asked(root, pairs, monkeypatch):
-    monkeypatch.setattr(ask, "FEWEST_WINDOWS", 1000)  # all slices
+    monkeypatch.setattr(predict, "FEWEST_WINDOWS", 1000)  # all slices
     predictor = Predictor(pairs, CPU)
     predictor.warm_up()
     hurried = predictor.predict_series(root / "data" / "series" / "sagittal", budget_s=0.0)
@@ -139,7 +139,7 @@ def test_out_of_memory_the_batch_is_halved_until_it_fits(root, pairs, monkeypatc
     monkeypatch.setattr(Model, "look", short_of_memory)
     predictor = Predictor(pairs[:1], CPU, batch_size=20)
     found = predictor.predict_series(root / "data" / "series" / "axial")
-    assert sizes == [20, 10, 5, 5] and predictor.asker.batch_size == 5
+    assert sizes == [20, 10, 5, 5] and predictor.ensemble.batch_size == 5
     np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-4)
 
 
@@ -187,5 +187,5 @@ def test_the_pace_is_measured_with_windows_of_as_many_slices_as_each_model_takes
 
     inputs = [InputConfig(image_size=8, n_slices=3), InputConfig(image_size=16, n_slices=5)]
     models = [SimpleNamespace(config1=SimpleNamespace(input=own), views=("original",), look=look) for own in inputs]
-    ask.Asker(models, [CPU], batch_size=4).warm_up()
+    predict.SliceEnsemble(models, [CPU], batch_size=4).warm_up()
     assert set(seen) == {((1, 8, 8), (4, 3)), ((1, 16, 16), (4, 5))}

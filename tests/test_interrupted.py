@@ -18,7 +18,7 @@ from torch import nn
 from aneurysm.training import interrupt as interrupt_module
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.config import TrainingConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from aneurysm.training.fit import fit
 from aneurysm.training.interrupt import Interrupt, Interrupted
 from tests.small_training import Points, loss
@@ -26,7 +26,7 @@ from tests.small_training import Points, loss
 pytestmark = pytest.mark.usefixtures("quick_pictures")
 
 ROOT = Path(__file__).parents[1]
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = DistContext(0, 1, torch.device("cpu"))
 CONFIG = TrainingConfig(epochs=3, batch_size=16, accumulate=2, lr=0.02, ema_decay=0.9, workers=0, precision="fp32")
 N_PARTS = 8  # of an epoch: 64 samples
 
@@ -68,10 +68,10 @@ def assert_alike(one: Path, other: Path) -> None:
         expected, found = (load_checkpoint(folder / name) for folder in (one, other))
         assert expected["epoch"] == found["epoch"]
         assert all(torch.equal(expected["weights"][key], found["weights"][key]) for key in expected["weights"])
-    told = [
+    messages = [
         pd.read_csv(folder / "history.csv").drop(columns=["samples_per_s", "wait_share"]) for folder in (one, other)
     ]
-    pd.testing.assert_frame_equal(*told)
+    pd.testing.assert_frame_equal(*messages)
 
 
 @pytest.fixture(scope="module")
@@ -195,8 +195,8 @@ def test_under_torchrun_all_processes_stop_at_one_step_and_their_workers_do_not_
     while process.poll() is None and not (tmp_path / "resume.pth").exists():
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[0]
+    output = process.communicate(timeout=60)[0]
     state = load_checkpoint(tmp_path / "resume.pth")["run"]
     n_steps = state["step"] - 4 * state["epoch"]
-    assert f"SIGTERM: stopped after {state['epoch']} epochs and {n_steps} of 4 steps" in said
+    assert f"SIGTERM: stopped after {state['epoch']} epochs and {n_steps} of 4 steps" in output
     assert state["random"]["cpu"].shape[0] == 2 and process.returncode != 0

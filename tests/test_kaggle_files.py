@@ -124,8 +124,8 @@ def test_pydicom_sees_decoders_in_wheels_where_they_are_not_installed(tmp_path):
         done = subprocess.run(command, cwd=tmp_path, env=there, capture_output=True, text=True, check=True)
         return done.stdout.splitlines()
 
-    said, rle, jpeg = run()
-    assert said.count(": added") == 3
+    output, rle, jpeg = run()
+    assert output.count(": added") == 3
     assert rle.startswith("True ") and "pylibjpeg" in rle.split() and jpeg == "pylibjpeg"
     for wheel in (tmp_path / "bundle" / "wheels").iterdir():
         wheel.unlink()
@@ -142,12 +142,12 @@ def test_wheels_of_what_can_be_imported_or_does_not_fit_or_is_damaged_are_left_o
             archive.writestr(f"{module}/__init__.py", "x = 1")
     (wheels / "bad-1-py3-none-any.whl").write_text("no archive")
     (wheels / "noname.whl").write_text("no archive")
-    said = dict(line.split(": ", 1) for line in add_wheels(tmp_path / "bundle"))
-    assert said["json_again-1-py3-none-any.whl"] == "left out, since json can be imported"
-    assert said["old-1-cp26-cp26-linux_x86_64.whl"] == said["noname.whl"]
-    assert said["noname.whl"] == "left out, since it is for another Python or system"
-    assert said["bad-1-py3-none-any.whl"] == "left out, File is not a zip file"
-    assert said["fresh-1-py3-none-any.whl"] == "added"
+    output = dict(line.split(": ", 1) for line in add_wheels(tmp_path / "bundle"))
+    assert output["json_again-1-py3-none-any.whl"] == "left out, since json can be imported"
+    assert output["old-1-cp26-cp26-linux_x86_64.whl"] == output["noname.whl"]
+    assert output["noname.whl"] == "left out, since it is for another Python or system"
+    assert output["bad-1-py3-none-any.whl"] == "left out, File is not a zip file"
+    assert output["fresh-1-py3-none-any.whl"] == "added"
     import fresh_module
 
     assert fresh_module.x == 1 and Path(sys.path[-1]) in Path(fresh_module.__file__).parents

@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # From the bottom up; parts in one set may not import each other. A script is any module at the top of the repository.
 LAYERS = [
-    {"labels", "paths", "installation", "harmless"},
-    {"config", "lock", "parallel", "ahead", "tables", "metrics"},
+    {"labels", "paths", "package", "escape"},
+    {"config", "lock", "parallel", "prefetch", "tables", "metrics"},
     {"dicom"},
     {"cache"},
     {"folds"},

@@ -40,8 +40,8 @@ def test_a_second_run_is_told_folder_process_host_and_time(tmp_path, holder):
     started = (tmp_path / ".preprocess_data.lock").stat().st_mtime
     with pytest.raises(ValueError, match="expected no other run of preprocess_data") as refused, holding(tmp_path):
         pass
-    said = str(refused.value)
-    assert said.startswith(f"{tmp_path}: ") and f"process {holder.pid} on {socket.gethostname()}, since 20" in said
+    output = str(refused.value)
+    assert output.startswith(f"{tmp_path}: ") and f"process {holder.pid} on {socket.gethostname()}, since 20" in output
     assert (tmp_path / ".preprocess_data.lock").stat().st_mtime == started  # looked at, not written to
     with locked(tmp_path, "create_folds"), locked(tmp_path / "other", "preprocess_data"):
         pass  # another script, or the same one in another folder

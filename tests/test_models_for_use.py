@@ -146,8 +146,8 @@ def test_models_that_the_temperature_was_not_fitted_to_go_without_it_and_that_is
     export(root, "--export", tmp_path / "again")
     export(root, "--fold", "0", "--export", tmp_path / "first")
     weights.write_bytes(before)
-    said = capsys.readouterr().out
-    assert "not calibrated: temperature.json was fitted to other models than fold-1" in said
+    output = capsys.readouterr().out
+    assert "not calibrated: temperature.json was fitted to other models than fold-1" in output
     assert [pair.temperature for pair in read_bundle(tmp_path / "again")] == [1.0, 1.0]
     assert [pair.temperature for pair in read_bundle(tmp_path / "first")] == [2.0]
     calibrated.temperature_json.write_text("{}")

@@ -118,8 +118,8 @@ def test_tilted_and_uneven_series_are_interpolated_to_an_even_grid_and_values_st
     tmp_path, axis, places, words
 ):
     write_ramp(tmp_path / "dicom", axis, AXIAL, places, 0.8, 1.1)
-    told = write_series_nifti(tmp_path / "dicom", tmp_path / "a.nii.gz")
-    assert told == [f"a.nii.gz is interpolated: {words}"]
+    messages = write_series_nifti(tmp_path / "dicom", tmp_path / "a.nii.gz")
+    assert messages == [f"a.nii.gz is interpolated: {words}"]
     voxels, affine = read_both(tmp_path / "a.nii.gz")
     steps = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     np.testing.assert_allclose(steps.T @ steps, np.eye(3), atol=1e-6)

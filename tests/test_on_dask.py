@@ -23,20 +23,20 @@ from aneurysm.cache.features import read_features
 from aneurysm.config import parse_config
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1 import extract_run, on_dask
-from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
+from aneurysm.stage1.config import InputConfig, ModelConfig, Stage1Config
 from aneurysm.stage1.extract import PARTS
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.on_dask import ALONE, DaskWorkers, PlacedModel, answer
 from aneurysm.training.checkpoint import file_hash, save_checkpoint
 from aneurysm.training.config import TrainingConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from tests.kill_workers import KillWorkers
 from tests.stage1_cache import HEADS, write_data
 
 pytestmark = pytest.mark.timeout(240)
 CACHED = [uid for uid, *_ in HEADS if uid != "missing"]
 CONFIG = Stage1Config(
-    encoder="test_convnext", input=InputConfig(image_size=64), heads=HeadsConfig(drop_rate=0),
+    encoder="test_convnext", input=InputConfig(image_size=64), heads=ModelConfig(drop_rate=0),
     training=TrainingConfig(precision="fp32", workers=3),
 )  # fmt: skip
 
@@ -82,7 +82,7 @@ def test_a_worker_process_loads_a_model_once(folder, address):
     """First of all, when the processes are new."""
     uids = [f"series {i}" for i in range(30)]
     checkpoint = ModelPaths(folder / "model", CONFIG.encoder).stage1(0)
-    asked = Counter(pid for _, pid in DaskWorkers(address, ALONE).ask(process_of, checkpoint, 0, uids))
+    asked = Counter(pid for _, pid in DaskWorkers(address, ALONE).predict(process_of, checkpoint, 0, uids))
     with Client(address) as client:
         found = client.run(loads).values()
     assert sum(asked.values()) == 30
@@ -144,7 +144,7 @@ def careless(model: Stage1Net, config: Stage1Config, series_uid: str) -> tuple[s
 
 def test_a_series_that_kills_its_workers_and_a_damaged_one_are_named_in_the_end_and_stop_nothing(folder, address):
     workers = DaskWorkers(address, ALONE)
-    answers = list(workers.ask(careless, ModelPaths(folder / "model", CONFIG.encoder).stage1(1), 1, CACHED))
+    answers = list(workers.predict(careless, ModelPaths(folder / "model", CONFIG.encoder).stage1(1), 1, CACHED))
     assert sorted(answers) == [(uid, (CONFIG.encoder, 1)) for uid in CACHED if uid not in ("s2", "s4")]
     assert set(workers.failures) == {"s2", "s4"}
     with pytest.raises(
@@ -170,7 +170,7 @@ def test_a_worker_that_sees_another_model_than_the_one_asked_has_no_answer(folde
     assert answer(process_of, asked, "s0") == os.getpid()
 
 
-@pytest.mark.parametrize("world", [World(0, 2, torch.device("cpu")), World(0, 1, torch.device("cuda", 0))])
+@pytest.mark.parametrize("world", [DistContext(0, 2, torch.device("cpu")), DistContext(0, 1, torch.device("cuda", 0))])
 def test_dask_beside_torchrun_or_a_gpu_is_refused(world):
     with pytest.raises(ValueError, match="--dask tcp://a:1: expected one process and --device cpu, found"):
         DaskWorkers("tcp://a:1", world)

@@ -7,7 +7,7 @@ import pytest
 
 from aneurysm.dicom.orientation import find_orientation
 from aneurysm.dicom.series import read_series
-from tests.dicom_writer import AXIAL, CORONAL, SAGITTAL, ramp, said, write_stack
+from tests.dicom_writer import AXIAL, CORONAL, SAGITTAL, ramp, warned, write_stack
 
 VOLUME = ramp((4, 6, 8))
 
@@ -24,7 +24,7 @@ def test_vectors_of_any_length_keep_their_directions(tmp_path, plane, signs, len
     np.testing.assert_array_equal(mended.pixels, right.pixels)
     np.testing.assert_allclose(mended.geometry.orientation, right.geometry.orientation, atol=1e-9)
     assert mended.geometry.flip == right.geometry.flip and right.warnings == []
-    assert said(mended, "expected unit vectors at right angles") and said(mended, "directions kept")
+    assert warned(mended, "expected unit vectors at right angles") and warned(mended, "directions kept")
 
 
 def test_axes_that_are_not_at_right_angles_are_made_so(tmp_path):
@@ -33,7 +33,7 @@ def test_axes_that_are_not_at_right_angles_are_made_so(tmp_path):
     series = read_series(tmp_path)
     np.testing.assert_allclose(series.geometry.orientation, [-1, 0, 0, 0, -1, 0], atol=1e-6)
     np.testing.assert_array_equal(series.pixels, VOLUME[:, ::-1, ::-1])
-    assert said(series, "an angle of 120 degrees")
+    assert warned(series, "an angle of 120 degrees")
 
 
 def test_slices_whose_vectors_differ_in_length_alone_are_one_stack(tmp_path):

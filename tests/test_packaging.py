@@ -13,7 +13,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from aneurysm import installation
+from aneurysm import package
 from aneurysm.config import parse_config, run_script
 from aneurysm.parallel import run_on_dask
 from aneurysm.training import tracking
@@ -141,9 +141,11 @@ def test_a_preset_is_found_by_its_path_and_from_any_folder_by_its_name(tmp_path,
 def test_a_preset_that_is_not_there_ends_the_program_and_those_that_are_are_named(capsys):
     with pytest.raises(SystemExit) as stop:
         parse_config(TrainStage1Config, "doc", ["--config", "stage1/dmo"])
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert (
-        stop.value.code == 2 and "stage1/dmo: expected a file or one of " in said and "stage1/demo, stage1/t4" in said
+        stop.value.code == 2
+        and "stage1/dmo: expected a file or one of " in output
+        and "stage1/demo, stage1/t4" in output
     )
 
 
@@ -151,8 +153,8 @@ def test_the_presets_of_an_installed_package_lie_inside_it(tmp_path, monkeypatch
     preset = tmp_path / "aneurysm" / "configs" / "stage1" / "mine.yaml"
     preset.parent.mkdir(parents=True)
     preset.write_text("encoder: own\n")
-    monkeypatch.setattr(installation, "PACKAGE", tmp_path / "aneurysm")
-    assert installation.preset_path("stage1/mine") == preset
+    monkeypatch.setattr(package, "PACKAGE", tmp_path / "aneurysm")
+    assert package.preset_path("stage1/mine") == preset
 
 
 @pytest.fixture
@@ -176,36 +178,36 @@ def elsewhere(tmp_path, monkeypatch):
         ],
         check=True,
     )
-    monkeypatch.setattr(installation, "CLONE", tmp_path / "site-packages")
+    monkeypatch.setattr(package, "CLONE", tmp_path / "site-packages")
     (tmp_path / "site-packages").mkdir()
-    installation._commit.cache_clear()
+    package._commit.cache_clear()
     yield tmp_path
-    installation._commit.cache_clear()
+    package._commit.cache_clear()
 
 
 def test_an_installed_package_tells_its_version_and_not_the_commit_of_another_repository(elsewhere, monkeypatch):
-    monkeypatch.setattr(installation.metadata, "version", lambda name: {"aneurysm": "4.5.6"}[name])
-    assert installation.version() == installation.code_version() == "4.5.6"
+    monkeypatch.setattr(package.metadata, "version", lambda name: {"aneurysm": "4.5.6"}[name])
+    assert package.version() == package.code_version() == "4.5.6"
 
 
 def test_a_clone_tells_its_commit_whether_it_is_installed_or_not(elsewhere, monkeypatch):
     head = subprocess.run(
         ["git", "-C", elsewhere, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    monkeypatch.setattr(installation, "CLONE", elsewhere)
-    monkeypatch.setattr(installation.metadata, "version", lambda _: "4.5.6")
-    assert (installation.version(), installation.code_version()) == (f"4.5.6, commit {head}", head)
-    monkeypatch.setattr(installation.metadata, "version", not_installed)
-    assert (installation.version(), installation.code_version()) == (f"not installed, commit {head}", head)
+    monkeypatch.setattr(package, "CLONE", elsewhere)
+    monkeypatch.setattr(package.metadata, "version", lambda _: "4.5.6")
+    assert (package.version(), package.code_version()) == (f"4.5.6, commit {head}", head)
+    monkeypatch.setattr(package.metadata, "version", not_installed)
+    assert (package.version(), package.code_version()) == (f"not installed, commit {head}", head)
 
 
 def test_a_package_that_was_copied_by_hand_says_that_nothing_is_known(elsewhere, monkeypatch):
-    monkeypatch.setattr(installation.metadata, "version", not_installed)
-    assert (installation.version(), installation.code_version()) == ("not installed", "unknown")
+    monkeypatch.setattr(package.metadata, "version", not_installed)
+    assert (package.version(), package.code_version()) == ("not installed", "unknown")
 
 
 def not_installed(name: str) -> str:
-    raise installation.metadata.PackageNotFoundError(name)
+    raise package.metadata.PackageNotFoundError(name)
 
 
 def test_every_script_prints_the_version(monkeypatch, capsys):
@@ -217,15 +219,15 @@ def test_every_script_prints_the_version(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("module", "ask", "extra"),
+    ("module", "predict", "extra"),
     [
         ("dask.distributed", lambda: list(run_on_dask(len, ["a"], len, "tcp://nowhere:1")), "dask"),
         ("torch.utils.tensorboard", lambda: tracking._tensorboard(Path("nowhere")), "tracking"),
         ("wandb", lambda: tracking._wandb(Path("nowhere"), {}), "tracking"),
     ],
 )
-def test_a_missing_extra_is_an_error_that_names_it(module, ask, extra, monkeypatch):
+def test_a_missing_extra_is_an_error_that_names_it(module, predict, extra, monkeypatch):
     assert extra in PROJECT["project"]["optional-dependencies"]
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ValueError, match=rf"the extra `{extra}`, found .*pip install -e \.\[{extra}\]"):
-        ask()
+        predict()

@@ -93,8 +93,8 @@ def test_aneurysm_present_is_the_maximum_of_the_locations_and_localizers_agree(d
     assert (train[PRESENT] == train[list(LOCATIONS)].max(axis=1)).all()
     assert 0 < train[PRESENT].sum() < len(train)
     for row in train.itertuples(index=False):
-        said = {name for name, label in zip(LOCATIONS, row[4:17], strict=True) if label}
-        assert said == set(localizers.location[localizers.SeriesInstanceUID == row[0]])
+        output = {name for name, label in zip(LOCATIONS, row[4:17], strict=True) if label}
+        assert output == set(localizers.location[localizers.SeriesInstanceUID == row[0]])
 
 
 def test_files_hold_only_the_tags_that_the_anonymiser_keeps_under_valid_uids(data):

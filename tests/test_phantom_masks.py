@@ -28,7 +28,7 @@ KINDS = {  # modality, plane, quirks, what is said of the mask
 @pytest.fixture(scope="module", params=KINDS)
 def phantom(request, tmp_path_factory) -> tuple[Cache, dict, str]:
     """The cache of one phantom with a mask, what its tables say, and what should be said of its mask."""
-    modality, plane, quirks, said = KINDS[request.param]
+    modality, plane, quirks, output = KINDS[request.param]
     root = tmp_path_factory.mktemp("phantom")
     for folder in (root / "series" / "1.2.3", root / "segmentations"):
         folder.mkdir(parents=True)
@@ -39,13 +39,13 @@ def phantom(request, tmp_path_factory) -> tuple[Cache, dict, str]:
         made = series.make_series(case, 0, 144, False, root / "series" / "1.2.3", mask)
     outcome = preprocess_series(root, "1.2.3", CacheSettings(), slices=False)
     assert outcome.kind == "", outcome.message
-    return open_cache(root), made, said
+    return open_cache(root), made, output
 
 
 def test_a_phantoms_mask_lies_on_its_bright_vessels(phantom):
-    cache, _, said = phantom
+    cache, _, output = phantom
     meta = cache.meta("1.2.3")
-    assert meta["vessels"] and said in meta["warnings"] and (said or "cowseg" not in meta["warnings"])
+    assert meta["vessels"] and output in meta["warnings"] and (output or "cowseg" not in meta["warnings"])
     images = cache.window("1.2.3", range(meta["n_slices"])).astype(np.float32)
     vessels = np.stack([cache.vessels("1.2.3", i) for i in range(meta["n_slices"])]) > 0
     reach = [np.stack([cv2.dilate(one.astype(np.uint8), np.ones((n, n))) for one in vessels]) > 0 for n in (9, 33)]

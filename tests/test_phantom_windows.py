@@ -12,7 +12,7 @@ from aneurysm.cache.preprocess import preprocess_series
 from aneurysm.cache.slices import CacheSettings
 from aneurysm.cache.vessel_masks import MASK_TO_LOCATION, in_blocks
 from aneurysm.cache.windows import InputConfig, crop_box, neighbours, read_window
-from aneurysm.folds.marks import RIM
+from aneurysm.folds.targets import RIM
 from aneurysm.labels import LOCATIONS, MODALITIES
 from aneurysm.phantom.plan import Case
 from aneurysm.phantom.render import Scan

@@ -28,8 +28,8 @@ from tests.dicom_writer import (
     CORONAL,
     SERIES_UID,
     ramp,
-    said,
     transcode,
+    warned,
     write_enhanced,
     write_image,
     write_stack,
@@ -129,7 +129,7 @@ def test_a_colour_capture_beside_a_series_is_left_out_and_named(tmp_path):
     write_image(tmp_path / "capture", np.zeros((6, 24), np.uint8), PhotometricInterpretation="RGB", SamplesPerPixel=3)
     series = read_series(tmp_path)
     np.testing.assert_array_equal(series.pixels, volume)
-    assert said(series, "capture") and said(series, "RGB")
+    assert warned(series, "capture") and warned(series, "RGB")
 
 
 @pytest.mark.parametrize("select", [[], [2], [3, 0], (n for n in (1, 1))])

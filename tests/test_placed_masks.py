@@ -19,8 +19,8 @@ from tests.oriented_stacks import turned_by
 
 def placed(path: Path, series: Series) -> tuple[np.ndarray, list[str]]:
     """(slices, 512, 512) the mask in the cache, and what was said about it."""
-    said: list[str] = []
-    return np.stack(list(place_mask(read_mask(path, said), series, said).images())), said
+    output: list[str] = []
+    return np.stack(list(place_mask(read_mask(path, output), series, output).images())), output
 
 
 def cache_grid(series: Series) -> sitk.Image:
@@ -89,8 +89,8 @@ def test_masks_lie_where_simpleitk_resamples_them_to(tmp_path, name, axes):
     part = Crop(n_slices // 8, n_slices * 3 // 4, rows // 6, rows * 2 // 3, cols // 8, cols * 3 // 4)
     for crop in (series.crop, part):
         series.crop = crop
-        found, said = placed(path, series)
-        assert found.dtype == np.uint8 and said == []
+        found, output = placed(path, series)
+        assert found.dtype == np.uint8 and output == []
         require_same_as_simpleitk(found, path, series)
 
 
@@ -100,8 +100,8 @@ def test_each_slice_shows_its_own_voxels_where_a_slice_is_missing(tmp_path):
     path = save_mask(tmp_path / "m.nii", numbered_slices((32, 32, 11)), grid_affine(AXIAL, (3.0, 1.0, 1.0)))
     series = read_series(tmp_path / "a", select=())
     assert [frame.sop_uid for frame in series.frames] == uids[:4] + uids[5:]
-    found, said = placed(path, series)
-    assert found[:, 256, 256].tolist() == OURS[[1, 2, 3, 4, 6, 7, 8, 9, 10, 11]].tolist() and said == []
+    found, output = placed(path, series)
+    assert found[:, 256, 256].tolist() == OURS[[1, 2, 3, 4, 6, 7, 8, 9, 10, 11]].tolist() and output == []
 
 
 def test_a_mask_drawn_on_unevenly_spaced_slices_is_matched_slice_by_slice(tmp_path):
@@ -109,9 +109,9 @@ def test_a_mask_drawn_on_unevenly_spaced_slices_is_matched_slice_by_slice(tmp_pa
     tags = [{"ImagePositionPatient": [0, 0, height]} for height in heights]
     write_stack(tmp_path / "a", np.zeros((8, 32, 32), np.int16), each=lambda i: tags[i], PixelSpacing=[1, 1])
     path = save_mask(tmp_path / "m.nii", numbered_slices((32, 32, 8)), grid_affine(AXIAL, (3.0, 1.0, 1.0)))
-    found, said = placed(path, read_series(tmp_path / "a", select=()))
+    found, output = placed(path, read_series(tmp_path / "a", select=()))
     assert found[:, 256, 256].tolist() == OURS[1:9].tolist()
-    assert len(said) == 1 and "up to 3.0 voxels away: matched one to one" in said[0]
+    assert len(output) == 1 and "up to 3.0 voxels away: matched one to one" in output[0]
 
 
 def test_positions_a_tenth_of_a_voxel_off_are_still_those_of_the_mask(tmp_path):
@@ -142,11 +142,11 @@ def test_without_positions_voxels_and_pixels_are_matched_one_to_one(tmp_path):
     lps = grid_affine(AXIAL, (1.5, 0.4, 0.4), (-90, -70, -300))
     turned = lps @ np.array([[-1, 0, 0, 31], [0, 1, 0, 0], [0, 0, -1, 8], [0, 0, 0, 1.0]])
     path = save_mask(tmp_path / "m.nii", values[::-1, :, ::-1], turned)  # to the right and downward, says the affine
-    found, said = placed(path, read_series(tmp_path / "a", select=()))
+    found, output = placed(path, read_series(tmp_path / "a", select=()))
     # The 32 x 24 pixels fill 32 x 32 pixels of 16 x 16 in the cache, 4 rows of padding above and below.
     np.testing.assert_array_equal(found[:, 4 * 16 + 8 : -4 * 16 : 16, 8::16], OURS[values.transpose(2, 1, 0)])
     assert not found[:, :64].any() and not found[:, -64:].any()
-    assert len(said) == 1 and str(path) in said[0] and "matched one to one" in said[0]
+    assert len(output) == 1 and str(path) in output[0] and "matched one to one" in output[0]
 
 
 def test_a_mask_beside_the_series_and_of_other_counts_is_refused(tmp_path):

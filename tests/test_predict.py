@@ -79,8 +79,8 @@ def test_it_answers_for_every_series_wherever_it_lies(root, tmp_path, capsys):
 def test_what_could_not_be_read_is_listed_and_the_exit_code_is_3(root, tmp_path, capsys):
     (root / "nothing" / "x.dcm").write_bytes(b"garbage")
     assert predict(root, "1.2.31", "nothing", "nowhere", out=tmp_path) == 3
-    said = capsys.readouterr().out
-    assert "3 series, 2 could not be read" in said and "x.dcm: not a readable DICOM file" in said
+    output = capsys.readouterr().out
+    assert "3 series, 2 could not be read" in output and "x.dcm: not a readable DICOM file" in output
     table = pd.read_csv(tmp_path / "predictions.csv")
     assert table.SeriesInstanceUID.tolist() == ["1.2.31", "nothing", "nowhere"]
     assert table[list(LABELS)].isna().all(axis=1).tolist() == [False, True, True]
@@ -92,9 +92,9 @@ def test_what_could_not_be_read_is_listed_and_the_exit_code_is_3(root, tmp_path,
 def test_names_that_are_formulas_or_commands_of_a_terminal_do_no_harm(root, tmp_path, capsys):
     names = ["=1+1", "\x1b[31mred", "caf\udce9"]
     assert predict(root, *names, out=tmp_path) == 3
-    said = capsys.readouterr().out
-    assert "3 series, 3 could not be read" in said and "\x1b" not in said
-    assert r"no answer for \x1b[31mred: " in said and r"no answer for caf\udce9: " in said
+    output = capsys.readouterr().out
+    assert "3 series, 3 could not be read" in output and "\x1b" not in output
+    assert r"no answer for \x1b[31mred: " in output and r"no answer for caf\udce9: " in output
     with open(tmp_path / "predictions.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["SeriesInstanceUID"] for row in rows] == ["'=1+1", r"\x1b[31mred", r"caf\udce9"]
@@ -142,13 +142,13 @@ def test_reports_and_scouts_are_listed_and_not_answered(root, tmp_path, capsys):
     with open(os.fsencode(tmp_path / "scans" / "a") + b"/M\xfcller.txt", "wb") as file:
         file.write(b"text")
     assert predict(root, tmp_path / "scans", out=tmp_path / "report") == 0
-    said = capsys.readouterr().out
-    assert "1 series, 0 could not be read" in said and "(1.2.39): 2 images, a scout" in said
+    output = capsys.readouterr().out
+    assert "1 series, 0 could not be read" in output and "(1.2.39): 2 images, a scout" in output
     assert list(records(tmp_path / "report")) == ["1.2.31"]
 
 
 def test_what_a_time_budget_left_out_is_told_and_asked_again(root, tmp_path, monkeypatch):
-    monkeypatch.setattr("aneurysm.inference.ask.FEWEST_WINDOWS", 4)
+    monkeypatch.setattr("aneurysm.inference.slice_ensemble.FEWEST_WINDOWS", 4)
     predict(root, "1.2.31", out=tmp_path, time_budget=1e-9)
     record = records(tmp_path)["1.2.31"]
     assert "2 of 2 models were not asked about the mirror image" in record["left_out"]
@@ -174,14 +174,14 @@ def test_dicom_objects_are_written_beside_the_pages(root, tmp_path, monkeypatch)
 
 def test_objects_of_an_earlier_answer_do_not_outlive_it(root, tmp_path):
     series = shutil.copytree(root / "1.2.31", tmp_path / "1.2.31")
-    told = {"out": tmp_path / "report", "dicom_sr": True, "dicom_seg": True}
-    predict(tmp_path, series, bundle=root / "bundle", min_probability=0.0, **told)
+    messages = {"out": tmp_path / "report", "dicom_sr": True, "dicom_seg": True}
+    predict(tmp_path, series, bundle=root / "bundle", min_probability=0.0, **messages)
     assert {path.name for path in (tmp_path / "report").glob("*.dcm")} == {"1.2.31_sr.dcm", "1.2.31_seg.dcm"}
-    predict(tmp_path, series, bundle=root / "bundle", min_probability=1.0, **told)  # no finding: nothing to draw
+    predict(tmp_path, series, bundle=root / "bundle", min_probability=1.0, **messages)  # no finding: nothing to draw
     assert [path.name for path in (tmp_path / "report").glob("*.dcm")] == ["1.2.31_sr.dcm"]
     for file in series.iterdir():
         file.write_bytes(b"no image")
-    assert predict(tmp_path, series, bundle=root / "bundle", **told) == 3
+    assert predict(tmp_path, series, bundle=root / "bundle", **messages) == 3
     assert not list((tmp_path / "report").glob("*.dcm"))
 
 

@@ -28,7 +28,9 @@ def root(trained_root, tmp_path_factory) -> Path:
 
 def test_the_series_and_its_map_are_written_as_nifti_beside_the_pages(root, tmp_path, monkeypatch):
     maps, write = [], sys.modules["aneurysm.report.folder"].write_map_nifti
-    monkeypatch.setattr("aneurysm.report.folder.write_map_nifti", lambda *told: maps.append(told) or write(*told))
+    monkeypatch.setattr(
+        "aneurysm.report.folder.write_map_nifti", lambda *arguments: maps.append(arguments) or write(*arguments)
+    )
     predict(root, "1.2.31", "nothing", out=tmp_path, nifti=True, workers=1)
     assert {path.name for path in tmp_path.glob("*.gz")} == {"1.2.31.nii.gz", "1.2.31_sac.nii.gz"}
     ((found, series, _),) = maps
@@ -51,12 +53,12 @@ def test_the_series_and_its_map_are_written_as_nifti_beside_the_pages(root, tmp_
 
 def test_nifti_files_of_an_earlier_answer_do_not_outlive_it(root, tmp_path):
     series = shutil.copytree(root / "1.2.31", tmp_path / "1.2.31")
-    told = {"out": tmp_path / "report", "nifti": True, "bundle": root / "bundle"}
-    predict(tmp_path, series, **told)
+    arguments = {"out": tmp_path / "report", "nifti": True, "bundle": root / "bundle"}
+    predict(tmp_path, series, **arguments)
     assert len(list((tmp_path / "report").glob("*.gz"))) == 2
     for file in series.iterdir():
         file.write_bytes(b"no image")
-    assert predict(tmp_path, series, **told) == 3 and not list((tmp_path / "report").glob("*.gz"))
+    assert predict(tmp_path, series, **arguments) == 3 and not list((tmp_path / "report").glob("*.gz"))
 
 
 def test_a_nifti_file_that_cannot_be_written_is_told_and_costs_no_page(root, tmp_path, monkeypatch):

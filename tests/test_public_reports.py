@@ -10,7 +10,7 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
 
 from aneurysm.dicom.series import read_series
-from tests.dicom_writer import CORONAL, ramp, said, write_enhanced, write_image, write_stack
+from tests.dicom_writer import CORONAL, ramp, warned, write_enhanced, write_image, write_stack
 
 N = 12
 VOLUME = ramp((N, 6, 8))
@@ -83,20 +83,20 @@ def test_slicer_7987_a_negative_or_wrong_spacing_between_slices_turns_nothing(tm
 @pytest.mark.parametrize("tag", ["SpacingBetweenSlices", "SliceThickness"])
 def test_slicer_6773_7496_a_multi_frame_file_without_positions_has_the_spacing_that_it_says(tmp_path, tag):
     series = read_series(write_enhanced(tmp_path / "e.dcm", VOLUME, geometry="none", **{tag: 0.3}))
-    assert series.geometry.spacing[0] == pytest.approx(0.3) and said(series, "image positions missing")
+    assert series.geometry.spacing[0] == pytest.approx(0.3) and warned(series, "image positions missing")
 
 
 def test_slicer_1007_of_mixed_orientations_the_largest_stack_is_kept(tmp_path):
     write_stack(tmp_path / "a", VOLUME[:3], CORONAL, each=lambda i: {"SOPInstanceUID": f"9.{i}"})
     series = read_stack(tmp_path)
     np.testing.assert_array_equal(series.pixels, VOLUME)
-    assert said(series, "3 of 15 images left out, of another series, size, orientation")
+    assert warned(series, "3 of 15 images left out, of another series, size, orientation")
 
 
 def test_panimg_7_dcmstack_55_a_missing_slice_is_said(tmp_path):
     write_stack(tmp_path, VOLUME)
     (tmp_path / "895.dcm").unlink()
-    assert said(read_series(tmp_path), "5 mm are missing in gaps larger than the usual 5 mm")
+    assert warned(read_series(tmp_path), "5 mm are missing in gaps larger than the usual 5 mm")
 
 
 @pytest.mark.parametrize("extra", [1, 2, 1000])
@@ -137,7 +137,7 @@ def test_vtk_dicom_220_passes_that_overlap_are_not_pressed_into_one_another(tmp_
     series = read_series(tmp_path / "a")
     z = series.geometry.slice_positions_mm()
     assert z[:N].tolist() == [5.0 * i for i in range(N)]  # the first pass whole, then what the second adds
-    assert z[N:].tolist() == [57.0 + 5 * i for i in range(10)] and said(series, "2 images repeat the position")
+    assert z[N:].tolist() == [57.0 + 5 * i for i in range(10)] and warned(series, "2 images repeat the position")
 
 
 def test_dicom2nifti_36_rounded_positions_are_even(tmp_path):
@@ -150,7 +150,7 @@ def test_dicom2nifti_58_two_distances_in_one_head_are_kept_and_said(tmp_path):
     z = [2.5 * i for i in range(6)] + [12.5 + 7.5 * i for i in range(1, 7)]
     each = [{"ImagePositionPatient": [0, 0, z[i]], "AcquisitionNumber": 1 + i // 6} for i in range(N)]
     series = read_stack(tmp_path, each.__getitem__)
-    assert series.geometry.slice_positions_mm().tolist() == z and said(series, "gaps of 2.5, 7.5 mm")
+    assert series.geometry.slice_positions_mm().tolist() == z and warned(series, "gaps of 2.5, 7.5 mm")
 
 
 def test_dcm2niix_468_143_exposures_times_and_acquisitions_that_vary_leave_one_volume(tmp_path):

@@ -14,7 +14,7 @@ from aneurysm.dicom.series import read_series
 from tests.dicom_writer import (
     CORONAL,
     ramp,
-    said,
+    warned,
     write_enhanced,
     write_image,
     write_stack,
@@ -55,7 +55,7 @@ def test_an_enhanced_file_without_geometry_gets_the_fallback_spacing_and_warning
     assert series.geometry.spacing == pytest.approx((gap_mm, 0.5, 0.5))
     np.testing.assert_array_equal(series.pixels, volume)
     for text in ("orientation missing", "positions missing", "pixel spacing missing", "distance between slices"):
-        assert said(series, text)
+        assert warned(series, text)
 
 
 def test_frames_are_found_by_the_length_of_the_pixels_where_their_number_is_absent(tmp_path):
@@ -111,7 +111,7 @@ def test_what_is_no_image_is_left_out_and_named(tmp_path):
     no_pixels.save_as(tmp_path / "DICOMDIR")
     series = read_series(tmp_path)
     np.testing.assert_array_equal(series.pixels, volume)
-    assert all(said(series, name) for name in ("README.txt", "empty", "DICOMDIR", "3 files left out"))
+    assert all(warned(series, name) for name in ("README.txt", "empty", "DICOMDIR", "3 files left out"))
 
 
 def test_an_image_without_pixels_is_left_out_and_named(tmp_path):
@@ -123,7 +123,7 @@ def test_an_image_without_pixels_is_left_out_and_named(tmp_path):
         dataset.save_as(tmp_path / name)
     series = read_series(tmp_path)
     assert series.geometry.shape == (4, 6, 8)
-    assert said(series, "plain.dcm") and said(series, "packed.dcm")
+    assert warned(series, "plain.dcm") and warned(series, "packed.dcm")
 
 
 @pytest.mark.parametrize("content", ["nothing", "a text", "an empty folder", "a path that is not there"])

@@ -29,8 +29,8 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 def flags_of(command: str) -> set[str]:
     """Every flag in the help of `script.py`, `-m package.module` or OTHER_PROGRAMS; run here, torch is loaded once."""
     words = OTHER_PROGRAMS.get(command, command).split()
-    said = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output):
         patch.setattr(sys, "argv", [*words[1:], "--help"] if words[0] == "-m" else [*words, "--help"])
         try:
             if words[0] == "-m":
@@ -39,7 +39,7 @@ def flags_of(command: str) -> set[str]:
                 runpy.run_path(str(ROOT / words[0]), run_name="__main__")
         except SystemExit as end:
             assert not end.code, command
-    return set(re.findall(FLAG, said.getvalue()))
+    return set(re.findall(FLAG, output.getvalue()))
 
 
 def commands(page: Path) -> set[tuple[str, str]]:

@@ -25,16 +25,16 @@ from aneurysm.report.pipeline_figure import pipeline_figure
 from aneurysm.report.sampling_figure import SampledSeries, sampled_pair, sampling_figure
 from aneurysm.report.stage1_figure import stage1_figure, stage1_shapes
 from aneurysm.report.stage2_figure import stage2_figure
-from aneurysm.stage1.config import HeadsConfig, SamplingConfig, Stage1Config
+from aneurysm.stage1.config import ModelConfig, SamplingConfig, Stage1Config
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage2.config import NetConfig, Stage2Config, TokensConfig
 from aneurysm.stage2.model import Stage2Net
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from scripts.figures import FiguresConfig, main
 from tests.end_to_end_data import BROKEN, ENCODER, STAGE1
 from tests.stage1_cache import SLICE_MM, make_spots, spot, write_data, write_series
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = DistContext(0, 1, torch.device("cpu"))
 CLOSE = 1.0  # pixels by which boxes of words may overlap: letters leave room in theirs
 MARKED = ("axial", "enhanced", "lies")  # series of end_to_end_data that get a localizer
 
@@ -87,7 +87,7 @@ def stage2(**tokens_and_net) -> Sheet:
 
 
 def stage1(**heads) -> Sheet:
-    config = Stage1Config(ENCODER, STAGE1.input, HeadsConfig(neck_width=16, **heads))
+    config = Stage1Config(ENCODER, STAGE1.input, ModelConfig(neck_width=16, **heads))
     return stage1_figure(Stage1Net(ENCODER, config.heads, config.input.image_size).eval(), config)
 
 
@@ -186,7 +186,7 @@ def test_series_of_one_kind_are_compared_and_without_any_it_is_said():
 
 
 def test_shapes_are_those_that_the_model_answers_with():
-    model = Stage1Net(ENCODER, HeadsConfig(neck_width=16, heat_stride=8), 64).eval()
+    model = Stage1Net(ENCODER, ModelConfig(neck_width=16, heat_stride=8), 64).eval()
     shapes = stage1_shapes(model, 64)
     assert shapes.fine == (16, 8, 8) and shapes.answer["heat"] == (14, 8, 8) and shapes.answer["logits"] == (14,)
     assert [shapes.maps[i][1] for i in shapes.used] == [8, 4, 2]  # 64 pixels by strides of 8, 16, 32
@@ -222,9 +222,9 @@ def test_a_model_that_has_seen_the_series_is_refused(root, file):
 
 def test_without_models_the_script_draws_what_needs_none(root, tmp_path, capsys):
     main(FiguresConfig(root / "data", out=tmp_path))
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert cv2.imread(str(tmp_path / "phantoms.png")).shape[1] == 1800
-    assert "sampling.png" in said and not (tmp_path / "pipeline.png").exists()
+    assert "sampling.png" in output and not (tmp_path / "pipeline.png").exists()
 
 
 def test_a_figure_is_written_wide_and_on_white(tmp_path):

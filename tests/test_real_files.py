@@ -19,7 +19,7 @@ BUNDLED_FOLDER = Path(pydicom.__file__).parent / "data" / "test_files"
 BUNDLED = sorted(path for path in BUNDLED_FOLDER.rglob("*") if path.is_file())
 
 
-def said(series: Series, *texts: str) -> bool:
+def warned(series: Series, *texts: str) -> bool:
     return all(any(text in warning for warning in series.warnings) for text in texts)
 
 
@@ -32,7 +32,7 @@ def test_a_tilted_head_ct_with_gaps_keeps_all_slices_sorted_along_the_normal():
     assert z == sorted(z)
     cosine = float(headers[0].ImageOrientationPatient[4])  # of a tilt around the left-right axis
     assert np.degrees(np.arccos(cosine)) == pytest.approx(18.5, abs=0.1)
-    assert said(series, "unevenly spaced", f"gantry tilt of {np.degrees(np.arccos(cosine)):.1f} degrees")
+    assert warned(series, "unevenly spaced", f"gantry tilt of {np.degrees(np.arccos(cosine)):.1f} degrees")
     # along z the gaps are 1.1, 4.2 and 7.4 mm; along the normal shorter by the cosine of the tilt
     gaps = np.diff(series.geometry.slice_positions_mm())
     np.testing.assert_allclose(gaps, np.diff(z) * cosine, atol=0.2)
@@ -81,21 +81,21 @@ def test_a_structured_report_is_left_out_and_said_so(tmp_path):
     for source in (path, SHARED / "syntaxes" / "1.dcm"):
         (tmp_path / source.name).symlink_to(source)
     series = read_series(tmp_path)
-    assert series.n_slices == 1 and said(series, "not_an_image.dcm")
+    assert series.n_slices == 1 and warned(series, "not_an_image.dcm")
 
 
 @needs_shared
 def test_four_slices_at_one_position_get_a_clear_warning():
     series = read_series(SHARED / "broken" / "notavolume")
     assert series.n_slices == 4
-    assert said(series, "all 4 images lie at one position: sorted by instance number")
+    assert warned(series, "all 4 images lie at one position: sorted by instance number")
 
 
 @needs_shared
 def test_two_slices_beside_two_files_that_are_not_dicom():
     series = read_series(SHARED / "broken" / "slicecount")
     assert (series.n_slices, series.geometry.plane) == (2, "sagittal")
-    assert said(series, "2 files left out", "IM-garbage.dcm", "README.txt")
+    assert warned(series, "2 files left out", "IM-garbage.dcm", "README.txt")
 
 
 @needs_shared
@@ -103,7 +103,7 @@ def test_of_two_orientations_one_is_kept_and_the_rest_named():
     series = read_series(SHARED / "broken" / "sliceorientation")
     kept = {frame.storage.path.name for frame in series.frames}
     everything = {path.name for path in (SHARED / "broken" / "sliceorientation").iterdir()}
-    assert len(kept) == 2 and said(series, "2 of 4 images left out", *(everything - kept))
+    assert len(kept) == 2 and warned(series, "2 of 4 images left out", *(everything - kept))
     tags = [pydicom.dcmread(frame.storage.path).ImageOrientationPatient for frame in series.frames]
     np.testing.assert_allclose(np.array(tags[0], float), np.array(tags[1], float), atol=0.01)
 
@@ -112,7 +112,7 @@ def test_of_two_orientations_one_is_kept_and_the_rest_named():
 def test_of_two_slices_at_one_position_one_is_kept_and_the_other_named():
     series = read_series(SHARED / "broken" / "duplicate_positions")
     assert series.n_slices == 10
-    assert said(series, "1 images repeat the position of another", "unevenly spaced")
+    assert warned(series, "1 images repeat the position of another", "unevenly spaced")
     positions = [float(pydicom.dcmread(frame.storage.path).ImagePositionPatient[2]) for frame in series.frames]
     assert positions == sorted(set(positions))
 

@@ -130,7 +130,7 @@ def test_the_curve_runs_through_each_windows_place_and_probability():
     curve = draw_curve(make_record(), make_pictures())  # at -10, 0 and 30 mm
     assert curve.points == "0.00,90.00 25.00,10.00 100.00,50.00"
     assert curve.other == "0.00,98.00 25.00,90.00 100.00,95.00" and curve.other_name == LABELS[0]
-    assert [(mark.number, mark.x, mark.y) for mark in curve.marks] == [
+    assert [(mark.number, mark.x, mark.y) for mark in curve.annotations] == [
         (1, 25, pytest.approx(10)), (2, 100, 50), (3, 0, 90),
     ]  # fmt: skip
     assert [(stripe.x, stripe.width) for stripe in curve.hovers] == [(0, 12.5), (12.5, 50), (62.5, 37.5)]
@@ -152,7 +152,7 @@ def test_the_curve_names_slice_place_and_probability_and_links_to_the_pictures(t
 def test_the_curve_of_a_single_slice_is_a_point_in_the_middle():
     curves = {"slice": [3], "position_mm": [7.5], "probability": {label: [0.25] for label in LABELS}}
     curve = draw_curve(make_record(curves=curves), [replace(make_pictures()[0], position_mm=7.5, probability=0.25)])
-    assert curve.points == "50.00,75.00" and curve.marks[0].x == 50 and curve.hovers[0].width == 100
+    assert curve.points == "50.00,75.00" and curve.annotations[0].x == 50 and curve.hovers[0].width == 100
 
 
 def test_a_record_without_curves_has_no_curve_on_its_page(tmp_path):

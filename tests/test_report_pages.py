@@ -152,10 +152,10 @@ def test_a_failed_series_says_why_and_shows_no_number_of_an_answer(tmp_path):
 
 
 def test_the_index_has_the_most_suspicious_first_and_those_unread_apart(tmp_path):
-    def said(uid: str, present: float, **changes) -> dict:
+    def result(uid: str, present: float, **changes) -> dict:
         return make_record(uid, probabilities=PROBABILITIES | {PRESENT: present, "Basilar Tip": 0.9}, **changes)
 
-    records = [said("1.1", 0.2), make_failed("1.9"), said("1.2", 0.7, warnings=["a", "b"]), said("1.3", 0.4)]
+    records = [result("1.1", 0.2), make_failed("1.9"), result("1.2", 0.7, warnings=["a", "b"]), result("1.3", 0.4)]
     page = index_page(tmp_path, records)
     (table,) = page.all("table")
     rows = [cells(row) for row in table.all("tbody")[0].all("tr")]
@@ -196,10 +196,10 @@ def test_a_peak_at_the_edge_or_none_has_a_thumbnail_too(peak):
 def test_of_very_many_series_the_most_suspicious_have_thumbnails(tmp_path):
     source = "data:image/jpeg;base64," + 1000 * "A"
 
-    def said(n: int) -> dict:
+    def result(n: int) -> dict:
         return make_record(f"1.{n}", thumbnail=source, probabilities=PROBABILITIES | {PRESENT: n / 5000})
 
-    page = index_page(tmp_path, [said(n) for n in range(3500)])
+    page = index_page(tmp_path, [result(n) for n in range(3500)])
     shown = [bool(row.all("img")) for row in page.all("tbody")[0].all("tr")]
     n_shown = 3_000_000 // len(source)
     assert shown == [True] * n_shown + [False] * (3500 - n_shown)

@@ -43,7 +43,7 @@ def page(tmp_path_factory) -> Path:
 
 def shown(browser: Browser, picture: str = FIRST) -> int:
     """The slice that a picture shows, once all that is said of it agrees."""
-    found = browser.ask(SHOWN % picture)
+    found = browser.predict(SHOWN % picture)
     (text,) = found["frames"]
     number = int(text.split()[1])
     first, middle = {FIRST: (0, 4), SECOND: (10, 16)}[picture]
@@ -75,16 +75,16 @@ def test_each_notch_of_the_wheel_over_a_picture_is_a_slice_up_is_up(browser, pag
 
 def test_the_wheel_moves_the_page_at_the_last_slice_and_beside_the_pictures_alone(browser, page):
     browser.open(page)
-    before = browser.middle_of(f"{FIRST} .frames") and browser.ask("scrollY")
+    before = browser.middle_of(f"{FIRST} .frames") and browser.predict("scrollY")
     browser.wheel(f"{FIRST} .frames", 120)
-    assert browser.ask("scrollY") == before and shown(browser) == 3
+    assert browser.predict("scrollY") == before and shown(browser) == 3
     for _ in range(5):
         browser.wheel(f"{FIRST} .frames", 120)
-    assert shown(browser) == 0 and browser.ask("scrollY") == before  # what overshoots does not move the page
-    browser.ask("new Promise(done => setTimeout(done, 500))")
+    assert shown(browser) == 0 and browser.predict("scrollY") == before  # what overshoots does not move the page
+    browser.predict("new Promise(done => setTimeout(done, 500))")
     browser.wheel(f"{FIRST} .frames", 120)
-    browser.ask("new Promise(done => setTimeout(done, 500))")
-    assert browser.ask("scrollY") > before and shown(browser) == 0
+    browser.predict("new Promise(done => setTimeout(done, 500))")
+    assert browser.predict("scrollY") > before and shown(browser) == 0
     browser.wheel(f"{FIRST} .projected", 120)
     assert shown(browser) == 0
 
@@ -98,7 +98,7 @@ def test_arrow_keys_and_their_neighbours_move_from_the_slider_and_after_a_click_
     ):  # fmt: skip
         browser.press(key)
         assert shown(browser) == number
-    assert browser.ask("document.activeElement === document.querySelector('#picture-1 input[type=range]')")
+    assert browser.predict("document.activeElement === document.querySelector('#picture-1 input[type=range]')")
     assert shown(browser, SECOND) == 16
 
 
@@ -118,11 +118,11 @@ def test_all_is_reached_by_tab_with_a_ring_around_it_and_has_a_name(browser, pag
     browser.open(page)
     for _ in range(30):
         browser.press("Tab")
-        if browser.ask("document.activeElement.type") == "range":
+        if browser.predict("document.activeElement.type") == "range":
             break
-    assert browser.ask("document.activeElement.getAttribute('aria-label')") == "Slice around suspicious slice 1"
+    assert browser.predict("document.activeElement.getAttribute('aria-label')") == "Slice around suspicious slice 1"
     for selector in ("input[type=range]", ".frames"):
-        style = browser.ask(f"getComputedStyle(document.querySelector('{FIRST} {selector}')).outlineStyle")
+        style = browser.predict(f"getComputedStyle(document.querySelector('{FIRST} {selector}')).outlineStyle")
         assert style == "solid"
     browser.press("ArrowUp")
     assert shown(browser) == 5
@@ -132,8 +132,8 @@ def test_without_a_script_the_suspicious_slice_is_shown_and_nothing_that_would_n
     browser.open(page, script=False)
     # What the test asks runs all the same.
     seen = "[...document.querySelectorAll('%s')].filter(e => e.getBoundingClientRect().width > 0).length"
-    assert browser.ask(seen % ".frames img") == 3 and browser.ask(seen % ".control") == 0
-    assert browser.ask(seen % "#picture-1 .frames img[alt*=suspicious]") == 1
+    assert browser.predict(seen % ".frames img") == 3 and browser.predict(seen % ".control") == 0
+    assert browser.predict(seen % "#picture-1 .frames img[alt*=suspicious]") == 1
 
 
 def test_a_script_that_is_not_the_pages_own_to_the_letter_does_not_run(browser, page, tmp_path):
@@ -141,7 +141,7 @@ def test_a_script_that_is_not_the_pages_own_to_the_letter_does_not_run(browser, 
     other.write_text(page.read_text().replace("const NOTCH = 50;", "const NOTCH = 51;"))
     browser.open(other)
     assert any("Content Security Policy" in text for text in browser.complaints)
-    assert browser.ask("document.querySelector('.control').hidden")
+    assert browser.predict("document.querySelector('.control').hidden")
 
 
 @pytest.mark.parametrize(("dark", "background"), [(False, "rgb(244, 246, 248)"), (True, "rgb(15, 20, 25)")])
@@ -153,10 +153,10 @@ def test_pages_fit_their_windows_and_show_their_pictures_without_complaints(page
     try:
         for (path, selector, n_shown, at_least), width in itertools.product(cases, (1280, 390)):
             browser.open(path, width)
-            assert browser.ask("document.documentElement.scrollWidth") == width and browser.complaints == []
-            assert browser.ask("getComputedStyle(document.body).backgroundColor") == background
+            assert browser.predict("document.documentElement.scrollWidth") == width and browser.complaints == []
+            assert browser.predict("getComputedStyle(document.body).backgroundColor") == background
             shown = f"[...document.querySelectorAll('{selector}')].map(e => e.getBoundingClientRect().width)"
-            assert len(browser.ask(shown)) == n_shown and min(browser.ask(shown)) >= at_least
-        assert browser.ask("document.querySelector('img.thumbnail').naturalWidth") == 144
+            assert len(browser.predict(shown)) == n_shown and min(browser.predict(shown)) >= at_least
+        assert browser.predict("document.querySelector('img.thumbnail').naturalWidth") == 144
     finally:
         browser.close()

@@ -127,8 +127,8 @@ def test_an_age_is_in_the_band_of_its_years_and_what_is_none_is_unknown(age, ban
 def test_series_are_divided_by_what_their_table_tells_and_each_counts_once_in_every_way():
     table = pd.DataFrame({"series_type": ["CTA", "MRA", "CTA"], "plane": "axial", "fold": 0}, index=[4, 7, 9])
     assert list(series_subgroups(table)) == ["modality", "plane"]
-    told = table.assign(PatientSex=["Female", None, "Male"], PatientAge=["39", "", "40"])
-    found = {(by, value): own.tolist() for by, value, own in each_subgroup(series_subgroups(told))}
+    messages = table.assign(PatientSex=["Female", None, "Male"], PatientAge=["39", "", "40"])
+    found = {(by, value): own.tolist() for by, value, own in each_subgroup(series_subgroups(messages))}
     assert found == {
         ("modality", "CTA"): [True, False, True], ("modality", "MRA"): [False, True, False],
         ("plane", "axial"): [True, True, True],

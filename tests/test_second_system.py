@@ -152,11 +152,11 @@ def test_the_script_packs_both_evaluates_them_side_by_side_and_calibrates(root, 
     assert bundle_identity(bundle)["note"] == "a note" and bundle_identity(bundle)["calibration"] == "not calibrated"
     capsys.readouterr()
     # Models of random weights know nothing that could be calibrated.
-    monkeypatch.setattr(eval_end_to_end, "fit_platt", lambda truth, said: Platt((1.0, 0.5), (1.0, 0.5), len(truth)))
+    monkeypatch.setattr(eval_end_to_end, "fit_platt", lambda truth, output: Platt((1.0, 0.5), (1.0, 0.5), len(truth)))
     eval_end_to_end.main(config(**given, bundle=bundle, calibrate=True))
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for row in ("all models", f"stage 2 of {ENCODER}", "volume3d", "maximum of the maps", "calibration error"):
-        assert row in said
+        assert row in output
     assert read_calibration(bundle).n_series == len(SERIES) - 2, "what could not be read does not count"
     assert bundle_identity(bundle)["calibration"] == "calibrated on 6 series that no model had seen"
     eval_end_to_end.main(config(**given, bundle=bundle, out=tmp_path / "after.csv"))
@@ -190,10 +190,10 @@ def test_platt_scaling_finds_the_line_that_the_cases_were_drawn_by():
 
 
 def test_what_cannot_be_calibrated_is_said():
-    truth, said = np.zeros((4, 14), int), np.tile(np.linspace(0.1, 0.9, 4)[:, None], 14)
+    truth, output = np.zeros((4, 14), int), np.tile(np.linspace(0.1, 0.9, 4)[:, None], 14)
     with pytest.raises(ValueError, match="expected series with and without an aneurysm to calibrate on, found 0 with"):
-        fit_platt(truth, said)
+        fit_platt(truth, output)
     truth[0] = 1
     with pytest.raises(ValueError, match="expected probabilities that rise with the share of aneurysms"):
-        fit_platt(truth, said)
+        fit_platt(truth, output)
     assert len(LABELS) == truth.shape[1]

@@ -10,7 +10,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.multiprocessing import spawn
 
 from aneurysm.training.config import TrainingConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from aneurysm.training.fit import fit
 from aneurysm.training.run import start_run
 from tests.small_training import Points, loss, make_model
@@ -20,7 +20,7 @@ N_STEPS = 2 * 64 // 16
 CPU = torch.device("cpu")
 
 
-class CountingWorld(World):
+class CountingWorld(DistContext):
     """Counts how often gradients go from process to process."""
 
     def wrap(self, model: nn.Module) -> nn.Module:
@@ -70,13 +70,13 @@ def test_each_process_draws_its_own_dropout(folder):
 
 
 def test_two_processes_in_parts_end_with_the_weights_of_one(folder, tmp_path):
-    fit(make_model(), Points(64, 0), loss, lambda model: {}, CONFIG, tmp_path, World(0, 1, CPU))
+    fit(make_model(), Points(64, 0), loss, lambda model: {}, CONFIG, tmp_path, DistContext(0, 1, CPU))
     one, two = (torch.load(path / "last.pth")["weights"] for path in (tmp_path, folder / "run"))
     assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
 
 
 def test_a_process_that_joins_a_resumed_run_draws_numbers_of_its_own():
-    alone, joined = World(0, 1, CPU), World(1, 2, CPU)
+    alone, joined = DistContext(0, 1, CPU), DistContext(1, 2, CPU)
     run = start_run(make_model(), CONFIG, 4, alone)
     torch.manual_seed(1)
     state = run.state(alone)
@@ -90,5 +90,5 @@ def test_a_process_that_joins_a_resumed_run_draws_numbers_of_its_own():
 
 
 def test_the_main_process_has_the_seed_of_the_run_and_every_other_one_its_own():
-    seeds = [World(rank, 8, CPU).seed(5) for rank in range(8)]
+    seeds = [DistContext(rank, 8, CPU).seed(5) for rank in range(8)]
     assert seeds[0] == 5 and len(set(seeds)) == 8

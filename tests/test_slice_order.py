@@ -7,7 +7,7 @@ import pytest
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from aneurysm.dicom.series import read_series
-from tests.dicom_writer import ramp, said, write_enhanced, write_image, write_stack
+from tests.dicom_writer import ramp, warned, write_enhanced, write_image, write_stack
 
 VOLUME = ramp((8, 6, 8))
 
@@ -18,7 +18,7 @@ def test_a_multi_frame_file_that_ends_early_says_how_many_millimetres_are_missin
     path.write_bytes(path.read_bytes()[: -int(3.5 * 6 * 8 * 2)])
     series = read_series(path)
     np.testing.assert_array_equal(series.pixels, VOLUME[:4])
-    assert said(series, "e.dcm: 4 of 8 frames missing, about 10 mm")
+    assert warned(series, "e.dcm: 4 of 8 frames missing, about 10 mm")
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
@@ -29,14 +29,14 @@ def test_a_compressed_file_that_ends_early_says_it_too(tmp_path, syntax):
     path.write_bytes(data[: data.rindex(b"\xfe\xff\x00\xe0") + 20])  # in the last frame
     series = read_series(path)
     np.testing.assert_array_equal(series.pixels, volume[:7])
-    assert said(series, "e.dcm: 1 of 8 frames missing, about 2.5 mm") and len(series.warnings) == 1
+    assert warned(series, "e.dcm: 1 of 8 frames missing, about 2.5 mm") and len(series.warnings) == 1
 
 
 def test_gaps_are_said_with_the_millimetres_that_they_lack(tmp_path):
     write_stack(tmp_path, VOLUME)
     (tmp_path / "898.dcm").unlink()
     (tmp_path / "897.dcm").unlink()
-    assert said(read_series(tmp_path), "10 mm are missing in gaps larger than the usual 5 mm")
+    assert warned(read_series(tmp_path), "10 mm are missing in gaps larger than the usual 5 mm")
 
 
 @pytest.mark.parametrize("bare", [[3], [3, 4], [2, 5]])
@@ -45,7 +45,7 @@ def test_slices_without_a_position_are_placed_where_just_their_gap_is_open(tmp_p
     series = read_series(tmp_path)
     np.testing.assert_array_equal(series.pixels, VOLUME)
     np.testing.assert_allclose(series.geometry.positions[:, 2], 5.0 * np.arange(8))
-    assert said(series, f"{900 - bare[0]}.dcm at [0.0, 0.0, {5.0 * bare[0]}]") and not said(series, "uneven")
+    assert warned(series, f"{900 - bare[0]}.dcm at [0.0, 0.0, {5.0 * bare[0]}]") and not warned(series, "uneven")
 
 
 def test_a_slice_without_a_position_is_left_out_where_no_gap_is_open_or_more_fits_in_it(tmp_path):
@@ -54,7 +54,7 @@ def test_a_slice_without_a_position_is_left_out_where_no_gap_is_open_or_more_fit
     write_image(tmp_path / "odd.dcm", VOLUME[0], ImagePositionPatient=None, InstanceNumber=5, SOPInstanceUID="1.9")
     series = read_series(tmp_path)
     np.testing.assert_array_equal(series.pixels, VOLUME[[1, 3, 4, 5, 6, 7]])
-    assert said(series, "2 of 8 images left out, position missing: 900.dcm, odd.dcm")
+    assert warned(series, "2 of 8 images left out, position missing: 900.dcm, odd.dcm")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_without_positions_the_first_element_that_differs_in_all_gives_the_order
     write_stack(tmp_path, VOLUME, each=lambda i: {"ImagePositionPatient": None} | tags(i))
     series = read_series(tmp_path)
     np.testing.assert_array_equal(series.pixels, VOLUME)
-    assert said(series, f"image positions missing: sorted by {name}")
+    assert warned(series, f"image positions missing: sorted by {name}")
 
 
 def test_file_names_are_sorted_by_their_numbers(tmp_path):

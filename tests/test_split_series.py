@@ -10,7 +10,7 @@ import pytest
 
 from aneurysm.dicom.find import SeriesFiles, find_series
 from aneurysm.dicom.series import read_series
-from tests.dicom_writer import SERIES_UID, ramp, said, write_enhanced, write_stack
+from tests.dicom_writer import SERIES_UID, ramp, warned, write_enhanced, write_stack
 
 FIRST = ramp((4, 6, 8))
 SECOND = FIRST + np.int16(1000)
@@ -43,7 +43,7 @@ def test_patients_studies_and_coordinates_that_differ_are_two_series(tmp_path, t
             read_series(tmp_path)
     else:
         series = read_series(tmp_path)
-        assert series.n_slices == 4 and said(series, "4 of 8 images left out, of another series, patient, study")
+        assert series.n_slices == 4 and warned(series, "4 of 8 images left out, of another series, patient, study")
 
 
 def test_a_few_files_of_another_patient_in_a_folder_are_left_out_and_named(tmp_path):
@@ -52,7 +52,7 @@ def test_a_few_files_of_another_patient_in_a_folder_are_left_out_and_named(tmp_p
     (tmp_path / "b" / "900.dcm").rename(tmp_path / "b" / "odd.dcm")
     series = read_series(tmp_path)
     np.testing.assert_array_equal(series.pixels, FIRST)
-    assert said(series, "1 of 5 images left out, of another series, patient") and said(series, "odd.dcm")
+    assert warned(series, "1 of 5 images left out, of another series, patient") and warned(series, "odd.dcm")
 
 
 def test_a_missing_patient_contradicts_nothing_and_one_for_each_file_neither(tmp_path):
@@ -93,4 +93,4 @@ def test_a_folder_copied_whole_and_one_that_goes_on_are_one_series(tmp_path):
     assert series.uid == SERIES_UID
     read = read_series(series)
     np.testing.assert_array_equal(read.pixels, FIRST)
-    assert said(read, "4 images are copies of others and count once")
+    assert warned(read, "4 images are copies of others and count once")

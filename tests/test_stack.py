@@ -12,7 +12,7 @@ from tests.dicom_writer import (
     CORONAL,
     SAGITTAL,
     ramp,
-    said,
+    warned,
     write_enhanced,
     write_image,
     write_stack,
@@ -38,7 +38,7 @@ def test_the_largest_consistent_group_is_kept_and_the_rest_named(tmp_path, odd):
         write_image(tmp_path / "a" / f"scout{i}.dcm", volume[i], **tags)
     series = read_series(tmp_path)
     np.testing.assert_array_equal(series.pixels, volume)
-    assert said(series, "3 of 8 images left out") and said(series, "scout1.dcm")
+    assert warned(series, "3 of 8 images left out") and warned(series, "scout1.dcm")
 
 
 def test_originals_win_over_more_reformats_of_another_orientation(tmp_path):
@@ -48,7 +48,7 @@ def test_originals_win_over_more_reformats_of_another_orientation(tmp_path):
     write_stack(tmp_path / "b", ramp((12, 6, 14)), CORONAL, (1.0, 5, 1), **tags)
     series = read_series(tmp_path)
     np.testing.assert_array_equal(series.pixels, volume)
-    assert said(series, "12 of 18 images left out")
+    assert warned(series, "12 of 18 images left out")
 
 
 def test_images_of_another_size_are_left_out(tmp_path):
@@ -57,7 +57,7 @@ def test_images_of_another_size_are_left_out(tmp_path):
     write_image(tmp_path / "scout", ramp((1, 30, 20))[0])
     series = read_series(tmp_path)
     np.testing.assert_array_equal(series.pixels, volume)
-    assert said(series, "scout")
+    assert warned(series, "scout")
 
 
 def test_of_repeated_positions_the_first_in_time_is_kept_everywhere(tmp_path):
@@ -76,7 +76,7 @@ def test_of_repeated_positions_the_first_in_time_is_kept_everywhere(tmp_path):
         write_stack(tmp_path / name, volume, each=lambda i, tags=tags: tags[i], Modality="MR")
     series = read_series(tmp_path)
     np.testing.assert_array_equal(series.pixels, early)
-    assert said(series, "4 images repeat the position of another")
+    assert warned(series, "4 images repeat the position of another")
     assert [frame.sop_uid for frame in series.frames] == ["1.0", "1.1", "1.2", "1.3"]
     # a localizer on an image that was left out lands on the one that stands for it
     assert [series.to_cache(3, 2, f"2.{i}") for i in range(4)] == [series.to_cache(3, 2, f"1.{i}") for i in range(4)]
@@ -103,7 +103,7 @@ def test_gantry_tilt_keeps_all_slices_and_is_said(tmp_path):
     series = read_series(tmp_path)
     np.testing.assert_array_equal(series.pixels, volume)
     assert series.geometry.spacing[0] == pytest.approx(4 * np.cos(tilt))
-    assert said(series, "gantry tilt of 20.0 degrees")
+    assert warned(series, "gantry tilt of 20.0 degrees")
 
 
 def test_uneven_gaps_keep_every_slice_at_its_own_position(tmp_path):
@@ -113,14 +113,14 @@ def test_uneven_gaps_keep_every_slice_at_its_own_position(tmp_path):
     series = read_series(tmp_path)
     np.testing.assert_array_equal(series.pixels, volume)
     np.testing.assert_allclose(series.geometry.slice_positions_mm(), z)
-    assert said(series, "unevenly spaced") and series.geometry.spacing[0] == 1
+    assert warned(series, "unevenly spaced") and series.geometry.spacing[0] == 1
 
 
 def test_positions_win_over_a_wrong_gap_in_the_header(tmp_path):
     write_stack(tmp_path, ramp((4, 6, 8)), spacing=(0.498, 1, 1), SpacingBetweenSlices=18, SliceThickness=1)
     series = read_series(tmp_path)
     assert series.geometry.spacing[0] == pytest.approx(0.498)
-    assert said(series, "18")
+    assert warned(series, "18")
 
 
 def test_without_positions_slices_follow_the_instance_numbers(tmp_path):
@@ -129,7 +129,7 @@ def test_without_positions_slices_follow_the_instance_numbers(tmp_path):
     series = read_series(tmp_path)
     np.testing.assert_array_equal(series.pixels, volume)
     np.testing.assert_allclose(np.diff(series.geometry.positions, axis=0), [[0, 0, 1.25]] * 3)
-    assert said(series, "positions missing")
+    assert warned(series, "positions missing")
 
 
 def test_without_positions_and_numbers_slices_follow_the_names(tmp_path):
@@ -143,7 +143,7 @@ def test_slices_all_at_one_position_are_kept_by_number_with_a_warning(tmp_path):
     write_stack(tmp_path, volume, ImagePositionPatient=[1, 2, 3])
     series = read_series(tmp_path)
     np.testing.assert_array_equal(series.pixels, volume)
-    assert said(series, "lie at one position")
+    assert warned(series, "lie at one position")
 
 
 @pytest.mark.parametrize(("axis", "plane"), [(0, "sagittal"), (1, "coronal"), (2, "axial")])
@@ -154,7 +154,7 @@ def test_a_missing_orientation_is_taken_from_the_way_the_positions_move(tmp_path
     write_stack(tmp_path, ramp((4, 6, 8)), ImageOrientationPatient=None, each=position)
     series = read_series(tmp_path)
     assert series.geometry.plane == plane
-    assert said(series, "orientation missing")
+    assert warned(series, "orientation missing")
 
 
 @pytest.mark.parametrize("orientation", [[0, 0, 0, 0, 0, 0], [1, 0, 0, 1, 0, 0], [1, 0, 0]])
@@ -163,7 +163,7 @@ def test_an_orientation_that_cannot_be_is_not_believed(tmp_path, orientation):
     write_stack(tmp_path, volume, ImageOrientationPatient=orientation)
     series = read_series(tmp_path)
     np.testing.assert_array_equal(series.pixels, volume)
-    assert said(series, "orientation")
+    assert warned(series, "orientation")
 
 
 @pytest.mark.parametrize("spacing", [[0, 0], [-1, -1], [0.05, 20], [1e-30, 1e30]])
@@ -171,7 +171,7 @@ def test_a_pixel_spacing_that_cannot_be_is_replaced_with_a_warning(tmp_path, spa
     write_stack(tmp_path, ramp((3, 6, 8)), PixelSpacing=spacing)
     series = read_series(tmp_path)
     assert series.geometry.spacing[1:] == (0.5, 0.5)
-    assert said(series, "pixel spacing")
+    assert warned(series, "pixel spacing")
 
 
 @pytest.mark.parametrize(

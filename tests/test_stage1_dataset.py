@@ -13,8 +13,8 @@ from aneurysm.cache.cache import Cache, open_cache
 from aneurysm.cache.windows import crop_box, read_window
 from aneurysm.dicom.mapping import SIZE
 from aneurysm.labels import LABELS
-from aneurysm.stage1.config import HeadsConfig, InputConfig, SamplingConfig, Stage1Config
-from aneurysm.stage1.dataset import PlainWindows, TrainingWindows
+from aneurysm.stage1.config import InputConfig, ModelConfig, SamplingConfig, Stage1Config
+from aneurysm.stage1.dataset import EvalWindows, TrainingWindows
 from tests.stage1_cache import make_spots, spot, write_series
 from tests.stage1_samples import NOTHING
 
@@ -35,7 +35,7 @@ SPOTS = make_spots(
 )
 PLAIN = Stage1Config(
     input=InputConfig(image_size=32, crop=(0.4, 0.6, 0.3, 0.5), crop_upright=(0.4, 0.6, 0.3, 0.5)),  # small is quick
-    heads=HeadsConfig(heat_stride=16),
+    heads=ModelConfig(heat_stride=16),
     sampling=SamplingConfig(label_mm=3.0, shift_mm=2.5, positive_repeats=3, negatives_per_series=2, mirror_p=0),
     augment=NOTHING,
 )
@@ -183,7 +183,7 @@ def test_a_part_that_is_no_multiple_of_heatmap_pixels_is_refused_since_maps_and_
 
 
 def test_only_the_targets_of_heads_that_are_there_are_made(cache):
-    with_heads = {weights: TrainingWindows(cache, SPOTS, {}, replace(PLAIN, heads=HeadsConfig(*weights)))[0, 0]
+    with_heads = {weights: TrainingWindows(cache, SPOTS, {}, replace(PLAIN, heads=ModelConfig(*weights)))[0, 0]
                   for weights in ((1.0, 1.0), (1.0, 0.0), (0.0, 0.0))}  # fmt: skip
     assert [set(item) - {"image", "labels"} for item in with_heads.values()] == [
         {"sac", "corner", "vessels"}, {"sac", "corner"}, set(),
@@ -197,7 +197,7 @@ def test_only_the_targets_of_heads_that_are_there_are_made(cache):
 def test_plain_windows_are_those_of_their_rows_with_no_change(cache):
     places = pd.DataFrame({"SeriesInstanceUID": ["b", "a"], "slice": [5, 7], "plane": ["sagittal", "axial"]})
     config = InputConfig(image_size=48, neighbour_mm=3.0)
-    windows = PlainWindows(cache, places, config)
+    windows = EvalWindows(cache, places, config)
     assert len(windows) == 2
     assert [decode(windows[0], channel) for channel in range(3)] == [("b", 2), ("b", 5), ("b", 8)]
     expected = read_window(cache, "a", 7, 3.0, crop_box(config, "axial")).transpose(2, 0, 1)

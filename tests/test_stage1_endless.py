@@ -10,24 +10,24 @@ from torch.utils.data import DataLoader
 
 import pretrain
 from aneurysm.config import parse_config
-from aneurysm.folds.marks import RIM
+from aneurysm.folds.targets import RIM
 from aneurysm.phantom.windows import PhantomWindowsConfig
-from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
+from aneurysm.stage1.config import InputConfig, ModelConfig, Stage1Config
 from aneurysm.stage1.endless import EndlessWindows
 from aneurysm.stage1.losses import Stage1Loss
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import load_stage1
 from aneurysm.training.batches import EpochBatches, training_loader
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from aneurysm.training.pretrained import read_pretrained
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = DistContext(0, 1, torch.device("cpu"))
 ENCODER = "mobilenetv4_conv_small"
 PHANTOMS = PhantomWindowsConfig(part=64, sizes=(128,), sacs=2, slabs_per_sac=1, free_slabs=0, windows_per_slab=2)
 CONFIG = Stage1Config(
     encoder=ENCODER,
     input=InputConfig(image_size=144, crop=(0.26, 0.74, 0.2, 0.68), n_slices=5, neighbour_mm=1.5),
-    heads=HeadsConfig(heat_stride=4, neck_width=16, vessel_weight=1.0, drop_rate=0.0),
+    heads=ModelConfig(heat_stride=4, neck_width=16, vessel_weight=1.0, drop_rate=0.0),
 )
 
 
@@ -50,7 +50,7 @@ def test_samples_have_the_targets_of_their_heads_and_labels_of_the_sacs_they_sho
         assert set(item["labels"].nonzero()[:, 0].tolist()) == own | ({13} if own else set())
         shown += bool(own)
     assert 0 < shown < len(some)
-    plain = EndlessWindows(replace(CONFIG, heads=HeadsConfig(heat_weight=0)), PHANTOMS, 1_000_000, 8)
+    plain = EndlessWindows(replace(CONFIG, heads=ModelConfig(heat_weight=0)), PHANTOMS, 1_000_000, 8)
     assert set(plain[0, 0]) == {"image", "labels"}
 
 
@@ -140,11 +140,11 @@ def test_pretraining_writes_weights_in_float16_and_a_card_that_tells_what_they_a
 def test_training_starts_from_encoder_neck_and_heads_of_the_file(trained):
     folder, _ = trained
     path = folder / f"{ENCODER}.safetensors"
-    model = Stage1Net(ENCODER, replace(HeadsConfig(), neck_width=16), 64, str(path), n_slices=5)
+    model = Stage1Net(ENCODER, replace(ModelConfig(), neck_width=16), 64, str(path), n_slices=5)
     n_encoder = len(model.encoder.state_dict())
     n_heads = len(model.state_dict()) - n_encoder
-    assert f"encoder: {n_encoder} of {n_encoder} tensors" in model.weights_said
-    assert f"heads: {n_heads} of {n_heads} tensors" in model.weights_said
+    assert f"encoder: {n_encoder} of {n_encoder} tensors" in model.weights_text
+    assert f"heads: {n_heads} of {n_heads} tensors" in model.weights_text
     saved = read_pretrained(path)["weights"]
     assert all(torch.equal(tensor, saved[name]) for name, tensor in model.state_dict().items())
 

@@ -9,10 +9,10 @@ import torch
 
 from aneurysm.cache.cache import open_cache
 from aneurysm.dicom.mapping import SIZE
-from aneurysm.folds.marks import RIM
+from aneurysm.folds.targets import RIM
 from aneurysm.labels import LOCATIONS
 from aneurysm.stage1.augment_config import AugmentConfig
-from aneurysm.stage1.config import HeadsConfig, InputConfig, SamplingConfig, Stage1Config
+from aneurysm.stage1.config import InputConfig, ModelConfig, SamplingConfig, Stage1Config
 from aneurysm.stage1.dataset import TrainingWindows
 from tests.stage1_cache import dot, make_spots, spot, write_series
 from tests.stage1_samples import NOTHING
@@ -24,7 +24,7 @@ CENTRE, N_SLICES = 5, 11
 PLACES = {"axial": (300.0, 190.5), "sagittal": (210.5, 330.0), "coronal": (320.0, 350.0)}
 CONFIG = Stage1Config(
     input=InputConfig(image_size=128),
-    heads=HeadsConfig(heat_weight=1.0, vessel_weight=1.0, heat_stride=8),
+    heads=ModelConfig(heat_weight=1.0, vessel_weight=1.0, heat_stride=8),
     sampling=SamplingConfig(shift_mm=0, positive_repeats=60, crop_shift=0.04),
     augment=AugmentConfig(dropout_p=0),  # a hole might cover the ball
 )

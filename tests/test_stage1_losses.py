@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from aneurysm.folds.marks import RIM
-from aneurysm.stage1.config import HeadsConfig, LossConfig
+from aneurysm.folds.targets import RIM
+from aneurysm.stage1.config import LossConfig, ModelConfig
 from aneurysm.stage1.losses import SAC_PIXELS, Stage1Loss, logits_loss
 from aneurysm.training.map_losses import (
     BACKGROUND_WEIGHT,
@@ -20,7 +20,7 @@ from aneurysm.training.map_losses import (
 )
 
 LN2, LN3 = math.log(2), math.log(3)  # a logit of ln 3 is a probability of 3/4
-BOTH = HeadsConfig(heat_weight=1.0, vessel_weight=1.0)
+BOTH = ModelConfig(heat_weight=1.0, vessel_weight=1.0)
 
 
 def window(present: float = 0.0) -> torch.Tensor:
@@ -142,7 +142,7 @@ def test_the_whole_loss_is_the_weighted_sum_of_its_parts(weights):
     # One pixel of an aneurysm, all locations alike.
     heat = sac_loss(MAP, SAC, 0.5, SAC_PIXELS).item() + 0.2 * math.log(13) / SAC_PIXELS
     parts = logits_loss(PARTS["logits"], BATCH["labels"], config).item(), heat, math.log(14) + math.log(13)
-    loss = Stage1Loss(config, HeadsConfig(heat_weight=weights[1], vessel_weight=weights[2]))
+    loss = Stage1Loss(config, ModelConfig(heat_weight=weights[1], vessel_weight=weights[2]))
     expected = sum(weight * part for weight, part in zip(weights, parts, strict=True))
     assert loss(Answers(**PARTS), BATCH).item() == pytest.approx(expected)
 

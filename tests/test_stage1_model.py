@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 
-from aneurysm.stage1.config import HeadsConfig
+from aneurysm.stage1.config import ModelConfig
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.training.location_logits import location_log_probability, logits_of
 
@@ -21,10 +21,10 @@ ENCODERS = [
     ("vit_tiny_patch16_224", 64, 192),
     ("convnext_atto", 64, 320),
 ]
-ALL_HEADS = HeadsConfig(heat_weight=1.0, vessel_weight=1.0, neck_width=16)
+ALL_HEADS = ModelConfig(heat_weight=1.0, vessel_weight=1.0, neck_width=16)
 
 
-def make(name: str, size: int, heads: HeadsConfig = ALL_HEADS) -> Stage1Net:
+def make(name: str, size: int, heads: ModelConfig = ALL_HEADS) -> Stage1Net:
     torch.manual_seed(0)
     return Stage1Net(name, heads, size).eval()
 
@@ -118,7 +118,7 @@ def test_maps_of_every_stride_from_the_heatmaps_own_to_32_make_the_heatmaps(stri
 
 def test_heatmaps_start_at_about_one_in_a_hundred():
     with torch.no_grad():
-        found = make("convnext_atto", 64, HeadsConfig())(images(64))["found"].sigmoid()
+        found = make("convnext_atto", 64, ModelConfig())(images(64))["found"].sigmoid()
     assert 0.005 < found.mean() < 0.02
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aneurysm.stage1.config import HeadsConfig
+from aneurysm.stage1.config import ModelConfig
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.norms import FoldedNorm, conv_norm_pairs, fold_norms, unfolded
 
@@ -25,7 +25,7 @@ def unlike_new(model: nn.Module) -> nn.Module:
 
 @pytest.fixture(params=["tf_efficientnet_lite0", "resnet18", "densenet121", "mobilenetv4_conv_small"])
 def model(request) -> Stage1Net:
-    made = unlike_new(Stage1Net(request.param, HeadsConfig(neck_width=16), 64))
+    made = unlike_new(Stage1Net(request.param, ModelConfig(neck_width=16), 64))
     made.name = request.param
     return made
 
@@ -51,7 +51,7 @@ def test_outputs_stay_and_norms_go(model):
 
 def test_folded_norms_are_taken_out_again(model):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    fresh = Stage1Net(model.name, HeadsConfig(neck_width=16), 64)
+    fresh = Stage1Net(model.name, ModelConfig(neck_width=16), 64)
     assert unfolded(fresh, before).keys() == before.keys()
     model.fold_norms()
     after = unfolded(fresh, model.state_dict())

@@ -1,4 +1,4 @@
-"""Training on parts: parts of the picture (cut_out), parts of the encoder (frozen stages); heatmaps in the logits."""
+"""Training on parts: parts of the picture (random_crop), parts of the encoder (frozen stages); heatmaps in the logits."""
 
 import dataclasses
 
@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from aneurysm.labels import LABELS
-from aneurysm.stage1.config import HeadsConfig
-from aneurysm.stage1.cut_out import cut_out
+from aneurysm.stage1.config import ModelConfig
 from aneurysm.stage1.model import HEAT_PRIOR, HeatHead, Stage1Net
+from aneurysm.stage1.random_crop import random_crop
 from aneurysm.stage1.sample import Sample
 
 
@@ -27,7 +27,7 @@ def test_a_part_shows_its_localizer_and_image_point_and_vessels_move_together(po
     whole = sample_with([point], [4])
     places = set()
     for seed in range(40):
-        part = cut_out(whole, 24, 0.0, np.random.default_rng(seed))
+        part = random_crop(whole, 24, 0.0, np.random.default_rng(seed))
         assert part.image.shape == (24, 24, 3) and part.vessels.shape == (24, 24)
         x, y = np.rint(part.points[0]).astype(int)
         assert part.image[y, x, 0] == whole.image[round(point[1]), round(point[0]), 0]
@@ -38,39 +38,41 @@ def test_a_part_shows_its_localizer_and_image_point_and_vessels_move_together(po
 
 def test_a_localizer_lies_an_eighth_of_the_part_from_its_edge_where_the_image_allows():
     whole = sample_with([(32, 32)], [0])
-    points = np.concatenate([cut_out(whole, 24, 0.0, np.random.default_rng(seed)).points for seed in range(200)])
+    points = np.concatenate([random_crop(whole, 24, 0.0, np.random.default_rng(seed)).points for seed in range(200)])
     assert points.min() == 3 and points.max() == 20  # 24 / 8, and 23 - 24 / 8
 
 
 def test_labels_are_those_of_the_localizers_shown():
     whole = sample_with([(3, 3), (60, 60)], [2, 7])
     for seed in range(20):
-        part = cut_out(whole, 24, 0.0, np.random.default_rng(seed))
+        part = random_crop(whole, 24, 0.0, np.random.default_rng(seed))
         assert part.point_locations.tolist() in ([2], [7])
         assert np.flatnonzero(part.labels).tolist() == [part.point_locations[0], len(LABELS) - 1]
     beyond = dataclasses.replace(whole, points=whole.points[:0], point_locations=whole.point_locations[:0])
     assert (
-        cut_out(beyond, 24, 0.0, np.random.default_rng(0)).labels.sum() == 0
+        random_crop(beyond, 24, 0.0, np.random.default_rng(0)).labels.sum() == 0
     )  # augmentation moved both out of the picture
 
 
 def test_parts_without_a_localizer_come_from_everywhere_and_no_part_is_larger_than_the_sample():
     whole = sample_with([], [])
-    corners = {int(cut_out(whole, 24, 0.0, np.random.default_rng(seed)).image[0, 0, 0] * 64**2) for seed in range(300)}
+    corners = {
+        int(random_crop(whole, 24, 0.0, np.random.default_rng(seed)).image[0, 0, 0] * 64**2) for seed in range(300)
+    }
     rows, columns = {corner // 64 for corner in corners}, {corner % 64 for corner in corners}
     assert rows == columns == set(range(41))
     assert (
-        cut_out(whole, 0, 0.0, np.random.default_rng(0)) is whole
-        and cut_out(whole, 64, 0.0, np.random.default_rng(0)) is whole
+        random_crop(whole, 0, 0.0, np.random.default_rng(0)) is whole
+        and random_crop(whole, 64, 0.0, np.random.default_rng(0)) is whole
     )
 
 
 def test_parts_laid_away_are_negatives_unless_they_happen_to_show_the_localizer():
     whole = sample_with([(3, 3)], [2])
-    parts = [cut_out(whole, 24, 1.0, np.random.default_rng(seed)) for seed in range(100)]
+    parts = [random_crop(whole, 24, 1.0, np.random.default_rng(seed)) for seed in range(100)]
     assert all(part.labels[-1] == part.labels[2] == len(part.points) for part in parts)
     assert sum(part.labels[-1] == 0 for part in parts) > 60  # 4 of 41 starts along each axis show it
-    some = [cut_out(whole, 24, 0.25, np.random.default_rng(seed)).labels[-1] for seed in range(400)]
+    some = [random_crop(whole, 24, 0.25, np.random.default_rng(seed)).labels[-1] for seed in range(400)]
     assert 0.65 < np.mean(some) < 0.85
 
 
@@ -81,7 +83,7 @@ def images() -> torch.Tensor:
 
 def test_frozen_stages_keep_weights_and_statistics_while_the_others_learn(images):
     torch.manual_seed(0)
-    model = Stage1Net("tf_efficientnet_lite0", HeadsConfig(freeze_stages=2, drop_rate=0), 64).train()
+    model = Stage1Net("tf_efficientnet_lite0", ModelConfig(freeze_stages=2, drop_rate=0), 64).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     answer = model(images)
@@ -98,7 +100,7 @@ def test_frozen_stages_keep_weights_and_statistics_while_the_others_learn(images
 def test_frozen_norms_keep_their_statistics_and_learn_their_weights(images):
     def trained(freeze_norms: bool) -> tuple[dict, dict]:
         torch.manual_seed(0)
-        model = Stage1Net("tf_efficientnet_lite0", HeadsConfig(freeze_norms=freeze_norms), 64).train()
+        model = Stage1Net("tf_efficientnet_lite0", ModelConfig(freeze_norms=freeze_norms), 64).train()
         before = {name: value.clone() for name, value in model.encoder.bn2.state_dict().items()}
         model(images)["features"].square().sum().backward()
         torch.optim.SGD(model.parameters(), lr=1.0).step()
@@ -111,13 +113,13 @@ def test_frozen_norms_keep_their_statistics_and_learn_their_weights(images):
 
 
 def test_nothing_is_frozen_unless_asked_for():
-    model = Stage1Net("tf_efficientnet_lite0", HeadsConfig(), 64)
+    model = Stage1Net("tf_efficientnet_lite0", ModelConfig(), 64)
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_a_location_that_an_aneurysm_would_not_have_takes_no_more_than_3_from_its_logit(images):
     """An aneurysm everywhere, with odds of e, and for certain at the tip of the basilar artery."""
-    model = Stage1Net("mobilenetv4_conv_small", HeadsConfig(drop_rate=0), 64).eval()
+    model = Stage1Net("mobilenetv4_conv_small", ModelConfig(drop_rate=0), 64).eval()
     tip = LABELS.index("Basilar Tip")
     with torch.no_grad():
         for head in (model.heat.found, model.heat.location[-1]):
@@ -125,16 +127,16 @@ def test_a_location_that_an_aneurysm_would_not_have_takes_no_more_than_3_from_it
             head.bias.zero_()
         model.heat.found.bias[0] = 1.0
         model.heat.location[-1].bias[tip] = 40.0
-        told = model(images)["logits"]
+        messages = model(images)["logits"]
         model.trust.zero_()
-        added = told - model(images)["logits"]
+        added = messages - model(images)["logits"]
     expected = torch.full((2, 14), -3.0)
     expected[:, tip] = expected[:, 13] = 1.0 + 4.6  # above where heatmaps start, at odds of one in a hundred
     torch.testing.assert_close(added, expected, atol=1e-3, rtol=0)
 
 
 def test_the_highest_pixel_of_each_locations_heatmap_and_of_that_of_all_aneurysms_are_added_to_the_logits(images):
-    model = Stage1Net("mobilenetv4_conv_small", HeadsConfig(drop_rate=0), 64).eval()
+    model = Stage1Net("mobilenetv4_conv_small", ModelConfig(drop_rate=0), 64).eval()
     with torch.no_grad():
         model.trust.copy_(torch.linspace(0.1, 1.4, 14))
         answer = model(images)

@@ -11,17 +11,17 @@ from torch import nn
 
 from aneurysm.cache.windows import sampled_slices
 from aneurysm.labels import LABELS, LOCATIONS, MIRROR
-from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
+from aneurysm.stage1.config import InputConfig, ModelConfig, Stage1Config
 from aneurysm.stage1.predict import heat_peaks, predict_windows
-from aneurysm.stage1.whole_series import ask_series, heat_candidates, slice_places
+from aneurysm.stage1.whole_series import heat_candidates, predict_series_slices, slice_places
 from aneurysm.training.config import InferenceConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from tests.stage1_cache import CACHED_MM, one_series, write_series
 
 torch.set_num_threads(1)
 
-ALONE = World(0, 1, torch.device("cpu"))
-CONFIG = Stage1Config(input=InputConfig(image_size=32), heads=HeadsConfig(heat_stride=8))
+ALONE = DistContext(0, 1, torch.device("cpu"))
+CONFIG = Stage1Config(input=InputConfig(image_size=32), heads=ModelConfig(heat_stride=8))
 NOTHING = -40.0  # logit of a probability that is nothing in float32
 
 
@@ -144,7 +144,7 @@ def test_with_mirror_images_the_answer_is_the_mean_of_both_told_of_the_head_as_i
 
 @pytest.mark.usefixtures("native_format")
 def test_answers_of_several_processes_are_put_together_in_order():
-    class Gathering(World):
+    class Gathering(DistContext):
         """Both processes, one after the other: what each would send."""
 
         def gather(self, rows: np.ndarray) -> np.ndarray:
@@ -194,15 +194,17 @@ def test_every_slice_is_asked_about_and_peaks_are_told_in_pixels_of_the_cache(tm
     assert places.SeriesInstanceUID.tolist() == ["s"] * 3 + ["up"] * 2 and places.slice.tolist() == [0, 1, 2, 0, 1]
     assert places.position_mm.tolist() == [10.0, 12.5, 15.0, 1.0, 2.0]
     crops = InputConfig(image_size=32, crop=(0.25, 0.75, 0.25, 0.75), crop_upright=(0, 1, 0, 1))
-    told = ask_series(Reader(), cache, places, replace(CONFIG, input=crops), ALONE, InferenceConfig(workers=0), "asked")
-    pd.testing.assert_frame_equal(told[places.columns], places)
-    assert told[list(LABELS)].to_numpy().argmax(axis=0).tolist() == [2] * 14
+    messages = predict_series_slices(
+        Reader(), cache, places, replace(CONFIG, input=crops), ALONE, InferenceConfig(workers=0), "asked"
+    )
+    pd.testing.assert_frame_equal(messages[places.columns], places)
+    assert messages[list(LABELS)].to_numpy().argmax(axis=0).tolist() == [2] * 14
     # A heatmap pixel is 64 cached ones wide in the axial crop, which begins at 128, and 128 in the upright one.
     # Most of the square lies in columns 128 to 191 and rows 320 to 383, or 128 to 255 and 256 to 383.
-    peaks = told.loc[[1, 4], ["Basilar Tip peak_x", "Basilar Tip peak_y"]].to_numpy()
+    peaks = messages.loc[[1, 4], ["Basilar Tip peak_x", "Basilar Tip peak_y"]].to_numpy()
     np.testing.assert_allclose(peaks, [[159.5, 351.5], [191.5, 319.5]], atol=0.01)
 
-    candidates = heat_candidates(told)
+    candidates = heat_candidates(messages)
     assert len(candidates) == 5 * 13 and set(candidates.location) == set(LOCATIONS)
     own = candidates[(candidates.location == "Basilar Tip") & (candidates.position_mm == 12.5)]
     assert own.SeriesInstanceUID.tolist() == ["s"] and own.cached_col_mm.tolist() == [CACHED_MM]

@@ -12,20 +12,28 @@ from aneurysm.folds.tables import read_folds, read_spots
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1 import run as run_module
-from aneurysm.stage1.config import HeadsConfig, InputConfig, SamplingConfig, Stage1Config
+from aneurysm.stage1.config import InputConfig, ModelConfig, SamplingConfig, Stage1Config
 from aneurysm.stage1.dataset import TrainingWindows
 from aneurysm.stage1.endless import MixedWindows
+from aneurysm.stage1.evaluate import (
+    Evaluation,
+    predict_fold,
+    series_froc,
+    series_text,
+    trained_folds,
+    windows_text,
+    with_pixel_mm,
+)
 from aneurysm.stage1.fresh import FreshSeries
-from aneurysm.stage1.judge import Judged, ask_fold, series_froc, series_text, trained_folds, windows_text, with_pixel_mm
 from aneurysm.stage1.predict import Answers
 from aneurysm.stage1.run import HeldOut, outside_text, train_fold
 from aneurysm.training.config import InferenceConfig, TrainingConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from tests.stage1_cache import CACHED_MM, HEADS, NEGATIVE_SLICES, make_spots, spot, write_data
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = DistContext(0, 1, torch.device("cpu"))
 CONFIG = Stage1Config(
-    "convnext_atto", InputConfig(image_size=32), HeadsConfig(neck_width=8), training=TrainingConfig(workers=0)
+    "convnext_atto", InputConfig(image_size=32), ModelConfig(neck_width=8), training=TrainingConfig(workers=0)
 )
 WHOLE = Stage1Config(
     input=InputConfig(crop=(0, 1, 0, 1), crop_upright=(0, 1, 0, 1)), sampling=SamplingConfig(label_mm=3.0)
@@ -83,8 +91,8 @@ def test_no_window_of_the_held_out_fold_is_trained_on_and_no_other_is_held_to(ca
     # A positive four times, three negatives a series; each series has negatives, and a hard one.
     n = len(seen["trained"])
     n_positive = sum(location is not None for uid, *_, location, _, _, _ in HEADS if uid in seen["trained"])
-    said = capsys.readouterr().out
-    assert f"random weights; {4 * n_positive + 3 * n} windows an epoch, {n} series with hard negatives" in said
+    output = capsys.readouterr().out
+    assert f"random weights; {4 * n_positive + 3 * n} windows an epoch, {n} series with hard negatives" in output
 
 
 def test_each_slice_with_a_spot_is_one_window_with_all_its_labels():
@@ -139,15 +147,15 @@ def line_of(text: str, first: str) -> list[str]:
 
 
 def test_windows_of_all_folds_are_told_in_one_table_and_localisation_where_there_are_heatmaps(cache, spots):
-    judged = []
+    evaluation = []
     for fold in (0, 1):
         own = spots[spots.fold == fold]
         held_out = HeldOut.from_spots(own, WHOLE)
-        told = answers(len(held_out.truth), held_out.truth.astype(float))
+        messages = answers(len(held_out.truth), held_out.truth.astype(float))
         positives = own[own.kind == "positive"]
         peaks = positives.assign(peak_x=positives.x + 10 * (1 + fold * 2.6), peak_y=positives.y)
-        judged.append(Judged(held_out.table(told), held_out.truth, with_pixel_mm(peaks, cache)))
-    text = windows_text(judged)
+        evaluation.append(Evaluation(held_out.table(messages), held_out.truth, with_pixel_mm(peaks, cache)))
+    text = windows_text(evaluation)
     n_windows = 4 + sum(map(len, NEGATIVE_SLICES.values()))
     assert text.startswith(f"windows of spots, fold 0, 1\n{n_windows} cases")
     assert line_of(text, "Aneurysm Present")[:2] == ["4", "1.000"] and line_of(text, "Basilar Tip")[0] == "2"
@@ -155,7 +163,7 @@ def test_windows_of_all_folds_are_told_in_one_table_and_localisation_where_there
     heading, *_ = shares = text.split("\n\n")[-1].splitlines()
     assert heading == "peak of the location's heatmap, against its localizer"
     assert line_of("\n".join(shares[2:]), "all") == ["4", "0.5", "0.5", "9.2"]
-    assert windows_text([Judged(j.table, j.truth, None) for j in judged]).endswith("\n\nno heatmaps")
+    assert windows_text([Evaluation(j.table, j.truth, None) for j in evaluation]).endswith("\n\nno heatmaps")
 
 
 def told_slices() -> pd.DataFrame:
@@ -213,12 +221,12 @@ def test_a_fold_without_any_cached_series_is_named(cache, tmp_path):
     series = read_folds(cache.paths.root, 2)
     series.loc[series.fold == 1, "n_slices"] = np.nan
     with pytest.raises(ValueError, match="fold 1: expected series in the cache, found none; has preprocess_data"):
-        ask_fold(cache, series, ModelPaths(tmp_path, "convnext_atto"), 1, 0, InferenceConfig(), ALONE)
+        predict_fold(cache, series, ModelPaths(tmp_path, "convnext_atto"), 1, 0, InferenceConfig(), ALONE)
 
 
 def test_phantoms_are_a_share_of_the_windows_and_come_in_order_at_random_places(cache, spots):
     config = replace(
-        WHOLE, input=InputConfig(image_size=72), heads=HeadsConfig(neck_width=8), sampling=SamplingConfig(cut_size=64)
+        WHOLE, input=InputConfig(image_size=72), heads=ModelConfig(neck_width=8), sampling=SamplingConfig(cut_size=64)
     )
     own = TrainingWindows(cache, spots, {}, config)
     mixed = MixedWindows(own, config, 0.25)

@@ -35,7 +35,7 @@ def folder(trained_stage1: Path) -> Path:
 
 
 def test_each_fold_gets_its_model_which_says_what_it_was_made_of(folder):
-    paths, said = ModelPaths(folder / "model", ENCODER), (folder / "said.txt").read_text()
+    paths, output = ModelPaths(folder / "model", ENCODER), (folder / "said.txt").read_text()
     for fold in (0, 1):
         assert {"last.pth", "best.pth", "resume.pth", "history.csv", "history.png"} == {
             path.name for path in paths.fold(fold).iterdir()
@@ -45,9 +45,9 @@ def test_each_fold_gets_its_model_which_says_what_it_was_made_of(folder):
         model, config = load_stage1(paths.stage1(fold), unseen=fold)
         assert isinstance(config, Stage1Config) and config.input.image_size == 64 and not model.training
         assert history(folder / "model", fold).epoch.tolist() == [1, 2]
-        assert str(paths.stage1(fold)) in said
+        assert str(paths.stage1(fold)) in output
     # Two positives twice, and three negatives of each of three series, in either fold.
-    assert said.count("encoder: random weights; 13 windows an epoch, 0 series with hard negatives") == 2
+    assert output.count("encoder: random weights; 13 windows an epoch, 0 series with hard negatives") == 2
 
 
 def test_two_processes_train_and_evaluate_like_one(folder, tmp_path):

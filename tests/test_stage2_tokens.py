@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aneurysm.cache.features import n_sampled_slices, write_features
-from aneurysm.folds.marks import Localizers
+from aneurysm.folds.targets import Localizers
 from aneurysm.labels import LABELS, MIRROR
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import LossConfig, Stage2Config, TokensConfig
@@ -88,15 +88,15 @@ def test_features_of_different_encoders_cannot_be_trained_on_together():
 
 def test_the_held_out_fold_is_not_trained_on_and_its_encoder_describes_the_others(made):
     training = training_set(made, Stage2Config(tokens=NUMBERS, jitter=STILL), fold=1)
-    said = [training[(0, i)]["logits"][0, 0].item() for i in range(len(training))]
-    assert said == pytest.approx([1 + i / 100 for i in (0, 2, 3, 5, 6, 8)], abs=2e-3)
+    output = [training[(0, i)]["logits"][0, 0].item() for i in range(len(training))]
+    assert output == pytest.approx([1 + i / 100 for i in (0, 2, 3, 5, 6, 8)], abs=2e-3)
 
 
 def test_cross_fitted_each_series_is_described_by_the_encoder_of_its_own_fold(made):
     config = Stage2Config(tokens=replace(NUMBERS, cross_fitted=True), jitter=STILL)
     training = training_set(made, config, fold=1)
-    said = [training[(0, i)]["logits"][0, 0].item() for i in range(len(training))]
-    assert said == pytest.approx([i % 3 + i / 100 for i in (0, 2, 3, 5, 6, 8)], abs=2e-3)
+    output = [training[(0, i)]["logits"][0, 0].item() for i in range(len(training))]
+    assert output == pytest.approx([i % 3 + i / 100 for i in (0, 2, 3, 5, 6, 8)], abs=2e-3)
 
 
 def test_cross_fitted_needs_the_own_series_of_each_fold_alone(made):

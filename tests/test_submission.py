@@ -41,7 +41,7 @@ def made(predictor, out: Path | None, total_s: float = 1000.0, n_series: int = 2
     return Submission(KaggleSettings(out=out, shared=shared), predictor, Clock(total_s, n_series))
 
 
-def said(out: Path) -> dict:
+def log_of(out: Path) -> dict:
     """The last line of the log."""
     return json.loads((out / LOG).read_text().splitlines()[-1])
 
@@ -71,7 +71,7 @@ def test_a_row_is_a_polars_frame_of_the_14_labels(root, predictor, tmp_path):
     assert row.shape == (1, 14) and set(row.dtypes) == {polars.Float64}
     expected = predictor.predict_series(root / "data" / "series" / "axial").probabilities
     np.testing.assert_allclose(row.to_numpy()[0], expected, atol=ROUNDED)
-    assert (said(tmp_path)["uid"], said(tmp_path)["budget_s"]) == ("axial", pytest.approx(500, abs=1))
+    assert (log_of(tmp_path)["uid"], log_of(tmp_path)["budget_s"]) == ("axial", pytest.approx(500, abs=1))
 
 
 def test_where_polars_cannot_be_imported_it_is_a_pandas_frame(predictor, tmp_path, monkeypatch):
@@ -86,18 +86,18 @@ def test_whatever_is_raised_the_prevalences_are_the_answer_and_the_failures_are_
     for number in (1, 2):
         row = submission.answer("series/1.2.3")
         np.testing.assert_allclose(row.to_numpy()[0], Broken.prevalence)
-        assert (said(tmp_path)["failures"], said(tmp_path)["uid"]) == (number, "1.2.3")
-        assert said(tmp_path)["failure"].startswith(type(error).__name__)
+        assert (log_of(tmp_path)["failures"], log_of(tmp_path)["uid"]) == (number, "1.2.3")
+        assert log_of(tmp_path)["failure"].startswith(type(error).__name__)
 
 
 def test_an_answer_that_is_no_probability_is_not_given(predictor, tmp_path):
     sound = predictor.predict_series(tmp_path)
     nan = type(sound)(tmp_path, np.where(np.arange(14) == 3, np.nan, 0.5), {})
     np.testing.assert_allclose(made(Broken(lambda: nan), tmp_path).answer("a").to_numpy()[0], Broken.prevalence)
-    assert "expected 14 probabilities" in said(tmp_path)["failure"]
+    assert "expected 14 probabilities" in log_of(tmp_path)["failure"]
     beyond = type(sound)(tmp_path, np.linspace(-0.1, 1.1, 14), {})
     row = made(Broken(lambda: beyond), tmp_path).answer("a").to_numpy()[0]
-    assert row[0] == 0 and row[-1] == 1 and said(tmp_path)["failure"] == ""
+    assert row[0] == 0 and row[-1] == 1 and log_of(tmp_path)["failure"] == ""
     unknown = Broken(raising(ValueError()))
     unknown.prevalence = np.full(14, np.nan)
     assert (made(unknown, tmp_path).answer("a").to_numpy() == 0.5).all()
@@ -107,7 +107,7 @@ def test_a_series_that_hangs_is_not_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "HANGS_S", 0.2)
     start = time.perf_counter()
     row = made(Broken(lambda: time.sleep(20)), tmp_path).answer("a")
-    assert time.perf_counter() - start < 5 and said(tmp_path)["failure"] == "no answer within 0 s"
+    assert time.perf_counter() - start < 5 and log_of(tmp_path)["failure"] == "no answer within 0 s"
     np.testing.assert_allclose(row.to_numpy()[0], Broken.prevalence)
 
 
@@ -123,22 +123,22 @@ def test_a_series_that_was_given_up_does_not_ask_the_models_when_its_decoder_com
             back.set()
         return series
 
-    ask = predictor.asker.ask
+    predict = predictor.ensemble.predict
     monkeypatch.setattr(predict_module, "read_sampled", hanging)
     monkeypatch.setattr(
-        predictor.asker, "ask", lambda series, deadline: asked.append(series.uid) or ask(series, deadline)
+        predictor.ensemble, "predict", lambda series, deadline: asked.append(series.uid) or predict(series, deadline)
     )
     monkeypatch.setattr(module, "HANGS_S", 0.5)
     before = set(threading.enumerate())
     assert made(predictor, tmp_path).answer(str(root / "data" / "series" / "coronal")).shape == (1, 14)
-    assert said(tmp_path)["failure"].startswith("no answer within")
+    assert log_of(tmp_path)["failure"].startswith("no answer within")
     (left_behind,) = set(threading.enumerate()) - before
     released.set()
     left_behind.join(30)
     assert back.is_set() and not left_behind.is_alive() and asked == []
     monkeypatch.setattr(module, "HANGS_S", 100.0)
     row = made(predictor, tmp_path).answer(str(root / "data" / "series" / "axial"))
-    assert said(tmp_path)["failure"] == "" and len(asked) == 1
+    assert log_of(tmp_path)["failure"] == "" and len(asked) == 1
     expected = predictor.predict_series(root / "data" / "series" / "axial").probabilities
     np.testing.assert_allclose(row.to_numpy()[0], expected, atol=ROUNDED)
 
@@ -157,14 +157,14 @@ def test_a_device_that_is_out_of_memory_once_is_asked_again_about_fewer_windows(
 
     monkeypatch.setattr(torch.nn.Conv2d, "forward", short_of_memory)
     row = made(predictor, tmp_path).answer(str(root / "data" / "series" / "axial"))
-    assert said(tmp_path)["failure"] == "" and sizes[0] == 16 and max(sizes[1:]) == 8
+    assert log_of(tmp_path)["failure"] == "" and sizes[0] == 16 and max(sizes[1:]) == 8
     np.testing.assert_allclose(row.to_numpy()[0], expected, atol=1e-5)
 
 
 def test_when_time_is_short_something_is_left_out_and_logged(root, predictor, tmp_path, monkeypatch):
-    monkeypatch.setattr(predictor.asker, "_window_s", {0: 0.01, 1: 50.0})  # the second model would take minutes
+    monkeypatch.setattr(predictor.ensemble, "_window_s", {0: 0.01, 1: 50.0})  # the second model would take minutes
     row = made(predictor, tmp_path, total_s=20.0).answer(str(root / "data" / "series" / "axial"))
-    assert said(tmp_path)["failure"] == "" and "only 1 of 2 models were asked" in said(tmp_path)["left_out"]
+    assert log_of(tmp_path)["failure"] == "" and "only 1 of 2 models were asked" in log_of(tmp_path)["left_out"]
     assert np.isfinite(row.to_numpy()).all()
 
 
@@ -172,8 +172,8 @@ def test_when_time_is_over_the_prevalences_are_the_answer_at_once(tmp_path):
     asked = []
     row = made(Broken(lambda: asked.append(1)), tmp_path, total_s=0.9).answer("a")  # 0.45 s for each of two
     np.testing.assert_allclose(row.to_numpy()[0], Broken.prevalence)
-    assert not asked and said(tmp_path)["left_out"] == ["everything: the time of the submission is over"]
-    assert said(tmp_path)["failures"] == 0
+    assert not asked and log_of(tmp_path)["left_out"] == ["everything: the time of the submission is over"]
+    assert log_of(tmp_path)["failures"] == 0
 
 
 def test_a_log_that_cannot_be_written_stops_nothing(tmp_path):

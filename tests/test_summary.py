@@ -91,16 +91,16 @@ def test_a_step_that_has_not_run_is_named(root):
 
 def step(present: list[float], truth: list[int]) -> Step:
     """Answers about series a, b, ...; the locations are never there."""
-    labels, said = np.zeros((len(truth), 14), int), np.zeros((len(truth), 14))
-    labels[:, -1], said[:, -1] = truth, present
-    return Step("a step", "series", labels, said, np.array([chr(97 + i) for i in range(len(truth))]))
+    labels, output = np.zeros((len(truth), 14), int), np.zeros((len(truth), 14))
+    labels[:, -1], output[:, -1] = truth, present
+    return Step("a step", "series", labels, output, np.array([chr(97 + i) for i in range(len(truth))]))
 
 
 def test_the_series_that_is_drawn_is_the_one_in_the_middle_of_the_positives():
-    said = step([0.9, 0.2, 0.5, 0.99, 0.4], [1, 1, 1, 0, 1])  # b 0.2, e 0.4, c 0.5, a 0.9
-    assert middle_positive(said, lambda uid: True) == "c"
-    assert middle_positive(said, lambda uid: uid != "c") == "e"
-    assert middle_positive(said, lambda uid: uid == "d") is None
+    output = step([0.9, 0.2, 0.5, 0.99, 0.4], [1, 1, 1, 0, 1])  # b 0.2, e 0.4, c 0.5, a 0.9
+    assert middle_positive(output, lambda uid: True) == "c"
+    assert middle_positive(output, lambda uid: uid != "c") == "e"
+    assert middle_positive(output, lambda uid: uid == "d") is None
 
 
 def test_a_score_that_does_not_exist_is_a_dash():

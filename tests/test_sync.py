@@ -15,7 +15,7 @@ import torch
 
 from aneurysm.training import sync
 from aneurysm.training.checkpoint import load_checkpoint
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from aneurysm.training.sync import RunCopies, copy_up
 from tests.s3_server import S3Server
 from tests.synced_training import (
@@ -84,10 +84,10 @@ def test_after_a_run_its_files_lie_below_the_url_as_they_lie_below_the_model_fol
 
 
 def test_training_goes_on_through_an_outage_which_is_said_and_made_up_for(server, url, tmp_path, capsys, undisturbed):
-    said = []
+    output = []
 
     def at(epoch: int) -> None:
-        said.extend(capsys.readouterr().out.splitlines())
+        output.extend(capsys.readouterr().out.splitlines())
         if epoch == 2:
             wait_for(lambda: epoch_there(url) == 1)
             server.stop()
@@ -101,14 +101,14 @@ def test_training_goes_on_through_an_outage_which_is_said_and_made_up_for(server
     finally:
         if server.is_down:
             server.start()
-    said.extend(capsys.readouterr().out.splitlines())
-    lost = [line for line in said if "cannot be copied" in line]
+    output.extend(capsys.readouterr().out.splitlines())
+    lost = [line for line in output if "cannot be copied" in line]
     assert (
         lost and lost[0].startswith("sync: epoch 2: ") and f"resume.pth, sync.json cannot be copied to {url}" in lost[0]
     )
     assert len(lost) <= 2 and all("EndpointConnectionError" in line for line in lost)  # one line each time
-    assert [line for line in said if "again" in line] == [f"sync: epoch 4: {url}/encoder/fold-0 has all files again"]
-    assert epoch_there(url) == 6 and not any("NOT" in line for line in said)
+    assert [line for line in output if "again" in line] == [f"sync: epoch 4: {url}/encoder/fold-0 has all files again"]
+    assert epoch_there(url) == 6 and not any("NOT" in line for line in output)
     assert_equal_weights(undisturbed, tmp_path)
 
 
@@ -212,7 +212,7 @@ def test_what_is_copied_is_of_one_epoch_even_where_files_are_written_meanwhile(t
 
 
 def test_only_the_main_process_copies(tmp_path):
-    copies = RunCopies(str(tmp_path / "there"), tmp_path, tmp_path, World(1, 2, torch.device("cpu")))
+    copies = RunCopies(str(tmp_path / "there"), tmp_path, tmp_path, DistContext(1, 2, torch.device("cpu")))
     copies.has_changed([{"epoch": 1}], 4)
     copies.close()
     assert not list(tmp_path.iterdir())
@@ -230,9 +230,9 @@ def test_a_table_is_copied_to_its_place_below_the_url(tmp_path):
 def test_a_table_that_cannot_be_copied_is_named_and_stops_nothing(server, url, tmp_path, capsys):
     (tmp_path / "oof_stage1.csv").write_text("fold\n")
     copy_up([tmp_path / "oof_stage1.csv"], "s3://no-such-bucket/prefix", tmp_path)
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == sync.TRIES + 1 and "bucket does not exist" in said[0]
-    assert said[-1] == f"sync: NOT in s3://no-such-bucket/prefix: {tmp_path / 'oof_stage1.csv'}"
+    output = capsys.readouterr().out.splitlines()
+    assert len(output) == sync.TRIES + 1 and "bucket does not exist" in output[0]
+    assert output[-1] == f"sync: NOT in s3://no-such-bucket/prefix: {tmp_path / 'oof_stage1.csv'}"
 
 
 def test_a_missing_package_is_told_by_the_extra_that_brings_it(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import torch
 
 from aneurysm.training import tracking
 from aneurysm.training.config import TrainingConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from aneurysm.training.fit import fit
 from aneurysm.training.tracking import Tracker
 from tests.small_training import Points, loss, make_model
@@ -48,11 +48,11 @@ def wandb(monkeypatch) -> Recorder:
 def test_tensorboard_gets_numbers_and_histograms_of_a_step(tmp_path, board):
     Tracker(tmp_path, [], tensorboard=True, wandb=False, config={}).report_step(50, SEEN)
     assert board.of("add_scalar") == [(("activations/stem/mean", 1.5, 50), {})]
-    (((name,), told),) = board.of("add_histogram_raw")
-    assert name == "activations/stem/histogram" and told["global_step"] == 50
-    assert (told["min"], told["max"], told["num"]) == (0, 3, 8)
-    assert told["bucket_limits"] == [1, 3] and told["bucket_counts"] == [2, 6]
-    assert told["sum"] == 2 * 0.5 + 6 * 2 and told["sum_squares"] == 2 * 0.25 + 6 * 4  # of the bins' middles
+    (((name,), messages),) = board.of("add_histogram_raw")
+    assert name == "activations/stem/histogram" and messages["global_step"] == 50
+    assert (messages["min"], messages["max"], messages["num"]) == (0, 3, 8)
+    assert messages["bucket_limits"] == [1, 3] and messages["bucket_counts"] == [2, 6]
+    assert messages["sum"] == 2 * 0.5 + 6 * 2 and messages["sum_squares"] == 2 * 0.25 + 6 * 4  # of the bins' middles
 
 
 def test_rows_of_epochs_and_of_steps_stand_in_one_log_of_weights_and_biases(tmp_path, wandb):
@@ -75,7 +75,7 @@ def test_the_loop_asks_after_every_optimizer_step_and_passes_on_what_was_seen(tm
         return {"a": float(step)} if step % 3 == 0 else {}
 
     config = TrainingConfig(epochs=2, batch_size=16, accumulate=2, workers=0, precision="fp32", tensorboard=True)
-    fit(make_model(), Points(64, 0), loss, lambda model: {}, config, tmp_path, World(0, 1, torch.device("cpu")),
+    fit(make_model(), Points(64, 0), loss, lambda model: {}, config, tmp_path, DistContext(0, 1, torch.device("cpu")),
         observe=observe)  # fmt: skip
     assert asked == list(range(1, 9))  # 64 samples, 16 a step, two epochs
     assert [args for args, _ in board.of("add_scalar") if args[0] == "a"] == [("a", 3.0, 3), ("a", 6.0, 6)]

@@ -19,13 +19,13 @@ from aneurysm.training import precision
 from aneurysm.training.batches import EpochBatches
 from aneurysm.training.checkpoint import load_checkpoint, save_state
 from aneurysm.training.config import TrainingConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from aneurysm.training.precision import inference_precision, native_format, training_precision
 from aneurysm.training.run import ema_update
 from tests.small_training import Points, loss, make_model, train
 
 ROOT = Path(__file__).parents[1]
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = DistContext(0, 1, torch.device("cpu"))
 CONFIG = TrainingConfig(epochs=6, batch_size=16, lr=0.02, ema_decay=0.9, workers=0, precision="fp32")
 
 
@@ -73,8 +73,8 @@ def test_a_run_killed_and_resumed_ends_with_the_weights_of_an_undisturbed_one(tm
     run(tmp_path, "--resume")
     expected, found = weights(undisturbed), weights(tmp_path)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
-    told = [pd.read_csv(folder / "history.csv")[["epoch", "loss", "score"]] for folder in (undisturbed, tmp_path)]
-    pd.testing.assert_frame_equal(*told)
+    messages = [pd.read_csv(folder / "history.csv")[["epoch", "loss", "score"]] for folder in (undisturbed, tmp_path)]
+    pd.testing.assert_frame_equal(*messages)
 
 
 def test_two_processes_train_and_evaluate_like_one(tmp_path, undisturbed):
@@ -99,7 +99,9 @@ def test_accumulated_parts_train_like_whole_batches(tmp_path):
 
 def test_a_step_holds_the_same_samples_for_any_number_of_processes():
     def steps(size: int, accumulate: int) -> list[set]:
-        parts = [list(EpochBatches(50, 12, accumulate, World(r, size, torch.device("cpu")), 5)) for r in range(size)]
+        parts = [
+            list(EpochBatches(50, 12, accumulate, DistContext(r, size, torch.device("cpu")), 5)) for r in range(size)
+        ]
         return [{key for own in parts for part in own[i : i + accumulate] for key in part}
                 for i in range(0, len(parts[0]), accumulate)]  # fmt: skip
 
@@ -121,10 +123,10 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(batch_size, accumulate):
 
 
 def test_best_is_kept_only_when_better_and_a_nan_score_never_wins(tmp_path, capsys):
-    told = iter([0.6, math.nan, 0.7, 0.65])
+    messages = iter([0.6, math.nan, 0.7, 0.65])
 
     def evaluate(model):
-        return {"score": next(told)}
+        return {"score": next(messages)}
 
     config = replace(CONFIG, epochs=4)
     scores = fit_module.fit(make_model(), Points(64, 0), loss, evaluate, config, tmp_path, ALONE)

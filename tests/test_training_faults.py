@@ -17,16 +17,16 @@ from torch import nn
 from aneurysm.training.batches import EpochBatches
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.config import TrainingConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from aneurysm.training.fit import fit
 from aneurysm.training.run import start_run
-from aneurysm.training.steps import Steps, pieces
+from aneurysm.training.steps import TrainStep, pieces
 from tests.small_training import Points, loss
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
 
 ROOT = Path(__file__).parents[1]
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = DistContext(0, 1, torch.device("cpu"))
 CONFIG = TrainingConfig(epochs=2, batch_size=16, lr=0.02, ema_decay=0.9, workers=0, precision="fp32")
 
 
@@ -141,9 +141,9 @@ def test_such_a_step_is_left_out_where_asked_for_and_said_and_counted(tmp_path, 
     counted = [own.values[i] for i in (0, 1, 3, 5, 6, 7)]
     assert history.loss.tolist() == pytest.approx([sum(counted[:3]) / 3, sum(counted[3:]) / 3])
     assert history.skipped.tolist() == [1, 1]
-    said = capsys.readouterr().out
-    assert "left out: epoch 1, step 3 of 4: the " in said and f"1.2.{own.numbers[2][0]}, 1.2." in said
-    assert "epoch 2: 1 of 4 steps were left out" in said
+    output = capsys.readouterr().out
+    assert "left out: epoch 1, step 3 of 4: the " in output and f"1.2.{own.numbers[2][0]}, 1.2." in output
+    assert "epoch 2: 1 of 4 steps were left out" in output
 
 
 def test_an_epoch_of_which_nothing_counts_is_an_error(tmp_path):
@@ -165,9 +165,9 @@ def test_several_processes_leave_out_the_same_step_where_one_has_such_a_loss(tmp
         subprocess.Popen(command, cwd=ROOT, env=environment | {"RANK": rank}, stdout=subprocess.PIPE, text=True)
         for rank in "01"
     ]
-    said = [process.communicate(timeout=200)[0] for process in processes]
+    output = [process.communicate(timeout=200)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
-    assert "left out: epoch 2, step 2 of 4: the loss is nan, of sample " in said[0] and said[1] == ""
+    assert "left out: epoch 2, step 2 of 4: the loss is nan, of sample " in output[0] and output[1] == ""
     assert pd.read_csv(tmp_path / "history.csv").skipped.tolist() == [0, 1]
     saved = load_checkpoint(tmp_path / "last.pth")
     assert all(tensor.isfinite().all() for tensor in saved["weights"].values())
@@ -184,9 +184,9 @@ def test_out_of_memory_smaller_parts_give_what_accumulating_them_gives(tmp_path,
     assert all(torch.allclose(expected[name], found[name], atol=1e-7) for name in expected)
     one, two = (pd.read_csv(tmp_path / name / "history.csv").loss for name in ("accumulated", "short"))
     assert two.tolist() == pytest.approx(one.tolist(), abs=1e-6)
-    said = capsys.readouterr().out
-    assert f"epoch 1, step 1 of 4: out of memory; from now on {fitted} samples at once" in said
-    assert f"--training.accumulate {16 // fitted}\n" in said
+    output = capsys.readouterr().out
+    assert f"epoch 1, step 1 of 4: out of memory; from now on {fitted} samples at once" in output
+    assert f"--training.accumulate {16 // fitted}\n" in output
 
 
 def test_pieces_of_unequal_size_count_by_their_samples():
@@ -203,9 +203,9 @@ def test_out_of_memory_with_one_sample_ends_the_run_and_says_what_to_lower(tmp_p
 
 
 def test_one_of_several_processes_that_is_out_of_memory_names_the_setting(tmp_path):
-    model, pair = nn.Sequential(nn.Linear(6, 1)), World(1, 2, torch.device("cpu"))
+    model, pair = nn.Sequential(nn.Linear(6, 1)), DistContext(1, 2, torch.device("cpu"))
     run = start_run(model, CONFIG, 4, ALONE)
-    steps = Steps(run, model, Short(4), CONFIG, EpochBatches(64, 16, 1, pair, 0), str)
+    steps = TrainStep(run, model, Short(4), CONFIG, EpochBatches(64, 16, 1, pair, 0), str)
     part = {name: torch.zeros(8, *shape) for name, shape in (("x", (6,)), ("y", ()))}
     with pytest.raises(
         ValueError, match="out of memory with 8 samples at once in each process; expected --training.acc"

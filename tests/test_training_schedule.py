@@ -10,13 +10,13 @@ from torch import nn
 
 from aneurysm.training import fit as fit_module
 from aneurysm.training.config import TrainingConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from aneurysm.training.label_loss import label_loss, label_weights, pos_weights
-from aneurysm.training.layout import batch_on, channels_last_model
+from aneurysm.training.memory_format import batch_on, channels_last_model
 from aneurysm.training.schedule import make_schedule
 from tests.small_training import Points, loss, make_model
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = DistContext(0, 1, torch.device("cpu"))
 PLATEAU = TrainingConfig(
     epochs=8, batch_size=32, lr=0.1, schedule="plateau", plateau_patience=1, plateau_factor=0.5, warmup_epochs=1,
     ema_decay=0.0, workers=0, precision="fp32",
@@ -56,8 +56,8 @@ def test_the_warm_up_of_a_plateau_rises_by_the_step():
 
 
 def run(folder, config: TrainingConfig, scores: list[float], resume: bool = False) -> pd.DataFrame:
-    told = iter(scores)
-    fit_module.fit(make_model(), Points(64, 0), loss, lambda model: {"score": next(told)}, config, folder, ALONE,
+    messages = iter(scores)
+    fit_module.fit(make_model(), Points(64, 0), loss, lambda model: {"score": next(messages)}, config, folder, ALONE,
                    resume=resume)  # fmt: skip
     return pd.read_csv(folder / "history.csv")
 

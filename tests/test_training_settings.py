@@ -14,20 +14,20 @@ import train_stage2
 from aneurysm.config import run_script
 from aneurysm.labels import LABELS
 from aneurysm.paths import ModelPaths
-from aneurysm.stage1.judge import trained_folds
-from aneurysm.stage2.judge import folds_with_stage2
+from aneurysm.stage1.evaluate import trained_folds
+from aneurysm.stage2.evaluate import folds_with_stage2
 from aneurysm.stage2.predict import load_stage2
 from aneurysm.training.checkpoint import load_checkpoint, save_state
 from aneurysm.training.config import TrainingConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from aneurysm.training.fit import fit
 from aneurysm.training.settings import check_settings
 from tests.small_training import Points, loss, make_model
-from volume3d import judge as volume3d_judge
+from volume3d import evaluate as volume3d_evaluate
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = DistContext(0, 1, torch.device("cpu"))
 CONFIG = TrainingConfig(epochs=2, batch_size=16, lr=0.02, ema_decay=0.9, workers=0, precision="fp32")
 
 
@@ -119,8 +119,8 @@ def test_more_epochs_may_be_trained_where_the_learning_rate_does_not_know_their_
     schedule, plateau_on, evaluate_every, may
 ):
     training = {"schedule": schedule, "plateau_on": plateau_on, "evaluate_every": evaluate_every}
-    told = "" if may else r"resume.pth: .* expected training\.epochs 4, found 3\."
-    with nullcontext() if may else pytest.raises(ValueError, match=told):
+    messages = "" if may else r"resume.pth: .* expected training\.epochs 4, found 3\."
+    with nullcontext() if may else pytest.raises(ValueError, match=messages):
         begun, now = ({"training": training | {"epochs": epochs}} for epochs in (3, 4))
         check_settings(Path("resume.pth"), begun, now)
 
@@ -153,7 +153,7 @@ def test_a_fold_that_was_not_trained_is_named(tmp_path):
     with pytest.raises(ValueError, match="encoder: expected fold-3/stage2/last.pth, found none; has train_stage2"):
         folds_with_stage2([paths], [3])
     with pytest.raises(ValueError, match="encoder: expected fold-3/last.pth, found none; has volume3d.train run"):
-        volume3d_judge.judge_folds(None, paths, [3], ALONE)
+        volume3d_evaluate.evaluate_folds(None, paths, [3], ALONE)
     with pytest.raises(ValueError, match="encoder: expected fold-<k>/last.pth, found none"):
         trained_folds(paths, [0, 1])
 

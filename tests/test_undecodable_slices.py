@@ -12,7 +12,7 @@ from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from aneurysm.dicom import decoder_process
 from aneurysm.dicom.series import read_series
-from tests.dicom_writer import CORONAL, ramp, said, transcode, write_stack
+from tests.dicom_writer import CORONAL, ramp, transcode, warned, write_stack
 
 
 def test_a_decoder_that_crashed_is_started_again(tmp_path):
@@ -38,7 +38,7 @@ def test_a_file_that_crashes_its_decoder_costs_one_slice_only(tmp_path):
     dataset.save_as(crashing)
     series = read_series(tmp_path)
     np.testing.assert_array_equal(series.pixels[[0, 2]], volume[[0, 2]])
-    assert said(series, "899.dcm") and said(series, "the decoder crashed")
+    assert warned(series, "899.dcm") and warned(series, "the decoder crashed")
 
 
 def test_an_uncompressed_slice_that_is_cut_short_is_left_out_and_named(tmp_path):
@@ -47,7 +47,7 @@ def test_an_uncompressed_slice_that_is_cut_short_is_left_out_and_named(tmp_path)
     path = tmp_path / "898.dcm"  # slice 2
     os.truncate(path, path.stat().st_size - 1500)
     series = read_series(tmp_path)
-    assert said(series, "898.dcm")
+    assert warned(series, "898.dcm")
     np.testing.assert_array_equal(series.pixels, volume[[0, 1, 3]])
 
 
@@ -59,7 +59,7 @@ def test_a_compressed_slice_that_is_cut_short_is_blank_and_named(tmp_path, synta
     path = tmp_path / "898.dcm"  # slice 2
     os.truncate(path, path.stat().st_size - 1500)
     series = read_series(tmp_path)
-    assert said(series, "898.dcm")
+    assert warned(series, "898.dcm")
     np.testing.assert_array_equal(series.pixels[[0, 1, 3]], volume[[0, 1, 3]])
     assert series.pixels[2].max() == 0
 

@@ -24,13 +24,13 @@ SETTINGS = CacheSettings(head_mm=0)
 def test_values_that_mark_no_vessel_become_background_with_a_warning(tmp_path):
     values = np.zeros((4, 4, 4))
     values[0, 0], values[1, 0], values[2, 0] = [1, 13, 14, 255], [np.nan, -1, 2.5, 6.0000001], [14, 0, 0, 0]
-    path, said = save_mask(tmp_path / "m.nii", values.astype(np.float32), np.eye(4)), []
-    mask = read_mask(path, said)
+    path, output = save_mask(tmp_path / "m.nii", values.astype(np.float32), np.eye(4)), []
+    mask = read_mask(path, output)
     assert dict(zip(map(tuple, mask.voxels.tolist()), mask.numbers.tolist(), strict=True)) == {
         (0, 0, 0): 13, (0, 0, 1): 7, (1, 0, 3): 1,
     }  # fmt: skip
-    assert len(said) == 1 and said[0].startswith(f"{path}: expected values 0 to 13, found ")
-    assert all(f"{value}" in said[0] for value in ("14", "255", "nan", "-1", "2.5")) and "in 6 voxels" in said[0]
+    assert len(output) == 1 and output[0].startswith(f"{path}: expected values 0 to 13, found ")
+    assert all(f"{value}" in output[0] for value in ("14", "255", "nan", "-1", "2.5")) and "in 6 voxels" in output[0]
 
 
 def test_masks_are_found_in_a_folder_of_their_own_or_flat_packed_or_not(tmp_path):
@@ -128,10 +128,10 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_mask_leaves_its_series_without_one_and_a_warning_that_says_why(data_dir, name):
-    spoil, said = BROKEN[name]
+    spoil, output = BROKEN[name]
     assert cached(data_dir)[1]["vessels"] is True
     spoil(data_dir / "segmentations" / "a" / "a_cowseg.nii")
     was_cached, meta = cached(data_dir)
     assert was_cached is False and meta["vessels"] is False and meta["n_slices"] == 6
-    assert "no vessel mask: segmentations/a/a_cowseg.nii: expected" in meta["warnings"] and said in meta["warnings"]
+    assert "no vessel mask: segmentations/a/a_cowseg.nii: expected" in meta["warnings"] and output in meta["warnings"]
     assert open_cache(data_dir).vessels("a", 0) is None and not (data_dir / "npy_vessels" / "a.npy").exists()

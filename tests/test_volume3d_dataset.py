@@ -7,13 +7,13 @@ import torch
 from aneurysm.folds.manifest import write_manifest
 from aneurysm.training.batches import EpochBatches, training_loader
 from aneurysm.training.config import TrainingConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from tests.made_volumes import entry, make_volumes, write_volume
 from volume3d.augment import augmented, contrasted, mirrored, turned
 from volume3d.cases import cases_of_folds, cases_of_split
 from volume3d.config import AugmentConfig, InputConfig, SamplingConfig, Volume3dConfig
 from volume3d.crop import cut, seen_centre
-from volume3d.dataset import PlainVolumes, TrainingVolumes, balanced_chances
+from volume3d.dataset import EvalVolumes, TrainingVolumes, balanced_chances
 from volume3d.patient_inputs import PATIENT_KEYS, patient_inputs
 
 STILL = AugmentConfig(mirror_p=0, affine_p=0, gain=0, offset=0, gamma=0)
@@ -119,7 +119,7 @@ def test_items_of_volumes_of_any_size_stack(data_dir, tmp_path):
     write_manifest(tmp_path / "manifest.jsonl", [entry("1.2.0", labels, None, None), entry("1.2.1", labels)])
     (tmp_path / "split.csv").write_text("id,split\n1.2.0,train\n1.2.1,train\n")
     cases = cases_of_split(tmp_path, tmp_path / "split.csv")
-    items = [PlainVolumes(cases, SMALL)[i] for i in range(2)] + [TrainingVolumes(cases, SMALL)[(0, i)] for i in (0, 1)]
+    items = [EvalVolumes(cases, SMALL)[i] for i in range(2)] + [TrainingVolumes(cases, SMALL)[(0, i)] for i in (0, 1)]
     assert {tuple(item["image"].shape) for item in items} == {(1, 8, 32, 32)}
     assert all(item["image"].dtype == torch.float32 and torch.isnan(item["labels14"]).all() for item in items)
     assert set(items[0]) == {"image", "labels14", "number", *PATIENT_KEYS}
@@ -127,7 +127,7 @@ def test_items_of_volumes_of_any_size_stack(data_dir, tmp_path):
 
 
 def test_the_input_is_the_part_of_the_volume_that_was_asked_for(data_dir):
-    item = PlainVolumes(cases_of_folds(data_dir, 2), SMALL)[1]
+    item = EvalVolumes(cases_of_folds(data_dir, 2), SMALL)[1]
     volume = np.load(data_dir / "npy_volume" / "1.2.1.npy")  # 16.5 mm below slice 11 is 5.5: slices 2 to 9
     assert np.array_equal(item["image"][0].numpy(), volume[2:10, 4:36, 4:36].astype(np.float32))
     assert item["labels14"].tolist() == [float(i in (4, 13)) for i in range(14)]
@@ -135,7 +135,7 @@ def test_the_input_is_the_part_of_the_volume_that_was_asked_for(data_dir):
 
 def batches(data_dir, workers: int, epoch: int, balanced: bool = False) -> list[dict]:
     config = Volume3dConfig(SMALL.input, SamplingConfig(balanced=balanced), training=TrainingConfig(seed=3))
-    order = EpochBatches(12, 4, 1, World(0, 1, torch.device("cpu")), 3)
+    order = EpochBatches(12, 4, 1, DistContext(0, 1, torch.device("cpu")), 3)
     order.epoch = epoch
     return list(training_loader(TrainingVolumes(cases_of_folds(data_dir, 2), config), order, workers))
 
@@ -199,4 +199,4 @@ def test_a_damaged_volume_is_named(tmp_path):
     path = tmp_path / "npy_volume" / "1.2.3.npy"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match="1.2.3.npy"):
-        PlainVolumes(cases_of_folds(tmp_path, 2), SMALL)[3]
+        EvalVolumes(cases_of_folds(tmp_path, 2), SMALL)[3]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from aneurysm.folds.marks import RIM
+from aneurysm.folds.targets import RIM
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.phantom.dataset import PhantomConfig, make_dataset
 from aneurysm.training.config import TrainingConfig
@@ -22,7 +22,7 @@ from volume3d.dataset import TrainingParts, mirrored_part
 from volume3d.endless import EndlessParts
 from volume3d.eval import EvalVolume3dConfig
 from volume3d.eval import main as evaluate
-from volume3d.localizers import Marks, place_marks
+from volume3d.localizers import LocalizerPoints, place_marks
 from volume3d.make_volume import VolumeSettings
 from volume3d.phantoms import PhantomPartsConfig
 from volume3d.predict import PredictVolume3dConfig
@@ -107,8 +107,8 @@ def test_folds_are_trained_from_pretrained_weights_and_localizers(root, tmp_path
     train(TrainVolume3dConfig(
         **settings_of(DENSE), data_dir=root, model_dir=tmp_path, folds=2, weights=weights, device="cpu"
     ))  # fmt: skip
-    said = capsys.readouterr().out
-    assert "not there" not in said and "tensors from" in said
+    output = capsys.readouterr().out
+    assert "not there" not in output and "tensors from" in output
     assert len(pd.read_csv(tmp_path / "volume3d" / "oof_volume3d.csv")) == 4
 
 
@@ -123,20 +123,20 @@ def test_localizers_without_a_place_are_told(root):
     assert not marks and "lies outside the image" in errors[0]
 
 
-def parts_of(tmp_path: Path, marks: dict[str, Marks], mirror_p: float = 0.0) -> TrainingParts:
+def parts_of(tmp_path: Path, marks: dict[str, LocalizerPoints], mirror_p: float = 0.0) -> TrainingParts:
     make_volumes(tmp_path)
     still = AugmentConfig(mirror_p=mirror_p, gain=0, offset=0, gamma=0)
     sampling = replace(SAMPLING, part=(8, 16, 16), ball_mm=6.0, rim_mm=9.0)
     return TrainingParts(cases_of_folds(tmp_path, 2), replace(DENSE, augment=still, sampling=sampling), marks)
 
 
-def marks_of(tmp_path: Path) -> dict[str, Marks]:
+def marks_of(tmp_path: Path) -> dict[str, LocalizerPoints]:
     """The balls of made_volumes, at their middle."""
     marks = {}
     for number in (1, 3, 5, 7):
         volume = np.load(tmp_path / "npy_volume" / f"1.2.{number}.npy")
         middle = np.argwhere(volume > 0.9).mean(axis=0)
-        marks[f"1.2.{number}"] = Marks(middle[None], np.array([LEFT if number % 4 == 1 else RIGHT]))
+        marks[f"1.2.{number}"] = LocalizerPoints(middle[None], np.array([LEFT if number % 4 == 1 else RIGHT]))
     return marks
 
 

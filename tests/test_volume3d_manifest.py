@@ -22,10 +22,10 @@ PIXELS = np.zeros((4, 4), np.int16)
 def data_dir(tmp_path) -> Path:
     """Five series: a CT and a multi-frame MR that say much, one that says nothing, a broken one, and no folder."""
     series = tmp_path / "series"
-    said = {"PatientAge": "067Y", "PatientSex": "F", "PatientWeight": "72.5", "ContrastBolusAgent": "Iodine"}
-    write_image(series / "ct" / "1.dcm", PIXELS, PatientID="Meyer", **said)
-    said = {"PatientAge": "018M", "PatientSex": "O", "PatientWeight": "0", "SeriesDescription": "TOF 3D"}
-    write_enhanced(series / "mr" / "1.dcm", PIXELS[None], PatientID="Meyer", **said)
+    output = {"PatientAge": "067Y", "PatientSex": "F", "PatientWeight": "72.5", "ContrastBolusAgent": "Iodine"}
+    write_image(series / "ct" / "1.dcm", PIXELS, PatientID="Meyer", **output)
+    output = {"PatientAge": "018M", "PatientSex": "O", "PatientWeight": "0", "SeriesDescription": "TOF 3D"}
+    write_enhanced(series / "mr" / "1.dcm", PIXELS[None], PatientID="Meyer", **output)
     write_image(series / "mute" / "1.dcm", PIXELS, PatientID="ANONYMOUS", Modality="MR")
     (series / "mute" / "0.dcm").write_bytes(b"not an image")
     (series / "broken").mkdir()
@@ -99,8 +99,8 @@ def test_train_csv_wins_over_the_header_and_names_the_series(data_dir, capsys):
     )
     assert (absent["modality"], absent["patient_sex"], absent["image_path"]) == ("MR", None, "series/absent")
     assert (mr["subtype"], mr["patient_age"]) == ("MRA", 55)  # no Modality in its row: by the header
-    said = capsys.readouterr().out
-    assert "2 series cannot be read" in said and "1 folders" in said and "unlisted" in said
+    output = capsys.readouterr().out
+    assert "2 series cannot be read" in output and "1 folders" in output and "unlisted" in output
 
 
 def test_a_label_that_is_none_is_refused_by_name(data_dir):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchvision.models.video import r3d_18
 
-from aneurysm.folds.marks import RIM
+from aneurysm.folds.targets import RIM
 from aneurysm.training.map_losses import sac_loss, vessel_loss
 from volume3d.activations import Activations, statistics
 from volume3d.config import ActivationsConfig, LossConfig, NetConfig
@@ -43,9 +43,9 @@ def test_weights_of_r3d_18_are_summed_over_its_channels_and_answer_alike(tmp_pat
             module.running_var.uniform_(0.5, 1.5)
     torch.save(reference.state_dict(), tmp_path / "r3d.pth")
     model = Volume3dNet(NetConfig()).eval()
-    said = load_weights(model, tmp_path / "r3d.pth")
+    output = load_weights(model, tmp_path / "r3d.pth")
     n_tensors = len(model.backbone.state_dict())
-    assert said.startswith(f"{n_tensors} of {n_tensors + 2} tensors from {tmp_path / 'r3d.pth'}; not there: head")
+    assert output.startswith(f"{n_tensors} of {n_tensors + 2} tensors from {tmp_path / 'r3d.pth'}; not there: head")
     assert set(reference.state_dict()) - set(model.backbone.state_dict()) == {"fc.weight", "fc.bias"}
     reference.fc = nn.Identity()
     volume = torch.rand(1, 1, *SHAPE)

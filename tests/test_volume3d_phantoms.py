@@ -9,7 +9,7 @@ import pytest
 
 from aneurysm.cache.slices import CacheSettings
 from aneurysm.cache.vessel_masks import in_blocks
-from aneurysm.folds.marks import RIM
+from aneurysm.folds.targets import RIM
 from aneurysm.labels import LOCATIONS, MODALITIES
 from aneurysm.phantom.plan import Case
 from aneurysm.phantom.render import Scan

@@ -25,7 +25,7 @@ from volume3d.build_manifest import ManifestConfig
 from volume3d.build_manifest import main as build_manifest
 from volume3d.cases import cases_of_folds
 from volume3d.config import InputConfig
-from volume3d.dataset import PlainVolumes
+from volume3d.dataset import EvalVolumes
 from volume3d.inference import load_volume3d, predict_volumes
 from volume3d.make_volume import VolumeSettings
 from volume3d.predict import PredictVolume3dConfig, command, main
@@ -69,7 +69,7 @@ def cached(root: Path, folds: tuple[int, ...]) -> pd.DataFrame:
     by_fold = []
     for fold in folds:
         trained = load_volume3d(root / "model" / "volume3d" / f"fold-{fold}" / "last.pth", ALONE.device, fold)
-        by_fold.append(predict_volumes(trained.model, PlainVolumes(cases, trained.config), trained.config, ALONE))
+        by_fold.append(predict_volumes(trained.model, EvalVolumes(cases, trained.config), trained.config, ALONE))
     return pd.DataFrame(np.mean(by_fold, axis=0), index=cases.table.SeriesInstanceUID, columns=list(LABELS))
 
 
@@ -102,8 +102,8 @@ def test_the_volume_in_memory_is_the_cached_one_voxel_for_voxel(root, tmp_path):
 
 
 def test_age_sex_and_weight_are_those_of_the_header(tmp_path):
-    said = {"PatientAge": "067Y", "PatientSex": "M", "PatientWeight": "65"}
-    write_stack(tmp_path, head_ct(20), spacing=(3.0, 3.0, 3.0), **said)
+    output = {"PatientAge": "067Y", "PatientSex": "M", "PatientWeight": "65"}
+    write_stack(tmp_path, head_ct(20), spacing=(3.0, 3.0, 3.0), **output)
     (files,) = find_series([tmp_path], tmp_path / "unpacked")
     # Years and kilograms less 55 and 75, over 20 each; each with a 1 for known.
     assert read_series_volume(files, SETTINGS).patient == pytest.approx((0.6, 1, -1, 1, -0.5, 1))
@@ -128,8 +128,8 @@ def test_what_cannot_be_read_is_listed_without_probabilities_and_the_others_are_
     paths = [root / "broken", tmp_path / "nowhere", black, root / "series" / uid]
     code, table = predict(root, tmp_path, *paths, workers=1)
     assert code == 3 and table.index.tolist() == [uid, "1.2.40", "broken", "nowhere"]
-    said = capsys.readouterr().out
-    assert "4 series, 3 could not be read" in said and "no answer for broken: " in said
+    output = capsys.readouterr().out
+    assert "4 series, 3 could not be read" in output and "no answer for broken: " in output
     assert "x.dcm: not a readable DICOM file" in table.failure["broken"]
     assert "no such folder" in table.failure["nowhere"] and "all of one value" in table.failure["1.2.40"]
     assert (table.loc[["broken", "nowhere", "1.2.40"], list(LABELS)] == "").all(axis=None)

@@ -13,20 +13,20 @@ import torch
 from sklearn.metrics import accuracy_score, average_precision_score
 from torchmetrics.classification import MultilabelAUROC
 
-from aneurysm.config import only, parse_config
+from aneurysm.config import parse_config, subset
 from aneurysm.labels import LABELS
 from aneurysm.paths import ModelPaths
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.config import TrainingConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from tests.made_volumes import make_volumes
 from volume3d.cases import Cases, cases_of_folds
 from volume3d.config import AugmentConfig, InputConfig, NetConfig, SamplingConfig, Volume3dConfig
-from volume3d.dataset import PlainVolumes
+from volume3d.dataset import EvalVolumes
 from volume3d.eval import EvalVolume3dConfig
 from volume3d.eval import main as evaluate
+from volume3d.evaluate import evaluate_folds
 from volume3d.inference import load_volume3d, predict_volumes
-from volume3d.judge import judge_folds
 from volume3d.make_volume import VolumeSettings
 from volume3d.model import Volume3dNet
 from volume3d.preprocess import PreprocessConfig
@@ -36,7 +36,7 @@ from volume3d.train import TrainVolume3dConfig
 from volume3d.train import main as train_script
 
 ROOT = Path(__file__).parents[1]
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = DistContext(0, 1, torch.device("cpu"))
 TINY = Volume3dConfig(
     input=InputConfig(shape=(8, 32, 32), centre=(0.5, 0.5), below_top_mm=16.5),
     sampling=SamplingConfig(crop_shift=(1, 2, 2)),
@@ -111,7 +111,7 @@ class LeftHalf(torch.nn.Module):
 
 def test_what_is_said_of_the_mirror_image_is_said_of_the_other_side(tmp_path):
     make_volumes(tmp_path)
-    volumes = PlainVolumes(cases_of_folds(tmp_path, 2), TINY)
+    volumes = EvalVolumes(cases_of_folds(tmp_path, 2), TINY)
     answers = predict_volumes(LeftHalf(), volumes, TINY, ALONE)
     halves = torch.stack([volumes[i]["image"].reshape(-1, 2, 16).mean(dim=(0, 2)) for i in range(8)])
     right, left = halves.sigmoid().T.numpy()
@@ -149,15 +149,15 @@ def test_a_series_without_a_volume_is_answered_with_the_prevalences_of_the_other
     for fold in range(2):
         config = replace(TINY, training=replace(TINY.training, batch_size=2))
         one_fold(cases, fold, config, paths.fold(fold))
-    judged = judge_folds(cases, paths, [0, 1], ALONE)
-    answers = judged.table().set_index("SeriesInstanceUID")
+    evaluation = evaluate_folds(cases, paths, [0, 1], ALONE)
+    answers = evaluation.table().set_index("SeriesInstanceUID")
     other = table[table.fold == 1][list(LABELS)].to_numpy()
     assert answers.loc["1.2.1", list(LABELS)].tolist() == pytest.approx((other.sum(axis=0) + 0.5) / (len(other) + 1))
     assert (
         set(answers.index) == set(table.SeriesInstanceUID)
         and answers[list(LABELS)].round(6).drop_duplicates().shape[0] == 8
     )
-    assert judged.counted.startswith("8 series, 1 without a volume")
+    assert evaluation.counted.startswith("8 series, 1 without a volume")
     with pytest.raises(ValueError, match="expected a model that has not seen fold or split 1, found 0"):
         load_volume3d(paths.fold(0) / "last.pth", ALONE.device, 1)
 
@@ -186,24 +186,24 @@ def scripted(tmp_path_factory) -> tuple[Path, str]:
     root = tmp_path_factory.mktemp("scripted")
     make_volumes(root)
     (root / "preset.yaml").write_text(PRESET)
-    said = run("-m", "volume3d.train", "--data_dir", root, "--model_dir", root / "model", "--folds", "2",
+    output = run("-m", "volume3d.train", "--data_dir", root, "--model_dir", root / "model", "--folds", "2",
                "--config", root / "preset.yaml", "--device", "cpu")  # fmt: skip
-    return root, said
+    return root, output
 
 
 def test_the_scripts_train_judge_and_blend(scripted, capsys):
-    root, said = scripted
+    root, output = scripted
     oof = root / "model" / "volume3d" / "oof_volume3d.csv"
-    assert f"{oof}: 8 series, 0 without a volume" in said
+    assert f"{oof}: 8 series, 0 without a volume" in output
     first = pd.read_csv(oof, dtype={"SeriesInstanceUID": str})
     assert list(first) == ["SeriesInstanceUID", "fold", *LABELS] and sorted(first.fold) == [0] * 4 + [1] * 4
     other = root / "model" / "lite0" / "oof_stage2.csv"
     other.parent.mkdir()
     first.assign(**dict(zip(LABELS, np.random.default_rng(0).random((14, 8)), strict=True))).to_csv(other, index=False)
     evaluate(EvalVolume3dConfig(root, root / "model", folds=2, blend=other, device="cpu"))
-    told = capsys.readouterr().out
-    assert "volume3d, held-out series of fold 0, 1; 8 series" in told and "modality CTA" in told
-    assert "Differences from lite0" in told
+    messages = capsys.readouterr().out
+    assert "volume3d, held-out series of fold 0, 1; 8 series" in messages and "modality CTA" in messages
+    assert "Differences from lite0" in messages
     again = pd.read_csv(oof, dtype={"SeriesInstanceUID": str})
     assert np.allclose(first[list(LABELS)], again[list(LABELS)])
     evaluate(EvalVolume3dConfig(root, root / "model", folds=2, limit=4, device="cpu"))
@@ -255,6 +255,6 @@ def test_every_preset_is_a_configuration_that_a_network_can_be_made_of(name):
 def test_volumes_are_made_as_the_presets_with_cells_expect_them():
     made = parse_config(PreprocessConfig, "", ["--config", "volume3d/volumes"])
     expected = parse_config(PretrainVolume3dConfig, "", ["--config", "volume3d/dense"])
-    assert only(VolumeSettings, made) == expected.volumes
+    assert subset(VolumeSettings, made) == expected.volumes
     kept = {path.stem for path in (ROOT / "configs" / "volume3d").glob("*.yaml")}
     assert kept == {"base", "demo", "dense", "pooled", "volumes"}

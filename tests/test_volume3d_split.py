@@ -23,10 +23,10 @@ def many(n_series: int) -> list[Entry]:
     labels = (rng.random((n_series, 13)) < 4 * np.array(PREVALENCE) / SERIES).astype(float)
     labels = np.column_stack([labels, labels.max(axis=1)])
     labels[:5] = np.nan
-    said = zip(labels, rng.choice(["CTA", "MRA", "MRI T2"], n_series), rng.choice(["F", "M"], n_series), strict=True)
+    output = zip(labels, rng.choice(["CTA", "MRA", "MRI T2"], n_series), rng.choice(["F", "M"], n_series), strict=True)
     return [
         entry(f"s{i}", row, subtype=subtype, patient_sex=sex, patient_id=f"p{int(i * 0.7)}")
-        for i, (row, subtype, sex) in enumerate(said)
+        for i, (row, subtype, sex) in enumerate(output)
     ]
 
 

@@ -15,11 +15,11 @@ from volume3d.make_volume import VolumeSettings, make_volume
 from volume3d.volume import read_geometry, read_volume
 
 
-def entry(series_id: str, labels: Sequence[float] = (0,) * 14, **said: object) -> Entry:
+def entry(series_id: str, labels: Sequence[float] = (0,) * 14, **output: object) -> Entry:
     """An entry of a manifest about which nothing special is known; `labels` in the order of LABELS."""
     assert len(labels) == len(LABELS)
     known = Entry(series_id, "CT", "CTA", series_id, None, None, None, f"series/{series_id}", None, np.float32(labels))
-    return replace(known, **said)
+    return replace(known, **output)
 
 
 def write_field(

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from aneurysm.folds.answers import answers_in_folds
+from aneurysm.folds.oof import answers_in_folds
 from aneurysm.labels import LABELS
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.scores import compared_text, score_text, series_subgroups

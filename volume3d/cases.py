@@ -43,7 +43,7 @@ class Cases:
             raise ValueError(f"{folder}: expected volumes of {len(self.table)} series; has volume3d.preprocess run?")
         return self._where(self.table.has_volume)
 
-    def judgeable(self) -> Cases:
+    def fully_labelled(self) -> Cases:
         """Those of which all labels are known."""
         return self._where(self.table[list(LABELS)].notna().all(axis=1))
 

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 Part = Callable[..., Tensor]
 
 
-def plainly(part: Part, modules: nn.Module, *inputs: Tensor) -> Tensor:
+def no_checkpoint(part: Part, modules: nn.Module, *inputs: Tensor) -> Tensor:
     """part(*inputs), everything in it kept."""
     return part(*inputs)
 

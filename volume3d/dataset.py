@@ -10,23 +10,23 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from aneurysm.cache.vessel_masks import in_blocks
-from aneurysm.folds.marks import RIM, ball_target, labels_of, shown_locations
+from aneurysm.folds.targets import RIM, ball_target, labels_of, shown_locations
 from aneurysm.labels import LABELS, LOCATIONS, MIRROR
 from aneurysm.training.map_losses import UNKNOWN
 from volume3d.augment import augmented, recontrasted
 from volume3d.cases import Cases
 from volume3d.config import Volume3dConfig
 from volume3d.crop import around, box_at, cut, first_voxel, seen_centre
-from volume3d.localizers import Marks
+from volume3d.localizers import LocalizerPoints
 from volume3d.patient_inputs import PATIENT_KEYS
 from volume3d.places import place_mm
 from volume3d.volume import read_geometry, read_vessels, read_volume
 
-NO_MARKS = Marks(np.empty((0, 3)), np.empty(0, int))
+NO_MARKS = LocalizerPoints(np.empty((0, 3)), np.empty(0, int))
 SAMPLE_STREAM = 1  # keeps the random numbers of the samples apart from those of their order
 
 
-class PlainVolumes(Dataset):
+class EvalVolumes(Dataset):
     """Each series once, in the order of `cases`, all of which have a volume.
 
     An item: image (1, slices, rows, columns) float32 in [0, 1], labels14 (14,) (NaN where unknown), age, sex, weight
@@ -52,7 +52,7 @@ class PlainVolumes(Dataset):
         return read_volume(data_dir, uid), read_geometry(data_dir, uid)["spacing_mm"]
 
 
-class TrainingVolumes(PlainVolumes):
+class TrainingVolumes(EvalVolumes):
     """As many volumes an epoch as there are series; items are asked for by (epoch, sample), and depend on these and
     the seed alone.
 
@@ -98,7 +98,7 @@ class TrainingParts(TrainingVolumes):
     as PhantomPart has them; UNKNOWN vessels where there is no mask), place_mm and spacing_mm.
     """
 
-    def __init__(self, cases: Cases, config: Volume3dConfig, marks: dict[str, Marks]):
+    def __init__(self, cases: Cases, config: Volume3dConfig, marks: dict[str, LocalizerPoints]):
         super().__init__(cases, config)
         self.marks = marks
 
@@ -126,7 +126,7 @@ class TrainingParts(TrainingVolumes):
             inputs["labels14"][:] = torch.nan
         return mirrored_part(inputs) if mirror else inputs
 
-    def _cells(self, uid: str, marks: Marks, first: np.ndarray, spacing_mm) -> tuple[np.ndarray, np.ndarray]:
+    def _cells(self, uid: str, marks: LocalizerPoints, first: np.ndarray, spacing_mm) -> tuple[np.ndarray, np.ndarray]:
         """sac and vessels."""
         sampling, stride = self.config.sampling, self.config.net.stride
         counts = tuple(n // stride for n in sampling.part)

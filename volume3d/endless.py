@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aneurysm.folds.marks import labels_of, shown_locations
+from aneurysm.folds.targets import labels_of, shown_locations
 from aneurysm.training.endless import EndlessSamples
 from volume3d.config import Volume3dConfig
 from volume3d.dataset import model_inputs

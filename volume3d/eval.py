@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 from aneurysm.config import run_script
-from aneurysm.folds.answers import write_answers
+from aneurysm.folds.oof import write_answers
 from aneurysm.folds.tables import chosen_folds, read_folds
 from aneurysm.paths import VOLUME3D, DataPaths, ModelPaths
-from aneurysm.training.distributed import World, join_world, leave_world
+from aneurysm.training.distributed import DistContext, end_distributed, init_distributed
 from volume3d.blend import blend_of
 from volume3d.cases import cases_of_folds, cases_of_split, split_checksum
-from volume3d.judge import evaluate_weights, judge_folds, judge_split
+from volume3d.evaluate import evaluate_folds, evaluate_split, evaluate_weights
 from volume3d.weights import weights_path
 
 
@@ -54,26 +54,26 @@ class EvalVolume3dConfig:
 
 
 def main(config: EvalVolume3dConfig) -> None:
-    world = join_world(config.device)
+    world = init_distributed(config.device)
     model_paths = ModelPaths(config.model_dir, VOLUME3D)
     if config.split is not None and config.weights:
         raise ValueError("weights: they have seen no series at all; expected folds, found a split")
     if config.split is not None and config.blend is not None:
         raise ValueError("blend: the first system answers out of fold; expected folds, found a split")
     (eval_folds if config.split is None else eval_split)(config, model_paths, world)
-    leave_world()
+    end_distributed()
 
 
-def eval_folds(config: EvalVolume3dConfig, model_paths: ModelPaths, world: World) -> None:
+def eval_folds(config: EvalVolume3dConfig, model_paths: ModelPaths, world: DistContext) -> None:
     cases = cases_of_folds(DataPaths(config.data_dir, config.cache_dir).cache, config.folds).first(config.limit)
     if config.weights:
-        judged = evaluate_weights(cases, weights_path(config.weights), world)
+        evaluation = evaluate_weights(cases, weights_path(config.weights), world)
     else:
-        judged = judge_folds(cases, model_paths, chosen_folds(config.fold, config.folds), world)
+        evaluation = evaluate_folds(cases, model_paths, chosen_folds(config.fold, config.folds), world)
     if not world.is_main:
         return
-    print(judged.text())
-    print(write_answers(judged.table(), model_paths.oof_volume3d_csv, limited=config.limit > 0))
+    print(evaluation.text())
+    print(write_answers(evaluation.table(), model_paths.oof_volume3d_csv, limited=config.limit > 0))
     if config.blend is not None:
         blend = blend_of(
             read_folds(DataPaths(config.data_dir, config.cache_dir).cache, config.folds),
@@ -83,11 +83,11 @@ def eval_folds(config: EvalVolume3dConfig, model_paths: ModelPaths, world: World
         print(f"\n{blend.text(config.blend.parent.name)}")
 
 
-def eval_split(config: EvalVolume3dConfig, model_paths: ModelPaths, world: World) -> None:
+def eval_split(config: EvalVolume3dConfig, model_paths: ModelPaths, world: DistContext) -> None:
     cases = cases_of_split(DataPaths(config.data_dir, config.cache_dir).cache, config.split).first(config.limit)
-    judged = judge_split(cases, model_paths, config.part, split_checksum(config.split), world)
+    evaluation = evaluate_split(cases, model_paths, config.part, split_checksum(config.split), world)
     if world.is_main:
-        print(judged.text())
+        print(evaluation.text())
 
 
 def command() -> None:

@@ -17,12 +17,12 @@ from aneurysm.config import from_saved
 from aneurysm.labels import LABELS, MIRROR
 from aneurysm.training.batches import one_thread
 from aneurysm.training.checkpoint import load_checkpoint
-from aneurysm.training.distributed import World
-from aneurysm.training.layout import batch_on
+from aneurysm.training.distributed import DistContext
+from aneurysm.training.memory_format import batch_on
 from aneurysm.training.precision import inference_precision
 from aneurysm.training.pretrained import read_pretrained
 from volume3d.config import Volume3dConfig
-from volume3d.dataset import PlainVolumes, mirrored_place
+from volume3d.dataset import EvalVolumes, mirrored_place
 from volume3d.make_volume import VolumeSettings
 from volume3d.model import Volume3dNet
 
@@ -74,7 +74,7 @@ def volume3d_from(about: dict[str, Any], weights: dict[str, Tensor], device: tor
 
 
 def predict_volumes(
-    model: nn.Module, volumes: PlainVolumes, config: Volume3dConfig, world: World, bar: str = ""
+    model: nn.Module, volumes: EvalVolumes, config: Volume3dConfig, world: DistContext, bar: str = ""
 ) -> np.ndarray:
     """(volumes, 14) probabilities in [0, 1] of all volumes; several processes share the work and all get them all.
 
@@ -98,7 +98,9 @@ def predict_batch(
     return probability.double().cpu().numpy()
 
 
-def _batches(model, volumes, config: Volume3dConfig, world: World, bar: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _batches(
+    model, volumes, config: Volume3dConfig, world: DistContext, bar: str
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     training = config.training
     size = 1 if config.net.dense else max(1, training.batch_size // (training.accumulate * world.size))
     loader = DataLoader(volumes, size, num_workers=training.workers, worker_init_fn=one_thread)

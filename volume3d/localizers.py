@@ -16,14 +16,16 @@ from volume3d.volume import read_geometry, volume_path
 
 
 @dataclass(frozen=True)
-class Marks:
+class LocalizerPoints:
     """The localizers of one series: voxels (n, 3) slice, row, column with fractions, index into LOCATIONS (n,)."""
 
     voxels: np.ndarray
     locations: np.ndarray
 
 
-def place_marks(path: Path, data_dir: Path, series_ids: Collection[str]) -> tuple[dict[str, Marks], list[str]]:
+def place_marks(
+    path: Path, data_dir: Path, series_ids: Collection[str]
+) -> tuple[dict[str, LocalizerPoints], list[str]]:
     """The localizers of train_localizers.csv in the volumes of these series, and why others have no place there."""
     table, placed, errors = read_localizers(path), {}, []
     for uid, rows in table[table.SeriesInstanceUID.isin(series_ids)].groupby("SeriesInstanceUID"):
@@ -39,7 +41,7 @@ def place_marks(path: Path, data_dir: Path, series_ids: Collection[str]) -> tupl
             except ValueError as error:
                 errors.append(f"{uid}: {error}")
         if voxels:
-            placed[uid] = Marks(np.array(voxels), np.array(locations))
+            placed[uid] = LocalizerPoints(np.array(voxels), np.array(locations))
     return placed, errors
 
 

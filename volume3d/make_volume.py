@@ -26,7 +26,7 @@ from aneurysm.dicom.intensity import Window, mr_window
 from aneurysm.dicom.mapping import Crop
 from aneurysm.dicom.series import Series, read_series
 from aneurysm.folds.manifest import Entry
-from aneurysm.paths import DataPaths, writing_to, written_whole
+from aneurysm.paths import DataPaths, atomic_write, writing_to
 from volume3d.grid import Grid, make_grid
 from volume3d.windows import voi_window, zscore_window
 
@@ -121,14 +121,14 @@ def _write(
     placed = place_series_mask(mask, series, grid.source_pixels())
     if placed is not None:
         _save(mask_file, np.stack(list(placed.images())))
-    with written_whole(described) as file:
+    with atomic_write(described) as file:
         description = describe(series, series_id, grid, window) | {"mask": placed is not None}
         description |= {"warnings": warnings_of(series, paths.root), "source": source_of(series, grid)}
         file.write_text(json.dumps(description | {"settings": asdict(settings), "fingerprint": fingerprint}))
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         write_npy(beside, array)
 
 

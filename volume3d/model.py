@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchvision.models.video.resnet import BasicBlock, Conv3DSimple, VideoResNet
 
 from aneurysm.labels import LABELS
-from volume3d.checkpointing import checkpointed, plainly
+from volume3d.checkpointing import checkpointed, no_checkpoint
 from volume3d.config import NetConfig
 from volume3d.dense import DenseHead
 from volume3d.patient_inputs import PATIENT_KEYS
@@ -20,7 +20,7 @@ LAST = 8  # times the width: channels of the last layers
 class Block(BasicBlock):
     """r3d_18's block, in two halves that can be checkpointed."""
 
-    keep = staticmethod(plainly)
+    keep = staticmethod(no_checkpoint)
 
     def forward(self, x: Tensor) -> Tensor:
         middle = self.keep(self.conv1, self.conv1, x)
@@ -45,7 +45,7 @@ class Backbone(VideoResNet):
 
         super().__init__(Block, [Conv3DSimple] * 4, [2, 2, 2, 2], stem)
         self.avgpool, self.fc = nn.Identity(), nn.Identity()  # the head is Volume3dNet's
-        self.keep = checkpointed if config.checkpointing else plainly
+        self.keep = checkpointed if config.checkpointing else no_checkpoint
         for block in self.blocks:
             block.keep = self.keep
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from aneurysm.cache.slices import CacheSettings
 from aneurysm.cache.vessel_masks import MASK_TO_LOCATION, in_blocks
-from aneurysm.folds.marks import mark_sac
+from aneurysm.folds.targets import mark_sac
 from aneurysm.labels import LOCATIONS
 from aneurysm.phantom.looks import change_look
 from aneurysm.phantom.places import vessel_point

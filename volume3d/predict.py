@@ -27,12 +27,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from aneurysm.ahead import run_ahead
 from aneurysm.config import run_script
 from aneurysm.dicom.find import SeriesFiles, find_series, without_scouts
-from aneurysm.harmless import cell, printable
+from aneurysm.escape import cell, escape_control_characters
 from aneurysm.labels import LABELS, PRESENT
 from aneurysm.paths import VOLUME3D, ModelPaths
+from aneurysm.prefetch import prefetch_map
 from aneurysm.tables import write_csv
 from aneurysm.training.distributed import all_devices
 from volume3d.ensemble import Ensemble, load_ensemble
@@ -79,12 +79,12 @@ def main(config: PredictVolume3dConfig) -> int:
     write_csv(prediction_table(predictions), config.out)
     for prediction in predictions:
         for warning in prediction.warnings:
-            print(printable(f"warning: {prediction.uid}: {warning}"))
+            print(escape_control_characters(f"warning: {prediction.uid}: {warning}"))
     unread = [prediction for prediction in predictions if prediction.failure]
     for prediction in unread:
-        print(printable(f"no answer for {prediction.uid}: {prediction.failure}"))
+        print(escape_control_characters(f"no answer for {prediction.uid}: {prediction.failure}"))
     for sentence in left_out:
-        print(printable(f"left out: {sentence}"))
+        print(escape_control_characters(f"left out: {sentence}"))
     n_models = len(ensemble.models)
     print(f"{len(predictions)} series, {len(unread)} could not be read; mean over {n_models} models\n{config.out}")
     return SOME_UNREAD if unread else 0
@@ -93,7 +93,7 @@ def main(config: PredictVolume3dConfig) -> int:
 def predict_all(found: Sequence[SeriesFiles], ensemble: Ensemble, workers: int) -> Iterator[Prediction]:
     """The prediction of each series, in order; `workers` processes read ahead. One that fails stops no other."""
     read = partial(read_series_volume, settings=ensemble.volumes)
-    for files, volume in zip(found, run_ahead(read, found, workers, died), strict=True):
+    for files, volume in zip(found, prefetch_map(read, found, workers, died), strict=True):
         yield _predict(files.uid, volume, ensemble)
 
 

@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 
 from aneurysm.cache.disk import require_disk, sample_of
-from aneurysm.cache.every_series import run_every_series
+from aneurysm.cache.jobs import run_jobs
 from aneurysm.cache.preprocess import Outcome, died
 from aneurysm.cache.tables import error_rows
-from aneurysm.config import only, run_script
+from aneurysm.config import run_script, subset
 from aneurysm.dicom.series import read_series
 from aneurysm.folds.manifest import Entry, read_manifest
 from aneurysm.lock import locked
@@ -46,7 +46,7 @@ class PreprocessConfig(VolumeSettings):
 
 
 def main(config: PreprocessConfig) -> None:
-    paths, settings = DataPaths(config.data_dir, config.cache_dir), only(VolumeSettings, config)
+    paths, settings = DataPaths(config.data_dir, config.cache_dir), subset(VolumeSettings, config)
     entries = read_manifest(paths.manifest)
     with locked(paths.cache, "volume3d_preprocess"):
         errors, was_there = preprocess(config, paths, settings, entries)
@@ -68,7 +68,7 @@ def preprocess(
 
     job = partial(make_volume, paths.root.absolute(), settings=settings, cache_dir=paths.cache.absolute())
     folders = (paths.npy_volume, paths.cache)
-    outcomes = run_every_series(job, entries, config.workers, _died, config.dask, folders, paths.volume_errors_csv)
+    outcomes = run_jobs(job, entries, config.workers, _died, config.dask, folders, paths.volume_errors_csv)
     errors = error_rows(outcomes)
     write_csv(errors, paths.volume_errors_csv)
     return errors, sum(outcome.was_cached for outcome in outcomes)

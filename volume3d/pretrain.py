@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from aneurysm.config import only, run_script
+from aneurysm.config import run_script, subset
 from aneurysm.labels import LABELS
 from aneurysm.paths import VOLUME3D
 from aneurysm.phantom.training_scans import FIRST_SEED
 from aneurysm.training.checkpoint import load_checkpoint
-from aneurysm.training.distributed import World, join_world, leave_world
+from aneurysm.training.distributed import DistContext, end_distributed, init_distributed
 from aneurysm.training.endless import whole_epochs
 from aneurysm.training.fit import fit
 from aneurysm.training.pretrained import card_of, write_pretrained
@@ -71,19 +71,19 @@ class PretrainVolume3dConfig(Volume3dConfig):
 
 
 def main(config: PretrainVolume3dConfig) -> None:
-    world = join_world(config.device)
+    world = init_distributed(config.device)
     made_by = " ".join(["python -m volume3d.pretrain", *sys.argv[1:]])
     path = pretrain(config, made_by, world)
     if world.is_main:
         print(path)
-    leave_world()
+    end_distributed()
 
 
-def pretrain(config: PretrainVolume3dConfig, made_by: str, world: World) -> Path:
+def pretrain(config: PretrainVolume3dConfig, made_by: str, world: DistContext) -> Path:
     """Trains, and returns the path of the file of weights. Raises ValueError as EndlessParts and whole_epochs."""
     settings = config.pretraining
     n_epochs, per_epoch = whole_epochs(config.parts, settings.every, config.training.batch_size)
-    own = replace(only(Volume3dConfig, config), training=replace(config.training, epochs=n_epochs))
+    own = replace(subset(Volume3dConfig, config), training=replace(config.training, epochs=n_epochs))
     if not own.net.dense:
         raise ValueError("net.dense 0: expected a layer whose cells answer, since a part of a head has no label")
     train_set = EndlessParts(own, config.phantoms, config.volumes, settings.seed, per_epoch)

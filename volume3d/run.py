@@ -12,16 +12,16 @@ from sklearn.metrics import accuracy_score, average_precision_score
 from torch import Tensor, nn
 
 from aneurysm.metrics import label_aucs, weighted_score
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from aneurysm.training.fit import fit
 from aneurysm.training.label_loss import label_loss, label_weights, pos_weights
 from aneurysm.training.map_losses import location_loss, sac_loss, vessel_loss
 from volume3d.activations import Activations
 from volume3d.cases import Cases
 from volume3d.config import LossConfig, Volume3dConfig
-from volume3d.dataset import PlainVolumes, TrainingParts, TrainingVolumes
+from volume3d.dataset import EvalVolumes, TrainingParts, TrainingVolumes
 from volume3d.inference import predict_volumes
-from volume3d.localizers import Marks
+from volume3d.localizers import LocalizerPoints
 from volume3d.model import Volume3dNet
 from volume3d.volume import read_settings
 from volume3d.weights import load_weights
@@ -37,7 +37,7 @@ class HeldOut:
     @classmethod
     def of(cls, held_out: Cases, training: Cases) -> HeldOut:
         """Those of `held_out` whose labels are all known."""
-        return cls(held_out.judgeable(), training.prevalence)
+        return cls(held_out.fully_labelled(), training.prevalence)
 
     @cached_property
     def has_volume(self) -> np.ndarray:
@@ -49,11 +49,11 @@ class HeldOut:
         """(series, 14) 0 or 1"""
         return self.cases.labels.astype(int)
 
-    def answers(self, model: nn.Module, config: Volume3dConfig, world: World, bar: str = "") -> np.ndarray:
+    def answers(self, model: nn.Module, config: Volume3dConfig, world: DistContext, bar: str = "") -> np.ndarray:
         """(series, 14) probabilities; several processes share the work and all get them all."""
         answers = np.tile(self.prevalence, (len(self.cases), 1))
         if self.has_volume.any():
-            volumes = PlainVolumes(self.cases.with_volume(), config)
+            volumes = EvalVolumes(self.cases.with_volume(), config)
             answers[self.has_volume] = predict_volumes(model, volumes, config, world, bar)
         return answers
 
@@ -99,9 +99,9 @@ def train(
     named: int | str,
     weights: Path | None,
     folder: Path,
-    world: World,
+    world: DistContext,
     resume: bool,
-    marks: dict[str, Marks] | None = None,
+    marks: dict[str, LocalizerPoints] | None = None,
 ) -> None:
     """Trains on all `training` series that have a volume; writes what `fit` writes into `folder`. `marks` are the
     localizers of these series, for net.dense.

@@ -14,15 +14,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from aneurysm.config import only, run_script
+from aneurysm.config import run_script, subset
 from aneurysm.folds.tables import chosen_folds
 from aneurysm.paths import VOLUME3D, DataPaths, ModelPaths
 from aneurysm.tables import write_csv
-from aneurysm.training.distributed import World, join_world, leave_world
+from aneurysm.training.distributed import DistContext, end_distributed, init_distributed
 from aneurysm.training.sync import copy_up
 from volume3d.cases import Cases, cases_of_folds, cases_of_split, split_checksum
 from volume3d.config import Volume3dConfig
-from volume3d.judge import judge_folds
+from volume3d.evaluate import evaluate_folds
 from volume3d.localizers import place_marks
 from volume3d.run import train
 from volume3d.weights import weights_path
@@ -54,13 +54,13 @@ class TrainVolume3dConfig(Volume3dConfig):
 
 
 def main(config: TrainVolume3dConfig) -> None:
-    world = join_world(config.device)
+    world = init_distributed(config.device)
     model_paths = ModelPaths(config.model_dir, VOLUME3D)
     (train_folds if config.split is None else train_split)(config, model_paths, world)
-    leave_world()
+    end_distributed()
 
 
-def train_folds(config: TrainVolume3dConfig, model_paths: ModelPaths, world: World) -> None:
+def train_folds(config: TrainVolume3dConfig, model_paths: ModelPaths, world: DistContext) -> None:
     """Each fold's model and, where all folds are asked for, what each says about its own fold."""
     training = config.training
     if training.schedule == "plateau" and training.plateau_on == "score":
@@ -69,24 +69,24 @@ def train_folds(config: TrainVolume3dConfig, model_paths: ModelPaths, world: Wor
     for fold in chosen_folds(config.fold, config.folds):
         run_one(cases.without(fold), cases.of(fold), config, fold, model_paths.fold(fold), world)
     if config.fold == "all":
-        judged = judge_folds(cases, model_paths, range(config.folds), world)
+        evaluation = evaluate_folds(cases, model_paths, range(config.folds), world)
         if world.is_main:
-            write_csv(judged.table(), model_paths.oof_volume3d_csv)
+            write_csv(evaluation.table(), model_paths.oof_volume3d_csv)
             copy_up([model_paths.oof_volume3d_csv], config.training.sync, config.model_dir)
-            print(f"{model_paths.oof_volume3d_csv}: {judged.counted}")
+            print(f"{model_paths.oof_volume3d_csv}: {evaluation.counted}")
 
 
-def train_split(config: TrainVolume3dConfig, model_paths: ModelPaths, world: World) -> None:
+def train_split(config: TrainVolume3dConfig, model_paths: ModelPaths, world: DistContext) -> None:
     cases = cases_of_split(DataPaths(config.data_dir, config.cache_dir).cache, config.split).first(config.limit)
     named = split_checksum(config.split)
     run_one(cases.of("train"), cases.of("val"), config, named, model_paths.volume3d_split, world)
 
 
 def run_one(
-    seen: Cases, unseen: Cases, config: TrainVolume3dConfig, named: int | str, folder: Path, world: World
+    seen: Cases, unseen: Cases, config: TrainVolume3dConfig, named: int | str, folder: Path, world: DistContext
 ) -> None:
     weights = weights_path(config.weights) if config.weights else None
-    own, marks = only(Volume3dConfig, config), {}
+    own, marks = subset(Volume3dConfig, config), {}
     if own.net.dense:
         path = DataPaths(config.data_dir).localizers_csv
         marks, errors = place_marks(path, seen.data_dir, set(seen.table.SeriesInstanceUID))

@@ -7,7 +7,7 @@ from pathlib import Path
 from timm.models import load_state_dict
 from torch import Tensor, nn
 
-from aneurysm.installation import pretrained_folder
+from aneurysm.package import pretrained_folder
 
 PRETRAINED = "pretrained"  # on phantoms, in the box
 STEM = "stem.0.weight"

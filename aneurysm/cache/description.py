@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 from aneurysm.cache.storage import REMEDY
-from aneurysm.paths import DataPaths, written_whole
+from aneurysm.paths import DataPaths, atomic_write
 
 _EXPECTED = {"fingerprint": str, "meta": dict, "position_mm": list, "mapping": dict}
 _BLOCK = 1 << 20
@@ -32,7 +32,7 @@ def read_description(path: Path) -> dict:
 
 def write_description(path: Path, description: dict) -> None:
     """Writes it with a checksum of its own, whole or not at all."""
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write_text(json.dumps(description | {"crc32": _crc32_of(description)}))
 
 

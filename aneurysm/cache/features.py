@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from aneurysm.paths import written_whole
+from aneurysm.paths import atomic_write
 
 VIEWS = ("original", "mirror")
 FORMAT = 2  # of the files; 2 has `peak_features`
@@ -69,7 +69,7 @@ def write_features(path: Path, features: SeriesFeatures, made_from: str) -> None
     names = [field.name for field in fields(features) if field.name not in ("views", "every_mm")]
     arrays = {name: np.ascontiguousarray(getattr(features, name)) for name in names}
     sampling = {"views": json.dumps(features.views), "every_mm": json.dumps(features.every_mm)}
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         # Not save_file: its error does not tell that a disk is full.
         beside.write_bytes(save(arrays, {**sampling, "made_from": made_from}))
 

@@ -25,7 +25,7 @@ ROUNDING = 1e-3  # of a voxel: halfway between two voxels the upper one counts, 
 
 
 @dataclass(frozen=True)
-class PlacedMask:
+class ResampledMask:
     """A mask in the cache of one series, say: pixel (k, i, j) shows the voxel nearest to slices[k] + rows[i] + cols[j].
 
     box         uint8, the box around the vessels with a rim of background: 0, or 1 + index into LOCATIONS
@@ -72,24 +72,24 @@ class PlacedMask:
 
 def place_series_mask(
     path: Path | None, series: Series, pixels: Sequence[np.ndarray] | None = None
-) -> PlacedMask | None:
+) -> ResampledMask | None:
     """The series' vessel mask; None where it has none or none of use, which is a warning of the series, not its end.
 
     `pixels` as in `place_mask`.
     """
-    said, placed = [], None
+    messages, placed = [], None
     if path is not None:
         try:
-            placed = place_mask(read_mask(path, said), series, said, pixels)
+            placed = place_mask(read_mask(path, messages), series, messages, pixels)
         except ValueError as error:
-            said.append(f"no vessel mask: {error}")
-    series.warnings += said
+            messages.append(f"no vessel mask: {error}")
+    series.warnings += messages
     return placed
 
 
 def place_mask(
     mask: VesselMask, series: Series, warnings: list[str], pixels: Sequence[np.ndarray] | None = None
-) -> PlacedMask:
+) -> ResampledMask:
     """The mask in the cache of `series.crop`; a sentence in `warnings` where patient coordinates do not hold.
 
     `pixels` asks for other slices, rows and columns than the cache's: see Mapping.cached_pixels. Raises ValueError
@@ -165,9 +165,11 @@ def _share_inside(mask: VesselMask, series: Series) -> float:
     return float(inside.all(axis=1).mean())
 
 
-def _boxed(mask: VesselMask, ways: list[np.ndarray], shown: tuple[slice, slice], size: tuple[int, int]) -> PlacedMask:
+def _boxed(
+    mask: VesselMask, ways: list[np.ndarray], shown: tuple[slice, slice], size: tuple[int, int]
+) -> ResampledMask:
     low, high = mask.voxels.min(0), mask.voxels.max(0)
     box = np.zeros(high - low + 3, np.uint8, order="F")  # as NIfTI files lie, so that a row of pixels lies together
     box[tuple((mask.voxels - low + 1).T)] = mask.numbers
     slices, rows, cols = ways
-    return PlacedMask(box, slices - low + 1, rows, cols, shown, size)
+    return ResampledMask(box, slices - low + 1, rows, cols, shown, size)

@@ -25,8 +25,8 @@ from aneurysm.dicom.folders import files_below
 from aneurysm.dicom.intensity import Window
 from aneurysm.dicom.mapping import SIZE
 from aneurysm.dicom.series import Series, read_series
-from aneurysm.harmless import printable
-from aneurysm.paths import CannotWrite, DataPaths, writing_to, written_whole
+from aneurysm.escape import escape_control_characters
+from aneurysm.paths import CannotWrite, DataPaths, atomic_write, writing_to
 
 FORMAT = 3  # raised when the same DICOM files would give another cache
 CANNOT_WRITE = "disk takes no more files"  # the kind of an outcome that is not the series' fault
@@ -103,11 +103,11 @@ def outcome_of(series_uid: str, folder: Path, work: Callable[[], bool]) -> Outco
     except CannotWrite as error:
         return Outcome(series_uid, CANNOT_WRITE, str(error))
     except ValueError as error:
-        return Outcome(series_uid, "unreadable series", printable(str(error)))
+        return Outcome(series_uid, "unreadable series", escape_control_characters(str(error)))
     except FileNotFoundError as error:
         return Outcome(series_uid, "missing folder", str(error))
     except Exception as error:  # whatever one series brings, the others go on, and it is counted
-        return Outcome(series_uid, type(error).__name__, printable(f"{folder}: {error}"))
+        return Outcome(series_uid, type(error).__name__, escape_control_characters(f"{folder}: {error}"))
 
 
 def died(series_uid: str) -> Outcome:
@@ -164,7 +164,7 @@ def _write(paths: DataPaths, series_uid: str, settings: CacheSettings, wanted: _
     mask = place_series_mask(find_mask(paths, series_uid), series)
     if mask is not None:
         path = _stored(paths.npy_vessels, series_uid, wanted)
-        with written_whole(path) as beside:
+        with atomic_write(path) as beside:
             crc32 = write_slices(beside, wanted.storage, np.uint8, len(mask.slices), mask.images())
         written |= file_facts(paths, path, crc32)
     description = {"fingerprint": fingerprint, "settings": asdict(settings), "files": written}
@@ -189,9 +189,9 @@ def _write_series(paths: DataPaths, series_uid: str, series: Series, window: Win
     path = _stored(paths.npy_sequence, series_uid, wanted)
     images = cached_slices(series, window, range(series.crop.count))
     with ExitStack() as stack:
-        whole = stack.enter_context(written_whole(path))
+        whole = stack.enter_context(atomic_write(path))
         if wanted.slices:
-            images = _each_kept(images, stack.enter_context(written_whole(paths.npy_slice / series_uid)))
+            images = _each_kept(images, stack.enter_context(atomic_write(paths.npy_slice / series_uid)))
         crc32 = write_slices(whole, wanted.storage, np.float16, series.crop.count, images)
     return file_facts(paths, path, crc32)
 
@@ -208,7 +208,7 @@ def warnings_of(series: Series, root: Path) -> list[str]:
     """The series' warnings, where files of the series or others below `root` go by their names from there, and
     bytes that are no text are spelt out."""
     short = (warning.replace(f"{series.folder}/", "").replace(f"{root}/", "") for warning in series.warnings)
-    return list(map(printable, short))
+    return list(map(escape_control_characters, short))
 
 
 def describe(series: Series, series_uid: str, window: Window, warnings: list[str], vessels: bool) -> dict:

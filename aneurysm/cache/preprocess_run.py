@@ -9,7 +9,7 @@ import pandas as pd
 
 from aneurysm.cache.description import read_description
 from aneurysm.cache.disk import estimate_bytes, require_disk, stored_share
-from aneurysm.cache.every_series import run_every_series
+from aneurysm.cache.jobs import run_jobs
 from aneurysm.cache.preprocess import Outcome, died
 from aneurysm.cache.slices import CacheSettings
 from aneurysm.cache.storage import Storage
@@ -17,21 +17,21 @@ from aneurysm.cache.tables import unlisted_series, write_meta, write_tables
 from aneurysm.paths import CannotWrite, DataPaths
 
 
-def foresee(
+def estimate_disk(
     paths: DataPaths, series_uids: Sequence[str], settings: CacheSettings, slices: bool, storage: Storage
 ) -> tuple[int, str]:
     """Bytes that the cache of these series will take, with a second copy in `slices` or not, and that in words."""
     share = stored_share(paths, series_uids, settings, storage)
     needed = estimate_bytes(paths, series_uids, settings.head_mm, share + slices)
-    said = [f"{len(series_uids)} series, about {needed / 1e9:.1f} GB of cache"]
+    lines = [f"{len(series_uids)} series, about {needed / 1e9:.1f} GB of cache"]
     if share < 1:
-        said.append(f"compressed to {share:.0%}, by a few slices of a few of them")
+        lines.append(f"compressed to {share:.0%}, by a few slices of a few of them")
     unlisted = unlisted_series(paths, series_uids)
     if unlisted:
-        said.append(
+        lines.append(
             f"{len(unlisted)} folders in {paths.series} are not in train.csv and are left out, the first: {unlisted[0]}"
         )
-    return needed, "\n".join(said)
+    return needed, "\n".join(lines)
 
 
 def preprocess_all(
@@ -48,7 +48,7 @@ def preprocess_all(
     require_disk(paths.cache, needed, caches, remedy)
     folders = (*caches, paths.cache)
     try:
-        outcomes = run_every_series(job, series_uids, workers, died, dask, folders, paths.preprocess_errors_csv)
+        outcomes = run_jobs(job, series_uids, workers, died, dask, folders, paths.preprocess_errors_csv)
     except CannotWrite:
         with suppress(CannotWrite):
             write_meta(paths, [uid for uid in series_uids if _is_cached(paths, uid)])

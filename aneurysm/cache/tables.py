@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from aneurysm.cache.description import read_description
 from aneurysm.cache.preprocess import Outcome
-from aneurysm.harmless import printable
-from aneurysm.paths import DataPaths, written_whole
+from aneurysm.escape import escape_control_characters
+from aneurysm.paths import DataPaths, atomic_write
 from aneurysm.tables import FROM_COMPETITION, read_table, require, write_csv
 
 _SLICE_SCHEMA = pa.schema(
@@ -66,25 +66,27 @@ def write_meta(paths: DataPaths, series_uids: Sequence[str]) -> pd.DataFrame:
     Where train.csv names a Modality, it is the series_type.
     """
     rows = []
-    with written_whole(paths.slices_parquet) as beside, pq.ParquetWriter(beside, _SLICE_SCHEMA) as slices:
+    with atomic_write(paths.slices_parquet) as beside, pq.ParquetWriter(beside, _SLICE_SCHEMA) as slices:
         for series_uid in series_uids:
             saved = read_description(paths.npy_sequence / f"{series_uid}.json")
-            rows.append(saved["meta"] | {"SeriesInstanceUID": printable(saved["meta"]["SeriesInstanceUID"])})
+            rows.append(
+                saved["meta"] | {"SeriesInstanceUID": escape_control_characters(saved["meta"]["SeriesInstanceUID"])}
+            )
             slices.write_table(_slice_rows(saved))
     meta = (
         pd.DataFrame(rows) if rows else pd.DataFrame(columns=["SeriesInstanceUID", "series_type", "plane", "vessels"])
     )
     if paths.train_csv.exists():
-        said = pd.read_csv(paths.train_csv, dtype={"SeriesInstanceUID": str}).set_index("SeriesInstanceUID")
-        if "Modality" in said:
-            meta["series_type"] = meta.SeriesInstanceUID.map(said.Modality).fillna(meta.series_type)
+        train = pd.read_csv(paths.train_csv, dtype={"SeriesInstanceUID": str}).set_index("SeriesInstanceUID")
+        if "Modality" in train:
+            meta["series_type"] = meta.SeriesInstanceUID.map(train.Modality).fillna(meta.series_type)
     write_csv(meta, paths.train_meta_csv)
     return meta
 
 
 def error_rows(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     """One row for each series that could not be preprocessed: SeriesInstanceUID, kind, message."""
-    failed = [(printable(o.series_uid), o.kind, o.message) for o in outcomes if o.kind]
+    failed = [(escape_control_characters(o.series_uid), o.kind, o.message) for o in outcomes if o.kind]
     return pd.DataFrame(failed, columns=["SeriesInstanceUID", "kind", "message"])
 
 
@@ -97,7 +99,7 @@ def _slice_rows(saved: dict) -> pa.Table:
     else:
         turned = images[::-1] if mapping["flip"][0] else images
         sources = turned[crop["first"] : crop["first"] + n_slices]
-    columns = [[printable(meta["SeriesInstanceUID"])] * n_slices, range(n_slices), positions]
+    columns = [[escape_control_characters(meta["SeriesInstanceUID"])] * n_slices, range(n_slices), positions]
     columns += [[uid for uid, _ in sources], [frame for _, frame in sources]]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, _SLICE_SCHEMA, strict=True)]
     return pa.Table.from_arrays(arrays, schema=_SLICE_SCHEMA)

@@ -128,7 +128,7 @@ def _look_at(file: Path, place: _Place) -> None:
 def _series_in(places: Sequence[_Place]) -> Iterator[SeriesFiles]:
     """One for each SeriesInstanceUID, in the order in which they were met, and for each place without an image."""
     names: set[str] = set()
-    series = list(_told_apart(places))
+    series = list(_split_places(places))
     headers = {file.resolve(): header for place in places for file, header in place.files}
     counts = [sum(_n_images(headers[file]) for file in files) for _, files in series]
     for (uid, files), n_images in zip(series, counts, strict=True):
@@ -149,7 +149,7 @@ def _series_in(places: Sequence[_Place]) -> Iterator[SeriesFiles]:
             yield SeriesFiles(uid, place.name, (), tuple(place.refused), no_head)
 
 
-def _told_apart(places: Sequence[_Place]) -> Iterator[tuple[str, dict[Path, _Place]]]:
+def _split_places(places: Sequence[_Place]) -> Iterator[tuple[str, dict[Path, _Place]]]:
     """(id, files with their places) of each series; a file that is named twice belongs to its first place."""
     first = {file.resolve(): place for place in reversed(places) for file, _ in place.files}
     files = [(place, file, header) for place in places for file, header in place.files]

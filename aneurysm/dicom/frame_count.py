@@ -23,11 +23,11 @@ def count_frames(header: Header, frame_bytes: int, listed: int) -> tuple[int, in
     `listed` are those that have a functional group. Raises ValueError naming the file where it is too short for even
     one, or where frames are declared that it cannot hold: memory would be taken for them.
     """
-    said = max(0, int(header.number("NumberOfFrames", 0)))
+    stated = max(0, int(header.number("NumberOfFrames", 0)))
     if header.pixel_bytes is None:
         if header.pixel_offset is None and header.syntax.is_encapsulated:
             raise ValueError(f"{header.path}: no pixel data")
-        n_frames = said or listed or _count_encapsulated(header)
+        n_frames = stated or listed or _count_encapsulated(header)
         size = header.path.stat().st_size
         if n_frames > size // 8 or n_frames * frame_bytes > min(MAX_EXPANSION * size, MAX_DECODED):
             raise ValueError(f"{header.path}: {n_frames} frames of {frame_bytes} bytes cannot lie in {size} bytes")
@@ -37,10 +37,10 @@ def count_frames(header: Header, frame_bytes: int, listed: int) -> tuple[int, in
         there = min(header.pixel_bytes, header.path.stat().st_size - header.pixel_offset) // frame_bytes
         if there == 0:
             raise ValueError(f"{header.path}: expected {frame_bytes} bytes of pixels, found {header.pixel_bytes}")
-        n_frames = min(said or listed or there, there)
+        n_frames = min(stated or listed or there, there)
     if n_frames > MAX_FRAMES:
         raise ValueError(f"{header.path}: expected at most {MAX_FRAMES} frames, found {n_frames}")
-    return n_frames, max(0, max(said, listed) - n_frames)
+    return n_frames, max(0, max(stated, listed) - n_frames)
 
 
 def _whole_fragments(header: Header, n_frames: int) -> int:

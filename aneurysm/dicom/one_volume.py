@@ -149,15 +149,15 @@ def _near(a: _Group, b: _Group, frames: Sequence[Frame], name: str) -> np.ndarra
     if a.kind != b.kind:
         return np.ones(len(a.members), bool)
     gaps = [gap for gap in (a.gap_mm, b.gap_mm) if gap]
-    said = [frame.gap_mm or frame.thickness_mm for frame in (frames[i] for i in [*a.members, *b.members])]
-    said_mm = max((abs(mm) for mm in said if mm), default=None)
+    stated = [frame.gap_mm or frame.thickness_mm for frame in (frames[i] for i in [*a.members, *b.members])]
+    stated_mm = max((abs(mm) for mm in stated if mm), default=None)
     near = max(SAME_POSITION_MM, NEAR * min(gaps)) if gaps and name != "folder" else SAME_POSITION_MM
     inside = (a.along > b.along.min() - SAME_POSITION_MM) & (a.along < b.along.max() + SAME_POSITION_MM)
     is_near = inside & (np.abs(a.along[:, None] - b.along).min(axis=1) < near)
     between = np.diff(np.sort(np.concatenate([a.along, b.along])))
     median = np.median(between)
     even = median > SAME_POSITION_MM and np.mean(np.abs(between - median) < 0.25 * median) > 0.8
-    alternate = even and said_mm is not None and said_mm <= 1.25 * median and is_near.mean() > 0.5
+    alternate = even and stated_mm is not None and stated_mm <= 1.25 * median and is_near.mean() > 0.5
     return is_near & ~alternate
 
 

@@ -16,11 +16,11 @@ PARALLEL = 0.9  # cosine from which on two axes tell no plane
 _SHORTEST = 1e-6
 
 
-def orthogonal_units(said: Sequence[float] | None) -> np.ndarray | None:
+def orthogonal_units(stated: Sequence[float] | None) -> np.ndarray | None:
     """(6,) the directions of rows and columns as orthogonal unit vectors; None where they tell no plane."""
-    if said is None:
+    if stated is None:
         return None
-    along_row, along_column = np.array(said[:3], float), np.array(said[3:], float)
+    along_row, along_column = np.array(stated[:3], float), np.array(stated[3:], float)
     lengths = np.linalg.norm(along_row), np.linalg.norm(along_column)
     if min(lengths) < _SHORTEST:
         return None
@@ -32,28 +32,28 @@ def orthogonal_units(said: Sequence[float] | None) -> np.ndarray | None:
 
 
 def find_orientation(
-    said: tuple[float, ...] | None, positions: Sequence[tuple[float, ...] | None], warnings: list[str]
+    stated: tuple[float, ...] | None, positions: Sequence[tuple[float, ...] | None], warnings: list[str]
 ) -> np.ndarray:
     """(6,) orthogonal unit vectors of a stack whose header says `said`; a warning tells what was mended or assumed.
 
     `positions` of its images: where the header tells no plane, it is the one across the way along which they move.
     """
-    mended = orthogonal_units(said)
+    mended = orthogonal_units(stated)
     if mended is not None:
-        lengths = np.linalg.norm(np.reshape(said, (2, 3)), axis=1)
-        product = np.dot(said[:3], said[3:]) / lengths.prod()
+        lengths = np.linalg.norm(np.reshape(stated, (2, 3)), axis=1)
+        product = np.dot(stated[:3], stated[3:]) / lengths.prod()
         if np.abs(lengths - 1).max() > LENGTH or abs(product) > ANGLE:
             warnings.append(
-                f"image orientation {said}: expected unit vectors at right angles, found lengths of {lengths[0]:.3g} "
+                f"image orientation {stated}: expected unit vectors at right angles, found lengths of {lengths[0]:.3g} "
                 f"and {lengths[1]:.3g} and an angle of {np.degrees(np.arccos(product)):.0f} degrees; directions kept"
             )
         return mended
     moves = np.zeros(3) if positions[0] is None else np.ptp(np.array(positions), axis=0)
     plane = list(PLANES)[int(np.argmax(moves)) if moves.max() > 0 else 2]
     both = [np.array(axis, float) for axis in PLANES[plane]]
-    kept = _usable_axis(said, both)
+    kept = _usable_axis(stated, both)
     warnings.append(
-        f"image orientation {'missing' if said is None else f'unusable ({said})'}: taken as {plane}"
+        f"image orientation {'missing' if stated is None else f'unusable ({stated})'}: taken as {plane}"
         + (f", with the direction of its {('rows', 'columns')[kept[0]]} as it is" if kept else "")
     )
     if kept:
@@ -63,11 +63,11 @@ def find_orientation(
     return orthogonal_units(np.concatenate(both))
 
 
-def _usable_axis(said: tuple[float, ...] | None, assumed: list[np.ndarray]) -> tuple[int, np.ndarray] | None:
+def _usable_axis(stated: tuple[float, ...] | None, assumed: list[np.ndarray]) -> tuple[int, np.ndarray] | None:
     """(0 for rows or 1 for columns, unit vector) of the only axis that is told, if the assumed plane allows for it."""
-    if said is None:
+    if stated is None:
         return None
-    axes = [np.array(said[:3], float), np.array(said[3:], float)]
+    axes = [np.array(stated[:3], float), np.array(stated[3:], float)]
     lengths = [np.linalg.norm(axis) for axis in axes]
     known = [i for i in (0, 1) if lengths[i] >= _SHORTEST]
     if len(known) != 1:

@@ -125,8 +125,8 @@ def _stack_by_position(
     nearest = [(i, int(np.argmin(np.abs(heights - along[i])))) for i in set(range(len(frames))) - set(chosen.tolist())]
     twins = [(frames[i], at) for i, at in sorted(nearest) if abs(heights[at] - along[i]) < NEAR * gap_mm]
     pixel_spacing = _pixel_spacing(kept, warnings)
-    _warn_of_unevenness(positions, orientation, _said_gap(kept), warnings)
-    return (kept, positions, _said_gap(kept) or FALLBACK_THICK_MM, twins), pixel_spacing
+    _warn_of_unevenness(positions, orientation, _stated_gap(kept), warnings)
+    return (kept, positions, _stated_gap(kept) or FALLBACK_THICK_MM, twins), pixel_spacing
 
 
 def _filled(
@@ -194,10 +194,10 @@ def _along(frames: list[Frame], orientation: np.ndarray) -> np.ndarray:
 
 
 def _pixel_spacing(frames: list[Frame], warnings: list[str]) -> tuple[float, float]:
-    said, nominal = frames[0].spacing, frames[0].nominal_spacing
-    if _is_spacing(said):
-        return float(said[0]), float(said[1])
-    state = "missing" if said is None else f"unusable ({said})"
+    stated, nominal = frames[0].spacing, frames[0].nominal_spacing
+    if _is_spacing(stated):
+        return float(stated[0]), float(stated[1])
+    state = "missing" if stated is None else f"unusable ({stated})"
     if _is_spacing(nominal):
         warnings.append(f"pixel spacing {state}: nominal spacing of {nominal[0]:g} x {nominal[1]:g} mm taken")
         return float(nominal[0]), float(nominal[1])
@@ -205,19 +205,19 @@ def _pixel_spacing(frames: list[Frame], warnings: list[str]) -> tuple[float, flo
     return FALLBACK_PIXEL_MM, FALLBACK_PIXEL_MM
 
 
-def _is_spacing(said: tuple[float, ...] | None) -> bool:
-    return said is not None and min(said) >= 0.05 and max(said) <= min(20, 20 * min(said))
+def _is_spacing(stated: tuple[float, ...] | None) -> bool:
+    return stated is not None and min(stated) >= 0.05 and max(stated) <= min(20, 20 * min(stated))
 
 
-def _said_gap(frames: list[Frame]) -> float | None:
+def _stated_gap(frames: list[Frame]) -> float | None:
     """Distance between slices in millimetres as the header says it, or None."""
-    said = (frames[0].gap_mm, frames[0].thickness_mm)
-    return next((abs(mm) for mm in said if mm is not None and 0.05 <= abs(mm) <= 30), None)
+    stated = (frames[0].gap_mm, frames[0].thickness_mm)
+    return next((abs(mm) for mm in stated if mm is not None and 0.05 <= abs(mm) <= 30), None)
 
 
 def _assumed_positions(frames: list[Frame], orientation: np.ndarray, warnings: list[str]) -> tuple[np.ndarray, float]:
     """Evenly spaced positions along the normal, for frames that have none or one for all."""
-    gap_mm = _said_gap(frames)
+    gap_mm = _stated_gap(frames)
     if gap_mm is None:
         gap_mm = FALLBACK_THICK_MM if len(frames) <= THICK_UP_TO_FRAMES else FALLBACK_THIN_MM
         warnings.append(f"distance between slices unknown: taken as {gap_mm} mm")

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from aneurysm.folds.index_pickle import read_index_pickle
 from aneurysm.folds.spots import distance_mm, marked_mm
-from aneurysm.paths import written_whole
+from aneurysm.paths import atomic_write
 
 SCHEMA = pa.schema(
     [
@@ -31,7 +31,7 @@ def select_hard_negatives(
     """The rows of `slices` with at least this probability and `safe_mm` from every localizer along the slice axis.
 
     `slices` has the columns of SCHEMA, one row a slice; `positives` are the positive spots. Series in `barred` (see
-    barred_series) supply none. Sorted by series and slice. Raises ValueError where a probability is NaN.
+    excluded_series) supply none. Sorted by series and slice. Raises ValueError where a probability is NaN.
     """
     if slices.probability.isna().any():
         unknown = slices.SeriesInstanceUID[slices.probability.isna()].iloc[0]
@@ -49,7 +49,7 @@ def write_hard_negatives(table: pd.DataFrame, path: Path) -> None:
     """Writes the columns of SCHEMA, whole or not at all; ValueError naming the file where one is missing."""
     _check_columns(path, SCHEMA.names, table.columns)
     rows = pa.Table.from_pandas(table[SCHEMA.names], schema=SCHEMA, preserve_index=False)
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         pq.write_table(rows, beside)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from aneurysm.labels import LABELS, LOCATIONS
-from aneurysm.paths import written_whole
+from aneurysm.paths import atomic_write
 
 # The key of each label, in the order of LABELS: left_infraclinoid_internal_carotid_artery, ..., label.
 LABEL_KEYS = (*(re.sub(r"\W+", "_", name.lower()) for name in LOCATIONS), "label")
@@ -52,7 +52,7 @@ _NUMBERS = ("patient_age", "patient_weight")
 
 def write_manifest(path: Path, entries: Iterable[Entry]) -> None:
     """Writes the entries, one JSON object a line, whole or not at all."""
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text("".join(json.dumps(_to_json(entry)) + "\n" for entry in entries))
 
 
@@ -93,8 +93,8 @@ def with_manifest(series: pd.DataFrame, entries: Sequence[Entry]) -> pd.DataFram
 
     What the manifest does not name stays as it is.
     """
-    said = manifest_table(entries).set_index("SeriesInstanceUID")
-    found = {name: series.SeriesInstanceUID.map(said[name]) for name in ("patient_id", "Modality", "PatientSex")}
+    table = manifest_table(entries).set_index("SeriesInstanceUID")
+    found = {name: series.SeriesInstanceUID.map(table[name]) for name in ("patient_id", "Modality", "PatientSex")}
     if "patient_id" in series:
         found["patient_id"] = found["patient_id"].fillna(series.patient_id)
     return series.assign(

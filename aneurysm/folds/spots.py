@@ -45,9 +45,9 @@ def negative_spots(
     """Up to `per_series` slices of each series, at least `safe_mm` from each of its localizers along the slice axis.
 
     Their heights (millimetres below the uppermost slice) are drawn from those of the positives of the same kind and
-    plane, so that height gives nothing away. Series in `barred_series` supply none.
+    plane, so that height gives nothing away. Series in `excluded_series` supply none.
     """
-    barred = barred_series(series, positives, unplaced)
+    barred = excluded_series(series, positives, unplaced)
     heights = _heights(positives, position_mm)
     marked = marked_mm(positives)
     rows = []
@@ -63,7 +63,7 @@ def negative_spots(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def barred_series(series: pd.DataFrame, positives: pd.DataFrame, unplaced: pd.DataFrame) -> set[str]:
+def excluded_series(series: pd.DataFrame, positives: pd.DataFrame, unplaced: pd.DataFrame) -> set[str]:
     """Series that supply no negatives, since nobody knows where all their aneurysms lie.
 
     They have a localizer without a place, or are positive without any localizer. `series` has SeriesInstanceUID and

@@ -33,9 +33,9 @@ from torch import Tensor
 from aneurysm.inference.models import Pair, Trained
 from aneurysm.inference.platt import Platt
 from aneurysm.inference.second_system import SecondSystem
-from aneurysm.installation import code_version
 from aneurysm.labels import LABELS
-from aneurysm.paths import written_whole
+from aneurysm.package import code_version
+from aneurysm.paths import atomic_write
 
 CARD = "card.json"
 FORMAT = 1
@@ -52,7 +52,7 @@ def write_bundle(folder: Path, pairs: Iterable[Pair], note: str = "", second: Se
         raise ValueError(f"{folder}: expected a bundle or nothing, found other files")
     software = {"commit": code_version(), "torch": torch.__version__, "timm": timm.__version__}
     card = {"format": FORMAT, "labels": list(LABELS), "software": software, "note": note, "pairs": []}
-    with written_whole(folder.absolute()) as beside:
+    with atomic_write(folder.absolute()) as beside:
         beside.mkdir()
         for number, pair in enumerate(pairs):
             described = {"encoder": pair.encoder, "fold": pair.fold, "temperature": pair.temperature}
@@ -98,7 +98,7 @@ def read_calibration(folder: Path) -> Platt | None:
 def write_calibration(folder: Path, calibration: Platt) -> None:
     """Puts it into the card of a bundle; ValueError as read_bundle."""
     card = _read_card(folder / CARD) | {"calibration": asdict(calibration)}
-    with written_whole(folder / CARD) as beside:
+    with atomic_write(folder / CARD) as beside:
         beside.write_text(json.dumps(card, indent=1))
 
 

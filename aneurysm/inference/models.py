@@ -109,7 +109,7 @@ class Model:
         of the devices, which share the windows."""
         shares = [share for share in np.array_split(rows, len(images)) if len(share)]
         asked = zip(self.encoders, images, shares, strict=False)
-        tasks = [partial(_look, encoders[view], own, share, plane, batch_size) for encoders, own, share in asked]
+        tasks = [partial(_encode, encoders[view], own, share, plane, batch_size) for encoders, own, share in asked]
         if len(tasks) == 1:
             said = [tasks[0]()]
         else:
@@ -122,7 +122,7 @@ class Model:
         together = {name: np.concatenate([rows[name] for rows in said.values()], axis=1) for name in PARTS}
         return series_features(together, series.index, series.position_mm, tuple(said), self.every_mm)
 
-    def conclude(self, features: SeriesFeatures, modality: str | None, plane: str) -> np.ndarray:
+    def classify(self, features: SeriesFeatures, modality: str | None, plane: str) -> np.ndarray:
         """(14,) probabilities by stage 2, at its temperature."""
         predicted = predict_series(self.stage2, self.config2, features, modality, plane)
         return predicted if self.temperature == 1 else at_temperature(predicted, self.temperature)
@@ -137,7 +137,7 @@ def only_one(models: Sequence[Model], name: str) -> Any:
     return next(iter(found))
 
 
-def _look(encoder: Encoder, images: Tensor, rows: np.ndarray, plane: str, batch_size: int) -> Rows:
+def _encode(encoder: Encoder, images: Tensor, rows: np.ndarray, plane: str, batch_size: int) -> Rows:
     batches = torch.from_numpy(rows).to(images.device).split(batch_size)
     said = [encoder(images[batch], [plane] * len(batch)) for batch in batches]
     return {name: np.concatenate([part[name] for part in said]) for name in said[0]}

@@ -54,20 +54,20 @@ class Peak:
 
 def curves(features: Sequence[SeriesFeatures], series: SampledSeries) -> Curves:
     """The curves of the models whose features these are, all of the same windows."""
-    said = []
+    predicted = []
     for own in features:
         for view, logits in zip(own.views, own.logits, strict=True):
             probability = _sigmoid(logits)
-            said.append(mirror_logits(probability) if view == "mirror" else probability)
-    return Curves(series.index, series.position_mm[series.index], np.mean(said, axis=0))
+            predicted.append(mirror_logits(probability) if view == "mirror" else probability)
+    return Curves(series.index, series.position_mm[series.index], np.mean(predicted, axis=0))
 
 
 def find_peaks(features: Sequence[SeriesFeatures], series: SampledSeries) -> tuple[Peak, ...]:
     """The peak of each location, in their order, of models with heatmaps; none that lies outside the images."""
-    said = [view for own in features for view in _views(own, series.geometry.plane) if np.isfinite(view[0]).all()]
-    if not said:
+    predicted = [view for own in features for view in _views(own, series.geometry.plane) if np.isfinite(view[0]).all()]
+    if not predicted:
         return ()
-    heat, x, y = (np.stack(arrays) for arrays in zip(*said, strict=True))  # (models and views, windows, 14)
+    heat, x, y = (np.stack(arrays) for arrays in zip(*predicted, strict=True))  # (models and views, windows, 14)
     mean = heat.mean(axis=0)
     peaks = []
     for i, location in enumerate(LOCATIONS):

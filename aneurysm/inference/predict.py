@@ -23,9 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from aneurysm.ahead import run_ahead
 from aneurysm.dicom.find import SeriesFiles
-from aneurysm.inference.ask import Asker
 from aneurysm.inference.bundle import read_bundle, read_calibration, read_second
 from aneurysm.inference.models import Model, Pair, only_one
 from aneurysm.inference.peaks import curves, find_peaks
@@ -35,7 +33,9 @@ from aneurysm.inference.prediction import MAXIMA, Answer, Prediction
 from aneurysm.inference.sac_map import sac_map
 from aneurysm.inference.sampled import Request, SampledSeries, Unreadable, died, read_sampled
 from aneurysm.inference.second_system import SecondSystem, VolumeEnsemble
-from aneurysm.stage2.predict import plain_maximum
+from aneurysm.inference.slice_ensemble import SliceEnsemble
+from aneurysm.prefetch import prefetch_map
+from aneurysm.stage2.predict import max_baseline
 from aneurysm.training.config import PrecisionKind
 
 
@@ -69,11 +69,11 @@ class Predictor:
         self.models = [Model(pair, self.devices, tta, precision, maps) for pair in pairs]
         self.notes = [note for model in self.models for note in model.notes]
         settings, every_mm = only_one(self.models, "settings"), only_one(self.models, "every_mm")
-        self.asker, self.n_pictures = Asker(self.models, self.devices, batch_size), n_pictures
+        self.ensemble, self.n_pictures = SliceEnsemble(self.models, self.devices, batch_size), n_pictures
         self.calibration = calibration
         self.second = VolumeEnsemble(second, self.devices[0]) if second else None
         volumes = self.second.settings if self.second else None
-        self.request = Request(settings, every_mm, self.asker.inputs, threads, n_pictures > 0, volumes)
+        self.request = Request(settings, every_mm, self.ensemble.inputs, threads, n_pictures > 0, volumes)
         self._prevalences = self._by_encoder({n: Answer(*[m.prevalence] * 3) for n, m in enumerate(self.models)})
         self.prevalence = _mean(self._prevalences)
 
@@ -85,7 +85,7 @@ class Predictor:
 
     def warm_up(self) -> None:
         """Loads what the first call loads, and measures each model's pace, which time budgets go by."""
-        self.asker.warm_up()
+        self.ensemble.warm_up()
 
     def predict_series(
         self,
@@ -115,7 +115,7 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """The answer about each, in order; `workers` processes decode ahead. The models have `budget_s` for each."""
         read = partial(read_sampled, request=self.request)
-        for place, series in zip(places, run_ahead(read, places, workers, died), strict=True):
+        for place, series in zip(places, prefetch_map(read, places, workers, died), strict=True):
             yield self._answer(place, series, (modality or {}).get(place), perf_counter() + budget_s)
 
     def _answer(
@@ -124,20 +124,20 @@ class Predictor:
         if isinstance(series, Unreadable):
             return self._prevalence(place, series.reason)
         try:
-            return self._ask(_folder(place), series, modality, deadline)
+            return self._predict(_folder(place), series, modality, deadline)
         except Exception as error:  # the GPU's memory, say: this series has an answer, the next is tried again
             return self._prevalence(place, f"{type(error).__name__}: {error}", tuple(series.warnings), series.uid)
 
-    def _ask(self, folder: Path, series: SampledSeries, modality: str | None, deadline: float) -> Prediction:
+    def _predict(self, folder: Path, series: SampledSeries, modality: str | None, deadline: float) -> Prediction:
         start = perf_counter()
-        said = self.asker.ask(series, deadline)
+        result = self.ensemble.predict(series, deadline)
         encoded = perf_counter()
-        series, modality, plane = said.series, modality or series.type, series.geometry.plane
+        series, modality, plane = result.series, modality or series.type, series.geometry.plane
         answers = {
             number: Answer(
-                self.models[number].conclude(own, modality, plane), *(plain_maximum(own, True, of) for of in MAXIMA)
+                self.models[number].classify(own, modality, plane), *(max_baseline(own, True, of) for of in MAXIMA)
             )
-            for number, own in said.features.items()
+            for number, own in result.features.items()
         }
         by_encoder = self._by_encoder(answers)
         probabilities = _mean(by_encoder)
@@ -150,9 +150,9 @@ class Predictor:
             probabilities = self.calibration(probabilities)
         if not np.isfinite(probabilities).all():
             raise ValueError(f"expected probabilities, found {probabilities.tolist()}")
-        features = list(said.features.values())
+        features = list(result.features.values())
         along = curves(features, series)
-        asked = [self.models[number] for number in said.features]
+        asked = [self.models[number] for number in result.features]
         return Prediction(
             folder=folder,
             probabilities=probabilities,
@@ -161,11 +161,11 @@ class Predictor:
             series=series.without_images(),
             curves=along,
             peaks=find_peaks(features, series),
-            pictures=take_pictures(asked, series, self.asker.inputs, along, self.n_pictures),
-            sac_map=sac_map(asked, [list(said.rows[number].values()) for number in said.features], series),
+            pictures=take_pictures(asked, series, self.ensemble.inputs, along, self.n_pictures),
+            sac_map=sac_map(asked, [list(result.rows[number].values()) for number in result.features], series),
             seconds=seconds,
             warnings=(*series.warnings, *warnings),
-            left_out=said.left_out + left_out,
+            left_out=result.left_out + left_out,
             second=second,
         )
 

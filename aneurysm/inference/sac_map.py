@@ -33,12 +33,12 @@ class SacMap:
         return box.top + centres[0] * box.height - 0.5, box.left + centres[1] * box.width - 0.5
 
 
-def sac_map(models: Sequence[Model], said: Sequence[Sequence[Rows]], series: SampledSeries) -> SacMap | None:
+def sac_map(models: Sequence[Model], rows_of_models: Sequence[Sequence[Rows]], series: SampledSeries) -> SacMap | None:
     """What models said of a series in each view; of models whose maps show different parts, those alone that show the
     first one's. None where there are no maps."""
     with_maps = [
         (model.config1.input, rows["found"][:, 0].astype(np.float32))
-        for model, views in zip(models, said, strict=True)
+        for model, views in zip(models, rows_of_models, strict=True)
         for rows in views
         if "found" in rows
     ]

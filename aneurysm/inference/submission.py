@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from aneurysm.harmless import printable
+from aneurysm.escape import escape_control_characters
 from aneurysm.inference.clock import Clock
 from aneurysm.inference.kaggle_settings import KaggleSettings
 from aneurysm.inference.predict import Predictor
@@ -30,7 +30,7 @@ UNKNOWN = 0.5  # where not even the prevalence is a number
 
 
 @dataclass(frozen=True)
-class _Said:
+class _Result:
     """The answer about a series, and what the log tells of it."""
 
     probabilities: np.ndarray
@@ -73,27 +73,27 @@ class Submission:
         What cannot be answered has the training prevalences. Last of all, the shared folder is emptied.
         """
         start, budget_s = perf_counter(), self.clock.next_budget_s()
-        said = self._ask_within(HANGS_S, Path(series_path), budget_s)
-        self.n_failures += bool(said.failure)
+        result = self._predict_within(HANGS_S, Path(series_path), budget_s)
+        self.n_failures += bool(result.failure)
         with suppress(Exception):  # a full disk, or nobody who reads what is printed
-            self._log(Path(series_path).name, perf_counter() - start, budget_s, said)
-        row = self.frames.DataFrame([dict(zip(LABELS, said.probabilities.tolist(), strict=True))])
+            self._log(Path(series_path).name, perf_counter() - start, budget_s, result)
+        row = self.frames.DataFrame([dict(zip(LABELS, result.probabilities.tolist(), strict=True))])
         if self.settings.shared is not None:
             empty(self.settings.shared)
         return row
 
-    def _ask_within(self, limit_s: float, folder: Path, budget_s: float) -> _Said:
+    def _predict_within(self, limit_s: float, folder: Path, budget_s: float) -> _Result:
         """In a thread of its own, left behind where it hangs, in a decoder or a read; it then asks no model."""
-        said: SimpleQueue[_Said] = SimpleQueue()
+        result: SimpleQueue[_Result] = SimpleQueue()
         given_up = Event()
-        Thread(target=lambda: said.put(self._ask(folder, budget_s, given_up)), daemon=True).start()
+        Thread(target=lambda: result.put(self._predict(folder, budget_s, given_up)), daemon=True).start()
         try:
-            return said.get(timeout=limit_s)
+            return result.get(timeout=limit_s)
         except Empty:
             given_up.set()
             return self._prevalence(f"no answer within {limit_s:.0f} s")
 
-    def _ask(self, folder: Path, budget_s: float, given_up: Event) -> _Said:
+    def _predict(self, folder: Path, budget_s: float, given_up: Event) -> _Result:
         if budget_s < LEAST_S:
             return self._prevalence("", left_out=("everything: the time of the submission is over",))
         try:
@@ -101,23 +101,23 @@ class Submission:
             if found.probabilities.shape != (len(LABELS),) or not np.isfinite(found.probabilities).all():
                 return self._prevalence(f"expected {len(LABELS)} probabilities, found {found.probabilities}")
             known = np.clip(found.probabilities, 0, 1)
-            return _Said(known, found.failure, found.left_out, found.warnings, found.seconds)
+            return _Result(known, found.failure, found.left_out, found.warnings, found.seconds)
         except BaseException as error:  # SystemExit would hang the server, and a panic in Rust is no Exception
             return self._prevalence(f"{type(error).__name__}: {error}")
 
-    def _prevalence(self, failure: str, left_out: tuple[str, ...] = ()) -> _Said:
+    def _prevalence(self, failure: str, left_out: tuple[str, ...] = ()) -> _Result:
         known = np.asarray(self.predictor.prevalence, float)
-        return _Said(np.clip(np.where(np.isfinite(known), known, UNKNOWN), 0, 1), failure, left_out)
+        return _Result(np.clip(np.where(np.isfinite(known), known, UNKNOWN), 0, 1), failure, left_out)
 
-    def _log(self, uid: str, seconds: float, budget_s: float, said: _Said) -> None:
+    def _log(self, uid: str, seconds: float, budget_s: float, result: _Result) -> None:
         """A line of JSON in the log; on the screen as well where something went wrong."""
-        if said.failure or said.left_out:
-            print(printable("; ".join([uid, said.failure, *said.left_out])), flush=True)
+        if result.failure or result.left_out:
+            print(escape_control_characters("; ".join([uid, result.failure, *result.left_out])), flush=True)
         if self.settings.out is None:
             return
-        steps_s = {name: round(step_s, 3) for name, step_s in said.steps_s.items()}
+        steps_s = {name: round(step_s, 3) for name, step_s in result.steps_s.items()}
         line = {"uid": uid, "seconds": round(seconds, 3), "budget_s": round(budget_s, 3), "steps": steps_s,
-                "failure": said.failure, "left_out": said.left_out, "warnings": said.warnings,
+                "failure": result.failure, "left_out": result.left_out, "warnings": result.warnings,
                 "failures": self.n_failures}  # fmt: skip
         with open(self.settings.out / LOG, "a") as file:
             file.write(json.dumps(line, default=str) + "\n")

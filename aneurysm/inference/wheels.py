@@ -24,9 +24,9 @@ def add_wheels(bundle: Path) -> list[str]:
         return []
     unpacked = Path(tempfile.mkdtemp(prefix="wheels"))
     sys.path.append(str(unpacked))
-    said = [f"{wheel.name}: {_add(wheel, unpacked)}" for wheel in wheels]
+    lines = [f"{wheel.name}: {_add(wheel, unpacked)}" for wheel in wheels]
     invalidate_caches()
-    return said
+    return lines
 
 
 def _add(wheel: Path, unpacked: Path) -> str:

@@ -17,7 +17,7 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from aneurysm.labels import LOCATIONS, PRESENT
-from aneurysm.paths import written_whole
+from aneurysm.paths import atomic_write
 from aneurysm.phantom.plan import POSITIVES, Case, make_plan
 from aneurysm.phantom.series import make_series
 
@@ -87,7 +87,7 @@ def _make_one(config: PhantomConfig, case: Case) -> None:
     if case.masked:
         (partial / "mask").rename(mask_place)
     shutil.rmtree(partial)
-    with written_whole(_record_path(out, case)) as beside:
+    with atomic_write(_record_path(out, case)) as beside:
         beside.write_text(json.dumps(record))
 
 
@@ -105,7 +105,7 @@ def _claim(out: Path, config: PhantomConfig) -> None:
         raise ValueError(f"{out}: expected an empty folder, found a data set that this script did not make")
     for folder in (".phantoms", "series", "segmentations"):
         (out / folder).mkdir(parents=True, exist_ok=True)
-    with written_whole(mark) as beside:
+    with atomic_write(mark) as beside:
         beside.write_text(json.dumps(settings))
 
 
@@ -124,7 +124,7 @@ def _write_tables(out: Path, cases: list[Case], config: PhantomConfig) -> pd.Dat
         localizers = _spoil(localizers, np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(3,))))
     truth = pd.DataFrame([record["truth"] for record in records])
     for name, table in (("train", _train_table(cases)), ("train_localizers", localizers), ("truth", truth)):
-        with written_whole(out / f"{name}.csv") as beside:
+        with atomic_write(out / f"{name}.csv") as beside:
             table.to_csv(beside, index=False, lineterminator="\n")
     return truth
 

@@ -11,7 +11,7 @@ from aneurysm.cache.slices import CacheSettings
 from aneurysm.cache.vessel_masks import MASK_TO_LOCATION, in_blocks
 from aneurysm.cache.windows import Box, InputConfig, crop_box, neighbours
 from aneurysm.dicom.mapping import SIZE
-from aneurysm.folds.marks import mark_sac
+from aneurysm.folds.targets import mark_sac
 from aneurysm.labels import LOCATIONS
 from aneurysm.phantom.looks import change_look
 from aneurysm.phantom.places import any_place, sac_place, vessel_place

@@ -24,7 +24,7 @@ AXIS = {
 
 
 @dataclass(frozen=True)
-class Mark:
+class Annotation:
     """A picture on the curve: the point itself, and where along the top its number stands."""
 
     number: int
@@ -34,7 +34,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Hover:
+class Tooltip:
     """The stripe of the plot in which a window's slice number, place and probability show."""
 
     x: float
@@ -58,33 +58,35 @@ class Curve:
     other_name: str
     ticks: list[tuple[float, str]]
     axis: str
-    marks: list[Mark]
-    hovers: list[Hover]
+    annotations: list[Annotation]
+    hovers: list[Tooltip]
 
 
 def draw_curve(record: dict, pictures: Sequence[Picture]) -> Curve | None:
     """The curve of a record (see record_of) with the pictures marked on it; None where the record has none."""
-    said = record["curves"]
-    if said is None or not said["slice"]:
+    curves = record["curves"]
+    if curves is None or not curves["slice"]:
         return None
-    mm = np.array(said["position_mm"], float)
+    mm = np.array(curves["position_mm"], float)
     low, span = mm[0], float(mm[-1] - mm[0])
 
     def across(place: np.ndarray | float) -> np.ndarray | float:
         return 100 * (place - low) / span if span > 0 else 50 + 0 * place
 
-    present = np.array(said["probability"][PRESENT], float)
-    other = max((name for name in said["probability"] if name != PRESENT), key=lambda n: max(said["probability"][n]))
+    present = np.array(curves["probability"][PRESENT], float)
+    other = max(
+        (name for name in curves["probability"] if name != PRESENT), key=lambda n: max(curves["probability"][n])
+    )
     x = across(mm)
     places = [float(across(picture.position_mm)) for picture in pictures]
-    marks = [
-        Mark(number, place, _down(picture.probability), number_x)
+    annotations = [
+        Annotation(number, place, _down(picture.probability), number_x)
         for number, (picture, place, number_x) in enumerate(zip(pictures, places, spread(places), strict=True), start=1)
     ]
     return Curve(
-        _points(x, present), _points(x, np.array(said["probability"][other], float)), other,
+        _points(x, present), _points(x, np.array(curves["probability"][other], float)), other,
         [(float(across(tick)), f"{tick:g}") for tick in ticks(low, low + span)],
-        AXIS.get(record["plane"], ""), marks, _hovers(x, said, present),
+        AXIS.get(record["plane"], ""), annotations, _hovers(x, curves, present),
     )  # fmt: skip
 
 
@@ -109,11 +111,11 @@ def spread(places: Sequence[float], gap: float = MARK_GAP) -> list[float]:
     return moved.tolist()
 
 
-def _hovers(x: np.ndarray, said: dict, present: np.ndarray) -> list[Hover]:
+def _hovers(x: np.ndarray, curves: dict, present: np.ndarray) -> list[Tooltip]:
     """Each window's stripe goes half way to its neighbours."""
     edges = np.concatenate([[0.0], (x[1:] + x[:-1]) / 2, [100.0]])
-    rows = zip(edges, np.diff(edges), said["slice"], said["position_mm"], present, strict=False)
-    return [Hover(float(left), float(width), *rest, float(p)) for left, width, *rest, p in rows]
+    rows = zip(edges, np.diff(edges), curves["slice"], curves["position_mm"], present, strict=False)
+    return [Tooltip(float(left), float(width), *rest, float(p)) for left, width, *rest, p in rows]
 
 
 def _points(x: np.ndarray, probability: np.ndarray) -> str:

@@ -17,7 +17,7 @@ from pydicom.uid import CTImageStorage
 from aneurysm.dicom.geometry import Geometry
 from aneurysm.inference.peaks import Peak
 from aneurysm.inference.prediction import Prediction
-from aneurysm.paths import written_whole
+from aneurysm.paths import atomic_write
 from aneurysm.report import dicom_codes
 from aneurysm.report.dicom_source import (
     Source,
@@ -72,7 +72,7 @@ def write_seg(
             **new_object(bundle_sha256),
         )
     _refer(segmentation, {_name(image): source.images[image] for image in touched})
-    with written_whole(out) as beside:
+    with atomic_write(out) as beside:
         segmentation.save_as(beside, enforce_file_format=True)
     return True
 

@@ -21,7 +21,7 @@ from aneurysm.dicom.header import read_header
 from aneurysm.inference.peaks import Peak
 from aneurysm.inference.prediction import Prediction
 from aneurysm.inference.sampled import SampledSeries
-from aneurysm.installation import without_extra
+from aneurysm.package import without_extra
 from aneurysm.report.dicom_codes import MANUFACTURER, MODEL_NAME
 
 CHARACTER_SET = "ISO_IR 192"  # UTF-8: whatever the source's character set, pydicom has decoded it

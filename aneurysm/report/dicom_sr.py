@@ -19,7 +19,7 @@ from aneurysm.inference.peaks import Peak
 from aneurysm.inference.prediction import Prediction
 from aneurysm.inference.sampled import SampledSeries
 from aneurysm.labels import LABELS
-from aneurysm.paths import written_whole
+from aneurysm.paths import atomic_write
 from aneurysm.report import dicom_codes
 from aneurysm.report.dicom_source import (
     Source,
@@ -61,7 +61,7 @@ def write_sr(prediction: Prediction, out: Path, bundle_sha256: str, min_probabil
             coding_schemes=[CodingSchemeIdentificationItem(dicom_codes.SCHEME, dicom_codes.SCHEME_NAME)],
             **new_object(bundle_sha256),
         )
-    with written_whole(out) as beside:
+    with atomic_write(out) as beside:
         document.save_as(beside, enforce_file_format=True)
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
 
-from aneurysm.paths import written_whole
+from aneurysm.paths import atomic_write
 
 WIDTH_IN = 10.0  # of a figure as wide as the README's column, 800 to 900 pixels there
 FONT_PT = 9.5  # eleven pixels there: the one size of letters
@@ -41,7 +41,7 @@ def styled():
 
 def save_figure(figure: Figure, out: Path) -> None:
     """Writes the PNG `out`, white behind all that is drawn, whole or not at all."""
-    with written_whole(out) as beside:
+    with atomic_write(out) as beside:
         figure.savefig(beside, dpi=DPI, facecolor="white", format="png")
 
 

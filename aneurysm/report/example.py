@@ -21,8 +21,8 @@ from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.localisation import POINT, points_mm
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import load_stage1
-from aneurysm.stage2.judge import Judged, folds_with_stage2, judge_folds
-from aneurysm.training.distributed import World
+from aneurysm.stage2.evaluate import Evaluation, evaluate_folds, folds_with_stage2
+from aneurysm.training.distributed import DistContext
 
 FOUND_MM = 3.0  # a series counts as well found where its highest heatmap peaks within this of a localizer
 
@@ -83,24 +83,24 @@ class Example:
         return self.stage1(image)["heat"][0, -1].float().sigmoid().numpy()
 
 
-def held_out_example(cache: Cache, model_paths: ModelPaths, n_folds: int, world: World) -> Example:
+def held_out_example(cache: Cache, model_paths: ModelPaths, n_folds: int, world: DistContext) -> Example:
     """Of the well-found positive series the one in the middle, by stage 2's answer; where there is none, the nearest.
 
     Raises ValueError naming the file where a table, model or feature is missing, or a model has seen its fold.
     """
     folder = cache.paths.cache
     series, spots = read_folds(folder, n_folds), read_spots(folder, n_folds)
-    judged = judge_folds(series, model_paths, folds_with_stage2([model_paths], range(n_folds)), world)
+    evaluation = evaluate_folds(series, model_paths, folds_with_stage2([model_paths], range(n_folds)), world)
     positives = spots[spots.kind == "positive"]
-    misses = _misses_mm(cache, judged, positives, model_paths)
+    misses = _misses_mm(cache, evaluation, positives, model_paths)
     if not misses:
         raise ValueError(f"{model_paths.folder}: expected heatmaps of a held-out series with a localizer, found none")
-    number, chosen = _middle(judged, misses)
-    row = judged.series.iloc[number]
+    number, chosen = _middle(evaluation, misses)
+    row = evaluation.series.iloc[number]
     stage1, config = load_stage1(model_paths.stage1(row.fold), unseen=row.fold)
     return Example(
         cache, row, positives[positives.SeriesInstanceUID == row.SeriesInstanceUID],
-        read_features(_path(model_paths, row)), judged.stage2[number],
+        read_features(_path(model_paths, row)), evaluation.stage2[number],
         series.loc[series.fold != row.fold, list(LABELS)].mean().to_numpy(float), stage1, config, chosen,
     )  # fmt: skip
 
@@ -127,11 +127,13 @@ def _path(model_paths: ModelPaths, row: pd.Series) -> Path:
     return model_paths.features(row.fold) / f"{row.SeriesInstanceUID}.safetensors"
 
 
-def _misses_mm(cache: Cache, judged: Judged, positives: pd.DataFrame, model_paths: ModelPaths) -> dict[int, float]:
+def _misses_mm(
+    cache: Cache, evaluation: Evaluation, positives: pd.DataFrame, model_paths: ModelPaths
+) -> dict[int, float]:
     """Row of `judged` -> distance of the series' highest peak from its localizers, where there are both."""
     marked = dict(list(positives.groupby("SeriesInstanceUID")))
     misses = {}
-    for number, row in judged.series.iterrows():
+    for number, row in evaluation.series.iterrows():
         uid, path = row.SeriesInstanceUID, _path(model_paths, row)
         if uid in marked and n_sampled_slices(path):
             features = read_features(path)
@@ -140,10 +142,10 @@ def _misses_mm(cache: Cache, judged: Judged, positives: pd.DataFrame, model_path
     return misses
 
 
-def _middle(judged: Judged, misses: dict[int, float]) -> tuple[int, str]:
+def _middle(evaluation: Evaluation, misses: dict[int, float]) -> tuple[int, str]:
     """The row of the chosen series, and how it was chosen."""
     present = LABELS.index(PRESENT)
-    found = sorted((n for n, mm in misses.items() if mm <= FOUND_MM), key=lambda n: judged.stage2[n, present])
+    found = sorted((n for n, mm in misses.items() if mm <= FOUND_MM), key=lambda n: evaluation.stage2[n, present])
     if not found:
         return min(misses, key=misses.get), f"none of {len(misses)} positive series is well found: the nearest"
     rule = f"of {len(misses)} positive series, {len(found)} have the highest heatmap within {FOUND_MM:g} mm of a"

@@ -31,9 +31,9 @@ def roc_figure(steps: Sequence[Step], out: Path) -> None:
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=LINE, lw=1, ls=":")
     for step, color in zip(steps, (QUIET, ORANGE, BLUE, GREEN), strict=False):
-        truth, said = step.truth[:, -1], step.predicted[:, -1]
-        false, true, _ = roc_curve(truth, said)
-        label = f"{step.name}, {step.cases}: {roc_auc_score(truth, said):.3f}"
+        truth, predicted = step.truth[:, -1], step.predicted[:, -1]
+        false, true, _ = roc_curve(truth, predicted)
+        label = f"{step.name}, {step.cases}: {roc_auc_score(truth, predicted):.3f}"
         axes.plot(false, true, color=color, lw=1.5, label=label)
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="1 \u2212 specificity", ylabel="sensitivity")
     figure.legend(loc="outside lower left", title=f"{PRESENT}, held out: AUC", alignment="left")
@@ -53,11 +53,11 @@ def reliability_figure(truth: np.ndarray, answers: Mapping[str, np.ndarray], out
     ):
         found = truth[:, columns].ravel()
         bins = {name: reliability(found, predicted[:, columns].ravel()) for name, predicted in answers.items()}
-        highest = np.clip(1.08 * max(own[["said", "found"]].max().max() for own in bins.values()), 0.01, 1)
+        highest = np.clip(1.08 * max(own[["predicted", "found"]].max().max() for own in bins.values()), 0.01, 1)
         upper.plot([0, 1], [0, 1], color=LINE, lw=1, ls=":", label="perfect")
         for (name, own), (color, marker) in zip(bins.items(), LOOKS, strict=True):
-            upper.plot(own.said, own.found, color=color, marker=marker, ms=5, lw=1.4, label=name)
-            lower.vlines(own.said, 0, own.n, color=color, lw=2)
+            upper.plot(own.predicted, own.found, color=color, marker=marker, ms=5, lw=1.4, label=name)
+            lower.vlines(own.predicted, 0, own.n, color=color, lw=2)
         upper.set(xlim=(0, highest), ylim=(0, highest), ylabel="share with an aneurysm")
         upper.set_title(f"{group}\n{len(truth)} series, {found.sum()} of {len(found)} positive")
         lower.set(xlabel="mean probability of a bin", ylabel="cases", ylim=(0, None))

@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 
 from aneurysm.dicom.find import SeriesFiles
-from aneurysm.harmless import cell
+from aneurysm.escape import cell
 from aneurysm.inference.pictures import Picture
 from aneurysm.inference.prediction import Prediction
 from aneurysm.inference.record import FORMAT
 from aneurysm.labels import LABELS, PRESENT
-from aneurysm.paths import CannotWrite, written_whole
+from aneurysm.paths import CannotWrite, atomic_write
 from aneurysm.report.dicom_seg import write_seg
 from aneurysm.report.dicom_source import need_highdicom
 from aneurysm.report.dicom_sr import write_sr
@@ -32,7 +32,7 @@ def write_series(out: Path, record: Record, pictures: Sequence[Picture]) -> Path
     record["thumbnail"] = thumbnail(pictures)
     page = out / page_name(record)
     write_page(page, record, pictures)
-    with written_whole(page.with_suffix(".json")) as beside:
+    with atomic_write(page.with_suffix(".json")) as beside:
         beside.write_text(json.dumps(record, indent=1, allow_nan=False))
     return page
 

@@ -12,8 +12,8 @@ from aneurysm.dicom.find import SeriesFiles
 from aneurysm.dicom.series import read_series
 from aneurysm.inference.sac_map import SacMap
 from aneurysm.inference.sampled import SampledSeries
-from aneurysm.paths import written_whole
-from aneurysm.report.nifti_grid import Grid, PlacedVolume, even_grid
+from aneurysm.paths import atomic_write
+from aneurysm.report.nifti_grid import Grid, ResampledVolume, even_grid
 
 
 def write_series_nifti(place: Path | SeriesFiles, out: Path) -> list[str]:
@@ -26,7 +26,7 @@ def write_series_nifti(place: Path | SeriesFiles, out: Path) -> list[str]:
     turned = series.pixels[tuple(slice(None, None, -1) if flip else slice(None) for flip in geometry.flip)]
     voxels = turned.transpose(np.argsort(geometry.order))  # (images, rows, columns), as they are stored
     indices = (np.arange(n) for n in geometry.shape)
-    grid = even_grid(PlacedVolume(voxels, *indices, geometry, blank=float(voxels.min())))
+    grid = even_grid(ResampledVolume(voxels, *indices, geometry, blank=float(voxels.min())))
     if grid.resampled and _is_whole(voxels):  # no more decimals than before: a third of the bytes
         grid = replace(grid, voxels=np.rint(grid.voxels))
     _write(grid, out)
@@ -44,7 +44,7 @@ def write_map_nifti(sac_map: SacMap, series: SampledSeries, out: Path) -> None:
     )
     place = np.argsort(mapping.order)  # of the source's axes among the map's
     voxels = sac_map.probability.transpose(place)
-    _write(even_grid(PlacedVolume(voxels, *(shown[axis] for axis in place), series.geometry)), out)
+    _write(even_grid(ResampledVolume(voxels, *(shown[axis] for axis in place), series.geometry)), out)
 
 
 def _write(grid: Grid, out: Path) -> None:
@@ -54,7 +54,7 @@ def _write(grid: Grid, out: Path) -> None:
     image.header.set_xyzt_units("mm")
     image.set_sform(grid.affine, code=1)  # the scanner's coordinates
     image.set_qform(grid.affine, code=1)
-    with written_whole(out) as beside:
+    with atomic_write(out) as beside:
         beside.write_bytes(gzip.compress(image.to_bytes(), compresslevel=3, mtime=0))  # the same bytes each time
 
 

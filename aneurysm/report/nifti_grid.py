@@ -17,7 +17,7 @@ MOST_SLICES = 4  # times as many as there were, where distances differ
 
 
 @dataclass(frozen=True)
-class PlacedVolume:
+class ResampledVolume:
     """Voxels (slices, rows, columns) and where in a series they lie.
 
     slices, rows, columns  (n,) source indices of `geometry` each, with fractions
@@ -31,15 +31,15 @@ class PlacedVolume:
     geometry: Geometry
     blank: float = 0.0
 
-    def increasing(self) -> PlacedVolume:
+    def increasing(self) -> ResampledVolume:
         """The same with each axis in the direction of the source's."""
         voxels, indices = self.voxels, [self.slices, self.rows, self.columns]
         for axis, own in enumerate(indices):
             if own[0] > own[-1]:
                 voxels, indices[axis] = np.flip(voxels, axis), own[::-1]
-        return PlacedVolume(voxels, *indices, self.geometry, self.blank)
+        return ResampledVolume(voxels, *indices, self.geometry, self.blank)
 
-    def with_even_pixels(self) -> PlacedVolume:
+    def with_even_pixels(self) -> ResampledVolume:
         """The same with rows and columns, which increase, at even distances: those of a map of a re-sliced series need
         not be."""
         voxels, indices = self.voxels, [self.slices, self.rows, self.columns]
@@ -48,7 +48,7 @@ class PlacedVolume:
             if np.abs(own - even).max() * self.geometry.spacing[axis] > EXACT_MM:
                 indices[axis] = _even_places(own)
                 voxels = np.moveaxis(_between(np.moveaxis(voxels, axis, 0), own, indices[axis]), 0, axis)
-        return PlacedVolume(voxels, *indices, self.geometry, self.blank)
+        return ResampledVolume(voxels, *indices, self.geometry, self.blank)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Grid:
     resampled: str
 
 
-def even_grid(volume: PlacedVolume) -> Grid:
+def even_grid(volume: ResampledVolume) -> Grid:
     """The volume on an even grid with axes at right angles, those of the series' images and their normal."""
     volume = volume.increasing().with_even_pixels()
     geometry = volume.geometry
@@ -88,7 +88,7 @@ def _slice_places(geometry: Geometry, slices: np.ndarray) -> np.ndarray:
     return inside + before[:, None] * first + after[:, None] * last
 
 
-def _affine(volume: PlacedVolume, even_mm: np.ndarray, first: np.ndarray, corner: np.ndarray) -> np.ndarray:
+def _affine(volume: ResampledVolume, even_mm: np.ndarray, first: np.ndarray, corner: np.ndarray) -> np.ndarray:
     """(4, 4) from (column, row, slice) to RAS; `corner` rows and columns are before the volume's own first ones."""
     geometry = volume.geometry
     steps = [_step(volume.rows) * geometry.spacing[1], _step(volume.columns) * geometry.spacing[2]]
@@ -124,7 +124,7 @@ def _between(voxels: np.ndarray, along: np.ndarray, wanted: np.ndarray) -> np.nd
 
 
 def _resampled(
-    volume: PlacedVolume, along_mm: np.ndarray, even_mm: np.ndarray, sheared_mm: np.ndarray
+    volume: ResampledVolume, along_mm: np.ndarray, even_mm: np.ndarray, sheared_mm: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(slices, rows, columns) float32 at `even_mm`, each source slice moved by what it is sheared by (rows, columns);
     and how many rows and columns there are before the volume's first ones, as a number that is not positive."""

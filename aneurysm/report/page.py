@@ -13,7 +13,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from aneurysm.labels import LABELS, LOCATIONS, PRESENT
-from aneurysm.paths import written_whole
+from aneurysm.paths import atomic_write
 from aneurysm.report.curve import draw_curve
 from aneurysm.report.slice_view import LINE_FLOOR, slice_views
 
@@ -75,7 +75,7 @@ def _write(out: Path, template: str, script: str | None = None, **content) -> No
         strongest_location=strongest_location, script=script,
         script_sha256=base64.b64encode(hashlib.sha256(text.encode()).digest()).decode(), **content,
     )  # fmt: skip
-    with written_whole(out) as beside:
+    with atomic_write(out) as beside:
         beside.write_text(page, encoding="utf-8", errors="backslashreplace")  # file names may be no valid UTF-8
 
 

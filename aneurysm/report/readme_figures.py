@@ -19,10 +19,10 @@ from aneurysm.report.stage1_figure import stage1_figure
 from aneurysm.report.stage2_figure import stage2_figure
 from aneurysm.report.summary import STAGE2, held_out_steps, middle_positive
 from aneurysm.stage1.config import Stage1Config
-from aneurysm.stage1.judge import trained_folds
+from aneurysm.stage1.evaluate import trained_folds
 from aneurysm.stage1.predict import read_stage1
 from aneurysm.stage2.predict import load_stage2
-from aneurysm.training.distributed import join_world, leave_world
+from aneurysm.training.distributed import end_distributed, init_distributed
 
 
 def only_folds(cache_dir: Path) -> int | None:
@@ -59,7 +59,7 @@ def draw_model_figures(paths: DataPaths, model_dir: Path, encoder: str, folds: i
 
     Raises ValueError naming the file where one is missing, or a model has seen the series that it is asked about.
     """
-    world, cache = join_world("cpu"), open_cache(paths.root, paths.cache_dir)
+    world, cache = init_distributed("cpu"), open_cache(paths.root, paths.cache_dir)
     model_paths = ModelPaths.only_one(model_dir, encoder)
     example = held_out_example(cache, model_paths, folds, world)
     fold = example.series.fold
@@ -78,7 +78,7 @@ def draw_model_figures(paths: DataPaths, model_dir: Path, encoder: str, folds: i
     series_figure(cache, model_paths, fold_of[uid], uid, own, out / "series.png")
     print(f"drawn: {out / 'series.png'}, series {uid} of fold {fold_of[uid]}: of the positive series the one in the "
           "middle, by stage 2's answer")  # fmt: skip
-    leave_world()
+    end_distributed()
 
 
 def _save(sheet: Sheet, out: Path, shown: str) -> None:

@@ -118,18 +118,18 @@ def _legend(sheet: Sheet, config: Stage1Config, safe_mm: float, mined: bool) -> 
         "hard negative: taken for an aneurysm by a stage 1 that had not seen the series"
         + ("" if mined else "; none is mined yet"),
     )  # fmt: skip
-    for number, (color, said) in enumerate(zip(KINDS.values(), words, strict=True)):
+    for number, (color, caption) in enumerate(zip(KINDS.values(), words, strict=True)):
         y = 0.2 + 0.24 * number
         sheet.page.plot(0.25, y, "o", color=color, ms=6)
-        sheet.text(0.42, y, said, va="center")
+        sheet.text(0.42, y, caption, va="center")
     bands = (
         (GREEN, f"within {config.sampling.label_mm:g} mm of a localizer: a window is positive"),
         (QUIET, f"within {safe_mm:g} mm of a localizer: no negative is taken"),
     )
-    for number, (color, said) in enumerate(bands):
+    for number, (color, caption) in enumerate(bands):
         y = 0.2 + 0.24 * number
         sheet.page.axhspan(y - 0.07, y + 0.07, 0.52, 0.54, color=_band(color), lw=0)
-        sheet.text(5.52, y, said, va="center")
+        sheet.text(5.52, y, caption, va="center")
 
 
 def _band(color: str) -> str:
@@ -203,9 +203,9 @@ def _window(
         axes = sheet.picture(x + number * (SIDE_IN + 0.03), y + 0.09, SIDE_IN, SIDE_IN, seen_part(image, box))
         with styled():
             offset = position_mm[slice_index] - position_mm[index]
-            said = f"{offset:+.1f} mm".replace("-", "\u2212") if offset else "0 mm"
+            caption = f"{offset:+.1f} mm".replace("-", "\u2212") if offset else "0 mm"
             behind = {"facecolor": "black", "alpha": 0.6, "pad": 1.5, "lw": 0}
-            axes.text(0.04, 0.04, said, color="white", transform=axes.transAxes, bbox=behind)
+            axes.text(0.04, 0.04, caption, color="white", transform=axes.transAxes, bbox=behind)
         if slice_index == index:
             _circles(axes, series, box, position_mm[index], config.sampling.label_mm)
 

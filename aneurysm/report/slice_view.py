@@ -34,7 +34,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Pane:
+class Panel:
     """A square part of the slices, as large as the page has room for.
 
     name         what it shows
@@ -77,9 +77,9 @@ class SliceView:
     picture: Picture
     frames: tuple[Frame, ...]
     middle: int
-    whole: Pane
-    enlarged: Pane | None
-    projected: Pane
+    whole: Panel
+    enlarged: Panel | None
+    projected: Panel
     projection: str
     outline: str
     edges: tuple[str, str] | None
@@ -146,11 +146,11 @@ def _text(slab: Slab, i: int) -> str:
     return f"Slice {slab.number[i]} at {slab.position_mm[i] + 0.0:.2f} mm, {away}"
 
 
-def _pane(name: str, picture: Picture, side: int, bar_mm: int) -> Pane:
+def _pane(name: str, picture: Picture, side: int, bar_mm: int) -> Panel:
     """The part around the peak, or all; at the image's edge the peak is off its middle."""
     size = len(picture.image)
     side = min(side, size)
     left = top = 0
     if side < size:
         left, top = (int(np.clip(round(at) - side // 2, 0, size - side)) for at in (picture.x, picture.y))
-    return Pane(name, left, top, side, size, bar_mm, bar_mm / (side * picture.pixel_mm))
+    return Panel(name, left, top, side, size, bar_mm, bar_mm / (side * picture.pixel_mm))

@@ -8,8 +8,8 @@ from aneurysm.labels import LABELS
 from aneurysm.report.drawing import BLUE, GREEN, ORANGE, QUIET, Sheet, legend
 from aneurysm.stage2.attention import REACH_MM
 from aneurysm.stage2.config import Stage2Config
+from aneurysm.stage2.max_baseline import SMOOTH_MM, MaxBaseline
 from aneurysm.stage2.model import N_NUMBERS, WAVELENGTHS_MM, Stage2Net
-from aneurysm.stage2.plain import SMOOTH_MM, PlainMaximum
 
 # Left edge and width, in inches, of the columns; top and height of the rows.
 INPUTS, EMBEDDING, LAYERS, ANSWER, LOSS = (0.15, 1.62), (2.02, 1.83), (4.15, 1.8), (6.25, 1.8), (8.25, 1.62)
@@ -133,7 +133,7 @@ def _slices(sheet: Sheet, model: Stage2Net, config: Stage2Config) -> None:
                     (right - 0.3, SUM[0] - 0.03))  # fmt: skip
 
 
-def _maxima(plain: PlainMaximum | None) -> str:
+def _maxima(plain: MaxBaseline | None) -> str:
     """What the plain maximum is made from."""
     if plain is None:
         return "no plain maximum"

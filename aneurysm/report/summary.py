@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aneurysm.folds.answers import answers_in_folds, read_answers
-from aneurysm.folds.marks import localizers_by_series
+from aneurysm.folds.oof import answers_in_folds, read_answers
 from aneurysm.folds.tables import read_folds, read_spots
+from aneurysm.folds.targets import localizers_by_series
 from aneurysm.labels import LABELS, PRESENT
 from aneurysm.metrics import score_table
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1.dataset import label_windows
-from aneurysm.stage1.judge import trained_folds
+from aneurysm.stage1.evaluate import trained_folds
 from aneurysm.stage1.predict import load_stage1
-from aneurysm.stage2.judge import folds_with_stage2, judge_folds
-from aneurysm.training.distributed import World
+from aneurysm.stage2.evaluate import evaluate_folds, folds_with_stage2
+from aneurysm.training.distributed import DistContext
 
 STAGE2 = "stage 2"
 
@@ -35,16 +35,16 @@ class Step:
     series: np.ndarray  # (cases,) SeriesInstanceUID of each
 
 
-def held_out_steps(cache_dir: Path, model_paths: ModelPaths, n_folds: int, world: World) -> list[Step]:
+def held_out_steps(cache_dir: Path, model_paths: ModelPaths, n_folds: int, world: DistContext) -> list[Step]:
     """The steps in their order: stage 1 on its spots, its maximum over slices, stage 2, and, where eval_end_to_end.py
     has run, from DICOM on. Raises ValueError naming the file that is missing."""
     series = read_folds(cache_dir, n_folds)
-    judged = judge_folds(series, model_paths, folds_with_stage2([model_paths], range(n_folds)), world)
-    uids = judged.series.SeriesInstanceUID.to_numpy()
+    evaluation = evaluate_folds(series, model_paths, folds_with_stage2([model_paths], range(n_folds)), world)
+    uids = evaluation.series.SeriesInstanceUID.to_numpy()
     steps = [
         _stage1(cache_dir, model_paths, n_folds),
-        Step("maximum over slices of stage 1", "series", judged.truth, judged.plain, uids),
-        Step(STAGE2, "series", judged.truth, judged.stage2, uids),
+        Step("maximum over slices of stage 1", "series", evaluation.truth, evaluation.plain, uids),
+        Step(STAGE2, "series", evaluation.truth, evaluation.stage2, uids),
     ]
     if model_paths.oof_end_to_end_csv.exists():
         steps.append(_end_to_end(series, model_paths))

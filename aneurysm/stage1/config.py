@@ -12,7 +12,7 @@ from aneurysm.training.config import InferenceConfig, TrainingConfig
 
 
 @dataclass(frozen=True)
-class HeadsConfig:
+class ModelConfig:
     """What is built on the encoder, and its regularisation."""
 
     heat_weight: float = 1.0
@@ -91,7 +91,7 @@ class Stage1Config:
     encoder: str = "convnext_base.dinov3_lvd1689m"
     """a model of timm, by name: CNN, ViT or hybrid"""
     input: InputConfig = field(default_factory=InputConfig)
-    heads: HeadsConfig = field(default_factory=HeadsConfig)
+    heads: ModelConfig = field(default_factory=ModelConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)

@@ -14,12 +14,12 @@ from aneurysm.cache.cache import Cache
 from aneurysm.cache.vessel_masks import in_blocks
 from aneurysm.cache.windows import Box, crop_box, read_window
 from aneurysm.dicom.geometry import left_right_in_columns
-from aneurysm.folds.marks import NONE, Localizers, ball_target, localizers_by_series
+from aneurysm.folds.targets import NONE, Localizers, ball_target, localizers_by_series
 from aneurysm.labels import LABELS
 from aneurysm.stage1.augment import augment, make_pipeline
 from aneurysm.stage1.config import InputConfig, Stage1Config
-from aneurysm.stage1.cut_out import cut_out
 from aneurysm.stage1.mirror import mirror
+from aneurysm.stage1.random_crop import random_crop
 from aneurysm.stage1.sample import Sample
 from aneurysm.training.map_losses import UNKNOWN
 
@@ -63,7 +63,7 @@ class TrainingWindows(Dataset):
         sample = augment(sample, self.pipeline, int(rng.integers(2**62)))
         if rng.random() < self.config.sampling.mirror_p:
             sample = mirror(sample, self.plane[series_uid])
-        sample = cut_out(sample, self.config.sampling.cut_size, self.config.sampling.away_p, rng)
+        sample = random_crop(sample, self.config.sampling.cut_size, self.config.sampling.away_p, rng)
         return _tensors(sample, self.pixel_mm(series_uid), self.config)
 
     def pixel_mm(self, series_uid: str) -> tuple[float, float]:
@@ -118,7 +118,7 @@ class TrainingWindows(Dataset):
         return None if vessels is None else box.resized(vessels[box.part], nearest=True)
 
 
-class PlainWindows(Dataset):
+class EvalWindows(Dataset):
     """Windows as they are, for prediction: row i of `places` (SeriesInstanceUID, slice, plane) is item i."""
 
     def __init__(self, cache: Cache, places: pd.DataFrame, config: InputConfig):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from aneurysm.folds.marks import labels_of, shown_locations
+from aneurysm.folds.targets import labels_of, shown_locations
 from aneurysm.phantom.training_scans import FIRST_SEED
 from aneurysm.phantom.windows import PhantomWindow, PhantomWindowsConfig, scan_windows
 from aneurysm.stage1.config import Stage1Config

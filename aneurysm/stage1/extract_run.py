@@ -15,7 +15,7 @@ from aneurysm.cache.cache import Cache
 from aneurysm.cache.features import FORMAT, SeriesFeatures, made_from, write_features
 from aneurysm.paths import ModelPaths, remove_leftovers
 from aneurysm.stage1.config import ExtractSettings, Stage1Config
-from aneurysm.stage1.dataset import PlainWindows
+from aneurysm.stage1.dataset import EvalWindows
 from aneurysm.stage1.extract import Encoder, Rows, by_series, series_features
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.on_dask import DaskWorkers
@@ -23,12 +23,12 @@ from aneurysm.stage1.predict import load_stage1
 from aneurysm.stage1.whole_series import slice_places
 from aneurysm.training.batches import one_thread
 from aneurysm.training.checkpoint import file_hash
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 
 
 def extract_fold(
     cache: Cache, series_uids: Sequence[str], model_paths: ModelPaths, fold: int,
-    settings: ExtractSettings, world: World, dask: DaskWorkers,
+    settings: ExtractSettings, world: DistContext, dask: DaskWorkers,
 ) -> int:  # fmt: skip
     """Writes the features of these series as the encoder that has not seen `fold` gives them, where they are missing or
     out of date; the number of those that were there.
@@ -43,7 +43,7 @@ def extract_fold(
     world.wait()  # no process writes before the main one has the lock and all have seen what there is to share out
     if dask.address:
         question = partial(features_of, cache_dir=cache.paths.cache.absolute(), settings=settings)
-        done = dask.ask(question, checkpoint, fold, todo)
+        done = dask.predict(question, checkpoint, fold, todo)
     else:
         todo = todo[world.rank :: world.size]
         encoder = Encoder(*load_stage1(checkpoint, world.device, unseen=fold), world.device, settings.views,
@@ -65,7 +65,7 @@ def extract(
         return
     places = slice_places(cache, series_uids, every_mm)
     index = {uid: rows.to_numpy() for uid, rows in places.groupby("SeriesInstanceUID").slice}
-    windows = PlainWindows(cache, places, encoder.config.input)
+    windows = EvalWindows(cache, places, encoder.config.input)
     loader = DataLoader(
         windows, batch_size, num_workers=workers, worker_init_fn=one_thread, pin_memory=encoder.device.type == "cuda"
     )

@@ -14,13 +14,13 @@ from aneurysm.folds.tables import read_folds, read_spots
 from aneurysm.labels import LABELS, PRESENT
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.stage1.config import Stage1Config
-from aneurysm.stage1.judge import HIT_MM, series_froc, with_pixel_mm
+from aneurysm.stage1.evaluate import HIT_MM, series_froc, with_pixel_mm
 from aneurysm.stage1.localisation import POINT, points_mm
 from aneurysm.stage1.predict import Answers, Tta
 from aneurysm.stage1.run import HeldOut
-from aneurysm.stage1.whole_series import ask_series, heat_candidates, highest_heat, slice_places
+from aneurysm.stage1.whole_series import heat_candidates, highest_heat, predict_series_slices, slice_places
 from aneurysm.training.config import InferenceConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 
 
 @dataclass(frozen=True)
@@ -38,27 +38,27 @@ class FreshSeries:
         series, spots = (read(cache.paths.cache, folds).assign(fold=0) for read in (read_folds, read_spots))
         return cls(cache, series, spots)
 
-    def ask_spots(
-        self, model: nn.Module, config: Stage1Config, world: World, inference: InferenceConfig, tta: Tta = "none"
+    def predict_spots(
+        self, model: nn.Module, config: Stage1Config, world: DistContext, inference: InferenceConfig, tta: Tta = "none"
     ) -> tuple[HeldOut, Answers]:
         held_out = HeldOut.from_spots(self.spots, config)
         return held_out, held_out.answers(model, self.cache, config, world, inference, "spots", tta)
 
-    def ask_slices(
-        self, model: nn.Module, config: Stage1Config, world: World, inference: InferenceConfig, every_mm: float,
+    def predict_slices(
+        self, model: nn.Module, config: Stage1Config, world: DistContext, inference: InferenceConfig, every_mm: float,
         tta: Tta = "none",
     ) -> pd.DataFrame:  # fmt: skip
-        """As ask_series, of all cached series."""
+        """As predict_series_slices, of all cached series."""
         cached = self.series.SeriesInstanceUID[self.series.n_slices.notna()].tolist()
         places = slice_places(self.cache, cached, every_mm)
-        return ask_series(model, self.cache, places, config, world, inference, "series", tta).assign(fold=0)
+        return predict_series_slices(model, self.cache, places, config, world, inference, "series", tta).assign(fold=0)
 
     def scores(
-        self, model: nn.Module, config: Stage1Config, world: World, inference: InferenceConfig, every_mm: float
+        self, model: nn.Module, config: Stage1Config, world: DistContext, inference: InferenceConfig, every_mm: float
     ) -> dict[str, float]:
         """What a curve of training shows: AUCs of spots and series, by logits and by maps, and how peaks stand."""
-        held_out, answers = self.ask_spots(model, config, world, inference)
-        slices = self.ask_slices(model, config, world, inference, every_mm)
+        held_out, answers = self.predict_spots(model, config, world, inference)
+        slices = self.predict_slices(model, config, world, inference, every_mm)
         series = self.series.set_index("SeriesInstanceUID").loc[slices.SeriesInstanceUID.unique()]
         of_logits = slices.groupby("SeriesInstanceUID")[list(LABELS)].max()
         scores = {}

@@ -8,7 +8,7 @@ from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
 
 from aneurysm.labels import LABELS
-from aneurysm.stage1.config import HeadsConfig, LossConfig
+from aneurysm.stage1.config import LossConfig, ModelConfig
 from aneurysm.training.map_losses import location_loss, sac_loss, vessel_location_loss, vessel_loss
 
 SAC_PIXELS = 8.0  # of a map, that a sac of 5 mm fills
@@ -20,7 +20,7 @@ class Stage1Loss:
     wrong, and vessels (batch, n, n) 0..13 or UNKNOWN; the last two only where the model has such a head. Sacs may be
     masks, or discs around localizers."""
 
-    def __init__(self, config: LossConfig, heads: HeadsConfig):
+    def __init__(self, config: LossConfig, heads: ModelConfig):
         self.config, self.heads = config, heads
 
     def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aneurysm.labels import LABELS, LOCATIONS
-from aneurysm.stage1.config import HeadsConfig
+from aneurysm.stage1.config import ModelConfig
 from aneurysm.stage1.norms import fold_norms
 from aneurysm.stage1.weights import load_encoder_weights, load_head_weights
 from aneurysm.training.location_logits import location_log_probability, logits_of
 
 HEAT_PRIOR = -4.6  # logit of one in a hundred: where heatmaps start, so that the empty pixels do not drown the rest
 WAVES = (0.5, 1, 2)  # half periods of a place's waves over half of the input
-LEAST = 3.0  # so far below that, a location's map has said no
+LEAST = 3.0  # so far below that, a location's map is far below it
 
 
 class Stage1Net(nn.Module):
@@ -38,12 +38,12 @@ class Stage1Net(nn.Module):
     """
 
     def __init__(
-        self, encoder: str, heads: HeadsConfig, image_size: int, weights: str = "none", n_slices: int = 3
+        self, encoder: str, heads: ModelConfig, image_size: int, weights: str = "none", n_slices: int = 3
     ):  # fmt: skip
-        """`encoder` by timm's name; `weights` and errors as create_encoder. `weights_said` tells what was loaded."""
+        """`encoder` by timm's name; `weights` and errors as create_encoder. `weights_text` tells what was loaded."""
         super().__init__()
         made = create_encoder(encoder, heads.drop_path_rate, weights, image_size, n_slices)
-        self.encoder, self.weights_said, self.image_size = *made, image_size
+        self.encoder, self.weights_text, self.image_size = *made, image_size
         with _named(encoder):
             if heads.grad_checkpointing:
                 self.encoder.set_grad_checkpointing()
@@ -60,7 +60,7 @@ class Stage1Net(nn.Module):
         n_pooled = self.n_features + (heads.neck_width if self.neck else 0)
         self.logits = nn.Sequential(nn.Dropout(heads.drop_rate), nn.Linear(n_pooled, len(LABELS)))
         self.trust = nn.Parameter(torch.ones(len(LABELS))) if self.heat else None
-        self.weights_said += load_head_weights(self, encoder, weights)
+        self.weights_text += load_head_weights(self, encoder, weights)
         self.frozen = freeze_stages(self.encoder, heads.freeze_stages)
         if heads.freeze_norms:
             self.frozen += [module for module in self.encoder.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -105,7 +105,7 @@ class Stage1Net(nn.Module):
 class Neck(nn.Module):
     """Feature maps from `heat_stride` on, brought to one width and summed from coarse to fine (Lin et al. 2017)."""
 
-    def __init__(self, channels: list[int], strides: list[int], heads: HeadsConfig, image_size: int):
+    def __init__(self, channels: list[int], strides: list[int], heads: ModelConfig, image_size: int):
         super().__init__()
         if image_size % heads.heat_stride:  # else heatmap pixels and targets would not meet
             raise ValueError(f"image_size {image_size}: expected a multiple of heat_stride, {heads.heat_stride}")
@@ -209,13 +209,13 @@ def create_encoder(
             encoder = timm.create_model(name, img_size=image_size, **settings)
         if not hasattr(encoder, "forward_intermediates"):
             raise ValueError("expected feature maps (forward_intermediates), timm gives none")
-        said = load_encoder_weights(encoder, name, weights)
+        text = load_encoder_weights(encoder, name, weights)
         if hasattr(encoder, "set_input_size"):  # after the weights: it brings position embeddings to the size
             encoder.set_input_size((image_size, image_size))
         patch, _ = to_2tuple(getattr(getattr(encoder, "patch_embed", None), "patch_size", 1))
         if image_size % patch:  # timm would leave out the columns and rows that do not fill a patch
             raise ValueError(f"image_size {image_size}: expected a multiple of its patches of {patch} pixels")
-    return encoder, said
+    return encoder, text
 
 
 @contextmanager

@@ -16,11 +16,11 @@ from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import load_stage1
 from aneurysm.training.batches import one_thread
 from aneurysm.training.checkpoint import file_hash
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 
 Answer = TypeVar("Answer")
 Question = Callable[[Stage1Net, Stage1Config, str], Answer]  # about the series with this uid
-ALONE = World(0, 1, torch.device("cpu"))  # a worker, to what it runs
+ALONE = DistContext(0, 1, torch.device("cpu"))  # a worker, to what it runs
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class DaskWorkers:
     They must have this package and see the folders of data and models under the same paths. An empty address: none.
     """
 
-    def __init__(self, address: str, world: World):
+    def __init__(self, address: str, world: DistContext):
         """Raises ValueError where torchrun has started several processes, or on a GPU: Dask makes use of neither."""
         if address and (world.size > 1 or world.device.type != "cpu"):
             found = f"{world.size} processes on {world.device.type}"
@@ -53,7 +53,7 @@ class DaskWorkers:
         self.address = address
         self.failures: dict[str, str] = {}
 
-    def ask(
+    def predict(
         self, question: Question, checkpoint: Path, fold: int, series_uids: Sequence[str]
     ) -> Iterator[tuple[str, Answer]]:
         """(series uid, answer) as they come, each once; a series without an answer goes to `failures`.
@@ -63,11 +63,11 @@ class DaskWorkers:
         if not series_uids:
             return
         job = partial(answer, question, PlacedModel(checkpoint.absolute(), fold, file_hash(checkpoint)))
-        for index, said in run_on_dask(job, series_uids, _died, self.address):
-            if isinstance(said, Failure):
-                self.failures[series_uids[index]] = said.reason
+        for index, result in run_on_dask(job, series_uids, _died, self.address):
+            if isinstance(result, Failure):
+                self.failures[series_uids[index]] = result.reason
             else:
-                yield series_uids[index], said
+                yield series_uids[index], result
 
     def check(self) -> None:
         """Raises ValueError naming the series without an answer, if there are any."""

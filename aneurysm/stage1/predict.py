@@ -22,7 +22,7 @@ from aneurysm.stage1.norms import unfolded
 from aneurysm.training.batches import one_thread
 from aneurysm.training.checkpoint import load_trained
 from aneurysm.training.config import InferenceConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from aneurysm.training.precision import inference_precision
 from aneurysm.training.pretrained import read_pretrained
 
@@ -94,7 +94,7 @@ def predict_windows(
     model: nn.Module,
     windows: Dataset,
     config: Stage1Config,
-    world: World,
+    world: DistContext,
     inference: InferenceConfig,
     bar: str = "",
     tta: Tta = "none",
@@ -115,7 +115,7 @@ def predict_windows(
 
 @torch.inference_mode()
 def _batches(
-    model: nn.Module, windows: Dataset, config: Stage1Config, world: World,
+    model: nn.Module, windows: Dataset, config: Stage1Config, world: DistContext,
     inference: InferenceConfig, bar: str, tta: Tta,
 ) -> Iterator[tuple[np.ndarray, ...]]:  # fmt: skip
     """Of each batch the numbers of its windows (batch,) and what is said of them, (batch, n) for each of WIDTHS."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from aneurysm.cache.slices import CacheSettings
 from aneurysm.config import from_saved
-from aneurysm.installation import code_version
 from aneurysm.labels import LABELS
+from aneurysm.package import code_version
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.norms import unfolded

@@ -17,7 +17,7 @@ from aneurysm.stage1.losses import Stage1Loss
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.pretrained import export_pretrained
 from aneurysm.training.config import InferenceConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from aneurysm.training.endless import whole_epochs
 from aneurysm.training.fit import fit
 
@@ -40,7 +40,7 @@ class PretrainingConfig:
 
 def pretrain(
     config: Stage1Config, n_windows: int, phantoms: PhantomWindowsConfig, settings: PretrainingConfig, weights: str,
-    model_dir: Path, world: World, resume: bool, made_by: str,
+    model_dir: Path, world: DistContext, resume: bool, made_by: str,
 ) -> Path:  # fmt: skip
     """Trains, writes what fit writes into <model_dir>/pretrained/<encoder>, and beside that folder the weights, whose
     path it returns; `made_by` is the command, for their card.
@@ -57,7 +57,7 @@ def pretrain(
     checks = {folder.name: FreshSeries.read(folder, settings.check_folds) for folder in settings.check_dirs}
     n_windows = n_epochs * per_epoch
     if world.is_main:
-        print(f"{model.weights_said}; {n_windows} windows of seed {settings.seed}, {phantoms.windows_per_scan} a scan")
+        print(f"{model.weights_text}; {n_windows} windows of seed {settings.seed}, {phantoms.windows_per_scan} a scan")
     inference = InferenceConfig(batch_size=16, workers=config.training.workers)
 
     def evaluate(trained: nn.Module) -> dict[str, float]:

@@ -12,18 +12,18 @@ import torch
 from torch import nn
 
 from aneurysm.cache.cache import Cache
-from aneurysm.folds.marks import localizers_by_series
+from aneurysm.folds.targets import localizers_by_series
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.stage1.config import InputConfig, Stage1Config
-from aneurysm.stage1.dataset import PlainWindows, TrainingWindows, label_windows, shown_spots
+from aneurysm.stage1.dataset import EvalWindows, TrainingWindows, label_windows, shown_spots
 from aneurysm.stage1.endless import MixedWindows
 from aneurysm.stage1.losses import Stage1Loss
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import Answers, Tta, predict_windows
 from aneurysm.stage1.whole_series import peaks_in_cache
 from aneurysm.training.config import InferenceConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from aneurysm.training.fit import fit
 
 COLUMNS = ["SeriesInstanceUID", "fold", "slice", "position_mm", "modality", "plane"]
@@ -44,13 +44,11 @@ class HeldOut:
         return cls(places, label_windows(places, localizers, config.sampling.label_mm, config.input))
 
     def answers(
-        self, model: nn.Module, cache: Cache, config: Stage1Config, world: World, inference: InferenceConfig,
+        self, model: nn.Module, cache: Cache, config: Stage1Config, world: DistContext, inference: InferenceConfig,
         bar: str = "", tta: Tta = "none",
     ) -> Answers:  # fmt: skip
         """What a model says about each window; `tta` as predict_windows."""
-        return predict_windows(
-            model, PlainWindows(cache, self.places, config.input), config, world, inference, bar, tta
-        )
+        return predict_windows(model, EvalWindows(cache, self.places, config.input), config, world, inference, bar, tta)
 
     def scores(self, answers: Answers) -> dict[str, float]:
         """The competition's score on windows, and the AUC of Aneurysm Present."""
@@ -87,7 +85,7 @@ def train_fold(
     fold: int | None,
     weights: str,
     folder: Path,
-    world: World,
+    world: DistContext,
     resume: bool,
 ) -> None:
     """Trains on all folds but `fold` (None: on all); writes what `fit` writes into `folder`.
@@ -104,7 +102,7 @@ def train_fold(
     held_out = HeldOut.from_spots(spots[spots.fold == fold], config)
     if world.is_main:
         n_hard = sum(uid in hard for uid, _ in windows.negatives)
-        print(f"{model.weights_said}; {len(train_set)} windows an epoch, {n_hard} series with hard negatives")
+        print(f"{model.weights_text}; {len(train_set)} windows an epoch, {n_hard} series with hard negatives")
         print(outside_text(spots, config.input))
 
     inference = InferenceConfig(batch_size=config.training.batch_size, workers=config.training.workers)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aneurysm.folds.marks import labels_of
+from aneurysm.folds.targets import labels_of
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from timm.models import adapt_input_conv, load_state_dict
 from torch import nn
 
-from aneurysm.installation import pretrained_folder
+from aneurysm.package import pretrained_folder
 from aneurysm.stage1.norms import unfolded
 
 PRETRAINED = "pretrained"  # on phantoms, in the box

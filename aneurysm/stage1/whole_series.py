@@ -12,10 +12,10 @@ from aneurysm.cache.cache import Cache
 from aneurysm.cache.windows import crop_box, sampled_slices
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.stage1.config import InputConfig, Stage1Config
-from aneurysm.stage1.dataset import PlainWindows
+from aneurysm.stage1.dataset import EvalWindows
 from aneurysm.stage1.predict import Answers, Tta, predict_windows
 from aneurysm.training.config import InferenceConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 
 
 def slice_places(cache: Cache, series_uids: Sequence[str], every_mm: float) -> pd.DataFrame:
@@ -29,12 +29,12 @@ def slice_places(cache: Cache, series_uids: Sequence[str], every_mm: float) -> p
     return pd.concat(parts, ignore_index=True)
 
 
-def ask_series(
+def predict_series_slices(
     model: nn.Module,
     cache: Cache,
     places: pd.DataFrame,
     config: Stage1Config,
-    world: World,
+    world: DistContext,
     inference: InferenceConfig,
     bar: str,
     tta: Tta = "none",
@@ -44,7 +44,7 @@ def ask_series(
 
     The columns of the latter are named `<label> heat` and so on; NaN where the model has no maps.
     """
-    windows = PlainWindows(cache, places, config.input)
+    windows = EvalWindows(cache, places, config.input)
     answers = predict_windows(model, windows, config, world, inference, bar, tta)
     xy = peaks_in_cache(answers, places, config.input)
     columns = {name: answers.probability[:, i] for i, name in enumerate(LABELS)}
@@ -67,7 +67,7 @@ def highest_heat(slices: pd.DataFrame) -> pd.DataFrame:
 
 
 def heat_candidates(slices: pd.DataFrame, labels: Sequence[str] = LOCATIONS) -> pd.DataFrame:
-    """One row for each slice and label of ask_series: probability (its map's highest), x, y, location."""
+    """One row for each slice and label of predict_series_slices: probability (its map's highest), x, y, location."""
     kept = ["SeriesInstanceUID", "position_mm", "cached_col_mm", "cached_row_mm"]
     parts = [
         slices[kept].assign(

@@ -20,7 +20,7 @@ from aneurysm.labels import LOCATIONS, PRESENT
 from aneurysm.stage2.temperature import ALWAYS, NEVER, at_temperature, log_odds
 
 if TYPE_CHECKING:
-    from aneurysm.stage2.judge import Judged
+    from aneurysm.stage2.evaluate import Evaluation
 
 N_BINS = 10
 COLDEST, HOTTEST = 0.05, 20.0  # temperatures are sought between these
@@ -31,8 +31,8 @@ GROUPS = {PRESENT: slice(-1, None), f"{len(LOCATIONS)} locations": slice(None, -
 class Calibrated:
     """One encoder's answers, and the same at the temperatures of their folds."""
 
-    before: Judged
-    after: Judged
+    before: Evaluation
+    after: Evaluation
     temperatures: dict[int, float]  # fold -> temperature, fitted on the other folds
     overall: float  # fitted on all folds: for series that none of the models has seen
 
@@ -56,13 +56,13 @@ class Calibrated:
         )
 
 
-def calibrate(judged: Judged) -> Calibrated:
+def calibrate(evaluation: Evaluation) -> Calibrated:
     """The answers of stage 2 at their folds' temperatures; ValueError as out_of_fold_temperatures."""
-    fold = judged.series.fold.to_numpy()
-    temperatures = out_of_fold_temperatures(judged.truth, judged.stage2, fold)
+    fold = evaluation.series.fold.to_numpy()
+    temperatures = out_of_fold_temperatures(evaluation.truth, evaluation.stage2, fold)
     own = np.array([temperatures[k] for k in fold])
-    after = replace(judged, stage2=at_temperature(judged.stage2, own[:, None]))
-    return Calibrated(judged, after, temperatures, fit_temperature(judged.truth, judged.stage2))
+    after = replace(evaluation, stage2=at_temperature(evaluation.stage2, own[:, None]))
+    return Calibrated(evaluation, after, temperatures, fit_temperature(evaluation.truth, evaluation.stage2))
 
 
 def out_of_fold_temperatures(truth: np.ndarray, predicted: np.ndarray, fold: np.ndarray) -> dict[int, float]:
@@ -102,11 +102,11 @@ def errors_table(truth: np.ndarray, answers: Mapping[str, np.ndarray]) -> pd.Dat
     for group, columns in GROUPS.items():
         found = truth[:, columns].ravel()
         for name, predicted in answers.items():
-            said = predicted[:, columns].ravel()
-            bins = reliability(found, said)
+            probability = predicted[:, columns].ravel()
+            bins = reliability(found, probability)
             rows[group, name] = {
-                "log loss": log_loss(found, np.clip(said, NEVER, ALWAYS), labels=[0, 1]),
-                "Brier score": brier_score_loss(found, said, pos_label=1),
+                "log loss": log_loss(found, np.clip(probability, NEVER, ALWAYS), labels=[0, 1]),
+                "Brier score": brier_score_loss(found, probability, pos_label=1),
                 "calibration error": calibration_error(bins),
                 "by chance": chance_error(bins),
             }
@@ -116,20 +116,20 @@ def errors_table(truth: np.ndarray, answers: Mapping[str, np.ndarray]) -> pd.Dat
 def calibration_error(bins: pd.DataFrame) -> float:
     """Expected calibration error in [0, 1] of the bins of `reliability`: how far the mean probability of a bin is from
     its share of positives, the mean over cases (Naeini et al. 2015, with bins of equal count)."""
-    return float((bins.n * (bins.said - bins.found).abs()).sum() / bins.n.sum())
+    return float((bins.n * (bins.predicted - bins.found).abs()).sum() / bins.n.sum())
 
 
 def chance_error(bins: pd.DataFrame) -> float:
     """About the expected calibration error that probabilities would show were they right: the share of positives among
     n cases misses p by sqrt(2 / pi) standard deviations of sqrt(p (1 - p) / n), the mean of a normal's distance."""
-    deviation = np.sqrt(bins.said * (1 - bins.said) / bins.n)
+    deviation = np.sqrt(bins.predicted * (1 - bins.predicted) / bins.n)
     return float(np.sqrt(2 / np.pi) * (bins.n * deviation).sum() / bins.n.sum())
 
 
 def reliability(truth: np.ndarray, predicted: np.ndarray, n_bins: int = N_BINS) -> pd.DataFrame:
     """One row a bin of nearly equal count, from the lowest probability up: n, said (mean probability) and found (share
     of positives). Equal probabilities share a bin, so there may be fewer. truth, predicted (cases,)."""
-    found, said = calibration_curve(truth, predicted, n_bins=n_bins, strategy="quantile")
+    found, probability = calibration_curve(truth, predicted, n_bins=n_bins, strategy="quantile")
     limits = np.percentile(predicted, np.linspace(0, 1, n_bins + 1) * 100)[1:-1]  # those of calibration_curve
     n = np.bincount(np.searchsorted(limits, predicted))
-    return pd.DataFrame({"n": n[n > 0], "said": said, "found": found})
+    return pd.DataFrame({"n": n[n > 0], "predicted": probability, "found": found})

@@ -19,7 +19,7 @@ from aneurysm.cache.features import SeriesFeatures, n_sampled_slices, read_featu
 from aneurysm.labels import LABELS, MIRROR
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import Stage2Config, TokensConfig
-from aneurysm.stage2.jitter import jittered
+from aneurysm.stage2.jitter import augment
 from aneurysm.stage2.slice_marks import SliceMarks
 from aneurysm.stage2.tokens import series_tokens, thinned
 
@@ -128,7 +128,7 @@ class TrainingSeries(Dataset):
         tokens = series_tokens(features, view, modality, plane, self.config.tokens)
         if self.config.loss.slice_weight:
             tokens["slice_labels"] = self._slice_labels(self.uids[number], features, view)
-        return jittered(tokens, self.config.jitter, rng) | {"labels": torch.tensor(labels)}
+        return augment(tokens, self.config.jitter, rng) | {"labels": torch.tensor(labels)}
 
     def _slice_labels(self, uid: str, features: SeriesFeatures, view: str) -> Tensor:
         """(slices, 14) of the slices that series_tokens takes."""

@@ -12,7 +12,7 @@ from aneurysm.stage2.tokens import KINDS, PER_SLICE, header_modality, modality_i
 BY_HEADER = torch.tensor([0, *(modality_index(header_modality(kind)) for kind in KINDS)])  # of each modality's index
 
 
-def jittered(tokens: dict[str, Tensor], config: JitterConfig, rng: np.random.Generator) -> dict[str, Tensor]:
+def augment(tokens: dict[str, Tensor], config: JitterConfig, rng: np.random.Generator) -> dict[str, Tensor]:
     """The tokens of a series, changed; at least one slice stays."""
     kept = torch.from_numpy(drawn_slices(tokens["depth_mm"].numpy(), config, rng))
     tokens = {name: tensor[kept] if name in PER_SLICE else tensor for name, tensor in tokens.items()}

@@ -11,7 +11,7 @@ from torch.nn import functional
 from aneurysm.labels import LABELS
 from aneurysm.stage2.attention import Layer, distance_bias
 from aneurysm.stage2.config import NetConfig
-from aneurysm.stage2.plain import PlainMaximum
+from aneurysm.stage2.max_baseline import MaxBaseline
 from aneurysm.stage2.pooling import Pool
 from aneurysm.stage2.tokens import KINDS, PLANES
 
@@ -39,10 +39,10 @@ class Stage2Net(nn.Module):
             answer = nn.Linear(config.width * len(config.pooling), len(LABELS), bias=False)
             nn.init.zeros_(answer.weight)
             self.pool, self.answer = Pool(config.pooling), nn.Sequential(nn.Dropout(config.dropout), answer)
-        self.plain = PlainMaximum(inputs) if config.plain and {"logits", "heat"} & set(inputs) else None
+        self.plain = MaxBaseline(inputs) if config.plain and {"logits", "heat"} & set(inputs) else None
         if self.answer is None and self.plain is None:
             raise ValueError("net.pooling: expected any of gem, mean, max, cls where there is no plain maximum")
-        self.judge = SliceJudge(config.width) if self.plain is not None and "logits" in inputs else None
+        self.judge = SliceHead(config.width) if self.plain is not None and "logits" in inputs else None
         self.rescored = "heat" if "heat" in inputs else "logits"
 
     def forward(self, batch: dict[str, Tensor], with_slices: bool = False) -> Tensor | tuple[Tensor, Tensor | None]:
@@ -86,7 +86,7 @@ def slice_evidence(batch: dict[str, Tensor]) -> Tensor:
     return batch["logits"] if heat is None else torch.where(heat.isnan(), batch["logits"], heat)
 
 
-class SliceJudge(nn.Module):
+class SliceHead(nn.Module):
     """Judges each slice again, in view of the others: stage 1's evidence, scaled, and what the transformer adds."""
 
     def __init__(self, width: int):

@@ -55,7 +55,7 @@ def views_asked(features: SeriesFeatures, tta: bool) -> tuple[str, ...]:
     return features.views if tta else features.views[:1]
 
 
-def unmirrored(answer: np.ndarray, view: str) -> np.ndarray:
+def swap_left_right(answer: np.ndarray, view: str) -> np.ndarray:
     """(14,) what is said of a view, as said of the series: after `mirror`, left and right are exchanged."""
     return answer[list(MIRROR)] if view == "mirror" else answer
 
@@ -79,14 +79,14 @@ def predict_series(
         tokens = series_tokens(features, view, modality, plane, config.tokens)
         with precision.autocast():
             logits = model({name: tensor[None].to(device) for name, tensor in tokens.items()})
-        answers.append(unmirrored(logits[0].double().sigmoid().cpu().numpy(), view))
+        answers.append(swap_left_right(logits[0].double().sigmoid().cpu().numpy(), view))
     return np.mean(answers, axis=0)
 
 
-def plain_maximum(features: SeriesFeatures, tta: bool, of: Literal["logits", "heat"] = "logits") -> np.ndarray:
+def max_baseline(features: SeriesFeatures, tta: bool, of: Literal["logits", "heat"] = "logits") -> np.ndarray:
     """(14,) highest probability of stage 1 over the slices, of its logits or of its maps (NaN where it has none); the
     mean over the views as in predict_series."""
     views = views_asked(features, tta)
     highest = {view: own.max(axis=0) for view, own in zip(features.views, getattr(features, of), strict=True)}
-    answers = [unmirrored(1 / (1 + np.exp(-highest[view].astype(float))), view) for view in views]
+    answers = [swap_left_right(1 / (1 + np.exp(-highest[view].astype(float))), view) for view in views]
     return np.mean(answers, axis=0)

@@ -22,10 +22,10 @@ from aneurysm.stage2.config import Stage2Config
 from aneurysm.stage2.dataset import TrainingSeries, TrainingTable, check_unseen, uid_hashes
 from aneurysm.stage2.losses import Stage2Loss
 from aneurysm.stage2.model import Stage2Net
-from aneurysm.stage2.predict import plain_maximum, predict_series, read_stage2
+from aneurysm.stage2.predict import max_baseline, predict_series, read_stage2
 from aneurysm.stage2.slice_marks import SliceMarks
 from aneurysm.stage2.tokens import check_tokens, header_modality, pad_batch
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from aneurysm.training.fit import fit
 
 N_FOR_SCALE = 512  # training series that the scale of the inputs is taken from
@@ -72,33 +72,35 @@ class HeldOut:
         return self.folder / f"{row.SeriesInstanceUID}.safetensors"
 
     def answers(
-        self, model: nn.Module, config: Stage2Config, world: World, bar: str = "", by_header: bool = False
+        self, model: nn.Module, config: Stage2Config, world: DistContext, bar: str = "", by_header: bool = False
     ) -> np.ndarray:
         """(series, 14) probabilities; several processes share the work and all get them all.
 
         The model is told the table's modality, or, with `by_header`, what a header without descriptions says.
         """
 
-        def ask(features: SeriesFeatures, row) -> np.ndarray:
+        def predict(features: SeriesFeatures, row) -> np.ndarray:
             modality = header_modality(row.series_type) if by_header else row.series_type
             return predict_series(model, config, features, modality, row.plane)
 
-        return self._ask_each(ask, world, bar)
+        return self._predict_each(predict, world, bar)
 
-    def plain_maxima(self, tta: bool, world: World, of: Literal["logits", "heat"] = "logits") -> np.ndarray:
-        """(series, 14) a plain answer: the highest value over the slices, as plain_maximum."""
-        return self._ask_each(lambda features, row: plain_maximum(features, tta, of), world, "")
+    def max_baselines(self, tta: bool, world: DistContext, of: Literal["logits", "heat"] = "logits") -> np.ndarray:
+        """(series, 14) a plain answer: the highest value over the slices, as max_baseline."""
+        return self._predict_each(lambda features, row: max_baseline(features, tta, of), world, "")
 
     def scores(self, answers: np.ndarray) -> dict[str, float]:
         """The competition's score, and the AUC of Aneurysm Present."""
         aucs = label_aucs(self.truth, answers)
         return {"score": float(weighted_score(aucs)), "auc_present": float(aucs[-1])}
 
-    def _ask_each(self, ask: Callable[[SeriesFeatures, Any], np.ndarray], world: World, bar: str) -> np.ndarray:
+    def _predict_each(
+        self, predict: Callable[[SeriesFeatures, Any], np.ndarray], world: DistContext, bar: str
+    ) -> np.ndarray:
         rows = list(self.series.itertuples())[world.rank :: world.size]
         answers = []
         for row in tqdm(rows, desc=bar, leave=False, disable=not (bar and world.is_main)):
-            answer = ask(read_features(self.path(row)), row) if self.has_features[row.Index] else self.prevalence
+            answer = predict(read_features(self.path(row)), row) if self.has_features[row.Index] else self.prevalence
             answers.append([row.Index, *answer])
         table = world.gather(np.array(answers).reshape(-1, 1 + len(LABELS)))
         return table[np.argsort(table[:, 0]), 1:]
@@ -110,7 +112,7 @@ def train_fold(
     model_paths: ModelPaths,
     config: Stage2Config,
     fold: int | None,
-    world: World,
+    world: DistContext,
     resume: bool,
 ) -> None:
     """Trains on all folds but `fold` (None: on all); writes what `fit` writes into the fold's stage2 folder.

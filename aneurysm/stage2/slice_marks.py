@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from aneurysm.folds.marks import NONE, Localizers, localizers_by_series
-from aneurysm.folds.spots import barred_series
+from aneurysm.folds.spots import excluded_series
+from aneurysm.folds.targets import NONE, Localizers, localizers_by_series
 from aneurysm.labels import LABELS
 from aneurysm.stage2.config import LossConfig
 
@@ -24,7 +24,7 @@ class SliceMarks:
     @classmethod
     def of(cls, series: pd.DataFrame, spots: pd.DataFrame, unplaced: pd.DataFrame) -> SliceMarks:
         """From the tables of create_folds.py."""
-        barred = barred_series(series, spots[spots.kind == "positive"], unplaced)
+        barred = excluded_series(series, spots[spots.kind == "positive"], unplaced)
         return cls(localizers_by_series(spots), frozenset(barred))
 
     def labels(self, uid: str, position_mm: np.ndarray, config: LossConfig) -> np.ndarray:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aneurysm.paths import ModelPaths, written_whole
+from aneurysm.paths import ModelPaths, atomic_write
 from aneurysm.training.checkpoint import file_hash
 
 NEVER, ALWAYS = 1e-7, 1 - 1e-7  # probabilities nearer to 0 or 1 count as these
@@ -40,7 +40,7 @@ def at_temperature(predicted: np.ndarray, temperature: float | np.ndarray) -> np
 def write_temperature(model_paths: ModelPaths, folds: Sequence[int], value: float) -> None:
     """Keeps the temperature that was fitted to the answers of these folds' models."""
     kept = {"temperature": value, "checkpoints": {str(fold): _hashes(model_paths, fold) for fold in folds}}
-    with written_whole(model_paths.temperature_json) as beside:
+    with atomic_write(model_paths.temperature_json) as beside:
         beside.write_text(json.dumps(kept, indent=1))
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from aneurysm.training.interrupt import leave_signals_to_parent
 
 Key = tuple[int, int]  # epoch and sample number
@@ -27,7 +27,13 @@ class EpochBatches(Sampler):
     """
 
     def __init__(
-        self, n_samples: int, batch_size: int, accumulate: int, world: World, seed: int, order: Order | None = None
+        self,
+        n_samples: int,
+        batch_size: int,
+        accumulate: int,
+        world: DistContext,
+        seed: int,
+        order: Order | None = None,
     ):
         self.part, rest = divmod(batch_size, accumulate * world.size)
         if rest or self.part == 0:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from aneurysm.installation import code_version
 from aneurysm.labels import LABELS
-from aneurysm.paths import written_whole
+from aneurysm.package import code_version
+from aneurysm.paths import atomic_write
 
 
 def save_checkpoint(path: Path, model: nn.Module, config: dict[str, Any], scores: dict[str, float], epoch: int) -> None:
@@ -30,7 +30,7 @@ def save_checkpoint(path: Path, model: nn.Module, config: dict[str, Any], scores
 
 def save_state(path: Path, content: dict[str, Any]) -> None:
     """Tensors, numbers, texts, lists and dicts; whole or not at all."""
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         torch.save(content, beside)
 
 

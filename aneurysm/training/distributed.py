@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 @dataclass(frozen=True)
-class World:
+class DistContext:
     """This process among all: rank 0 writes files and prints."""
 
     rank: int
@@ -50,9 +50,9 @@ class World:
         """The highest of what the processes say, in the main memory: no GPU waits for it."""
         if self.size == 1:
             return number
-        told = torch.tensor(number)
-        distributed.all_reduce(told, distributed.ReduceOp.MAX)
-        return int(told)
+        highest = torch.tensor(number)
+        distributed.all_reduce(highest, distributed.ReduceOp.MAX)
+        return int(highest)
 
     def wait(self) -> None:
         """Returns when every process has come here."""
@@ -60,7 +60,7 @@ class World:
             distributed.barrier()
 
 
-def join_world(device: str = "auto") -> World:
+def init_distributed(device: str = "auto") -> DistContext:
     """The world that torchrun describes in the environment, or one process alone.
 
     `device` is auto, cpu or cuda; with several GPUs each process takes its own.
@@ -75,7 +75,7 @@ def join_world(device: str = "auto") -> World:
     if size > 1 and not distributed.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
         distributed.init_process_group(backend, store=_meeting_place(), rank=rank, world_size=size)
-    return World(rank, size, place)
+    return DistContext(rank, size, place)
 
 
 def _meeting_place() -> distributed.Store:
@@ -101,7 +101,7 @@ def all_devices(device: str = "auto") -> list[torch.device]:
     return [torch.device("cuda", number) for number in range(n_gpus)] or [torch.device("cpu")]
 
 
-def leave_world() -> None:
+def end_distributed() -> None:
     """Ends the talk between processes; does nothing where there is one."""
     if distributed.is_initialized():
         distributed.destroy_process_group()

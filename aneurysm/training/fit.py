@@ -14,13 +14,13 @@ from tqdm import tqdm
 
 from aneurysm.training.batches import EpochBatches, names_of, steps, training_loader
 from aneurysm.training.config import TrainingConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from aneurysm.training.folder import RESUME, RunFolder
 from aneurysm.training.interrupt import Interrupt, Interrupted
-from aneurysm.training.pace import Pace
 from aneurysm.training.run import Run, start_run
 from aneurysm.training.schedule import watched
-from aneurysm.training.steps import Batch, Loss, Steps
+from aneurysm.training.steps import Batch, Loss, TrainStep
+from aneurysm.training.throughput import Throughput
 from aneurysm.training.tracking import Seen
 
 Evaluate = Callable[[nn.Module], dict[str, float]]  # scores of the held-out fold, `score` among them; or nothing
@@ -34,7 +34,7 @@ def fit(
     evaluate: Evaluate,
     config: TrainingConfig,
     folder: Path,
-    world: World,
+    world: DistContext,
     saved_config: dict[str, Any] | None = None,
     resume: bool = False,
     collate: Callable[[list[Batch]], Batch] | None = None,
@@ -58,23 +58,25 @@ def fit(
     batches = EpochBatches(len(train_set), config.batch_size, config.accumulate, world, config.seed, order)
     run = start_run(model, config, batches.n_steps, world)
     about = (saved_config or {}) | {"n_samples": len(train_set)}
-    kept = RunFolder(folder, model_dir or folder.parents[1], config, about, world)
+    run_folder = RunFolder(folder, model_dir or folder.parents[1], config, about, world)
     loader = training_loader(train_set, batches, config.workers, collate)
     forward = world.wrap(torch.compile(run.model) if config.compile else run.model)
-    take = Steps(run, forward, loss, config, batches, partial(names_of, train_set))
-    told = (lambda step: kept.report_step(step, observe(step))) if observe is not None else (lambda step: None)
-    with kept.alone(), Interrupt() as interrupt:
-        scores = kept.open(run, resume)
+    train_step = TrainStep(run, forward, loss, config, batches, partial(names_of, train_set))
+    log_step = (
+        (lambda step: run_folder.report_step(step, observe(step))) if observe is not None else (lambda step: None)
+    )
+    with run_folder.alone(), Interrupt() as interrupt:
+        scores = run_folder.open(run, resume)
         while run.epoch < config.epochs:
-            pace, n_before = Pace(world.device), run.step
-            _train_epoch(take, loader, interrupt, told, pace)
-            reached = pace.row((run.step - n_before) * config.batch_size)
+            throughput, n_before = Throughput(world.device), run.step
+            _train_epoch(train_step, loader, interrupt, log_step, throughput)
+            reached = throughput.row((run.step - n_before) * config.batch_size)
             try:
-                scores = _end_epoch(run, kept, evaluate, interrupt, reached)
+                scores = _end_epoch(run, run_folder, evaluate, interrupt, reached)
             except Interrupted:
                 break
             world.wait()
-        kept.close()
+        run_folder.close()
         if interrupt.signum and world.is_main:
             print(_stopped_text(interrupt, run, batches, folder), flush=True)
         interrupt.check()
@@ -82,51 +84,56 @@ def fit(
 
 
 def _train_epoch(
-    take: Steps, loader: DataLoader, interrupt: Interrupt, told: Callable[[int], None], pace: Pace
+    train_step: TrainStep,
+    loader: DataLoader,
+    interrupt: Interrupt,
+    log_step: Callable[[int], None],
+    throughput: Throughput,
 ) -> None:
     """What is left of the epoch, or of it what is done before a signal comes; ValueError where no step counted."""
-    run, batches, world = take.run, take.batches, take.batches.world
+    run, batches, world = train_step.run, train_step.batches, train_step.batches.world
     run.model.train()
     batches.epoch, batches.first_step = run.epoch, run.step - run.epoch * batches.n_steps
     bar = tqdm(
-        pace.waiting(steps(loader, batches)), f"epoch {run.epoch + 1}/{take.config.epochs}", batches.n_steps,
+        throughput.waiting(steps(loader, batches)), f"epoch {run.epoch + 1}/{train_step.config.epochs}",
+        batches.n_steps,
         leave=False, initial=batches.first_step, disable=not world.is_main,
     )  # fmt: skip
     for keys, parts in bar:
-        take(keys, parts)
-        told(run.step)
+        train_step(keys, parts)
+        log_step(run.step)
         if interrupt.agreed(world):
             break
-    take.watch.look()
+    train_step.watch.look()
     if run.n_skipped and not interrupt.signum:
-        said = f"epoch {run.epoch + 1}: {run.n_skipped} of {batches.n_steps} steps were left out"
+        text = f"epoch {run.epoch + 1}: {run.n_skipped} of {batches.n_steps} steps were left out"
         if not run.n_counted:
-            raise ValueError(f"{said}, their losses or gradients being no numbers")
+            raise ValueError(f"{text}, their losses or gradients being no numbers")
         if world.is_main:
-            print(f"{said}, and are not in its mean loss")
+            print(f"{text}, and are not in its mean loss")
 
 
 def _end_epoch(
-    run: Run, kept: RunFolder, evaluate: Evaluate, interrupt: Interrupt, reached: dict[str, float]
+    run: Run, run_folder: RunFolder, evaluate: Evaluate, interrupt: Interrupt, reached: dict[str, float]
 ) -> dict[str, float]:
     """The scores, empty where none are due; all files of the epoch are then written.
 
     Raises Interrupted where a signal came before or meanwhile: the run as it was before the evaluation is kept then.
     """
-    config, world = kept.config, kept.world
+    config, world = run_folder.config, run_folder.world
     state = run.state(world)
     due = (run.epoch + 1) % config.evaluate_every == 0 or run.epoch + 1 == config.epochs
     try:
         with interrupt.breaking_off():
-            scores = evaluate(run.kept.eval()) if due else {}
+            scores = evaluate(run.evaluated_model.eval()) if due else {}
     except Interrupted:
-        kept.keep(state)
+        run_folder.keep(state)
         raise
     skipped = {"skipped": run.n_skipped} if config.skip_nan else {}
     row = {"loss": run.mean_loss(world), "lr": run.optimizer.param_groups[0]["lr"]} | skipped | reached
     run.end_epoch(scores)
     run.scheduler.step(run.epoch, watched(config, row["loss"], scores))
-    kept.keep_epoch(run, row, scores, run.state(world))
+    run_folder.keep_epoch(run, row, scores, run.state(world))
     return scores
 
 

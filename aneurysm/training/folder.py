@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from aneurysm.lock import locked
-from aneurysm.training import pace
+from aneurysm.training import throughput
 from aneurysm.training.checkpoint import load_checkpoint, save_checkpoint, save_state
 from aneurysm.training.config import TrainingConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from aneurysm.training.run import Run
 from aneurysm.training.settings import check_settings
 from aneurysm.training.sync import RunCopies
 from aneurysm.training.tracking import Seen, Tracker
 
 RESUME = "resume.pth"
-_NOT_SCORES = ("epoch", "loss", "lr", "skipped", *pace.COLUMNS)
+_NOT_SCORES = ("epoch", "loss", "lr", "skipped", *throughput.COLUMNS)
 
 
 class RunFolder:
@@ -28,7 +28,7 @@ class RunFolder:
     `about` is kept in the checkpoints. The copies lie as the folder lies below `model_dir`.
     """
 
-    def __init__(self, path: Path, model_dir: Path, config: TrainingConfig, about: dict[str, Any], world: World):
+    def __init__(self, path: Path, model_dir: Path, config: TrainingConfig, about: dict[str, Any], world: DistContext):
         self.path, self.config, self.world = path, config, world
         self.about = {"training": asdict(config)} | about
         self._copies = RunCopies(config.sync, path, model_dir, world)
@@ -68,11 +68,13 @@ class RunFolder:
         if self._tracker is None:
             return
         self._tracker.report({"epoch": run.epoch} | row | scores)
-        save_checkpoint(self.path / "last.pth", run.kept, self.about, scores, run.epoch)
+        save_checkpoint(self.path / "last.pth", run.evaluated_model, self.about, scores, run.epoch)
         if math.isnan(scores.get("score", -math.inf)):  # not every epoch is evaluated
             print(f"epoch {run.epoch}: the score is NaN, best.pth stays as it is")
         if run.best_epoch == run.epoch:
-            save_checkpoint(self.path / "best.pth", run.kept, self.about | {"optimistic": True}, scores, run.epoch)
+            save_checkpoint(
+                self.path / "best.pth", run.evaluated_model, self.about | {"optimistic": True}, scores, run.epoch
+            )
         self.keep(state)
 
     def keep(self, state: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 ECHO_S = 2.0  # what follows within is no second signal: schedulers tell all processes, and torchrun tells them again
@@ -46,7 +46,7 @@ class Interrupt:
     def name(self) -> str:
         return signal.Signals(self.signum).name
 
-    def agreed(self, world: World) -> bool:
+    def agreed(self, world: DistContext) -> bool:
         """Whether any process was told to end; every process has to ask at the same step.
 
         Between several processes this is one number through gloo, 0.5 ms for two; no GPU waits for it.

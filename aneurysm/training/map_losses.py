@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
 
-from aneurysm.folds.marks import RIM
+from aneurysm.folds.targets import RIM
 
 BACKGROUND_WEIGHT = 0.05  # of a pixel without a vessel, against 1 of one with
 UNKNOWN = 255  # in a vessel mask: no mask is there

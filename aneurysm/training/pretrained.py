@@ -10,16 +10,16 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from aneurysm.paths import written_whole
+from aneurysm.paths import atomic_write
 
 
 def write_pretrained(path: Path, tensors: dict[str, Tensor], card: dict[str, Any]) -> None:
     """Writes <path>.safetensors, floating-point numbers in float16, and the card, <path>.json, with `config` in it."""
     halves = {n: (t.half() if t.is_floating_point() else t).contiguous() for n, t in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path.with_suffix(".safetensors")) as beside:
+    with atomic_write(path.with_suffix(".safetensors")) as beside:
         beside.write_bytes(save(halves))
-    with written_whole(path.with_suffix(".json")) as beside:
+    with atomic_write(path.with_suffix(".json")) as beside:
         beside.write_text(json.dumps(card, indent=1) + "\n")
 
 

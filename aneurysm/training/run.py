@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from aneurysm.training.config import TrainingConfig
-from aneurysm.training.distributed import World
-from aneurysm.training.layout import channels_last_model
+from aneurysm.training.distributed import DistContext
+from aneurysm.training.memory_format import channels_last_model
 from aneurysm.training.precision import training_precision
 from aneurysm.training.schedule import Plateau, make_schedule
 
@@ -44,7 +44,7 @@ class Run:
     best_epoch: int = 0
 
     @property
-    def kept(self) -> nn.Module:
+    def evaluated_model(self) -> nn.Module:
         """The model that is evaluated and saved."""
         return self.model if self.ema is None else self.ema.module
 
@@ -55,11 +55,11 @@ class Run:
             self.best, self.best_epoch = scores["score"], self.epoch
         self.loss_sum, self.n_counted, self.n_skipped = torch.zeros_like(self.loss_sum), 0, 0
 
-    def mean_loss(self, world: World) -> float:
+    def mean_loss(self, world: DistContext) -> float:
         """Of this epoch's steps, over all processes; NaN where none counted."""
         return float(world.gather(self.loss_sum.cpu().numpy()[None]).mean()) / (self.n_counted or math.nan)
 
-    def state(self, world: World) -> dict[str, Any]:
+    def state(self, world: DistContext) -> dict[str, Any]:
         """As load wants it; every process has to ask for it at the same step, and gets the same but for its weights."""
         own = {name: getattr(self, name).state_dict() for name in ("model", "optimizer", "scaler")}
         own["ema"] = self.ema.state_dict() if self.ema is not None else {}
@@ -67,7 +67,7 @@ class Run:
         own["loss_sum"] = torch.tensor(world.gather(self.loss_sum.cpu().numpy()[None]).mean())
         return own | {name: getattr(self, name) for name in _COUNTS} | {"random": _random_state(world)}
 
-    def load(self, state: dict[str, Any], world: World) -> None:
+    def load(self, state: dict[str, Any], world: DistContext) -> None:
         """Goes on from what `state` has returned, with this run's precision, which may be another one."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -87,7 +87,7 @@ class Run:
 _COUNTS = ("epoch", "step", "n_counted", "n_skipped", "best", "best_epoch")
 
 
-def start_run(model: nn.Module, config: TrainingConfig, steps_per_epoch: int, world: World) -> Run:
+def start_run(model: nn.Module, config: TrainingConfig, steps_per_epoch: int, world: DistContext) -> Run:
     """A run of which nothing is done, on its device."""
     model = model.to(world.device)
     if config.channels_last:
@@ -110,7 +110,7 @@ def ema_update(decay: float) -> Callable:
     return update
 
 
-def _random_state(world: World) -> dict[str, Tensor]:
+def _random_state(world: DistContext) -> dict[str, Tensor]:
     """(processes, bytes) of each generator: each process draws its own dropout."""
     states = {"cpu": torch.get_rng_state()}
     if world.device.type == "cuda":
@@ -118,7 +118,7 @@ def _random_state(world: World) -> dict[str, Tensor]:
     return {name: torch.from_numpy(world.gather(own.numpy()[None])) for name, own in states.items()}
 
 
-def _set_random_state(states: dict[str, Tensor], world: World) -> None:
+def _set_random_state(states: dict[str, Tensor], world: DistContext) -> None:
     """That of this process; one that was not there before goes on with its own seed."""
     if world.rank >= len(states["cpu"]):
         return

@@ -24,8 +24,10 @@ def check_settings(path: Path, begun: dict[str, Any], now: dict[str, Any]) -> No
     found, expected = dict(_flat(begun, free)), dict(_flat(now, free))
     names = [name for name in expected | found if expected.get(name, NOTHING) != found.get(name, NOTHING)]
     if names:
-        told = "; ".join(f"{name} {_short(expected, name)}, found {_short(found, name)}" for name in names)
-        raise ValueError(f"{path}: a run goes on as it was begun: expected {told}. Without --resume one begins anew")
+        differences = "; ".join(f"{name} {_short(expected, name)}, found {_short(found, name)}" for name in names)
+        raise ValueError(
+            f"{path}: a run goes on as it was begun: expected {differences}. Without --resume one begins anew"
+        )
 
 
 def _may_be_longer(settings: dict[str, Any]) -> bool:

@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from aneurysm.training.batches import EpochBatches, Key
 from aneurysm.training.config import TrainingConfig
-from aneurysm.training.layout import batch_on
-from aneurysm.training.loss_watch import LossWatch, Taken
-from aneurysm.training.memory import halved_until_it_fits
+from aneurysm.training.memory_format import batch_on
+from aneurysm.training.non_finite import NonFiniteGuard, StepResult
 from aneurysm.training.precision import training_precision
 from aneurysm.training.run import Run
+from aneurysm.training.smaller_batch import retry_smaller_batch
 
 Batch = dict[str, Tensor]
 Loss = Callable[[nn.Module, Batch], Tensor]  # the mean loss of a batch, forward pass included
@@ -31,7 +31,7 @@ def pieces(part: Batch, at_once: int) -> Iterator[tuple[Batch, float]]:
         yield piece, min(at_once, n - first) / n
 
 
-class Steps:
+class TrainStep:
     """Takes the steps of a run; `forward` is its model, as it is called, and `names` tells the series of samples."""
 
     def __init__(
@@ -40,7 +40,7 @@ class Steps:
         self.run, self.forward, self.loss, self.config, self.batches = run, forward, loss, config, batches
         self.device, self.at_once = batches.world.device, batches.part
         self.precision = training_precision(self.device, config.precision)
-        self.watch = LossWatch(names, batches.world)
+        self.watch = NonFiniteGuard(names, batches.world)
 
     def __call__(self, keys: Sequence[Sequence[Key]], parts: Sequence[Batch]) -> None:
         """One optimizer step over the samples of all parts; `keys` are theirs.
@@ -51,7 +51,7 @@ class Steps:
         """
         before = [buffer.clone() for buffer in self.run.model.buffers()] if self.config.skip_nan else []
         losses = self._gradients(parts)
-        taken = Taken(self._where(), keys, losses, self._clipped_norm())
+        taken = StepResult(self._where(), keys, losses, self._clipped_norm())
         if not self.config.skip_nan:
             self.watch.note(taken)
         if self.config.skip_nan and (fault := self.watch.fault(taken)):
@@ -79,7 +79,7 @@ class Steps:
         try:
             if self.batches.world.size > 1:
                 return self._attempt(parts, self.at_once)
-            losses, fitted = halved_until_it_fits(partial(self._attempt, parts), self.at_once)
+            losses, fitted = retry_smaller_batch(partial(self._attempt, parts), self.at_once)
         except torch.OutOfMemoryError as error:
             raise ValueError(f"{self._where()}: out of memory with {self._out_of_memory_text()}; {error}") from error
         if fitted < self.at_once:

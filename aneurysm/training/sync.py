@@ -20,10 +20,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from aneurysm.installation import without_extra
-from aneurysm.paths import remove_leftovers, written_whole
+from aneurysm.package import without_extra
+from aneurysm.paths import atomic_write, remove_leftovers
 from aneurysm.training.checkpoint import load_checkpoint
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 
 TRIES = 3  # at the end; before that, every epoch is one
 PAUSE_S = 3.0  # between these
@@ -39,7 +39,7 @@ class RunCopies:
     that cannot be used here.
     """
 
-    def __init__(self, url: str, folder: Path, model_dir: Path, world: World):
+    def __init__(self, url: str, folder: Path, model_dir: Path, world: DistContext):
         self.folder, self.world = folder, world
         self.url = _join(url, folder.relative_to(model_dir)) if url and world.is_main else ""
         self._state: dict[str, Any] | None = None  # of the files here
@@ -111,7 +111,7 @@ class RunCopies:
             raise ValueError(f"{self.url}: expected the run of {self.folder}, found another; move one of them away")
         if there and (not here or _reached(there) > _reached(here)):
             for name in files:
-                with written_whole(self.folder / name) as beside:
+                with atomic_write(self.folder / name) as beside:
                     self._store.get_file(f"{self._root}/{name}", str(beside))
             _say(f"epoch {there['epoch']} fetched from {self.url}")
             self._state = here = there

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aneurysm.installation import without_extra
-from aneurysm.paths import written_whole
+from aneurysm.package import without_extra
+from aneurysm.paths import atomic_write
 
 Histogram = tuple[np.ndarray, np.ndarray]  # counts (bins,) and edges (bins + 1,)
 Seen = dict[str, float | Histogram]  # numbers and histograms of one optimizer step, by name
@@ -35,7 +35,7 @@ class Tracker:
     def report(self, row: dict[str, float]) -> None:
         """Adds one epoch; `row` holds `epoch` and any other numbers."""
         self.rows.append(row)
-        with written_whole(self.folder / "history.csv") as beside:
+        with atomic_write(self.folder / "history.csv") as beside:
             pd.DataFrame(self.rows).to_csv(beside, index=False)
         if time.monotonic() - self._drawn > REDRAW_S:
             self._draw()
@@ -85,7 +85,7 @@ def plot_history(history: pd.DataFrame, path: Path) -> None:
         axis.set(xlabel="epoch", title=title)
         if group:
             axis.legend(fontsize=7)
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         figure.savefig(beside, format="png", dpi=90)
 
 

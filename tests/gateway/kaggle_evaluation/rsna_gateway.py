@@ -42,10 +42,10 @@ class RSNAGateway:
         rows = []
         with grpc.insecure_channel(f"localhost:{port()}") as channel:
             grpc.channel_ready_future(channel).result(START_S)
-            ask = channel.unary_unary(METHOD)
+            predict = channel.unary_unary(METHOD)
             for number, uid in enumerate(uids):
                 place = self._share(uid, whole=number % 2 == 0)
-                answer = ask(str(place).encode(), timeout=self.deadline_s if number else None)
+                answer = predict(str(place).encode(), timeout=self.deadline_s if number else None)
                 rows.append(self._checked(uid, *unpacked(answer)))
                 if os.listdir(self.share):
                     raise ValueError(f"{self.share}: expected an empty folder after {uid}")

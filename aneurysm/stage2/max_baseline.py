@@ -14,7 +14,7 @@ SMOOTH_MM = (0.0, 2.0, 6.0)  # an aneurysm shows on neighbouring slices, a chanc
 START_MM = (0.0, 2.0)  # where the weights start: of the locations, of Aneurysm Present
 
 
-class PlainMaximum(nn.Module):
+class MaxBaseline(nn.Module):
     """Weighted sums of maxima over the slices: (batch, 14) logits.
 
     For each label there are maxima of its own logit, of its own heat, and of the logit elsewhere (for a location:

@@ -32,9 +32,9 @@ def folder(trained_stage1: Path, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def evaluated(folder) -> tuple[str, pd.DataFrame]:
     """What eval_stage1.py --series prints, and the table that it writes."""
-    with redirect_stdout(StringIO()) as said:
+    with redirect_stdout(StringIO()) as output:
         call(eval_stage1, folder, folder / "model", "--series", "--sync", str(folder / "copies"))
-    return said.getvalue(), pd.read_csv(ModelPaths(folder / "model", ENCODER).oof_stage1_csv)
+    return output.getvalue(), pd.read_csv(ModelPaths(folder / "model", ENCODER).oof_stage1_csv)
 
 
 def test_copies_lie_as_the_files_themselves_do(folder, evaluated):
@@ -48,11 +48,11 @@ LOCALIZED = {uid: index for uid, _, _, _, location, index, *_ in HEADS if locati
 
 
 def test_evaluation_tells_windows_and_series_and_keeps_what_was_said_of_each_window(evaluated):
-    said, table = evaluated
+    output, table = evaluated
     for words in ("windows of spots, fold 0, 1\n20 cases", "Weighted score", "modality MRI T2", "plane sagittal",
                   "peak of the location's heatmap", "maximum over the slices of a series, fold 0, 1; 1 series not in",
                   "7 cases", "FROC: peaks of the map of all aneurysms within 5 mm", "oof_stage1.csv"):  # fmt: skip
-        assert words in said, words
+        assert words in output, words
     assert (table.fold == table.SeriesInstanceUID.map(FOLD_OF)).all()
     expected = {(uid, i) for uid, slices in NEGATIVE_SLICES.items() for i in slices} | set(LOCALIZED.items())
     assert set(zip(table.SeriesInstanceUID, table.slice, strict=True)) == expected and len(table) == len(expected)
@@ -115,13 +115,13 @@ def test_fewer_slices_are_asked_about_and_a_threshold_leaves_out_the_less_probab
 def test_a_second_round_trains_with_hard_negatives_and_its_model_says_later_what_it_said_then(
     folder, mined, tmp_path, monkeypatch, capsys
 ):
-    told, scores = [], HeldOut.scores
-    monkeypatch.setattr(HeldOut, "scores", lambda self, answers: told.append(answers) or scores(self, answers))
+    messages, scores = [], HeldOut.scores
+    monkeypatch.setattr(HeldOut, "scores", lambda self, answers: messages.append(answers) or scores(self, answers))
     call(train_stage1, folder, tmp_path, "--fold", "0", "--training.epochs", "1")
     assert "13 windows an epoch, 3 series with hard negatives" in capsys.readouterr().out  # s1, s3 and s5
     call(eval_stage1, folder, tmp_path, "--fold", "0")
     table = pd.read_csv(ModelPaths(tmp_path, ENCODER).oof_stage1_csv)
-    np.testing.assert_allclose(table[list(LABELS)], told[-1].probability, atol=1e-5)  # float32, other batches
+    np.testing.assert_allclose(table[list(LABELS)], messages[-1].probability, atol=1e-5)  # float32, other batches
     assert set(table.fold) == {0}
 
 

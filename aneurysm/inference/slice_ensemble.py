@@ -15,13 +15,13 @@ from aneurysm.cache.features import SeriesFeatures
 from aneurysm.inference.models import Model
 from aneurysm.inference.sampled import SampledSeries, Shown
 from aneurysm.stage1.extract import Rows
-from aneurysm.training.memory import halved_until_it_fits
+from aneurysm.training.smaller_batch import retry_smaller_batch
 
 FEWEST_WINDOWS = 8  # a series is not thinned below
 
 
 @dataclass(frozen=True)
-class Said:
+class EnsembleResult:
     """What the models say about a series.
 
     series    as far as it was asked about: fewer windows where time was short
@@ -36,7 +36,7 @@ class Said:
     left_out: tuple[str, ...]
 
 
-class Asker:
+class SliceEnsemble:
     """Asks several models about series, and learns what a window takes each of them.
 
     Out of GPU memory, the batch is halved and tried again, and stays so.
@@ -63,9 +63,9 @@ class Asker:
             images = [torch.rand(1, size, size, device=device) for device in self.devices]
             for _ in range(2):
                 self._window_s.pop(number, None)  # of what the second call takes alone
-                self._ask(number, model.views[0], images, rows, "axial")
+                self._predict(number, model.views[0], images, rows, "axial")
 
-    def ask(self, series: SampledSeries, deadline: float = inf) -> Said:
+    def predict(self, series: SampledSeries, deadline: float = inf) -> EnsembleResult:
         """What can be asked until `deadline` (by perf_counter), all models once before the mirrored views.
 
         The first question is always asked: of the first model, about fewer windows where all would take too long.
@@ -83,11 +83,11 @@ class Asker:
                 skipped.append((number, view))
                 continue
             kind = self.inputs.index(model.config1.input)
-            answer = self._ask(number, view, images[kind], asked.shown[kind].rows, asked.geometry.plane)
+            answer = self._predict(number, view, images[kind], asked.shown[kind].rows, asked.geometry.plane)
             said.setdefault(number, {})[view] = answer
         features = {number: self.models[number].features(own, asked) for number, own in sorted(said.items())}
         thinned = (f"only {len(asked.index)} of {len(series.index)} slices were asked about",) if step > 1 else ()
-        return Said(asked, features, said, thinned + self._skipped_text(skipped))
+        return EnsembleResult(asked, features, said, thinned + self._skipped_text(skipped))
 
     def _step(self, n_windows: int, seconds: float) -> int:
         """Of which windows every one is asked about, so that the first model is done in time."""
@@ -96,13 +96,13 @@ class Asker:
             step *= 2
         return step
 
-    def _ask(self, number: int, view: str, images: Sequence[Tensor], rows: np.ndarray, plane: str) -> Rows:
+    def _predict(self, number: int, view: str, images: Sequence[Tensor], rows: np.ndarray, plane: str) -> Rows:
         def look(batch_size: int) -> tuple[Rows, float]:
             start = perf_counter()
             answer = self.models[number].look(view, images, rows, plane, batch_size)
             return answer, perf_counter() - start
 
-        (answer, seconds), self.batch_size = halved_until_it_fits(look, self.batch_size)
+        (answer, seconds), self.batch_size = retry_smaller_batch(look, self.batch_size)
         latest = seconds / len(rows)
         self._window_s[number] = (latest + self._window_s.get(number, latest)) / 2
         return answer

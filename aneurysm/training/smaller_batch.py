@@ -10,7 +10,7 @@ import torch
 Result = TypeVar("Result")
 
 
-def halved_until_it_fits(do: Callable[[int], Result], size: int) -> tuple[Result, int]:
+def retry_smaller_batch(do: Callable[[int], Result], size: int) -> tuple[Result, int]:
     """What `do` returns about `size` things at once, or half of that, or half again, and the size that it fitted with.
 
     Raises torch.OutOfMemoryError where one thing does not fit.

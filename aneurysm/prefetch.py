@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def run_ahead(
+def prefetch_map(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int, died: Callable[[Item], Result]
 ) -> Iterator[Result]:
     """The result of every item, in order; without workers this process computes them, none ahead.

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from aneurysm.training.batches import Key
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 
 LOOK_EVERY = 16  # optimizer steps: to look at a number, the main process waits until the GPU has computed it
 
 
 @dataclass(frozen=True)
-class Taken:
+class StepResult:
     """A step of this process: its losses (parts,), and the norm () of its gradients, on the device."""
 
     where: str
@@ -30,17 +30,17 @@ class Taken:
         return torch.cat([self.losses, self.norm[None].float()])
 
 
-class LossWatch:
+class NonFiniteGuard:
     """Looks at the steps of all processes, each of which has to call it at the same steps.
 
     `names` tells the series of samples.
     """
 
-    def __init__(self, names: Callable[[Sequence[Key]], str], world: World):
+    def __init__(self, names: Callable[[Sequence[Key]], str], world: DistContext):
         self.names, self.world = names, world
-        self._unseen: list[Taken] = []
+        self._unseen: list[StepResult] = []
 
-    def note(self, taken: Taken) -> None:
+    def note(self, taken: StepResult) -> None:
         """To be looked at soon; look() raises."""
         self._unseen.append(taken)
         if len(self._unseen) == LOOK_EVERY:
@@ -51,20 +51,20 @@ class LossWatch:
         unseen, self._unseen = self._unseen, []
         if unseen:
             numbers = torch.stack([taken.numbers for taken in unseen]).cpu()
-            said = [self._text(taken, row) for taken, row in zip(unseen, numbers, strict=True)]
-            first = self._of_all(next((text for text in said if text), ""))
+            messages = [self._text(taken, row) for taken, row in zip(unseen, numbers, strict=True)]
+            first = self._of_all(next((text for text in messages if text), ""))
             if first:
                 raise ValueError(
                     f"{first}. A lower lr or precision fp32 may help; --training.skip_nan leaves out such steps"
                 )
 
-    def fault(self, taken: Taken) -> str:
+    def fault(self, taken: StepResult) -> str:
         """What is wrong with one step, here or in another process; nothing mostly. A GPU is waited for."""
         numbers = taken.numbers.cpu()
         bad = self.world.highest(int(not numbers.isfinite().all()))
         return self._of_all(self._text(taken, numbers)) if bad else ""
 
-    def _text(self, taken: Taken, numbers: Tensor) -> str:
+    def _text(self, taken: StepResult, numbers: Tensor) -> str:
         bad = [i for i, loss in enumerate(numbers[:-1]) if not loss.isfinite()]
         if bad:
             keys = [key for i in bad for key in taken.keys[i]]
@@ -76,5 +76,5 @@ class LossWatch:
 
     def _of_all(self, text: str) -> str:
         """What the processes say; of those that have a loss to complain of alone, where there is one."""
-        told = [text for text in self.world.gather(np.array([text], dtype=object)) if text]
-        return "; ".join([text for text in told if "the loss is" in text] or told)
+        texts = [text for text in self.world.gather(np.array([text], dtype=object)) if text]
+        return "; ".join([text for text in texts if "the loss is" in text] or texts)

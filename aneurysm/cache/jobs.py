@@ -18,7 +18,7 @@ from aneurysm.tables import write_csv
 Item = TypeVar("Item")
 
 
-def run_every_series(
+def run_jobs(
     job: Callable[[Item], Outcome],
     items: Sequence[Item],
     workers: int,

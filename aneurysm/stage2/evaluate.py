@@ -14,13 +14,13 @@ from aneurysm.paths import ModelPaths
 from aneurysm.scores import compared_text, score_text, series_subgroups
 from aneurysm.stage2.predict import load_stage2
 from aneurysm.stage2.run import HeldOut
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 
 PLAIN, BY_MAP = "maximum over slices", "maximum of the maps"
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluation:
     """One encoder's answers about the held-out series of its folds."""
 
     series: pd.DataFrame  # rows of train_{F}_folds.csv of the folds, one after another
@@ -49,9 +49,13 @@ def folds_with_stage2(model_paths: Sequence[ModelPaths], folds: Sequence[int | N
     return trained
 
 
-def judge_folds(
-    series: pd.DataFrame, model_paths: ModelPaths, folds: Sequence[int | None], world: World, by_header: bool = False
-) -> Judged:
+def evaluate_folds(
+    series: pd.DataFrame,
+    model_paths: ModelPaths,
+    folds: Sequence[int | None],
+    world: DistContext,
+    by_header: bool = False,
+) -> Evaluation:
     """What each fold's model says about its held-out series, and that of fold None, of all series of another data set,
     about all; told the modality as HeldOut.answers does.
 
@@ -62,9 +66,9 @@ def judge_folds(
         model, config = load_stage2(model_paths.stage2(fold) / "last.pth", world.device, unseen=fold)
         held_out = HeldOut.all_of(series, model_paths) if fold is None else HeldOut.of_fold(series, model_paths, fold)
         answers = held_out.answers(model, config, world, f"fold {fold}", by_header)
-        plain = [held_out.plain_maxima(config.tokens.tta, world, of) for of in ("logits", "heat")]
+        plain = [held_out.max_baselines(config.tokens.tta, world, of) for of in ("logits", "heat")]
         parts.append((held_out, answers, *plain))
-    return Judged(
+    return Evaluation(
         series=pd.concat([held_out.series for held_out, *_ in parts], ignore_index=True),
         stage2=np.concatenate([answers for _, answers, *_ in parts]),
         plain=np.concatenate([plain for _, _, plain, _ in parts]),
@@ -73,29 +77,31 @@ def judge_folds(
     )
 
 
-def judged_text(judged: Judged) -> str:
+def encoder_text(evaluation: Evaluation) -> str:
     """The tables of AUCs, and stage 2 beside the plain maximum."""
-    answers = {"stage 2": judged.stage2}
-    if judged.by_map is not None and np.isfinite(judged.by_map).all():
-        answers[BY_MAP] = judged.by_map
-    answers[PLAIN] = judged.plain
-    return "\n\n".join([evaluation_text("stage 2", judged, judged.stage2), compared_text(judged.truth, answers)])
+    answers = {"stage 2": evaluation.stage2}
+    if evaluation.by_map is not None and np.isfinite(evaluation.by_map).all():
+        answers[BY_MAP] = evaluation.by_map
+    answers[PLAIN] = evaluation.plain
+    return "\n\n".join(
+        [evaluation_text("stage 2", evaluation, evaluation.stage2), compared_text(evaluation.truth, answers)]
+    )
 
 
-def ensemble_text(judged: dict[str, Judged]) -> str:
+def ensemble_text(evaluation: dict[str, Evaluation]) -> str:
     """Several encoders, by name, and their mean: of probabilities, and of ranks among the series of a fold.
 
     Raises ValueError where they do not answer for the same series.
     """
-    first, names = next(iter(judged.values())), ", ".join(judged)
-    if any(not j.series.SeriesInstanceUID.equals(first.series.SeriesInstanceUID) for j in judged.values()):
+    first, names = next(iter(evaluation.values())), ", ".join(evaluation)
+    if any(not j.series.SeriesInstanceUID.equals(first.series.SeriesInstanceUID) for j in evaluation.values()):
         raise ValueError(f"{names}: expected answers about the same series")
     fold = first.series.fold.to_numpy()
-    probabilities = np.mean([j.stage2 for j in judged.values()], axis=0)
-    ranks = np.mean([ranks_in_folds(j.stage2, fold) for j in judged.values()], axis=0)
-    answers = {f"stage 2 of {name}": j.stage2 for name, j in judged.items()}
+    probabilities = np.mean([j.stage2 for j in evaluation.values()], axis=0)
+    ranks = np.mean([ranks_in_folds(j.stage2, fold) for j in evaluation.values()], axis=0)
+    answers = {f"stage 2 of {name}": j.stage2 for name, j in evaluation.items()}
     answers |= {"mean of probabilities": probabilities, "mean of ranks": ranks}
-    answers[f"{PLAIN}, mean"] = np.mean([j.plain for j in judged.values()], axis=0)
+    answers[f"{PLAIN}, mean"] = np.mean([j.plain for j in evaluation.values()], axis=0)
     title = f"mean of probabilities of {names}"
     return "\n\n".join([evaluation_text(title, first, probabilities), compared_text(first.truth, answers)])
 
@@ -108,9 +114,9 @@ def ranks_in_folds(answers: np.ndarray, fold: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def evaluation_text(title: str, judged: Judged, answers: np.ndarray) -> str:
+def evaluation_text(title: str, evaluation: Evaluation, answers: np.ndarray) -> str:
     """The scores of some answers about the series of `judged`, by group."""
-    folds = ", ".join(str(fold) for fold in sorted(judged.series.fold.unique()))
-    subgroups = series_subgroups(judged.series)
-    missing = f"{judged.n_missing} without features, whose answer is the other folds' prevalence"
-    return f"{title}, held-out series of fold {folds}; {missing}\n{score_text(judged.truth, answers, subgroups)}"
+    folds = ", ".join(str(fold) for fold in sorted(evaluation.series.fold.unique()))
+    subgroups = series_subgroups(evaluation.series)
+    missing = f"{evaluation.n_missing} without features, whose answer is the other folds' prevalence"
+    return f"{title}, held-out series of fold {folds}; {missing}\n{score_text(evaluation.truth, answers, subgroups)}"

@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 COLUMNS = ("samples_per_s", "wait_share", "peak_gb")  # of the history; none of them is the same in another run
 
 
-class Pace:
+class Throughput:
     """Of one epoch, from here on."""
 
     def __init__(self, device: torch.device):

@@ -49,12 +49,12 @@ def highest_logits(series: pd.DataFrame, model_paths: ModelPaths, fold: int) -> 
 
 
 def _row(logits: pd.DataFrame, labels: pd.DataFrame) -> dict[str, float]:
-    said, truth = logits.to_numpy(), labels.to_numpy(int)
-    aucs = label_aucs(truth, said) if len(said) else np.full(len(LABELS), np.nan)
-    row = {"n": len(said), "auc_present": aucs[-1], "score": float(weighted_score(aucs))}
+    values, truth = logits.to_numpy(), labels.to_numpy(int)
+    aucs = label_aucs(truth, values) if len(values) else np.full(len(LABELS), np.nan)
+    row = {"n": len(values), "auc_present": aucs[-1], "score": float(weighted_score(aucs))}
     for name, columns in (("present", slice(-1, None)), ("location", slice(0, -1))):
         for kind, value in (("positive", 1), ("negative", 0)):
-            chosen = said[:, columns][truth[:, columns] == value]
+            chosen = values[:, columns][truth[:, columns] == value]
             row[f"{name}_{kind}_mean"] = chosen.mean() if len(chosen) else np.nan
             row[f"{name}_{kind}_sd"] = chosen.std() if len(chosen) else np.nan
     return row

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from aneurysm.harmless import printable
+from aneurysm.escape import escape_control_characters
 from aneurysm.inference.models import Pair, read_pair
 from aneurysm.inference.platt import Platt
 from aneurysm.inference.predict import Predictor
@@ -22,9 +22,9 @@ from aneurysm.labels import LABELS
 from aneurysm.paths import DataPaths, ModelPaths
 from aneurysm.scores import compared_text
 from aneurysm.stage2.calibration import errors_table
-from aneurysm.stage2.judge import BY_MAP, PLAIN, Judged, evaluation_text
+from aneurysm.stage2.evaluate import BY_MAP, PLAIN, Evaluation, evaluation_text
 from aneurysm.training.config import InferenceConfig
-from aneurysm.training.distributed import join_world
+from aneurysm.training.distributed import init_distributed
 
 LARGEST, MEAN = 0.01, 0.002  # difference from the cached way that is allowed
 SHOWN = 20  # names of series in a list
@@ -63,7 +63,7 @@ def predict_held_out(
 
     A series that cannot be read is said at once.
     """
-    device = join_world(config.device).device
+    device = init_distributed(config.device).device
     parts, predictions, wall_s = [], [], 0.0
     for rows, pairs, second in held_out:
         tta = config.tta == "mirror"
@@ -79,18 +79,18 @@ def predict_held_out(
         done = predictor.predict_all(folders, config.workers, modality)
         for prediction in tqdm(done, total=len(folders), unit="series"):
             if prediction.failure:
-                tqdm.write(printable(f"warning: {prediction.folder.name}: {prediction.warnings[-1]}"))
+                tqdm.write(escape_control_characters(f"warning: {prediction.folder.name}: {prediction.warnings[-1]}"))
             predictions.append(prediction)
         parts.append(own)
         wall_s += perf_counter() - start
     return pd.concat(parts, ignore_index=True), predictions, wall_s
 
 
-def judged_encoders(rows: pd.DataFrame, predictions: Sequence[Prediction]) -> dict[str, Judged]:
+def evaluated_encoders(rows: pd.DataFrame, predictions: Sequence[Prediction]) -> dict[str, Evaluation]:
     """For each encoder what eval_stage2.py judges; a series that could not be read counts, with the prevalences."""
     n_failed = sum(bool(p.failure) for p in predictions)
     return {
-        name: Judged(
+        name: Evaluation(
             series=rows,
             stage2=np.array([p.by_encoder[name].stage2 for p in predictions]),
             plain=np.array([p.by_encoder[name].plain for p in predictions]),
@@ -103,15 +103,15 @@ def judged_encoders(rows: pd.DataFrame, predictions: Sequence[Prediction]) -> di
 
 def together_text(rows: pd.DataFrame, predictions: Sequence[Prediction]) -> str:
     """The tables of all models' answers together, and each system's beside them."""
-    judged = judged_encoders(rows, predictions)
-    together = replace(next(iter(judged.values())), stage2=np.array([p.probabilities for p in predictions]))
-    answers = {"all models": together.stage2} | {f"stage 2 of {name}": own.stage2 for name, own in judged.items()}
+    evaluation = evaluated_encoders(rows, predictions)
+    together = replace(next(iter(evaluation.values())), stage2=np.array([p.probabilities for p in predictions]))
+    answers = {"all models": together.stage2} | {f"stage 2 of {name}": own.stage2 for name, own in evaluation.items()}
     known = [p.second for p in predictions if p.second is not None]
     if known:
         middle = np.mean(known, axis=0)
         answers["volume3d"] = np.array([middle if p.second is None else p.second for p in predictions])
-    answers[PLAIN] = np.mean([own.plain for own in judged.values()], axis=0)
-    by_map = np.mean([own.by_map for own in judged.values()], axis=0)
+    answers[PLAIN] = np.mean([own.plain for own in evaluation.values()], axis=0)
+    by_map = np.mean([own.by_map for own in evaluation.values()], axis=0)
     answers |= {BY_MAP: by_map} if np.isfinite(by_map).all() else {}
     text = evaluation_text("all models", together, together.stage2)
     errors = errors_table(together.truth, {"all models": together.stage2}).map("{:.4f}".format)
@@ -145,7 +145,7 @@ def agreement_text(found: pd.DataFrame, cached: pd.DataFrame) -> str:
 def failures_text(predictions: Iterable[Prediction]) -> str:
     """How many series were answered with the prevalences, and why."""
     failed = [p for p in predictions if p.failure]
-    lines = [printable(f"  {p.folder.name}: {p.failure}") for p in failed[:SHOWN]]
+    lines = [escape_control_characters(f"  {p.folder.name}: {p.failure}") for p in failed[:SHOWN]]
     more = [f"  and {len(failed) - SHOWN} more"] if len(failed) > SHOWN else []
     title = f"{len(failed)} series could not be read; the training prevalences stand for them"
     return "\n".join([title, *lines, *more])

@@ -13,7 +13,7 @@ from aneurysm.config import from_saved
 from aneurysm.labels import LABELS
 from aneurysm.paths import ModelPaths
 from aneurysm.scores import score_text, series_subgroups
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 from volume3d.cases import Cases
 from volume3d.inference import load_volume3d
 from volume3d.make_volume import VolumeSettings
@@ -22,7 +22,7 @@ from volume3d.volume import read_settings
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluation:
     """Answers about held-out series."""
 
     cases: Cases
@@ -49,7 +49,7 @@ class Judged:
         return uids.join(pd.DataFrame(self.answers, columns=list(LABELS)))
 
 
-def judge_folds(cases: Cases, model_paths: ModelPaths, folds: Sequence[int], world: World) -> Judged:
+def evaluate_folds(cases: Cases, model_paths: ModelPaths, folds: Sequence[int], world: DistContext) -> Evaluation:
     """What each fold's model says about its held-out series; of `folds`, those that are trained.
 
     Raises ValueError where none is, or a model has seen the series.
@@ -59,20 +59,20 @@ def judge_folds(cases: Cases, model_paths: ModelPaths, folds: Sequence[int], wor
         asked = folds[0] if len(folds) == 1 else "<k>"
         raise ValueError(f"{model_paths.folder}: expected fold-{asked}/last.pth, found none; has volume3d.train run?")
     parts = [
-        _judge(cases.of(fold), cases.without(fold), model_paths.fold(fold), fold, f"fold {fold}", world)
+        _evaluate(cases.of(fold), cases.without(fold), model_paths.fold(fold), fold, f"fold {fold}", world)
         for fold in trained
     ]
     table = pd.concat([part.cases.table for part in parts], ignore_index=True)
     title = f"fold {', '.join(str(fold) for fold in trained)}"
-    return Judged(Cases(cases.data_dir, table), np.concatenate([part.answers for part in parts]), title)
+    return Evaluation(Cases(cases.data_dir, table), np.concatenate([part.answers for part in parts]), title)
 
 
-def judge_split(cases: Cases, model_paths: ModelPaths, part: str, checksum: str, world: World) -> Judged:
+def evaluate_split(cases: Cases, model_paths: ModelPaths, part: str, checksum: str, world: DistContext) -> Evaluation:
     """What the model of a split says about one part of it. Raises ValueError where it was trained on another split."""
-    return _judge(cases.of(part), cases.of("train"), model_paths.volume3d_split, checksum, part, world)
+    return _evaluate(cases.of(part), cases.of("train"), model_paths.volume3d_split, checksum, part, world)
 
 
-def evaluate_weights(cases: Cases, path: Path, world: World) -> Judged:
+def evaluate_weights(cases: Cases, path: Path, world: DistContext) -> Evaluation:
     """What pretrained weights say about all series, none of which they have seen.
 
     Raises ValueError where the volumes were made otherwise than those that they were trained on.
@@ -84,10 +84,12 @@ def evaluate_weights(cases: Cases, path: Path, world: World) -> Judged:
         differing = ", ".join(f"{k} {v} instead of {expected[k]}" for k, v in made.items() if v != expected[k])
         raise ValueError(f"{path}: expected volumes as it was trained on, found them made with {differing}")
     unseen = HeldOut.of(cases, cases)
-    return Judged(unseen.cases, unseen.answers(trained.model, trained.config, world, path.stem), str(path))
+    return Evaluation(unseen.cases, unseen.answers(trained.model, trained.config, world, path.stem), str(path))
 
 
-def _judge(held_out: Cases, training: Cases, folder: Path, named: int | str, title: str, world: World) -> Judged:
+def _evaluate(
+    held_out: Cases, training: Cases, folder: Path, named: int | str, title: str, world: DistContext
+) -> Evaluation:
     trained = load_volume3d(folder / "last.pth", world.device, named)
     unseen = HeldOut.of(held_out, training)
-    return Judged(unseen.cases, unseen.answers(trained.model, trained.config, world, title), title)
+    return Evaluation(unseen.cases, unseen.answers(trained.model, trained.config, world, title), title)

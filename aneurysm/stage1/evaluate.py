@@ -21,16 +21,16 @@ from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.on_dask import ALONE, DaskWorkers
 from aneurysm.stage1.predict import Tta, load_stage1
 from aneurysm.stage1.run import HeldOut, outside_text
-from aneurysm.stage1.whole_series import ask_series, heat_candidates, highest_heat, slice_places
+from aneurysm.stage1.whole_series import heat_candidates, highest_heat, predict_series_slices, slice_places
 from aneurysm.training.config import InferenceConfig
-from aneurysm.training.distributed import World
+from aneurysm.training.distributed import DistContext
 
 SUPPRESS_MM = 10.0  # of two peaks this near to each other, the lower one is left out
 HIT_MM = 5.0  # a peak this near to a localizer finds it
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluation:
     """One fold's answers about its held-out windows."""
 
     table: pd.DataFrame  # one row a window: series, fold, slice, position_mm, modality, plane, 14 probabilities
@@ -48,47 +48,49 @@ def trained_folds(model_paths: ModelPaths, folds: Sequence[int]) -> list[int]:
     return trained
 
 
-def judge_fold(
-    cache: Cache, spots: pd.DataFrame, model_paths: ModelPaths, fold: int, world: World,
+def evaluate_fold(
+    cache: Cache, spots: pd.DataFrame, model_paths: ModelPaths, fold: int, world: DistContext,
     inference: InferenceConfig, tta: Tta = "none",
-) -> Judged:  # fmt: skip
+) -> Evaluation:  # fmt: skip
     """What the model that has not seen `fold` says about its spots. Raises ValueError where it has seen them."""
     model, config = load_stage1(model_paths.stage1(fold), world.device, unseen=fold)
     own = spots[spots.fold == fold]
     held_out = HeldOut.from_spots(own, config)
     answers = held_out.answers(model, cache, config, world, inference, f"fold {fold}", tta)
     peaks = with_pixel_mm(held_out.peaks(answers, own, config.input), cache) if config.heads.heat_weight else None
-    return Judged(held_out.table(answers), held_out.truth, peaks, outside_text(own, config.input))
+    return Evaluation(held_out.table(answers), held_out.truth, peaks, outside_text(own, config.input))
 
 
-def windows_text(judged: Sequence[Judged]) -> str:
+def windows_text(evaluation: Sequence[Evaluation]) -> str:
     """The tables of AUCs over all folds' windows, and how far heatmap peaks lie from the localizers."""
-    table, truth = pd.concat([j.table for j in judged]), np.concatenate([j.truth for j in judged])
+    table, truth = pd.concat([j.table for j in evaluation]), np.concatenate([j.truth for j in evaluation])
     predicted, subgroups = table[list(LABELS)].to_numpy(), table[["modality", "plane"]]
     text = f"windows of spots, fold {_numbers(table.fold)}\n"
     text += score_text(truth, predicted, subgroups, groups=table.SeriesInstanceUID)
-    text += "".join(f"\nfold {j.table.fold.iloc[0]}: {j.outside}" for j in judged if j.outside)
-    if any(j.peaks is None for j in judged):
+    text += "".join(f"\nfold {j.table.fold.iloc[0]}: {j.outside}" for j in evaluation if j.outside)
+    if any(j.peaks is None for j in evaluation):
         return text + "\n\nno heatmaps"
-    shares = localisation(pd.concat([j.peaks for j in judged]))
+    shares = localisation(pd.concat([j.peaks for j in evaluation]))
     return f"{text}\n\npeak of the location's heatmap, against its localizer\n{shares.round(3).to_string()}"
 
 
-def ask_fold(
+def predict_fold(
     cache: Cache, series: pd.DataFrame, model_paths: ModelPaths, fold: int, every_mm: float,
-    inference: InferenceConfig, world: World,
+    inference: InferenceConfig, world: DistContext,
 ) -> pd.DataFrame:  # fmt: skip
-    """What the model that has not seen `fold` says about the slices of all its series; see ask_series, and `fold`.
+    """What the model that has not seen `fold` says about the slices of all its series; see predict_series_slices, and `fold`.
 
     Raises ValueError where the model has seen them, or none is in the cache.
     """
     cached = _cached(series, fold)
     model, config = load_stage1(model_paths.stage1(fold), world.device, unseen=fold)
     places = slice_places(cache, cached, every_mm)
-    return ask_series(model, cache, places, config, world, inference, f"series of fold {fold}").assign(fold=fold)
+    return predict_series_slices(model, cache, places, config, world, inference, f"series of fold {fold}").assign(
+        fold=fold
+    )
 
 
-def ask_fold_on_dask(
+def predict_fold_on_dask(
     cache: Cache, series: pd.DataFrame, model_paths: ModelPaths, fold: int, every_mm: float,
     inference: InferenceConfig, workers: DaskWorkers,
 ) -> pd.DataFrame:  # fmt: skip
@@ -98,11 +100,11 @@ def ask_fold_on_dask(
     """
     cached = _cached(series, fold)
     question = partial(slices_of, cache_dir=cache.paths.cache.absolute(), every_mm=every_mm, inference=inference)
-    done = workers.ask(question, model_paths.stage1(fold), fold, cached)
-    said = dict(tqdm(done, total=len(cached), desc=f"series of fold {fold}", leave=False))
-    if not said:
+    done = workers.predict(question, model_paths.stage1(fold), fold, cached)
+    tables = dict(tqdm(done, total=len(cached), desc=f"series of fold {fold}", leave=False))
+    if not tables:
         workers.check()
-    return pd.concat([said[uid] for uid in cached if uid in said], ignore_index=True).assign(fold=fold)
+    return pd.concat([tables[uid] for uid in cached if uid in tables], ignore_index=True).assign(fold=fold)
 
 
 def slices_of(
@@ -111,7 +113,9 @@ def slices_of(
 ) -> pd.DataFrame:  # fmt: skip
     """What a model says about the slices of one series: a question for DaskWorkers."""
     cache, inference = Cache(cache_dir), replace(inference, workers=0)
-    return ask_series(model, cache, slice_places(cache, [series_uid], every_mm), config, ALONE, inference, bar="")
+    return predict_series_slices(
+        model, cache, slice_places(cache, [series_uid], every_mm), config, ALONE, inference, bar=""
+    )
 
 
 def series_text(slices: pd.DataFrame, series: pd.DataFrame, spots: pd.DataFrame, cache: Cache) -> str:

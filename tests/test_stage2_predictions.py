@@ -11,10 +11,10 @@ from aneurysm.cache.features import write_features
 from aneurysm.labels import LABELS, MIRROR
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import NetConfig, Stage2Config, TokensConfig
-from aneurysm.stage2.gap import gap_table, gap_text
-from aneurysm.stage2.judge import Judged, ensemble_text, ranks_in_folds
+from aneurysm.stage2.evaluate import Evaluation, ensemble_text, ranks_in_folds
+from aneurysm.stage2.generalization_gap import gap_table, gap_text
 from aneurysm.stage2.model import Stage2Net
-from aneurysm.stage2.predict import plain_maximum, predict_series
+from aneurysm.stage2.predict import max_baseline, predict_series
 from aneurysm.training.config import TrainingConfig
 from tests.stage2_series import features_of
 
@@ -47,8 +47,8 @@ def test_the_plain_maximum_by_hand():
     logits = np.zeros((2, 3, 14))
     logits[0, :, 0] = [-1, np.log(3), 0]  # Left Infraclinoid: probability 3/4
     logits[1, :, 1] = [np.log(1 / 3), -5, -5]  # and mirrored, as the right one: 1/4
-    assert plain_maximum(features_of(logits), tta=False)[:3] == pytest.approx([0.75, 0.5, 0.5], abs=1e-3)
-    assert plain_maximum(features_of(logits), tta=True)[:3] == pytest.approx([0.5, 0.5, 0.5], abs=1e-3)
+    assert max_baseline(features_of(logits), tta=False)[:3] == pytest.approx([0.75, 0.5, 0.5], abs=1e-3)
+    assert max_baseline(features_of(logits), tta=True)[:3] == pytest.approx([0.5, 0.5, 0.5], abs=1e-3)
 
 
 def test_ranks_within_folds_by_hand():
@@ -58,7 +58,7 @@ def test_ranks_within_folds_by_hand():
 
 
 def test_answers_about_other_series_are_not_averaged():
-    first = Judged(pd.DataFrame({"SeriesInstanceUID": ["a"]}), *np.zeros((2, 1, 14)), 0)
+    first = Evaluation(pd.DataFrame({"SeriesInstanceUID": ["a"]}), *np.zeros((2, 1, 14)), 0)
     other = replace(first, series=pd.DataFrame({"SeriesInstanceUID": ["b"]}))
     with pytest.raises(ValueError, match="one, two: expected answers about the same series"):
         ensemble_text({"one": first, "two": other})

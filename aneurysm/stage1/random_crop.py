@@ -11,7 +11,7 @@ from aneurysm.stage1.sample import Sample
 MARGIN = 1 / 8  # of the part's side: a localizer that is shown lies no nearer to its edge, where the image allows
 
 
-def cut_out(sample: Sample, size: int, away_p: float, rng: np.random.Generator) -> Sample:
+def random_crop(sample: Sample, size: int, away_p: float, rng: np.random.Generator) -> Sample:
     """`size` rows and columns of the sample; labels and points are of the localizers that it shows.
 
     It is laid around a localizer where there is any, and anywhere with the chance `away_p`: a negative, most of the
