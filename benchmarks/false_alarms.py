@@ -100,7 +100,7 @@ def real_peaks(
 
 
 def alarms(slices: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """The peaks from a threshold on, one row each, none within APART_MM of a higher one; `slices` as of predict_series_slices."""
+    """Peaks from a threshold on, none within APART_MM of a higher one, in `slices` of predict_series_slices."""
     peaks = points_mm(heat_candidates(slices, [PRESENT]))
     return suppress(peaks[peaks.probability >= threshold], APART_MM)
 

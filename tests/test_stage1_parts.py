@@ -1,4 +1,4 @@
-"""Training on parts: parts of the picture (random_crop), parts of the encoder (frozen stages); heatmaps in the logits."""
+"""Training on parts: of the picture (random_crop), of the encoder (frozen stages); heatmaps in the logits."""
 
 import dataclasses
 

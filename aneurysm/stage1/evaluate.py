@@ -78,7 +78,7 @@ def predict_fold(
     cache: Cache, series: pd.DataFrame, model_paths: ModelPaths, fold: int, every_mm: float,
     inference: InferenceConfig, world: DistContext,
 ) -> pd.DataFrame:  # fmt: skip
-    """What the model that has not seen `fold` says about the slices of all its series; see predict_series_slices, and `fold`.
+    """As predict_series_slices, of all series of a fold by the model that has not seen them, with a column `fold`.
 
     Raises ValueError where the model has seen them, or none is in the cache.
     """
