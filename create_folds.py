@@ -14,18 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from aneurysm.cache.cache import open_cache
 from aneurysm.config import run_script
-from aneurysm.folds.folds import assign_folds, fold_counts
-from aneurysm.folds.localizers import place_localizers, read_localizers
-from aneurysm.folds.manifest import read_manifest, with_manifest
-from aneurysm.folds.spots import SAFE_MM, negative_spots, positive_spots
-from aneurysm.folds.tables import labelled_series
-from aneurysm.lock import locked
+from aneurysm.labels import SAFE_MM
 from aneurysm.paths import DataPaths
-from aneurysm.tables import write_csv
 
 
 @dataclass(frozen=True)
@@ -47,12 +38,25 @@ class FoldsConfig:
 
 
 def main(config: FoldsConfig) -> None:
+    from aneurysm.lock import locked
+
     with locked(DataPaths(config.data_dir, config.cache_dir).cache, "create_folds"):
         create_folds(config)
 
 
 def create_folds(config: FoldsConfig) -> None:
     """Writes the tables and prints their counts."""
+    # What takes a while to import is imported here: --help does not wait for it.
+    import pandas as pd
+
+    from aneurysm.cache.cache import open_cache
+    from aneurysm.folds.folds import assign_folds, fold_counts
+    from aneurysm.folds.localizers import place_localizers, read_localizers
+    from aneurysm.folds.manifest import read_manifest, with_manifest
+    from aneurysm.folds.spots import negative_spots, positive_spots
+    from aneurysm.folds.tables import labelled_series
+    from aneurysm.tables import write_csv
+
     cache = open_cache(config.data_dir, config.cache_dir)
     series = labelled_series(cache.paths)
     if config.manifest:

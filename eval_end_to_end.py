@@ -16,43 +16,16 @@ Writes <model_dir>/<encoder>/oof_end_to_end.csv  14 probabilities of each held-o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
 from aneurysm.config import run_script, subset
-from aneurysm.folds.oof import read_answers, write_answers
-from aneurysm.folds.tables import chosen_folds, read_folds
-from aneurysm.inference.bundle import CARD, read_bundle, read_calibration, read_second, write_bundle, write_calibration
-from aneurysm.inference.evaluate import (
-    AskConfig,
-    agreement_text,
-    evaluated_encoders,
-    failures_text,
-    held_out_folds,
-    predict_held_out,
-    times_text,
-    together_text,
-)
-from aneurysm.inference.models import read_pair
-from aneurysm.inference.platt import fit_platt
-from aneurysm.inference.prediction import Prediction
-from aneurysm.inference.second_system import second_system
-from aneurysm.labels import LABELS
+from aneurysm.inference.config import HeldOutConfig
 from aneurysm.paths import DataPaths, ModelPaths
-from aneurysm.stage2.calibration import errors_table
-from aneurysm.stage2.dataset import check_unseen
-from aneurysm.stage2.evaluate import Evaluation, encoder_text, ensemble_text, folds_with_stage2
-from aneurysm.stage2.temperature import read_temperature
-from aneurysm.tables import write_csv
-from aneurysm.training.sync import copy_up
 
 
 @dataclass(frozen=True)
-class EvalEndToEndConfig(AskConfig):
+class EvalEndToEndConfig(HeldOutConfig):
     data_dir: Path = Path("data")
     """folder that holds series/ and what create_folds.py has made"""
     model_dir: Path = Path("model")
@@ -87,6 +60,10 @@ class EvalEndToEndConfig(AskConfig):
 
 
 def main(config: EvalEndToEndConfig) -> None:
+    # What needs torch is imported here: --help does not wait for it.
+    from aneurysm.folds.tables import chosen_folds
+    from aneurysm.stage2.evaluate import folds_with_stage2
+
     if config.bundle is not None:
         evaluate_bundle(config)
         return
@@ -94,29 +71,58 @@ def main(config: EvalEndToEndConfig) -> None:
     folds = folds_with_stage2(encoders, chosen_folds(config.fold, config.folds, none=config.export is not None))
     if config.export is not None:
         export(config, encoders, folds)
-        return
+    else:
+        evaluate_folds(config, encoders, folds)
+
+
+def evaluate_folds(config: EvalEndToEndConfig, encoders: list[ModelPaths], folds: list[int]) -> None:
+    """The models of each fold on its series."""
+    from aneurysm.folds.oof import write_answers
+    from aneurysm.folds.tables import read_folds
+    from aneurysm.inference.evaluate import (
+        compared,
+        evaluated_encoders,
+        failures_text,
+        held_out_folds,
+        predict_held_out,
+        times_text,
+    )
+    from aneurysm.stage2.evaluate import encoder_text, ensemble_text
+    from aneurysm.training.sync import copy_up
+
     series = read_folds(DataPaths(config.data_dir, config.cache_dir).cache, config.folds)
     held_out = held_out_folds(series, encoders, folds)
-    rows, predictions, wall_s = predict_held_out(held_out, config.data_dir, subset(AskConfig, config))
+    rows, predictions, wall_s = predict_held_out(held_out, config.data_dir, subset(HeldOutConfig, config))
     evaluation = evaluated_encoders(rows, predictions)
     print(ensemble_text(evaluation) if len(evaluation) > 1 else encoder_text(evaluation[encoders[0].encoder]))
     for paths in encoders:
-        said = write_answers(evaluation[paths.encoder].table(), paths.oof_end_to_end_csv, limited=config.limit > 0)
-        print(f"\n{said}")
+        written = write_answers(evaluation[paths.encoder].table(), paths.oof_end_to_end_csv, limited=config.limit > 0)
+        print(f"\n{written}")
         copy_up([paths.oof_end_to_end_csv], config.sync, config.model_dir)
-        print(compared(config, evaluation[paths.encoder], paths))
+        print(compared(evaluation[paths.encoder].table(), paths, config))
     print(f"\n{failures_text(predictions)}\n{times_text(predictions, wall_s)}")
 
 
 def evaluate_bundle(config: EvalEndToEndConfig) -> None:
-    """The models of a bundle on all series of the folder; several are asked together."""
+    """The models of a bundle on all series of the folder; several are averaged."""
+    import pandas as pd
+
+    from aneurysm.folds.tables import read_folds
+    from aneurysm.inference.bundle import read_bundle, read_calibration, read_second
+    from aneurysm.inference.evaluate import calibrated, failures_text, predict_held_out, times_text, together_text
+    from aneurysm.labels import LABELS
+    from aneurysm.stage2.dataset import check_unseen
+    from aneurysm.tables import write_csv
+
     series = read_folds(DataPaths(config.data_dir, config.cache_dir).cache, config.folds)
     pairs = read_bundle(config.bundle)
     for pair in pairs:
         check_unseen(pair.stage2.about, series.SeriesInstanceUID.tolist(), pair.stage2.source)
     calibration = None if config.calibrate else read_calibration(config.bundle)
     everything = [(series, pairs, read_second(config.bundle))]
-    rows, predictions, wall_s = predict_held_out(everything, config.data_dir, subset(AskConfig, config), calibration)
+    rows, predictions, wall_s = predict_held_out(
+        everything, config.data_dir, subset(HeldOutConfig, config), calibration
+    )
     print(f"{config.bundle} on all series of {config.data_dir}, which it must not have seen")
     print(together_text(rows, predictions))
     print(f"\n{failures_text(predictions)}\n{times_text(predictions, wall_s)}")
@@ -128,19 +134,13 @@ def evaluate_bundle(config: EvalEndToEndConfig) -> None:
         print(config.out)
 
 
-def calibrated(bundle: Path, rows: pd.DataFrame, predictions: Sequence[Prediction]) -> str:
-    """Puts the calibration into the bundle; what it changes on the series that it was fitted on, which flatters it."""
-    read = np.array([not p.failure for p in predictions])
-    truth = rows[list(LABELS)].to_numpy(int)[read]
-    answers = np.array([p.probabilities for p in predictions])[read]
-    scaling = fit_platt(truth, answers)
-    write_calibration(bundle, scaling)
-    table = errors_table(truth, {"before": answers, "after": scaling(answers)})
-    return f"\n{scaling}\n{table.map('{:.4f}'.format).to_string()}\n{bundle / CARD}"
-
-
-def export(config: EvalEndToEndConfig, encoders: Sequence[ModelPaths], folds: Sequence[int | None]) -> None:
+def export(config: EvalEndToEndConfig, encoders: list[ModelPaths], folds: list[int | None]) -> None:
     """Packs the models, with the temperatures that eval_stage2.py --temperature has fitted to them."""
+    from aneurysm.inference.bundle import write_bundle
+    from aneurysm.inference.models import read_pair
+    from aneurysm.inference.second_system import second_system
+    from aneurysm.stage2.temperature import read_temperature
+
     scales = {paths.encoder: read_temperature(paths, folds) for paths in encoders}
     for name, scale in scales.items():
         print(f"{name}: {scale.text}")
@@ -152,17 +152,6 @@ def export(config: EvalEndToEndConfig, encoders: Sequence[ModelPaths], folds: Se
         second = second_system(config.model_dir, folds, config.volume3d, config.volume3d_weight)
     for path in write_bundle(config.export, pairs, config.note, second):
         print(path)
-
-
-def compared(config: EvalEndToEndConfig, evaluation: Evaluation, paths: ModelPaths) -> str:
-    """Agreement with eval_stage2.py's answers, where there are any to the same question."""
-    cached = paths.oof_stage2_header_csv if config.header_modality else paths.oof_stage2_csv
-    if not cached.exists():
-        command = "eval_stage2.py --header_modality" if config.header_modality else "eval_stage2.py"
-        return f"{cached} is not there to compare with: {command} writes it"
-    if config.tta == "none":
-        return f"not compared with {cached}, whose series were mirrored"
-    return agreement_text(evaluation.table(), read_answers(cached))
 
 
 def command() -> None:

@@ -13,31 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from aneurysm.cache.cache import open_cache
 from aneurysm.config import run_script, subset
-from aneurysm.folds.oof import replace_folds
-from aneurysm.folds.tables import chosen_folds, read_folds, read_spots
-from aneurysm.paths import ModelPaths
-from aneurysm.stage1.evaluate import (
-    Evaluation,
-    evaluate_fold,
-    predict_fold,
-    series_text,
-    trained_folds,
-    windows_text,
-    with_pixel_mm,
-)
-from aneurysm.stage1.fresh import FreshSeries
-from aneurysm.stage1.predict import Tta, load_stage1
-from aneurysm.stage1.run import outside_text
-from aneurysm.stage1.weights import weights_path
-from aneurysm.stage1.whole_series import highest_heat
-from aneurysm.tables import write_csv
+from aneurysm.stage1.config import Tta
 from aneurysm.training.config import InferenceConfig
-from aneurysm.training.distributed import DistContext, end_distributed, init_distributed
-from aneurysm.training.sync import copy_up
 
 
 @dataclass(frozen=True)
@@ -72,12 +50,26 @@ class EvalStage1Config(InferenceConfig):
 
 
 def main(config: EvalStage1Config) -> None:
-    world = init_distributed(config.device)
-    inference = subset(InferenceConfig, config)
-    if config.weights:
-        evaluate_weights(config, world, inference)
-        end_distributed()
-        return
+    # What needs torch is imported here: --help does not wait for it.
+    from aneurysm.training.distributed import end_distributed
+
+    (evaluate_weights if config.weights else evaluate_trained_folds)(config)
+    end_distributed()
+
+
+def evaluate_trained_folds(config: EvalStage1Config) -> None:
+    """Each fold's model on the spots, and with --series on the series, of its fold."""
+    import pandas as pd
+
+    from aneurysm.cache.cache import open_cache
+    from aneurysm.folds.oof import replace_folds
+    from aneurysm.folds.tables import chosen_folds, read_folds, read_spots
+    from aneurysm.paths import ModelPaths
+    from aneurysm.stage1.evaluate import evaluate_fold, predict_fold, series_text, trained_folds, windows_text
+    from aneurysm.training.distributed import init_distributed
+    from aneurysm.training.sync import copy_up
+
+    world, inference = init_distributed(config.device), subset(InferenceConfig, config)
     cache = open_cache(config.data_dir, config.cache_dir)
     model_paths = ModelPaths.only_one(config.model_dir, config.encoder)
     spots = read_spots(cache.paths.cache, config.folds)
@@ -85,7 +77,7 @@ def main(config: EvalStage1Config) -> None:
     evaluation = [evaluate_fold(cache, spots, model_paths, fold, world, inference, config.tta) for fold in folds]
     if world.is_main:
         print(windows_text(evaluation))
-        replace_folds(pd.concat([j.table for j in evaluation]), model_paths.oof_stage1_csv)
+        replace_folds(pd.concat([own.table for own in evaluation]), model_paths.oof_stage1_csv)
         print(model_paths.oof_stage1_csv)
         copy_up([model_paths.oof_stage1_csv], config.sync, config.model_dir)
     if config.series:
@@ -93,11 +85,21 @@ def main(config: EvalStage1Config) -> None:
         slices = [predict_fold(cache, series, model_paths, fold, config.every_mm, inference, world) for fold in folds]
         if world.is_main:
             print(series_text(pd.concat(slices), series, spots, cache))
-    end_distributed()
 
 
-def evaluate_weights(config: EvalStage1Config, world: DistContext, inference: InferenceConfig) -> None:
+def evaluate_weights(config: EvalStage1Config) -> None:
     """One model on all series of the folder, which it must not have seen."""
+    from aneurysm.folds.tables import read_folds
+    from aneurysm.stage1.evaluate import Evaluation, series_text, windows_text, with_pixel_mm
+    from aneurysm.stage1.fresh import FreshSeries
+    from aneurysm.stage1.predict import load_stage1
+    from aneurysm.stage1.run import outside_text
+    from aneurysm.stage1.weights import weights_path
+    from aneurysm.stage1.whole_series import highest_heat
+    from aneurysm.tables import write_csv
+    from aneurysm.training.distributed import init_distributed
+
+    world, inference = init_distributed(config.device), subset(InferenceConfig, config)
     path = weights_path(config.encoder or "tf_efficientnet_lite0", config.weights)
     model, stage1 = load_stage1(path, world.device)
     fresh = FreshSeries.read(config.data_dir, config.folds, config.cache_dir)

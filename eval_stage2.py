@@ -19,17 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aneurysm.config import run_script
-from aneurysm.folds.oof import write_answers
-from aneurysm.folds.tables import chosen_folds, read_folds
 from aneurysm.paths import DataPaths, ModelPaths
-from aneurysm.report.figures import reliability_figure
-from aneurysm.stage2.calibration import Calibrated, calibrate
-from aneurysm.stage2.evaluate import encoder_text, ensemble_text, evaluate_folds, folds_with_stage2
-from aneurysm.stage2.generalization_gap import gap_table, gap_text
-from aneurysm.stage2.temperature import write_temperature
-from aneurysm.tables import write_csv
-from aneurysm.training.distributed import end_distributed, init_distributed
-from aneurysm.training.sync import copy_up
 
 
 @dataclass(frozen=True)
@@ -63,6 +53,9 @@ class EvalStage2Config:
 
 
 def main(config: EvalStage2Config) -> None:
+    # What needs torch is imported here: --help does not wait for it.
+    from aneurysm.training.distributed import end_distributed
+
     if config.gap and config.temperature:
         raise ValueError(
             "expected --gap or --temperature, found both: the gap is of stage 1, the temperature of stage 2"
@@ -70,39 +63,52 @@ def main(config: EvalStage2Config) -> None:
     for other in ("gap", "temperature") if config.header_modality else ():
         if getattr(config, other):
             raise ValueError(f"expected --{other} or --header_modality, found both: --{other} is of other answers")
-    world = init_distributed(config.device)
-    names = [name.strip() for name in config.encoders.split(",")] if config.encoders else [config.encoder]
-    encoders = [ModelPaths.only_one(config.model_dir, name) for name in names]
-    folder = DataPaths(config.data_dir, config.cache_dir).cache
-    series, folds = read_folds(folder, config.folds), chosen_folds(config.fold, config.folds, none=True)
-    if config.gap:
-        for paths in encoders if world.is_main else ():
-            print(f"{paths.folder}: {gap_text(gap_table(series, paths, folds))}")
-    else:
-        folds = folds_with_stage2(encoders, folds)
-        evaluation = {
-            paths.encoder: evaluate_folds(series, paths, folds, world, config.header_modality) for paths in encoders
-        }
-        scaled = {name: calibrate(own) for name, own in evaluation.items()} if config.temperature else {}
-        if world.is_main:
-            print(ensemble_text(evaluation) if len(evaluation) > 1 else encoder_text(evaluation[encoders[0].encoder]))
-            for paths in encoders:
-                more = write_calibrated(paths, scaled[paths.encoder]) if scaled else []
-                table = paths.oof_stage2_header_csv if config.header_modality else paths.oof_stage2_csv
-                written = write_answers(evaluation[paths.encoder].table(), table, limited=False)
-                print(written, *more, sep="\n")
-                copy_up([table, *more], config.sync, config.model_dir)
+    (compare_gap if config.gap else evaluate)(config)
     end_distributed()
 
 
-def write_calibrated(paths: ModelPaths, scaled: Calibrated) -> list[Path]:
-    """Prints what temperatures change; writes the table, the figure and the temperature for export; their paths."""
-    print(f"\n{scaled.text(paths.encoder)}\n")
-    table, figure = paths.oof_stage2_calibrated_csv, paths.folder / "reliability.png"
-    write_csv(scaled.after.table(), table)
-    write_temperature(paths, list(scaled.temperatures), scaled.overall)
-    reliability_figure(scaled.before.truth, scaled.answers, figure)
-    return [table, figure, paths.temperature_json]
+def encoders_of(config: EvalStage2Config) -> list[ModelPaths]:
+    names = [name.strip() for name in config.encoders.split(",")] if config.encoders else [config.encoder]
+    return [ModelPaths.only_one(config.model_dir, name) for name in names]
+
+
+def compare_gap(config: EvalStage2Config) -> None:
+    from aneurysm.folds.tables import chosen_folds, read_folds
+    from aneurysm.stage2.generalization_gap import gap_table, gap_text
+    from aneurysm.training.distributed import init_distributed
+
+    world = init_distributed(config.device)
+    folder = DataPaths(config.data_dir, config.cache_dir).cache
+    series, folds = read_folds(folder, config.folds), chosen_folds(config.fold, config.folds, none=True)
+    for paths in encoders_of(config) if world.is_main else ():
+        print(f"{paths.folder}: {gap_text(gap_table(series, paths, folds))}")
+
+
+def evaluate(config: EvalStage2Config) -> None:
+    from aneurysm.folds.oof import write_answers
+    from aneurysm.folds.tables import chosen_folds, read_folds
+    from aneurysm.report.figures import write_calibrated
+    from aneurysm.stage2.calibration import calibrate
+    from aneurysm.stage2.evaluate import encoder_text, ensemble_text, evaluate_folds, folds_with_stage2
+    from aneurysm.training.distributed import init_distributed
+    from aneurysm.training.sync import copy_up
+
+    world, encoders = init_distributed(config.device), encoders_of(config)
+    series = read_folds(DataPaths(config.data_dir, config.cache_dir).cache, config.folds)
+    folds = folds_with_stage2(encoders, chosen_folds(config.fold, config.folds, none=True))
+    evaluation = {
+        paths.encoder: evaluate_folds(series, paths, folds, world, config.header_modality) for paths in encoders
+    }
+    scaled = {name: calibrate(own) for name, own in evaluation.items()} if config.temperature else {}
+    if not world.is_main:
+        return
+    print(ensemble_text(evaluation) if len(evaluation) > 1 else encoder_text(evaluation[encoders[0].encoder]))
+    for paths in encoders:
+        more = write_calibrated(paths, scaled[paths.encoder]) if scaled else []
+        table = paths.oof_stage2_header_csv if config.header_modality else paths.oof_stage2_csv
+        written = write_answers(evaluation[paths.encoder].table(), table, limited=False)
+        print(written, *more, sep="\n")
+        copy_up([table, *more], config.sync, config.model_dir)
 
 
 def command() -> None:

@@ -22,17 +22,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-from tqdm import tqdm
-
 from aneurysm.config import run_script
-from aneurysm.lock import locked
 from aneurysm.paths import ModelPaths, atomic_write
-from aneurysm.phantom.training_scans import FIRST_SEED
-from aneurysm.stage1.pretrained import as_checkpoint
-from aneurysm.stage1.weights import weights_path
-from aneurysm.tables import write_csv
-from aneurysm.training.checkpoint import file_hash
+from aneurysm.phantom.config import FIRST_SEED
 
 FOLDS = 5
 TABLES = (f"train_{FOLDS}_folds.csv", f"train_stage1_{FOLDS}_folds.csv", "localizer_errors.csv")
@@ -73,6 +65,13 @@ class FreshFeaturesConfig:
 
 
 def main(config: FreshFeaturesConfig) -> None:
+    # What takes a while to import is imported here: --help does not wait for it.
+    import pandas as pd
+    from tqdm import tqdm
+
+    from aneurysm.lock import locked
+    from aneurysm.tables import write_csv
+
     n_portions = -(-config.n_series // config.portion)
     print(
         f"{n_portions} portions of {config.portion} series, at most {config.portion * GB_OF_A_SERIES:.0f} GB at a time"
@@ -94,6 +93,10 @@ def claim(config: FreshFeaturesConfig) -> None:
 
     Raises ValueError naming the file where they differ.
     """
+    from aneurysm.stage1.pretrained import as_checkpoint
+    from aneurysm.stage1.weights import weights_path
+    from aneurysm.training.checkpoint import file_hash
+
     weights = weights_path(config.encoder, config.weights)
     wanted = {"portion": config.portion, "seed": config.seed, "encoder": config.encoder, "weights": file_hash(weights),
               "every_mm": config.every_mm, "views": list(config.views)}  # fmt: skip

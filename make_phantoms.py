@@ -11,12 +11,15 @@ Writes <out>/series/<SeriesInstanceUID>/<SOPInstanceUID>.dcm, train.csv, train_l
 from pathlib import Path
 
 from aneurysm.config import run_script
-from aneurysm.lock import locked
-from aneurysm.phantom.dataset import PhantomConfig, make_dataset
-from aneurysm.phantom.summary import summarise
+from aneurysm.phantom.config import PhantomConfig
 
 
 def main(config: PhantomConfig) -> None:
+    # What takes a while to import is imported here: --help does not wait for it.
+    from aneurysm.lock import locked
+    from aneurysm.phantom.dataset import make_dataset
+    from aneurysm.phantom.summary import summarise
+
     with locked(Path(config.out), "make_phantoms"):
         truth = make_dataset(config)
     print(summarise(truth))

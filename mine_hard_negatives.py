@@ -15,20 +15,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from aneurysm.cache.cache import open_cache
 from aneurysm.config import run_script, subset
-from aneurysm.folds.hard_negatives import select_hard_negatives, write_hard_negatives
-from aneurysm.folds.spots import SAFE_MM, excluded_series
-from aneurysm.folds.tables import chosen_folds, read_folds, read_spots, read_unplaced
-from aneurysm.labels import PRESENT
-from aneurysm.lock import locked
-from aneurysm.paths import DataPaths, ModelPaths
-from aneurysm.stage1.evaluate import predict_fold, predict_fold_on_dask, trained_folds
-from aneurysm.stage1.on_dask import DaskWorkers
+from aneurysm.labels import SAFE_MM
 from aneurysm.training.config import InferenceConfig
-from aneurysm.training.distributed import DistContext, end_distributed, init_distributed
 
 
 @dataclass(frozen=True)
@@ -57,6 +46,12 @@ class MineConfig(InferenceConfig):
 
 
 def main(config: MineConfig) -> None:
+    # What needs torch is imported here: --help does not wait for it.
+    from aneurysm.lock import locked
+    from aneurysm.paths import DataPaths
+    from aneurysm.stage1.on_dask import DaskWorkers
+    from aneurysm.training.distributed import end_distributed, init_distributed
+
     world = init_distributed(config.device)
     paths, dask = DataPaths(config.data_dir, config.cache_dir), DaskWorkers(config.dask, world)
     with locked(paths.cache, "mine_hard_negatives") if world.is_main else nullcontext():
@@ -65,8 +60,17 @@ def main(config: MineConfig) -> None:
     dask.check()
 
 
-def mine(config: MineConfig, world: DistContext, dask: DaskWorkers) -> None:
-    """Asks every model about the series it has not seen; the main process writes and prints."""
+def mine(config: MineConfig, world, dask) -> None:
+    import pandas as pd
+
+    from aneurysm.cache.cache import open_cache
+    from aneurysm.folds.hard_negatives import select_hard_negatives, write_hard_negatives
+    from aneurysm.folds.spots import excluded_series
+    from aneurysm.folds.tables import chosen_folds, read_folds, read_spots, read_unplaced
+    from aneurysm.labels import PRESENT
+    from aneurysm.paths import ModelPaths
+    from aneurysm.stage1.evaluate import predict_fold, predict_fold_on_dask, trained_folds
+
     cache = open_cache(config.data_dir, config.cache_dir)
     model_paths = ModelPaths.only_one(config.model_dir, config.encoder)
     series, spots, unplaced = (

@@ -19,13 +19,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from aneurysm.cache.preprocess import preprocess_series
-from aneurysm.cache.preprocess_run import estimate_disk, preprocess_all, summarise
-from aneurysm.cache.slices import CacheSettings
-from aneurysm.cache.storage import Storage
-from aneurysm.cache.tables import series_to_do
+from aneurysm.cache.config import CacheSettings, Storage
 from aneurysm.config import run_script
-from aneurysm.lock import locked
 from aneurysm.paths import DataPaths
 
 
@@ -55,12 +50,18 @@ class PreprocessConfig:
 
 
 def main(config: PreprocessConfig) -> None:
+    # What takes a while to import is imported here: --help does not wait for it.
+    from aneurysm.cache.preprocess import preprocess_series
+    from aneurysm.cache.preprocess_run import estimate_disk, preprocess_all, summarise
+    from aneurysm.cache.tables import series_to_do
+    from aneurysm.lock import locked
+
     paths = DataPaths(config.data_dir, config.cache_dir)
     settings = CacheSettings(config.head_mm, config.window_low_hu, config.window_high_hu)
     series_uids = series_to_do(paths)
     with locked(paths.cache, "preprocess_data"):
-        needed, said = estimate_disk(paths, series_uids, settings, config.slices, config.storage)
-        print(said)
+        needed, text = estimate_disk(paths, series_uids, settings, config.slices, config.storage)
+        print(text)
         job = partial(preprocess_series, paths.root.absolute(), settings=settings, slices=config.slices,
                       storage=config.storage, verify=config.verify, cache_dir=paths.cache.absolute())  # fmt: skip
         outcomes, meta, errors = preprocess_all(job, paths, series_uids, needed, config.workers, config.dask)

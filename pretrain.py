@@ -15,10 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aneurysm.config import run_script, subset
-from aneurysm.phantom.windows import PhantomWindowsConfig
-from aneurysm.stage1.config import Stage1Config
-from aneurysm.stage1.pretraining import PretrainingConfig, pretrain
-from aneurysm.training.distributed import end_distributed, init_distributed
+from aneurysm.phantom.config import PhantomWindowsConfig
+from aneurysm.stage1.config import PretrainingConfig, Stage1Config
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,10 @@ class PretrainConfig(Stage1Config):
 
 
 def main(config: PretrainConfig) -> None:
+    # What needs torch is imported here: --help does not wait for it.
+    from aneurysm.stage1.pretraining import pretrain
+    from aneurysm.training.distributed import end_distributed, init_distributed
+
     world = init_distributed(config.device)
     made_by = " ".join(["python pretrain.py", *sys.argv[1:]])
     path = pretrain(

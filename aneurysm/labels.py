@@ -28,3 +28,5 @@ MODALITIES = ("CTA", "MRA", "MRI T2", "MRI T1post")
 VESSEL_MASK = {
     value: LOCATIONS[index] for value, index in enumerate((12, 11, 10, 9, 1, 0, 3, 2, 5, 4, 8, 7, 6), start=1)
 }
+
+SAFE_MM = 20.0  # negatives keep at least this far from every localizer, if no other distance is asked for

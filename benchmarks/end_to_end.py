@@ -18,8 +18,7 @@ from pathlib import Path
 import torch
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
-from aneurysm.cache.features import VIEWS
-from aneurysm.cache.slices import CacheSettings
+from aneurysm.cache.config import VIEWS, CacheSettings
 from aneurysm.config import run_script
 from aneurysm.inference.evaluate import times_text
 from aneurysm.inference.models import Pair, Trained

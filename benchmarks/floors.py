@@ -27,8 +27,8 @@ from rle.utils import decode_frame
 from torch.utils.data import default_collate
 
 from aneurysm.cache.cache import SLICE_BYTES, open_cache
+from aneurysm.cache.config import CacheSettings
 from aneurysm.cache.preprocess import preprocess_series
-from aneurysm.cache.slices import CacheSettings
 from aneurysm.config import run_script
 from aneurysm.folds.tables import read_spots
 from aneurysm.inference.predict import Predictor

@@ -14,10 +14,10 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from aneurysm.cache.windows import InputConfig
+from aneurysm.cache.config import InputConfig
 from aneurysm.config import run_script
-from aneurysm.phantom.training_scans import FIRST_SEED
-from aneurysm.phantom.windows import PhantomWindowsConfig, scan_windows
+from aneurysm.phantom.config import FIRST_SEED, PhantomWindowsConfig
+from aneurysm.phantom.windows import scan_windows
 
 # What is told of the profile: file and function, and what it does.
 PARTS = {

@@ -22,8 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from aneurysm.cache.cache import Cache, open_cache
+from aneurysm.cache.config import Storage
 from aneurysm.cache.disk import sample_of
-from aneurysm.cache.storage import ENDINGS, Storage, write_slices
+from aneurysm.cache.storage import ENDINGS, write_slices
 from aneurysm.config import run_script
 from aneurysm.paths import DataPaths
 

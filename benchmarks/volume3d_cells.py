@@ -17,7 +17,7 @@ from statistics import median
 import torch
 
 from aneurysm.config import parse_config, run_script
-from aneurysm.phantom.training_scans import FIRST_SEED
+from aneurysm.phantom.config import FIRST_SEED
 from aneurysm.training.memory_format import batch_on, channels_last_model
 from benchmarks.rates import seconds_of
 from volume3d.config import LossConfig

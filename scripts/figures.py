@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aneurysm.config import run_script
-from aneurysm.folds.spots import SAFE_MM
+from aneurysm.labels import SAFE_MM
 from aneurysm.paths import DataPaths
 from aneurysm.report.contact_sheet import contact_sheet
 from aneurysm.report.readme_figures import draw_model_figures, draw_sampling, only_folds

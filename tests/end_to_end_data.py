@@ -12,9 +12,9 @@ import torch
 from pydicom.uid import RLELossless
 
 from aneurysm.cache.cache import open_cache
+from aneurysm.cache.config import CacheSettings
 from aneurysm.cache.features import write_features
 from aneurysm.cache.preprocess import preprocess_series
-from aneurysm.cache.slices import CacheSettings
 from aneurysm.cache.tables import write_tables
 from aneurysm.folds.tables import labelled_series
 from aneurysm.labels import LABELS

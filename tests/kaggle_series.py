@@ -12,7 +12,8 @@ from aneurysm.inference.bundle import write_bundle
 from aneurysm.inference.models import read_pair
 from aneurysm.paths import ModelPaths
 from aneurysm.phantom import series
-from aneurysm.phantom.dataset import PhantomConfig, make_dataset
+from aneurysm.phantom.config import PhantomConfig
+from aneurysm.phantom.dataset import make_dataset
 from tests import phantom_spheres
 from tests.dicom_writer import write_stack
 from tests.end_to_end_data import ENCODER, head, make_data, train_pairs

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from aneurysm.inference.bundle import bundle_identity, read_bundle, read_second
 from aneurysm.labels import LABELS
 from aneurysm.package import bundle_folder, pretrained_folder
-from aneurysm.phantom.dataset import PhantomConfig, make_dataset
-from aneurysm.phantom.training_scans import FIRST_SEED
+from aneurysm.phantom.config import FIRST_SEED, PhantomConfig
+from aneurysm.phantom.dataset import make_dataset
 from predict import PredictConfig, main
 
 MOST_BYTES = 12_000_000

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aneurysm.cache.cache import open_cache
-from aneurysm.cache.slices import CacheSettings
+from aneurysm.cache.config import CacheSettings
 from tests.stage1_cache import one_series, write_series
 
 SLICES = np.random.default_rng(0).random((6, 512, 512)).astype(np.float16)

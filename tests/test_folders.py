@@ -9,8 +9,8 @@ import pandas as pd
 import pydicom
 import pytest
 
+from aneurysm.cache.config import CacheSettings
 from aneurysm.cache.preprocess import preprocess_series
-from aneurysm.cache.slices import CacheSettings
 from aneurysm.cache.tables import write_tables
 from aneurysm.dicom.find import find_series, without_scouts
 from aneurysm.dicom.folders import files_below

@@ -27,7 +27,8 @@ from tests.dicom_writer import write_stack
 from tests.preprocess_script import head_ct, run
 from tests.test_storage import SETTINGS, write_data
 from tests.volume3d_series import entry
-from volume3d.make_volume import VolumeSettings, make_volume
+from volume3d.config import VolumeSettings
+from volume3d.make_volume import make_volume
 from volume3d.preprocess import PreprocessConfig as VolumeConfig
 from volume3d.preprocess import main as preprocess_volumes
 

@@ -16,7 +16,8 @@ from aneurysm.inference.predict import Predictor
 from aneurysm.labels import LABELS
 from aneurysm.paths import ModelPaths
 from aneurysm.phantom import series as phantom_series
-from aneurysm.phantom.dataset import PhantomConfig, make_dataset
+from aneurysm.phantom.config import PhantomConfig
+from aneurysm.phantom.dataset import make_dataset
 from aneurysm.stage2.config import JitterConfig, Stage2Config
 from aneurysm.stage2.dataset import TrainingSeries, TrainingTable
 from aneurysm.stage2.jitter import augment

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK
 
+from aneurysm.cache.config import CacheSettings
 from aneurysm.cache.features import SeriesFeatures
-from aneurysm.cache.slices import CacheSettings
 from aneurysm.cache.windows import crop_box
 from aneurysm.dicom.mapping import SIZE
 from aneurysm.inference.peaks import find_peaks

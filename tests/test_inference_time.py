@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from aneurysm.cache.windows import InputConfig
+from aneurysm.cache.config import InputConfig
 from aneurysm.inference import predict
 from aneurysm.inference.models import Model, Pair, read_pair
 from aneurysm.inference.predict import Predictor

@@ -16,7 +16,7 @@ import pytest
 
 import make_phantoms
 from aneurysm.lock import locked
-from aneurysm.phantom.dataset import PhantomConfig
+from aneurysm.phantom.config import PhantomConfig
 from tests.preprocess_script import ROOT, run
 from tests.test_storage import write_data
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aneurysm.cache.windows import InputConfig
+from aneurysm.cache.config import InputConfig
+from aneurysm.phantom.config import LooksConfig, PhantomWindowsConfig
 from aneurysm.phantom.looks import (
     CHANGES,
-    LooksConfig,
     bias,
     blur,
     change_look,
@@ -23,7 +23,7 @@ from aneurysm.phantom.looks import (
     uneven_slices,
     window,
 )
-from aneurysm.phantom.windows import PhantomWindowsConfig, scan_windows
+from aneurysm.phantom.windows import scan_windows
 
 INPUT = InputConfig(image_size=96, n_slices=3)
 SMALL = PhantomWindowsConfig(sizes=(128,), sacs=2, free_slabs=1)

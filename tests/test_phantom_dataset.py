@@ -14,7 +14,8 @@ import SimpleITK
 
 from aneurysm.labels import LOCATIONS, PRESENT, VESSEL_MASK
 from aneurysm.phantom import series
-from aneurysm.phantom.dataset import PhantomConfig, make_dataset
+from aneurysm.phantom.config import PhantomConfig
+from aneurysm.phantom.dataset import make_dataset
 from aneurysm.phantom.plan import make_plan
 from aneurysm.phantom.quirks import Quirks
 from aneurysm.phantom.summary import summarise

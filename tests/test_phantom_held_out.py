@@ -12,8 +12,9 @@ import pytest
 from aneurysm.cache.preprocess import CacheSettings, preprocess_series
 from aneurysm.labels import LOCATIONS, MODALITIES
 from aneurysm.phantom.acquisition import covered
+from aneurysm.phantom.config import PhantomConfig
 from aneurysm.phantom.contrast import draw_contrast
-from aneurysm.phantom.dataset import PhantomConfig, make_dataset
+from aneurysm.phantom.dataset import make_dataset
 from aneurysm.phantom.grid import Grid
 from aneurysm.phantom.held_out import HELD_OUT
 from aneurysm.phantom.held_out_contrast import draw_held_out_contrast

@@ -7,7 +7,8 @@ import pytest
 
 from aneurysm.labels import LOCATIONS
 from aneurysm.phantom.acquisition import covered, draw_acquisition
-from aneurysm.phantom.dataset import PhantomConfig, make_dataset
+from aneurysm.phantom.config import PhantomConfig
+from aneurysm.phantom.dataset import make_dataset
 from aneurysm.phantom.person import draw_person
 from aneurysm.phantom.render import render
 

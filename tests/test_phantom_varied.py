@@ -8,21 +8,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aneurysm.cache.windows import InputConfig
+from aneurysm.cache.config import InputConfig
 from aneurysm.labels import LOCATIONS, MODALITIES
 from aneurysm.phantom import training_scans as drawing
+from aneurysm.phantom.config import FIRST_SEED, PhantomWindowsConfig
 from aneurysm.phantom.fields import may_hold_head
 from aneurysm.phantom.grid import Grid
 from aneurysm.phantom.person import Person, draw_person
 from aneurysm.phantom.render import Scan
 from aneurysm.phantom.sacs import Site
 from aneurysm.phantom.style import USUAL
-from aneurysm.phantom.training_scans import FIRST_SEED
 from aneurysm.phantom.varied import COVER_MM, VARIED, build_varied_sac, draw_varied_shape, kink
 from aneurysm.phantom.varied_contrast import draw_varied_contrast
 from aneurysm.phantom.varied_distractors import draw_distractors
 from aneurysm.phantom.varied_noise import VariedNoise
-from aneurysm.phantom.windows import PhantomWindowsConfig, scan_windows
+from aneurysm.phantom.windows import scan_windows
 
 INPUT = InputConfig(image_size=288, crop=(0.26, 0.74, 0.2, 0.68), n_slices=5, neighbour_mm=1.5)
 SMALL = PhantomWindowsConfig(

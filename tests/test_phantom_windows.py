@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 
 from aneurysm.cache.cache import Cache
+from aneurysm.cache.config import CacheSettings, InputConfig
 from aneurysm.cache.preprocess import preprocess_series
-from aneurysm.cache.slices import CacheSettings
 from aneurysm.cache.vessel_masks import MASK_TO_LOCATION, in_blocks
-from aneurysm.cache.windows import InputConfig, crop_box, neighbours, read_window
+from aneurysm.cache.windows import crop_box, neighbours, read_window
 from aneurysm.folds.targets import RIM
 from aneurysm.labels import LOCATIONS, MODALITIES
+from aneurysm.phantom.config import PhantomWindowsConfig
 from aneurysm.phantom.plan import Case
 from aneurysm.phantom.render import Scan
 from aneurysm.phantom.series import draw_case_person, make_series, set_up
 from aneurysm.phantom.shown import ShownScan
-from aneurysm.phantom.windows import PhantomWindowsConfig, sac_target, scan_windows
+from aneurysm.phantom.windows import sac_target, scan_windows
 
 SEED, PIXELS, UID = 7, 192, "1.2.3"
 MCA = "Left Middle Cerebral Artery"

@@ -29,9 +29,8 @@ from aneurysm.paths import VOLUME3D, ModelPaths
 from aneurysm.stage2.calibration import calibration_error, reliability
 from aneurysm.training.checkpoint import save_checkpoint
 from tests.end_to_end_data import CPU, ENCODER, SERIES
-from volume3d.config import InputConfig, NetConfig, Volume3dConfig
+from volume3d.config import InputConfig, NetConfig, Volume3dConfig, VolumeSettings
 from volume3d.ensemble import load_ensemble
-from volume3d.make_volume import VolumeSettings
 from volume3d.model import Volume3dNet
 from volume3d.series_volume import read_series_volume
 
@@ -137,7 +136,7 @@ def test_models_that_do_not_fit_are_named(root, tmp_path):
 
 
 def test_the_script_packs_both_evaluates_them_side_by_side_and_calibrates(root, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(eval_end_to_end, "check_unseen", lambda *about: None)
+    monkeypatch.setattr("aneurysm.stage2.dataset.check_unseen", lambda *about: None)
     given = {"data_dir": root / "data", "model_dir": tmp_path / "model", "encoder": ENCODER, "folds": 2}
     given |= {"device": "cpu", "workers": 0}
     (tmp_path / "model").mkdir()
@@ -152,7 +151,9 @@ def test_the_script_packs_both_evaluates_them_side_by_side_and_calibrates(root, 
     assert bundle_identity(bundle)["note"] == "a note" and bundle_identity(bundle)["calibration"] == "not calibrated"
     capsys.readouterr()
     # Models of random weights know nothing that could be calibrated.
-    monkeypatch.setattr(eval_end_to_end, "fit_platt", lambda truth, output: Platt((1.0, 0.5), (1.0, 0.5), len(truth)))
+    monkeypatch.setattr(
+        "aneurysm.inference.evaluate.fit_platt", lambda truth, output: Platt((1.0, 0.5), (1.0, 0.5), len(truth))
+    )
     eval_end_to_end.main(config(**given, bundle=bundle, calibrate=True))
     output = capsys.readouterr().out
     for row in ("all models", f"stage 2 of {ENCODER}", "volume3d", "maximum of the maps", "calibration error"):

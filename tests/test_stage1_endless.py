@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 import pretrain
 from aneurysm.config import parse_config
 from aneurysm.folds.targets import RIM
-from aneurysm.phantom.windows import PhantomWindowsConfig
+from aneurysm.phantom.config import PhantomWindowsConfig
 from aneurysm.stage1.config import InputConfig, ModelConfig, Stage1Config
 from aneurysm.stage1.endless import EndlessWindows
 from aneurysm.stage1.losses import Stage1Loss

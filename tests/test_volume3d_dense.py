@@ -10,26 +10,33 @@ import torch
 
 from aneurysm.folds.targets import RIM
 from aneurysm.labels import LABELS, LOCATIONS
-from aneurysm.phantom.dataset import PhantomConfig, make_dataset
+from aneurysm.phantom.config import PhantomConfig
+from aneurysm.phantom.dataset import make_dataset
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.map_losses import UNKNOWN
 from tests.made_volumes import make_volumes
 from volume3d.build_manifest import ManifestConfig
 from volume3d.build_manifest import main as build_manifest
 from volume3d.cases import cases_of_folds
-from volume3d.config import AugmentConfig, NetConfig, SamplingConfig, Volume3dConfig
+from volume3d.config import (
+    AugmentConfig,
+    NetConfig,
+    PhantomPartsConfig,
+    PretrainingConfig,
+    SamplingConfig,
+    Volume3dConfig,
+    VolumeSettings,
+)
 from volume3d.dataset import TrainingParts, mirrored_part
 from volume3d.endless import EndlessParts
 from volume3d.eval import EvalVolume3dConfig
 from volume3d.eval import main as evaluate
 from volume3d.localizers import LocalizerPoints, place_marks
-from volume3d.make_volume import VolumeSettings
-from volume3d.phantoms import PhantomPartsConfig
 from volume3d.predict import PredictVolume3dConfig
 from volume3d.predict import main as predict
 from volume3d.preprocess import PreprocessConfig
 from volume3d.preprocess import main as preprocess
-from volume3d.pretrain import PretrainingConfig, PretrainVolume3dConfig
+from volume3d.pretrain import PretrainVolume3dConfig
 from volume3d.pretrain import main as pretrain
 from volume3d.train import TrainVolume3dConfig
 from volume3d.train import main as train

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from aneurysm.cache.slices import CacheSettings
+from aneurysm.cache.config import CacheSettings
 from aneurysm.cache.vessel_masks import in_blocks
 from aneurysm.folds.targets import RIM
 from aneurysm.labels import LOCATIONS, MODALITIES
@@ -17,17 +17,11 @@ from aneurysm.phantom.series import draw_case_person, make_series, set_up
 from aneurysm.phantom.shown import ShownScan
 from tests.test_phantom_windows import in_capsules
 from tests.volume3d_series import entry
+from volume3d.config import PhantomPartsConfig, VolumeSettings
 from volume3d.crop import first_voxel
 from volume3d.localizers import voxel_of
-from volume3d.make_volume import VolumeSettings, find_volume, grid_of, make_volume
-from volume3d.phantoms import (
-    PhantomPartsConfig,
-    sac_cells,
-    scan_parts,
-    to_person,
-    to_voxels,
-    volume_part,
-)
+from volume3d.make_volume import find_volume, grid_of, make_volume
+from volume3d.phantoms import sac_cells, scan_parts, to_person, to_voxels, volume_part
 from volume3d.volume import read_geometry, read_vessels, read_volume
 
 SEED, PIXELS, UID = 7, 192, "1.2.3"

@@ -16,7 +16,8 @@ import torch
 from aneurysm.config import from_saved
 from aneurysm.dicom.find import find_series
 from aneurysm.labels import LABELS, PRESENT
-from aneurysm.phantom.dataset import PhantomConfig, make_dataset
+from aneurysm.phantom.config import PhantomConfig
+from aneurysm.phantom.dataset import make_dataset
 from aneurysm.training.checkpoint import load_checkpoint
 from tests.dicom_writer import write_stack
 from tests.preprocess_script import head_ct
@@ -24,10 +25,9 @@ from tests.test_volume3d_run import ALONE, ROOT, TINY, script_config
 from volume3d.build_manifest import ManifestConfig
 from volume3d.build_manifest import main as build_manifest
 from volume3d.cases import cases_of_folds
-from volume3d.config import InputConfig
+from volume3d.config import InputConfig, VolumeSettings
 from volume3d.dataset import EvalVolumes
 from volume3d.inference import load_volume3d, predict_volumes
-from volume3d.make_volume import VolumeSettings
 from volume3d.predict import PredictVolume3dConfig, command, main
 from volume3d.preprocess import PreprocessConfig
 from volume3d.preprocess import main as preprocess

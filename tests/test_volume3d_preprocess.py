@@ -14,13 +14,15 @@ import pytest
 
 from aneurysm.folds.manifest import write_manifest
 from aneurysm.labels import LOCATIONS
-from aneurysm.phantom.dataset import PhantomConfig, make_dataset
+from aneurysm.phantom.config import PhantomConfig
+from aneurysm.phantom.dataset import make_dataset
 from tests.dicom_writer import AXIAL, write_stack
 from tests.mask_writer import grid_affine, save_mask
 from tests.peak_memory import peak_mb_of_few_and_many_slices
 from tests.preprocess_script import head_ct, wait_for_files, wait_for_orphans
 from tests.volume3d_series import entry, made
-from volume3d.make_volume import VolumeSettings, make_volume
+from volume3d.config import VolumeSettings
+from volume3d.make_volume import make_volume
 from volume3d.preprocess import estimate_bytes
 from volume3d.split import read_split
 from volume3d.volume import read_geometry, read_vessels, read_volume

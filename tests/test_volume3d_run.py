@@ -21,13 +21,12 @@ from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import DistContext
 from tests.made_volumes import make_volumes
 from volume3d.cases import Cases, cases_of_folds
-from volume3d.config import AugmentConfig, InputConfig, NetConfig, SamplingConfig, Volume3dConfig
+from volume3d.config import AugmentConfig, InputConfig, NetConfig, SamplingConfig, Volume3dConfig, VolumeSettings
 from volume3d.dataset import EvalVolumes
 from volume3d.eval import EvalVolume3dConfig
 from volume3d.eval import main as evaluate
 from volume3d.evaluate import evaluate_folds
 from volume3d.inference import load_volume3d, predict_volumes
-from volume3d.make_volume import VolumeSettings
 from volume3d.model import Volume3dNet
 from volume3d.preprocess import PreprocessConfig
 from volume3d.pretrain import PretrainVolume3dConfig

@@ -11,7 +11,8 @@ import numpy as np
 from aneurysm.folds.manifest import Entry
 from aneurysm.labels import LABELS
 from tests.dicom_writer import voxel_positions, write_stack
-from volume3d.make_volume import VolumeSettings, make_volume
+from volume3d.config import VolumeSettings
+from volume3d.make_volume import make_volume
 from volume3d.volume import read_geometry, read_volume
 
 

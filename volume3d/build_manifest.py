@@ -26,7 +26,7 @@ from aneurysm.folds.manifest import Entry, write_manifest
 from aneurysm.labels import LABELS
 from aneurysm.parallel import run_all
 from aneurysm.paths import DataPaths
-from volume3d.patient import PatientInputs, describe_series, years
+from volume3d.patient import SeriesDescription, describe_series, years
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def main(config: ManifestConfig) -> None:
     print(paths.manifest)
 
 
-def make_entry(paths: DataPaths, series_uid: str, described: PatientInputs, row: dict) -> Entry:
+def make_entry(paths: DataPaths, series_uid: str, described: SeriesDescription, row: dict) -> Entry:
     """The manifest's entry of a series, from its header and its row of train.csv (column -> value; {} without one)."""
     said = {name: value for name, value in row.items() if not pd.isna(value)}
     subtype = str(said.get("Modality") or described.subtype or "") or None
@@ -96,12 +96,12 @@ def summary(entries: list[Entry]) -> str:
     )
 
 
-def _describe(folder: Path, series_uid: str) -> PatientInputs:
+def _describe(folder: Path, series_uid: str) -> SeriesDescription:
     return describe_series(folder / series_uid)
 
 
-def _died(series_uid: str) -> PatientInputs:
-    return PatientInputs(error=f"series {series_uid}: its worker process was killed twice")
+def _died(series_uid: str) -> SeriesDescription:
+    return SeriesDescription(error=f"series {series_uid}: its worker process was killed twice")
 
 
 def _read_train(paths: DataPaths) -> dict[str, dict]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
+from aneurysm.phantom.config import FIRST_SEED, PhantomScansConfig
 from aneurysm.training.config import TrainingConfig
 
 
@@ -135,3 +137,81 @@ class Volume3dConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     activations: ActivationsConfig = field(default_factory=ActivationsConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+@dataclass(frozen=True)
+class VolumeSettings:
+    """What decides the bytes of a volume, besides the DICOM files."""
+
+    z_mm: float = 3.0
+    """millimetres between slices"""
+    size: int = 128
+    """rows and columns of the square around the head, or of what is kept of it"""
+    pixel_mm: float = 0.0
+    """millimetres between rows and columns; with 0 the square around the head is parted into `size` of them"""
+    centre: tuple[float, float] = (0.5, 0.5)
+    """with pixel_mm: middle of the rows (from the front) and columns kept, as shares of the square around the head"""
+    head_mm: float = 180.0
+    """keep the top so many millimetres of the head; 0 keeps every slice"""
+    window_low_hu: float = 0.0
+    """CT: Hounsfield units that become 0"""
+    window_high_hu: float = 600.0
+    """CT: Hounsfield units that become 1"""
+    mr: Literal["percentiles", "voi", "zscore"] = "percentiles"
+    """what MR values become 0 and 1 by: robust percentiles of the head; voi: the window of the file, where it has one;
+    zscore: standard deviations of the head"""
+    dtype: Literal["float16", "float32"] = "float16"
+    """type of the numbers"""
+
+    def __post_init__(self) -> None:
+        if (
+            not self.z_mm > 0
+            or self.size < 1
+            or self.head_mm < 0
+            or self.pixel_mm < 0
+            or not self.window_low_hu < self.window_high_hu
+        ):
+            raise ValueError(
+                "expected z_mm above 0, size of at least 1, head_mm and pixel_mm of at least 0 and window_low_hu below "
+                f"window_high_hu, found {self.z_mm:g}, {self.size}, {self.head_mm:g}, {self.pixel_mm:g}, "
+                f"{self.window_low_hu:g} and {self.window_high_hu:g}"
+            )
+
+
+@dataclass(frozen=True)
+class PhantomPartsConfig(PhantomScansConfig):
+    """Which parts of volumes are drawn."""
+
+    sizes: tuple[int, ...] = (256, 384)
+    """pixels across a scan, as make_phantoms.py --size; one is drawn for each scan"""
+    shape: tuple[int, int, int] = (48, 96, 96)
+    """slices, rows and columns of a part, multiples of the network's stride"""
+    sac_parts: int = 1
+    """parts of a scan that hold a sac, or the place that had one"""
+    free_parts: int = 1
+    """parts of a scan anywhere in the volume, half of them at a vessel"""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the setting."""
+        super().__post_init__()
+        if min(self.sac_parts, self.free_parts) < 0 or not self.parts_per_scan or (self.sac_parts and not self.sacs):
+            raise ValueError(f"phantoms: expected sac_parts, where there are sacs, or free_parts, found {self}")
+
+    @property
+    def parts_per_scan(self) -> int:
+        return self.sac_parts + self.free_parts
+
+
+@dataclass(frozen=True)
+class PretrainingConfig:
+    """What pretraining draws, and what it is held to meanwhile."""
+
+    seed: int = FIRST_SEED
+    """of the phantoms"""
+    every: int = 2000
+    """about so many parts from one epoch of history.csv, and one resume.pth, to the next"""
+    check_dirs: tuple[Path, ...] = ()
+    """folders of phantoms with volumes of these settings, on which the network is evaluated every
+    training.evaluate_every epochs"""
+    check_folds: int = 2
+    """number of folds that create_folds.py was told there"""

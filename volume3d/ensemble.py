@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from aneurysm.paths import ModelPaths
+from volume3d.config import VolumeSettings
 from volume3d.dataset import whole_inputs
 from volume3d.inference import Trained, load_volume3d, predict_batch
-from volume3d.make_volume import VolumeSettings
 from volume3d.series_volume import SeriesVolume
 from volume3d.weights import weights_path
 

@@ -16,14 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from aneurysm.config import run_script
-from aneurysm.folds.oof import write_answers
-from aneurysm.folds.tables import chosen_folds, read_folds
 from aneurysm.paths import VOLUME3D, DataPaths, ModelPaths
-from aneurysm.training.distributed import DistContext, end_distributed, init_distributed
-from volume3d.blend import blend_of
-from volume3d.cases import cases_of_folds, cases_of_split, split_checksum
-from volume3d.evaluate import evaluate_folds, evaluate_split, evaluate_weights
-from volume3d.weights import weights_path
 
 
 @dataclass(frozen=True)
@@ -54,17 +47,28 @@ class EvalVolume3dConfig:
 
 
 def main(config: EvalVolume3dConfig) -> None:
-    world = init_distributed(config.device)
+    # What needs torch is imported here: --help does not wait for it.
+    from aneurysm.training.distributed import end_distributed
+
     model_paths = ModelPaths(config.model_dir, VOLUME3D)
     if config.split is not None and config.weights:
         raise ValueError("weights: they have seen no series at all; expected folds, found a split")
     if config.split is not None and config.blend is not None:
         raise ValueError("blend: the first system answers out of fold; expected folds, found a split")
-    (eval_folds if config.split is None else eval_split)(config, model_paths, world)
+    (eval_folds if config.split is None else eval_split)(config, model_paths)
     end_distributed()
 
 
-def eval_folds(config: EvalVolume3dConfig, model_paths: ModelPaths, world: DistContext) -> None:
+def eval_folds(config: EvalVolume3dConfig, model_paths: ModelPaths) -> None:
+    from aneurysm.folds.oof import write_answers
+    from aneurysm.folds.tables import chosen_folds, read_folds
+    from aneurysm.training.distributed import init_distributed
+    from volume3d.blend import blend_of
+    from volume3d.cases import cases_of_folds
+    from volume3d.evaluate import evaluate_folds, evaluate_weights
+    from volume3d.weights import weights_path
+
+    world = init_distributed(config.device)
     cases = cases_of_folds(DataPaths(config.data_dir, config.cache_dir).cache, config.folds).first(config.limit)
     if config.weights:
         evaluation = evaluate_weights(cases, weights_path(config.weights), world)
@@ -83,7 +87,12 @@ def eval_folds(config: EvalVolume3dConfig, model_paths: ModelPaths, world: DistC
         print(f"\n{blend.text(config.blend.parent.name)}")
 
 
-def eval_split(config: EvalVolume3dConfig, model_paths: ModelPaths, world: DistContext) -> None:
+def eval_split(config: EvalVolume3dConfig, model_paths: ModelPaths) -> None:
+    from aneurysm.training.distributed import init_distributed
+    from volume3d.cases import cases_of_split, split_checksum
+    from volume3d.evaluate import evaluate_split
+
+    world = init_distributed(config.device)
     cases = cases_of_split(DataPaths(config.data_dir, config.cache_dir).cache, config.split).first(config.limit)
     evaluation = evaluate_split(cases, model_paths, config.part, split_checksum(config.split), world)
     if world.is_main:

@@ -15,8 +15,8 @@ from aneurysm.paths import ModelPaths
 from aneurysm.scores import score_text, series_subgroups
 from aneurysm.training.distributed import DistContext
 from volume3d.cases import Cases
+from volume3d.config import VolumeSettings
 from volume3d.inference import load_volume3d
-from volume3d.make_volume import VolumeSettings
 from volume3d.run import HeldOut
 from volume3d.volume import read_settings
 

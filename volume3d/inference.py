@@ -21,9 +21,8 @@ from aneurysm.training.distributed import DistContext
 from aneurysm.training.memory_format import batch_on
 from aneurysm.training.precision import inference_precision
 from aneurysm.training.pretrained import read_pretrained
-from volume3d.config import Volume3dConfig
+from volume3d.config import Volume3dConfig, VolumeSettings
 from volume3d.dataset import EvalVolumes, mirrored_place
-from volume3d.make_volume import VolumeSettings
 from volume3d.model import Volume3dNet
 
 

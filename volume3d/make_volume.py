@@ -10,9 +10,8 @@ npy_volume/<id>.json      id, shape, spacing_mm, origin and axes of the voxels (
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -27,49 +26,11 @@ from aneurysm.dicom.mapping import Crop
 from aneurysm.dicom.series import Series, read_series
 from aneurysm.folds.manifest import Entry
 from aneurysm.paths import DataPaths, atomic_write, writing_to
+from volume3d.config import VolumeSettings
 from volume3d.grid import Grid, make_grid
 from volume3d.windows import voi_window, zscore_window
 
 FORMAT = 2  # raised when the same DICOM files would give another volume
-
-
-@dataclass(frozen=True)
-class VolumeSettings:
-    """What decides the bytes of a volume, besides the DICOM files."""
-
-    z_mm: float = 3.0
-    """millimetres between slices"""
-    size: int = 128
-    """rows and columns of the square around the head, or of what is kept of it"""
-    pixel_mm: float = 0.0
-    """millimetres between rows and columns; with 0 the square around the head is parted into `size` of them"""
-    centre: tuple[float, float] = (0.5, 0.5)
-    """with pixel_mm: middle of the rows (from the front) and columns kept, as shares of the square around the head"""
-    head_mm: float = 180.0
-    """keep the top so many millimetres of the head; 0 keeps every slice"""
-    window_low_hu: float = 0.0
-    """CT: Hounsfield units that become 0"""
-    window_high_hu: float = 600.0
-    """CT: Hounsfield units that become 1"""
-    mr: Literal["percentiles", "voi", "zscore"] = "percentiles"
-    """what MR values become 0 and 1 by: robust percentiles of the head; voi: the window of the file, where it has one;
-    zscore: standard deviations of the head"""
-    dtype: Literal["float16", "float32"] = "float16"
-    """type of the numbers"""
-
-    def __post_init__(self) -> None:
-        if (
-            not self.z_mm > 0
-            or self.size < 1
-            or self.head_mm < 0
-            or self.pixel_mm < 0
-            or not self.window_low_hu < self.window_high_hu
-        ):
-            raise ValueError(
-                "expected z_mm above 0, size of at least 1, head_mm and pixel_mm of at least 0 and window_low_hu below "
-                f"window_high_hu, found {self.z_mm:g}, {self.size}, {self.head_mm:g}, {self.pixel_mm:g}, "
-                f"{self.window_low_hu:g} and {self.window_high_hu:g}"
-            )
 
 
 def make_volume(data_dir: Path, entry: Entry, settings: VolumeSettings, cache_dir: Path | None = None) -> Outcome:

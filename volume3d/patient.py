@@ -24,7 +24,7 @@ _KILOGRAMS = 0.3, 400.0
 
 
 @dataclass(frozen=True)
-class PatientInputs:
+class SeriesDescription:
     """Of one series, by its first readable file; None where the header does not say it. Units as in Entry.
 
     error  why there is no such file, or empty
@@ -39,14 +39,14 @@ class PatientInputs:
     error: str = ""
 
 
-def describe_series(folder: Path) -> PatientInputs:
+def describe_series(folder: Path) -> SeriesDescription:
     """What the first readable file of a folder says. Never raises: what is wrong is the `error`."""
     if not folder.is_dir():
-        return PatientInputs(error=f"{folder}: no such folder")
+        return SeriesDescription(error=f"{folder}: no such folder")
     return describe_files(files_below(folder), folder)
 
 
-def describe_files(files: Iterable[Path], folder: Path) -> PatientInputs:
+def describe_files(files: Iterable[Path], folder: Path) -> SeriesDescription:
     """As describe_series, of files that were found in a folder."""
     refused = []
     for file in files:
@@ -56,15 +56,15 @@ def describe_files(files: Iterable[Path], folder: Path) -> PatientInputs:
         except Exception as error:  # one file, whatever is in it, stops neither this series nor the others
             refused.append(str(error))
     found = f"{len(refused)} files, the first: {refused[0]}" if refused else "no file"
-    return PatientInputs(error=f"{folder}: expected DICOM images, found {found}")
+    return SeriesDescription(error=f"{folder}: expected DICOM images, found {found}")
 
 
-def describe(header: pydicom.Dataset) -> PatientInputs:
+def describe(header: pydicom.Dataset) -> SeriesDescription:
     """What one header says of patient and images."""
     modality, subtype = _text(header, "Modality").upper(), series_type(header)
     sex = _text(header, "PatientSex").upper()[:1]
     patient_id = _text(header, "PatientID")
-    return PatientInputs(
+    return SeriesDescription(
         modality=modality if modality in ("CT", "MR") else None,
         subtype=None if subtype == "unknown" else subtype,
         patient_id=None if _NO_NAME.fullmatch(patient_id) else patient_id,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aneurysm.cache.slices import CacheSettings
+from aneurysm.cache.config import CacheSettings
 from aneurysm.cache.vessel_masks import MASK_TO_LOCATION, in_blocks
 from aneurysm.folds.targets import mark_sac
 from aneurysm.labels import LOCATIONS
@@ -15,37 +15,14 @@ from aneurysm.phantom.looks import change_look
 from aneurysm.phantom.places import vessel_point
 from aneurysm.phantom.raster import coverage
 from aneurysm.phantom.shown import ShownScan
-from aneurysm.phantom.training_scans import PhantomScansConfig, training_scan
+from aneurysm.phantom.training_scans import training_scan
+from volume3d.config import PhantomPartsConfig, VolumeSettings
 from volume3d.crop import around, first_voxel
 from volume3d.grid import Grid, Line
-from volume3d.make_volume import VolumeSettings, grid_of
+from volume3d.make_volume import grid_of
 from volume3d.places import place_mm
 
 SUBSAMPLES = 2  # of a cell, along each side
-
-
-@dataclass(frozen=True)
-class PhantomPartsConfig(PhantomScansConfig):
-    """Which parts of volumes are drawn."""
-
-    sizes: tuple[int, ...] = (256, 384)
-    """pixels across a scan, as make_phantoms.py --size; one is drawn for each scan"""
-    shape: tuple[int, int, int] = (48, 96, 96)
-    """slices, rows and columns of a part, multiples of the network's stride"""
-    sac_parts: int = 1
-    """parts of a scan that hold a sac, or the place that had one"""
-    free_parts: int = 1
-    """parts of a scan anywhere in the volume, half of them at a vessel"""
-
-    def __post_init__(self) -> None:
-        """Raises ValueError naming the setting."""
-        super().__post_init__()
-        if min(self.sac_parts, self.free_parts) < 0 or not self.parts_per_scan or (self.sac_parts and not self.sacs):
-            raise ValueError(f"phantoms: expected sac_parts, where there are sacs, or free_parts, found {self}")
-
-    @property
-    def parts_per_scan(self) -> int:
-        return self.sac_parts + self.free_parts
 
 
 @dataclass(frozen=True)

@@ -17,26 +17,10 @@ Exit code 0: every series has an answer. 3: some could not be read; they are lis
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-
-import numpy as np
-import pandas as pd
-from tqdm import tqdm
 
 from aneurysm.config import run_script
-from aneurysm.dicom.find import SeriesFiles, find_series, without_scouts
-from aneurysm.escape import cell, escape_control_characters
-from aneurysm.labels import LABELS, PRESENT
-from aneurysm.paths import VOLUME3D, ModelPaths
-from aneurysm.prefetch import prefetch_map
-from aneurysm.tables import write_csv
-from aneurysm.training.distributed import all_devices
-from volume3d.ensemble import Ensemble, load_ensemble
-from volume3d.series_volume import SeriesVolume, died, read_series_volume
 
 SOME_UNREAD = 3  # exit code
 
@@ -60,17 +44,20 @@ class PredictVolume3dConfig:
     """processes that read series ahead of the models; 0 reads in this one"""
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """(14,) probabilities of one series; None and the reason where there are none."""
-
-    uid: str
-    probabilities: np.ndarray | None = None
-    failure: str = ""
-    warnings: tuple[str, ...] = ()
-
-
 def main(config: PredictVolume3dConfig) -> int:
+    # What needs torch is imported here: --help does not wait for it.
+    from tempfile import TemporaryDirectory
+
+    from tqdm import tqdm
+
+    from aneurysm.dicom.find import find_series, without_scouts
+    from aneurysm.escape import escape_control_characters
+    from aneurysm.paths import VOLUME3D, ModelPaths
+    from aneurysm.tables import write_csv
+    from aneurysm.training.distributed import all_devices
+    from volume3d.ensemble import load_ensemble
+    from volume3d.predict_series import predict_all, prediction_table
+
     device = all_devices(config.device)[0]
     ensemble = load_ensemble(ModelPaths(config.model_dir, VOLUME3D), config.fold, device, config.weights)
     with TemporaryDirectory() as unpacked:
@@ -88,33 +75,6 @@ def main(config: PredictVolume3dConfig) -> int:
     n_models = len(ensemble.models)
     print(f"{len(predictions)} series, {len(unread)} could not be read; mean over {n_models} models\n{config.out}")
     return SOME_UNREAD if unread else 0
-
-
-def predict_all(found: Sequence[SeriesFiles], ensemble: Ensemble, workers: int) -> Iterator[Prediction]:
-    """The prediction of each series, in order; `workers` processes read ahead. One that fails stops no other."""
-    read = partial(read_series_volume, settings=ensemble.volumes)
-    for files, volume in zip(found, prefetch_map(read, found, workers, died), strict=True):
-        yield _predict(files.uid, volume, ensemble)
-
-
-def _predict(uid: str, volume: SeriesVolume, ensemble: Ensemble) -> Prediction:
-    if volume.failure:
-        return Prediction(uid, failure=volume.failure)
-    try:
-        return Prediction(uid, ensemble.predict(volume), warnings=volume.warnings)
-    except Exception as error:  # the GPU's memory, say: the next series is tried again
-        return Prediction(uid, failure=f"{type(error).__name__}: {error}", warnings=volume.warnings)
-
-
-def prediction_table(predictions: Sequence[Prediction]) -> pd.DataFrame:
-    """SeriesInstanceUID, the 14 probabilities (empty where there are none) and failure, the most suspicious first."""
-    rows = [
-        {"SeriesInstanceUID": cell(prediction.uid), "failure": cell(prediction.failure)}
-        | ({} if prediction.failure else dict(zip(LABELS, prediction.probabilities, strict=True)))
-        for prediction in predictions
-    ]
-    table = pd.DataFrame(rows, columns=["SeriesInstanceUID", *LABELS, "failure"])
-    return table.sort_values(PRESENT, ascending=False, kind="stable", na_position="last")
 
 
 def command() -> None:

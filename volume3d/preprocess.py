@@ -29,7 +29,8 @@ from aneurysm.folds.manifest import Entry, read_manifest
 from aneurysm.lock import locked
 from aneurysm.paths import DataPaths
 from aneurysm.tables import write_csv
-from volume3d.make_volume import VolumeSettings, make_volume
+from volume3d.config import VolumeSettings
+from volume3d.make_volume import make_volume
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from sklearn.metrics import accuracy_score, average_precision_score
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.training.distributed import DistContext
@@ -21,10 +22,10 @@ from volume3d.cases import Cases
 from volume3d.config import LossConfig, Volume3dConfig
 from volume3d.dataset import EvalVolumes, TrainingParts, TrainingVolumes
 from volume3d.inference import predict_volumes
-from volume3d.localizers import LocalizerPoints
+from volume3d.localizers import place_marks
 from volume3d.model import Volume3dNet
 from volume3d.volume import read_settings
-from volume3d.weights import load_weights
+from volume3d.weights import load_weights, weights_path
 
 
 @dataclass(frozen=True)
@@ -97,27 +98,28 @@ def train(
     held_out: Cases,
     config: Volume3dConfig,
     named: int | str,
-    weights: Path | None,
+    weights: str,
     folder: Path,
     world: DistContext,
     resume: bool,
-    marks: dict[str, LocalizerPoints] | None = None,
+    localizers_csv: Path,
 ) -> None:
-    """Trains on all `training` series that have a volume; writes what `fit` writes into `folder`. `marks` are the
-    localizers of these series, for net.dense.
+    """Trains on all `training` series that have a volume; writes what `fit` writes into `folder`. The table
+    `localizers_csv` is read for net.dense alone.
 
     Of `held_out`, nothing but the scores in the history depends on the labels, unless `training.plateau_on` is score.
-    `named` is what tells it apart: the fold, or the checksum of the split. `weights` is a file of pretrained ones.
+    `named` is what tells it apart: the fold, or the checksum of the split. `weights` are as weights_path takes
+    them, or none.
     """
     torch.manual_seed(config.training.seed)
     seen, unseen = training.with_volume(), HeldOut.of(held_out, training)
     prevalence = torch.from_numpy(seen.prevalence)
     model = Volume3dNet(config.net)
-    said = load_weights(model, weights) if weights else "random weights"
+    text = load_weights(model, weights_path(weights)) if weights else "random weights"
     model.start_from(prevalence)
     if world.is_main:
         print(
-            f"{named}: {said}; {len(seen)} volumes, {len(training) - len(seen)} series without one left out; "
+            f"{named}: {text}; {len(seen)} volumes, {len(training) - len(seen)} series without one left out; "
             f"held out {len(unseen.cases)}, {int((~unseen.has_volume).sum())} of them without, "
             f"and {len(held_out) - len(unseen.cases)} whose labels are not all known left out"
         )
@@ -127,10 +129,21 @@ def train(
         "prevalence": training.prevalence.tolist(),
         "volumes": read_settings(seen.data_dir, seen.table.SeriesInstanceUID),
     }
-    train_set = TrainingParts(seen, config, marks or {}) if config.net.dense else TrainingVolumes(seen, config)
+    train_set = _train_set(seen, config, localizers_csv, world)
     watch = Activations(model.backbone, config.activations) if config.activations.every else None
     fit(
         model, train_set, Volume3dLoss(config.loss, prevalence),
         lambda trained: unseen.scores(unseen.answers(trained, config, world)) if len(unseen.cases) else {},
         config.training, folder, world, about, resume, observe=watch,
     )  # fmt: skip
+    if world.is_main:
+        print(folder / "last.pth")
+
+
+def _train_set(seen: Cases, config: Volume3dConfig, localizers_csv: Path, world: DistContext) -> Dataset:
+    if not config.net.dense:
+        return TrainingVolumes(seen, config)
+    points, errors = place_marks(localizers_csv, seen.data_dir, set(seen.table.SeriesInstanceUID))
+    if errors and world.is_main:
+        print(f"{len(errors)} localizers have no place in a volume, the first: {errors[0]}")
+    return TrainingParts(seen, config, points)

@@ -15,17 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aneurysm.config import run_script, subset
-from aneurysm.folds.tables import chosen_folds
 from aneurysm.paths import VOLUME3D, DataPaths, ModelPaths
-from aneurysm.tables import write_csv
-from aneurysm.training.distributed import DistContext, end_distributed, init_distributed
-from aneurysm.training.sync import copy_up
-from volume3d.cases import Cases, cases_of_folds, cases_of_split, split_checksum
 from volume3d.config import Volume3dConfig
-from volume3d.evaluate import evaluate_folds
-from volume3d.localizers import place_marks
-from volume3d.run import train
-from volume3d.weights import weights_path
 
 
 @dataclass(frozen=True)
@@ -54,47 +45,51 @@ class TrainVolume3dConfig(Volume3dConfig):
 
 
 def main(config: TrainVolume3dConfig) -> None:
-    world = init_distributed(config.device)
+    # What needs torch is imported here: --help does not wait for it.
+    from aneurysm.training.distributed import end_distributed
+
     model_paths = ModelPaths(config.model_dir, VOLUME3D)
-    (train_folds if config.split is None else train_split)(config, model_paths, world)
+    (train_folds if config.split is None else train_split)(config, model_paths)
     end_distributed()
 
 
-def train_folds(config: TrainVolume3dConfig, model_paths: ModelPaths, world: DistContext) -> None:
+def train_folds(config: TrainVolume3dConfig, model_paths: ModelPaths) -> None:
     """Each fold's model and, where all folds are asked for, what each says about its own fold."""
-    training = config.training
+    from aneurysm.folds.tables import chosen_folds
+    from aneurysm.tables import write_csv
+    from aneurysm.training.distributed import init_distributed
+    from aneurysm.training.sync import copy_up
+    from volume3d.cases import cases_of_folds
+    from volume3d.evaluate import evaluate_folds
+    from volume3d.run import train
+
+    world, own, training = init_distributed(config.device), subset(Volume3dConfig, config), config.training
     if training.schedule == "plateau" and training.plateau_on == "score":
         raise ValueError("training.plateau_on score: the held-out fold would have a say in the weights; expected loss")
     cases = cases_of_folds(DataPaths(config.data_dir, config.cache_dir).cache, config.folds).first(config.limit)
+    localizers = DataPaths(config.data_dir).localizers_csv
     for fold in chosen_folds(config.fold, config.folds):
-        run_one(cases.without(fold), cases.of(fold), config, fold, model_paths.fold(fold), world)
+        seen, unseen, folder = cases.without(fold), cases.of(fold), model_paths.fold(fold)
+        train(seen, unseen, own, fold, config.weights, folder, world, config.resume, localizers)
     if config.fold == "all":
         evaluation = evaluate_folds(cases, model_paths, range(config.folds), world)
         if world.is_main:
             write_csv(evaluation.table(), model_paths.oof_volume3d_csv)
-            copy_up([model_paths.oof_volume3d_csv], config.training.sync, config.model_dir)
+            copy_up([model_paths.oof_volume3d_csv], training.sync, config.model_dir)
             print(f"{model_paths.oof_volume3d_csv}: {evaluation.counted}")
 
 
-def train_split(config: TrainVolume3dConfig, model_paths: ModelPaths, world: DistContext) -> None:
+def train_split(config: TrainVolume3dConfig, model_paths: ModelPaths) -> None:
+    """One model of the series of train, with val held out."""
+    from aneurysm.training.distributed import init_distributed
+    from volume3d.cases import cases_of_split, split_checksum
+    from volume3d.run import train
+
+    world, own = init_distributed(config.device), subset(Volume3dConfig, config)
     cases = cases_of_split(DataPaths(config.data_dir, config.cache_dir).cache, config.split).first(config.limit)
-    named = split_checksum(config.split)
-    run_one(cases.of("train"), cases.of("val"), config, named, model_paths.volume3d_split, world)
-
-
-def run_one(
-    seen: Cases, unseen: Cases, config: TrainVolume3dConfig, named: int | str, folder: Path, world: DistContext
-) -> None:
-    weights = weights_path(config.weights) if config.weights else None
-    own, marks = subset(Volume3dConfig, config), {}
-    if own.net.dense:
-        path = DataPaths(config.data_dir).localizers_csv
-        marks, errors = place_marks(path, seen.data_dir, set(seen.table.SeriesInstanceUID))
-        if errors and world.is_main:
-            print(f"{len(errors)} localizers have no place in a volume, the first: {errors[0]}")
-    train(seen, unseen, own, named, weights, folder, world, config.resume, marks)
-    if world.is_main:
-        print(folder / "last.pth")
+    seen, unseen, named = cases.of("train"), cases.of("val"), split_checksum(config.split)
+    folder, localizers = model_paths.volume3d_split, DataPaths(config.data_dir).localizers_csv
+    train(seen, unseen, own, named, config.weights, folder, world, config.resume, localizers)
 
 
 def command() -> None:

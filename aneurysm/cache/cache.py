@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from aneurysm.cache.config import CacheSettings
 from aneurysm.cache.description import read_description
-from aneurysm.cache.slices import CacheSettings
 from aneurysm.cache.storage import ENDINGS, REMEDY, SliceFile, find_slices_file, open_slices
 from aneurysm.config import from_saved
 from aneurysm.dicom.mapping import SIZE, Mapping

@@ -11,8 +11,9 @@ from typing import TypeVar
 import numpy as np
 
 from aneurysm.cache.cache import SLICE_BYTES
-from aneurysm.cache.slices import CacheSettings, cached_slices, find_slices
-from aneurysm.cache.storage import ENDINGS, Storage, compressed
+from aneurysm.cache.config import CacheSettings, Storage
+from aneurysm.cache.slices import cached_slices, find_slices
+from aneurysm.cache.storage import ENDINGS, compressed
 from aneurysm.cache.vessel_masks import find_mask
 from aneurysm.dicom.mapping import SIZE
 from aneurysm.dicom.series import read_series

@@ -13,9 +13,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from aneurysm.cache.config import VIEWS
 from aneurysm.paths import atomic_write
 
-VIEWS = ("original", "mirror")
 FORMAT = 2  # of the files; 2 has `peak_features`
 CHANNELS = {"logits": 14, "heat": 14, "peak_x": 14, "peak_y": 14}
 

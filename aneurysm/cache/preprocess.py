@@ -16,10 +16,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from aneurysm.cache.config import CacheSettings, Storage
 from aneurysm.cache.description import damaged_files, file_facts, read_description, write_description
 from aneurysm.cache.placed_masks import place_series_mask
-from aneurysm.cache.slices import CacheSettings, cached_positions_mm, cached_slices, find_slices
-from aneurysm.cache.storage import ENDINGS, Storage, write_npy, write_slices
+from aneurysm.cache.slices import cached_positions_mm, cached_slices, find_slices
+from aneurysm.cache.storage import ENDINGS, write_npy, write_slices
 from aneurysm.cache.vessel_masks import find_mask
 from aneurysm.dicom.folders import files_below
 from aneurysm.dicom.intensity import Window

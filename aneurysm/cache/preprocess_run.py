@@ -7,12 +7,11 @@ from contextlib import suppress
 
 import pandas as pd
 
+from aneurysm.cache.config import CacheSettings, Storage
 from aneurysm.cache.description import read_description
 from aneurysm.cache.disk import estimate_bytes, require_disk, stored_share
 from aneurysm.cache.jobs import run_jobs
 from aneurysm.cache.preprocess import Outcome, died
-from aneurysm.cache.slices import CacheSettings
-from aneurysm.cache.storage import Storage
 from aneurysm.cache.tables import unlisted_series, write_meta, write_tables
 from aneurysm.paths import CannotWrite, DataPaths
 

@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from aneurysm.cache.config import CacheSettings
 from aneurysm.cache.head import find_head
 from aneurysm.dicom.intensity import Window
 from aneurysm.dicom.mapping import SIZE, Crop
 from aneurysm.dicom.series import Series
-
-
-@dataclass(frozen=True)
-class CacheSettings:
-    """What decides the bytes of the cache, besides the DICOM files; ValueError where the settings make no sense.
-
-    head_mm         millimetres of the head that are kept, from its top; 0 keeps all
-    window_low_hu   CT: Hounsfield units that become 0
-    window_high_hu  CT: Hounsfield units that become 1
-    """
-
-    head_mm: float = 180.0
-    window_low_hu: float = 0.0
-    window_high_hu: float = 600.0
-
-    def __post_init__(self) -> None:
-        if not self.head_mm >= 0 or not self.window_low_hu < self.window_high_hu:
-            raise ValueError(
-                "expected head_mm of at least 0 and window_low_hu below window_high_hu, "
-                f"found {self.head_mm:g}, {self.window_low_hu:g} and {self.window_high_hu:g}"
-            )
 
 
 def find_slices(series: Series, settings: CacheSettings, threads: int = 1) -> Window:

@@ -17,13 +17,12 @@ from functools import cache
 from io import BufferedWriter
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
 
 import numpy as np
 
+from aneurysm.cache.config import Storage
 from aneurysm.dicom.mapping import SIZE
 
-Storage = Literal["float16", "blosc2"]
 ENDINGS: dict[Storage, str] = {"float16": ".npy", "blosc2": ".blosc2"}
 REMEDY = "preprocess_data.py --verify makes it anew"
 

@@ -8,23 +8,8 @@ import cv2
 import numpy as np
 
 from aneurysm.cache.cache import Cache
+from aneurysm.cache.config import InputConfig
 from aneurysm.dicom.mapping import SIZE
-
-
-@dataclass(frozen=True)
-class InputConfig:
-    """From the cache to the picture that the encoder sees; the same in training and in prediction."""
-
-    image_size: int = 448
-    """rows and columns of the encoder's input"""
-    crop: tuple[float, float, float, float] = (0.14, 0.86, 0.12, 0.82)
-    """the vessel region of axial slices: left, right, top, bottom as shares of the cached image"""
-    crop_upright: tuple[float, float, float, float] = (0.1, 0.9, 0.2, 1.0)
-    """the same for coronal and sagittal slices"""
-    n_slices: int = 3
-    """slices of a window, an odd number: its own, and as many below as above"""
-    neighbour_mm: float = 2.0
-    """distance of each of them from the next, in millimetres"""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import pandas as pd
 
 from aneurysm.labels import PRESENT
 
-SAFE_MM = 20.0  # negatives keep at least this far from every localizer, if no other distance is asked for
 REDRAWS = 8  # heights drawn for each spot wanted: some lie too near to a localizer, or outside the series
 COLUMNS = [
     "SeriesInstanceUID", "fold", "kind", "slice", "position_mm", "x", "y", "location", "modality", "plane",

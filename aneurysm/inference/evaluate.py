@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from aneurysm.escape import escape_control_characters
+from aneurysm.folds.oof import read_answers
+from aneurysm.inference.bundle import CARD, write_calibration
+from aneurysm.inference.config import HeldOutConfig
 from aneurysm.inference.models import Pair, read_pair
-from aneurysm.inference.platt import Platt
+from aneurysm.inference.platt import Platt, fit_platt
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.prediction import Prediction
 from aneurysm.inference.second_system import SecondSystem
@@ -23,25 +25,10 @@ from aneurysm.paths import DataPaths, ModelPaths
 from aneurysm.scores import compared_text
 from aneurysm.stage2.calibration import errors_table
 from aneurysm.stage2.evaluate import BY_MAP, PLAIN, Evaluation, evaluation_text
-from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import init_distributed
 
 LARGEST, MEAN = 0.01, 0.002  # difference from the cached way that is allowed
 SHOWN = 20  # names of series in a list
-
-
-@dataclass(frozen=True)
-class AskConfig(InferenceConfig):
-    """How held-out series are asked about."""
-
-    tta: Literal["mirror", "none"] = "mirror"
-    """mirror: also ask about the mirrored head, where stage 2 was configured to; none: half the time"""
-    header_modality: bool = True
-    """tell stage 2 what the header says of the modality, as with a hidden series; false tells it what train.csv says"""
-    limit: int = 0
-    """at most so many series of each fold; 0 takes all"""
-    device: str = "auto"
-    """cpu, cuda, or auto"""
 
 
 def held_out_folds(
@@ -55,7 +42,7 @@ def held_out_folds(
 def predict_held_out(
     held_out: Iterable[tuple[pd.DataFrame, list[Pair], SecondSystem | None]],
     data_dir: Path,
-    config: AskConfig,
+    config: HeldOutConfig,
     calibration: Platt | None = None,
 ) -> tuple[pd.DataFrame, list[Prediction], float]:
     """All of the series, one group after another, what the group's models (and volume3d) say of each, and the seconds
@@ -140,6 +127,28 @@ def agreement_text(found: pd.DataFrame, cached: pd.DataFrame) -> str:
     listed = [f"  {uid}  {value:.4f}" for uid, value in beyond.items()]
     title = f"!!! DOES NOT AGREE WITH THE CACHED WAY: {len(beyond)} series differ by more than {LARGEST}"
     return "\n".join([text, title, *listed])
+
+
+def compared(table: pd.DataFrame, paths: ModelPaths, config: HeldOutConfig) -> str:
+    """Agreement with eval_stage2.py's answers, where there are any to the same question."""
+    cached = paths.oof_stage2_header_csv if config.header_modality else paths.oof_stage2_csv
+    if not cached.exists():
+        command = "eval_stage2.py --header_modality" if config.header_modality else "eval_stage2.py"
+        return f"{cached} is not there to compare with: {command} writes it"
+    if config.tta == "none":
+        return f"not compared with {cached}, whose series were mirrored"
+    return agreement_text(table, read_answers(cached))
+
+
+def calibrated(bundle: Path, rows: pd.DataFrame, predictions: Sequence[Prediction]) -> str:
+    """Puts the calibration into the bundle; what it changes on the series that it was fitted on, which flatters it."""
+    read = np.array([not p.failure for p in predictions])
+    truth = rows[list(LABELS)].to_numpy(int)[read]
+    answers = np.array([p.probabilities for p in predictions])[read]
+    scaling = fit_platt(truth, answers)
+    write_calibration(bundle, scaling)
+    table = errors_table(truth, {"before": answers, "after": scaling(answers)})
+    return f"\n{scaling}\n{table.map('{:.4f}'.format).to_string()}\n{bundle / CARD}"
 
 
 def failures_text(predictions: Iterable[Prediction]) -> str:

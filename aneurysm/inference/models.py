@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aneurysm.cache.config import CacheSettings
 from aneurysm.cache.features import SeriesFeatures
-from aneurysm.cache.slices import CacheSettings
 from aneurysm.config import from_saved
 from aneurysm.inference.sampled import SampledSeries
 from aneurysm.paths import ModelPaths

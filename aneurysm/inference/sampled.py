@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from aneurysm.cache.slices import CacheSettings, cached_positions_mm, cached_slices, find_slices
+from aneurysm.cache.config import CacheSettings
+from aneurysm.cache.slices import cached_positions_mm, cached_slices, find_slices
 from aneurysm.cache.windows import crop_box, neighbours, sampled_slices, seen_part
 from aneurysm.dicom.find import SeriesFiles
 from aneurysm.dicom.geometry import Geometry
@@ -24,7 +25,7 @@ from aneurysm.inference.slab import WholeSlices, as_bytes
 from aneurysm.stage1.config import InputConfig
 
 if TYPE_CHECKING:
-    from volume3d.make_volume import VolumeSettings
+    from volume3d.config import VolumeSettings
     from volume3d.series_volume import SeriesVolume
 
 

@@ -16,7 +16,7 @@ from aneurysm.paths import VOLUME3D, ModelPaths
 from aneurysm.stage2.temperature import log_odds
 
 if TYPE_CHECKING:  # volume3d needs scipy, which bundles without it do not
-    from volume3d.make_volume import VolumeSettings
+    from volume3d.config import VolumeSettings
     from volume3d.series_volume import SeriesVolume
 
 

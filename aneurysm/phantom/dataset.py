@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -18,39 +15,12 @@ from tqdm import tqdm
 
 from aneurysm.labels import LOCATIONS, PRESENT
 from aneurysm.paths import atomic_write
+from aneurysm.phantom.config import PhantomConfig
 from aneurysm.phantom.plan import POSITIVES, Case, make_plan
 from aneurysm.phantom.series import make_series
 
 LOCALIZERS = 2251  # rows of the competition's train_localizers.csv, one of them a duplicate
 WITHOUT_LOCALIZERS = 2  # positive series of the competition that have none
-
-
-@dataclass(frozen=True)
-class PhantomConfig:
-    """What to make."""
-
-    out: str = "data"
-    """folder for series/, segmentations/, train.csv, train_localizers.csv and truth.csv"""
-    n_series: int = 96
-    """number of series, dealt out in the competition's shares"""
-    seed: int = 0
-    """the same seed gives the same bytes, whatever the workers"""
-    workers: int = os.cpu_count() or 1
-    """processes, one thread each"""
-    size: int = 256
-    """pixels across where the competition has 512; thin slices are spaced 512 / size wider, extents stay"""
-    clean: bool = False
-    """leave the quirks out: single-frame uncompressed files with all their geometry and rescale tags"""
-    balanced: bool = False
-    """half of the series positive and all 13 locations equally frequent, instead of the competition's shares"""
-    style: Literal["usual", "varied", "held_out"] = "usual"
-    """varied: heads and scans of many kinds, as training draws them (varied.py); held_out: another recipe
-    (held_out.py), to test on what no model was trained on"""
-
-    def __post_init__(self) -> None:
-        for name, least in (("n_series", 1), ("workers", 1), ("size", 32)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: expected at least {least}, found {getattr(self, name)}")
 
 
 def make_dataset(config: PhantomConfig) -> pd.DataFrame:

@@ -8,33 +8,14 @@ several at once, `change_look`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from aneurysm.phantom.config import LooksConfig
+
 Rng = np.random.Generator
 Change = Callable[[np.ndarray, float, Rng], np.ndarray]
-
-
-@dataclass(frozen=True)
-class LooksConfig:
-    """How often and how far the look of training images is changed."""
-
-    share: float = 0.7
-    """share of the images that are changed at all; 0 leaves all as they are"""
-    each: float = 0.2
-    """chance of each single change in these"""
-    strength: float = 1.0
-    """largest strength of a change; each draws its own from 0 on"""
-
-    def __post_init__(self) -> None:
-        """Raises ValueError naming the setting."""
-        for name in ("share", "each"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"looks.{name}: expected 0 to 1, found {getattr(self, name)}")
-        if self.strength < 0:
-            raise ValueError(f"looks.strength: expected 0 or more, found {self.strength}")
 
 
 def change_look(image: np.ndarray, looks: LooksConfig, rng: Rng) -> np.ndarray:

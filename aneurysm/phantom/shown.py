@@ -8,8 +8,8 @@ from functools import cached_property
 import cv2
 import numpy as np
 
+from aneurysm.cache.config import CacheSettings
 from aneurysm.cache.head import head_crop, head_mask, looked_at, mr_tissue
-from aneurysm.cache.slices import CacheSettings
 from aneurysm.cache.windows import Box
 from aneurysm.dicom.geometry import make_geometry
 from aneurysm.dicom.intensity import Window, mr_window

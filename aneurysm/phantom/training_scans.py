@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 
-from aneurysm.cache.slices import CacheSettings
+from aneurysm.cache.config import CacheSettings
 from aneurysm.labels import LOCATIONS
 from aneurysm.phantom.acquisition import PLANE_SHARES, covered, draw_acquisition
-from aneurysm.phantom.looks import LooksConfig
+from aneurysm.phantom.config import FIRST_SEED, PhantomScansConfig
 from aneurysm.phantom.person import Person, draw_person
 from aneurysm.phantom.plan import MODALITY_SHARES
 from aneurysm.phantom.render import Scan
@@ -19,40 +19,7 @@ from aneurysm.phantom.shown import ShownScan
 from aneurysm.phantom.style import USUAL
 from aneurysm.phantom.varied import VARIED
 
-FIRST_SEED = 1_000_000  # training draws from here on; seeds below 100,000 are for evaluation
 PERSON, SCAN, STYLE = 10, 11, 12  # random streams, apart from those of make_phantoms.py
-
-
-@dataclass(frozen=True)
-class PhantomScansConfig:
-    """Which people are drawn, and how they are scanned."""
-
-    sizes: tuple[int, ...] = (256, 384, 512)
-    """pixels across a scan, as make_phantoms.py --size; one is drawn for each scan"""
-    scans_per_person: int = 4
-    """scans of one person, each with sacs, modality, plane and scanner of its own"""
-    sacs: int = 6
-    """sacs drawn for each scan"""
-    ghost_share: float = 1 / 3
-    """share of them that is taken away again: their place alone shall tell nothing"""
-    varied_share: float = 0.75
-    """share of the people that are drawn in the varied style (varied.py), the others in the usual one"""
-    pose: float = 1.5
-    """how far heads are turned, as a multiple of what make_phantoms.py draws"""
-    looks: LooksConfig = field(default_factory=LooksConfig)
-    """what is done to the images beyond what the styles draw"""
-
-    def __post_init__(self) -> None:
-        """Raises ValueError naming the setting."""
-        if self.scans_per_person < 1:
-            raise ValueError(f"phantoms.scans_per_person: expected 1 or more, found {self.scans_per_person}")
-        if not 0 <= self.sacs <= len(LOCATIONS):
-            raise ValueError(f"phantoms.sacs: expected 0 to {len(LOCATIONS)}, found {self.sacs}")
-        for name in ("ghost_share", "varied_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"phantoms.{name}: expected 0 to 1, found {getattr(self, name)}")
-        if min(self.sizes, default=0) < 32:
-            raise ValueError(f"phantoms.sizes: expected sizes from 32 on, found {self.sizes}")
 
 
 def training_scan(

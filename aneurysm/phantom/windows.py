@@ -7,50 +7,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aneurysm.cache.slices import CacheSettings
+from aneurysm.cache.config import CacheSettings, InputConfig
 from aneurysm.cache.vessel_masks import MASK_TO_LOCATION, in_blocks
-from aneurysm.cache.windows import Box, InputConfig, crop_box, neighbours
+from aneurysm.cache.windows import Box, crop_box, neighbours
 from aneurysm.dicom.mapping import SIZE
 from aneurysm.folds.targets import mark_sac
 from aneurysm.labels import LOCATIONS
+from aneurysm.phantom.config import PhantomWindowsConfig
 from aneurysm.phantom.looks import change_look
 from aneurysm.phantom.places import any_place, sac_place, vessel_place
 from aneurysm.phantom.raster import coverage
 from aneurysm.phantom.sacs import Sac
 from aneurysm.phantom.shown import ShownScan
-from aneurysm.phantom.training_scans import PhantomScansConfig, training_scan
+from aneurysm.phantom.training_scans import training_scan
 
 SUBSAMPLES = 2  # of a target's pixel, along each side
 CACHED = CacheSettings()
 DEPTHS = (-1 / 3, 0, 1 / 3)  # of a slice's thickness, at which a sac is looked for
-
-
-@dataclass(frozen=True)
-class PhantomWindowsConfig(PhantomScansConfig):
-    """Which windows are drawn. A scan's windows lie in a few slabs, neighbouring slices that are rendered once."""
-
-    part: int = 0
-    """rows and columns of a window, in pixels of the encoder's input; a multiple of the maps' stride. 0: whole inputs,
-    which is how the encoder is asked afterwards"""
-    slabs_per_sac: int = 1
-    """slabs that cut a sac, or the place that had one"""
-    free_slabs: int = 2
-    """slabs anywhere in the series"""
-    windows_per_slab: int = 1
-    """windows of a slab: the first at its sac, the others at vessels and anywhere; 1 for whole inputs"""
-
-    def __post_init__(self) -> None:
-        """Raises ValueError naming the setting."""
-        super().__post_init__()
-        if self.windows_per_slab < 1 or not self.windows_per_scan:
-            raise ValueError(f"phantoms: expected slabs, and windows of each, found {self}")
-        if self.part < 0 or (self.part == 0 and self.windows_per_slab > 1):
-            found = f"{self.windows_per_slab} of {self.part} pixels"
-            raise ValueError(f"phantoms.part: expected a whole input (0) once a slab, or windows of it, found {found}")
-
-    @property
-    def windows_per_scan(self) -> int:
-        return (self.sacs * self.slabs_per_sac + self.free_slabs) * self.windows_per_slab
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ from aneurysm.paths import ModelPaths
 from aneurysm.report.drawing import BLUE, GREEN, LINE, ON_SLICE, ORANGE, QUIET, WIDTH_IN, bare, save_figure, styled
 from aneurysm.report.short_names import short_name
 from aneurysm.report.summary import Step
-from aneurysm.stage2.calibration import GROUPS, reliability
+from aneurysm.stage2.calibration import GROUPS, Calibrated, reliability
+from aneurysm.stage2.temperature import write_temperature
+from aneurysm.tables import write_csv
 
 LOOKS = ((ORANGE, "s"), (BLUE, "o"))  # of answers before and after
 
@@ -108,3 +110,13 @@ def _draw_slice(
         axis.add_patch(Circle((x, y), SIZE / 18, fill=False, color=ON_SLICE[GREEN], lw=1.4, ls="--"))
     axis.set_title(title)
     bare(axis)
+
+
+def write_calibrated(paths: ModelPaths, scaled: Calibrated) -> list[Path]:
+    """Prints what temperatures change; writes the table, the figure and the temperature for export; their paths."""
+    print(f"\n{scaled.text(paths.encoder)}\n")
+    table, figure = paths.oof_stage2_calibrated_csv, paths.folder / "reliability.png"
+    write_csv(scaled.after.table(), table)
+    write_temperature(paths, list(scaled.temperatures), scaled.overall)
+    reliability_figure(scaled.before.truth, scaled.answers, figure)
+    return [table, figure, paths.temperature_json]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
-from aneurysm.cache.features import VIEWS
-from aneurysm.cache.windows import InputConfig
+from aneurysm.cache.config import VIEWS, InputConfig
+from aneurysm.phantom.config import FIRST_SEED
 from aneurysm.stage1.augment_config import AugmentConfig
 from aneurysm.training.config import InferenceConfig, TrainingConfig
+
+Tta = Literal["none", "mirror"]
 
 
 @dataclass(frozen=True)
@@ -106,3 +109,19 @@ class ExtractSettings(InferenceConfig):
     """distance of the slices along the series; each at most once"""
     views: tuple[str, ...] = VIEWS
     """the image as it is (original) and with left and right exchanged (mirror)"""
+
+
+@dataclass(frozen=True)
+class PretrainingConfig:
+    """What pretraining draws, and what it is held to meanwhile."""
+
+    seed: int = FIRST_SEED
+    """of the phantoms"""
+    every: int = 3000
+    """about so many windows from one epoch of history.csv, and one resume.pth, to the next"""
+    check_dirs: tuple[Path, ...] = ()
+    """folders of phantoms, ready for stage 1, on which the network is evaluated every training.evaluate_every epochs"""
+    check_folds: int = 2
+    """number of folds that create_folds.py was told there"""
+    check_mm: float = 4.0
+    """distance of their slices that are asked about"""

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from aneurysm.folds.targets import labels_of, shown_locations
-from aneurysm.phantom.training_scans import FIRST_SEED
-from aneurysm.phantom.windows import PhantomWindow, PhantomWindowsConfig, scan_windows
+from aneurysm.phantom.config import FIRST_SEED, PhantomWindowsConfig
+from aneurysm.phantom.windows import PhantomWindow, scan_windows
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.dataset import TrainingWindows
 from aneurysm.training.endless import EndlessSamples

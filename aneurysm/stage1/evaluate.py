@@ -15,11 +15,11 @@ from aneurysm.cache.cache import Cache
 from aneurysm.labels import LABELS, PRESENT
 from aneurysm.paths import ModelPaths
 from aneurysm.scores import compared_text, score_text, series_subgroups
-from aneurysm.stage1.config import Stage1Config
+from aneurysm.stage1.config import Stage1Config, Tta
 from aneurysm.stage1.localisation import froc, localisation, points_mm, suppress
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.on_dask import ALONE, DaskWorkers
-from aneurysm.stage1.predict import Tta, load_stage1
+from aneurysm.stage1.predict import load_stage1
 from aneurysm.stage1.run import HeldOut, outside_text
 from aneurysm.stage1.whole_series import heat_candidates, highest_heat, predict_series_slices, slice_places
 from aneurysm.training.config import InferenceConfig

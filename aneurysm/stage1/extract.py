@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aneurysm.cache.features import VIEWS, SeriesFeatures
+from aneurysm.cache.config import VIEWS
+from aneurysm.cache.features import SeriesFeatures
 from aneurysm.cache.windows import crop_box
 from aneurysm.dicom.geometry import left_right_in_columns
 from aneurysm.dicom.mapping import SIZE

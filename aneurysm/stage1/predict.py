@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from aneurysm.config import from_saved
-from aneurysm.stage1.config import Stage1Config
+from aneurysm.stage1.config import Stage1Config, Tta
 from aneurysm.stage1.mirror import mirror_answer, mirror_images
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.norms import unfolded
@@ -26,7 +26,6 @@ from aneurysm.training.distributed import DistContext
 from aneurysm.training.precision import inference_precision
 from aneurysm.training.pretrained import read_pretrained
 
-Tta = Literal["none", "mirror"]
 WIDTHS = (14, 14, 28)  # columns of the parts of Answers
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from aneurysm.cache.slices import CacheSettings
+from aneurysm.cache.config import CacheSettings
 from aneurysm.config import from_saved
 from aneurysm.labels import LABELS
 from aneurysm.package import code_version

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from aneurysm.phantom.training_scans import FIRST_SEED
-from aneurysm.phantom.windows import PhantomWindowsConfig
-from aneurysm.stage1.config import Stage1Config
+from aneurysm.phantom.config import PhantomWindowsConfig
+from aneurysm.stage1.config import PretrainingConfig, Stage1Config
 from aneurysm.stage1.endless import EndlessWindows
 from aneurysm.stage1.fresh import FreshSeries
 from aneurysm.stage1.losses import Stage1Loss
@@ -20,22 +19,6 @@ from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import DistContext
 from aneurysm.training.endless import whole_epochs
 from aneurysm.training.fit import fit
-
-
-@dataclass(frozen=True)
-class PretrainingConfig:
-    """What pretraining draws, and what it is held to meanwhile."""
-
-    seed: int = FIRST_SEED
-    """of the phantoms"""
-    every: int = 3000
-    """about so many windows from one epoch of history.csv, and one resume.pth, to the next"""
-    check_dirs: tuple[Path, ...] = ()
-    """folders of phantoms, ready for stage 1, on which the network is evaluated every training.evaluate_every epochs"""
-    check_folds: int = 2
-    """number of folds that create_folds.py was told there"""
-    check_mm: float = 4.0
-    """distance of their slices that are asked about"""
 
 
 def pretrain(

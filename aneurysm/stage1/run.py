@@ -15,12 +15,12 @@ from aneurysm.cache.cache import Cache
 from aneurysm.folds.targets import localizers_by_series
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.metrics import label_aucs, weighted_score
-from aneurysm.stage1.config import InputConfig, Stage1Config
+from aneurysm.stage1.config import InputConfig, Stage1Config, Tta
 from aneurysm.stage1.dataset import EvalWindows, TrainingWindows, label_windows, shown_spots
 from aneurysm.stage1.endless import MixedWindows
 from aneurysm.stage1.losses import Stage1Loss
 from aneurysm.stage1.model import Stage1Net
-from aneurysm.stage1.predict import Answers, Tta, predict_windows
+from aneurysm.stage1.predict import Answers, predict_windows
 from aneurysm.stage1.whole_series import peaks_in_cache
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import DistContext

@@ -11,9 +11,9 @@ from torch import nn
 from aneurysm.cache.cache import Cache
 from aneurysm.cache.windows import crop_box, sampled_slices
 from aneurysm.labels import LABELS, LOCATIONS
-from aneurysm.stage1.config import InputConfig, Stage1Config
+from aneurysm.stage1.config import InputConfig, Stage1Config, Tta
 from aneurysm.stage1.dataset import EvalWindows
-from aneurysm.stage1.predict import Answers, Tta, predict_windows
+from aneurysm.stage1.predict import Answers, predict_windows
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import DistContext
 
