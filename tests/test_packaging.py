@@ -24,7 +24,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 COMMANDS = PROJECT["project"]["scripts"]
 WEIGHTS = [path for name in ("pretrained", "bundle") for path in (ROOT / "model" / name).glob("*.*")]
 # A notebook's code, set by environment variables, and what makes this repository's own pages.
-NOT_COMMANDS = {"kaggle_inference.py", "file_map.py", "screenshots.py"}
+NOT_COMMANDS = {"kaggle_inference.py", "file_map.py"}
 
 
 def source(module: str) -> Path:

@@ -7,12 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from aneurysm.cache.features import write_features
-from aneurysm.labels import LABELS, MIRROR
-from aneurysm.paths import ModelPaths
+from aneurysm.labels import MIRROR
 from aneurysm.stage2.config import NetConfig, Stage2Config, TokensConfig
 from aneurysm.stage2.evaluate import Evaluation, ensemble_text, ranks_in_folds
-from aneurysm.stage2.generalization_gap import gap_table, gap_text
 from aneurysm.stage2.model import Stage2Net
 from aneurysm.stage2.predict import max_baseline, predict_series
 from aneurysm.training.config import TrainingConfig
@@ -62,23 +59,3 @@ def test_answers_about_other_series_are_not_averaged():
     other = replace(first, series=pd.DataFrame({"SeriesInstanceUID": ["b"]}))
     with pytest.raises(ValueError, match="one, two: expected answers about the same series"):
         ensemble_text({"one": first, "two": other})
-
-
-def test_the_gap_by_hand(tmp_path):
-    """Fold 0's encoder orders its training series rightly and its own wrongly; fold 1's says nothing of fold 0's."""
-    series = pd.DataFrame({"SeriesInstanceUID": list("abcd"), "fold": [0, 0, 1, 1], **dict.fromkeys(LABELS, 0)})
-    series["Basilar Tip"] = series["Aneurysm Present"] = [1, 0, 1, 0]
-    paths = ModelPaths(tmp_path, "encoder")
-    for fold, uids, highest in ((0, "abcd", (1, 3, 6, -2)), (1, "cd", (4, 0))):
-        for uid, value in zip(uids, highest, strict=True):
-            logits = np.full((1, 5, 14), -9.0)
-            logits[0, 2] = value
-            write_features(paths.features(fold) / f"{uid}.safetensors", features_of(logits), "")
-    table = gap_table(series, paths, [0, 1])
-    assert table.n.to_dict() == {(0, "training"): 2, (0, "cross-fitted"): 2, (0, "held-out"): 2,
-                                 (1, "training"): 0, (1, "cross-fitted"): 2, (1, "held-out"): 2}  # fmt: skip
-    assert table.auc_present.loc[0].tolist() == [1, 1, 0]  # c before d, c before d, b before a
-    row = table.loc[(0, "training")]
-    assert (row.present_positive_mean, row.present_negative_mean) == (6, -2) and row.score == 1
-    assert row.location_negative_mean == (12 * 6 + 13 * -2) / 25  # of c 12 other locations, of d all 13
-    assert "6.00 ± 0.00" in gap_text(table) and np.isnan(table.auc_present[(1, "training")])

@@ -9,7 +9,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aneurysm.folds.index_pickle import read_index_pickle
 from aneurysm.folds.spots import distance_mm, marked_mm
 from aneurysm.paths import atomic_write
 
@@ -54,15 +53,15 @@ def write_hard_negatives(table: pd.DataFrame, path: Path) -> None:
 
 
 def read_hard_negatives(path: str | Path) -> dict[str, np.ndarray]:
-    """Series uid -> sorted slice indices, each once, from what write_hard_negatives wrote or an f_dict_hard.pkl.
+    """Series uid -> sorted slice indices, each once, from what write_hard_negatives wrote.
 
-    A file that ends in .pkl is read as read_index_pickle does, which runs nothing. Raises ValueError naming the file
-    where it is missing, damaged, lacks a column, or holds anything but series uids and slice indices.
+    Raises ValueError naming the file where it is missing, damaged, lacks a column, or holds anything but series uids
+    and slice indices.
     """
     path = Path(path)
     if not path.exists():
         raise ValueError(f"{path}: not there; mine_hard_negatives.py makes it")
-    found = read_index_pickle(path) if path.suffix == ".pkl" else _read_parquet(path)
+    found = _read_parquet(path)
     for uid, numbers in found.items():
         if len(numbers) and not 0 <= min(numbers) <= max(numbers) <= LARGEST:
             raise ValueError(f"{path}: expected slice indices, found {min(numbers)} to {max(numbers)} for {uid}")
