@@ -86,7 +86,7 @@ class DataPaths:
 
     @property
     def volume_split_csv(self) -> Path:
-        """id, split"""
+        """SeriesInstanceUID, split"""
         return self.cache / "volume_split.csv"
 
     @property

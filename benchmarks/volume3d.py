@@ -118,7 +118,7 @@ def measure(config: BenchmarkConfig, precision: str, checkpointing: bool) -> Mea
 
 def made_up(config: BenchmarkConfig, device: torch.device) -> dict[str, torch.Tensor]:
     n = config.batch_size
-    batch = {"image": torch.rand(n, 1, *config.shape), "labels14": torch.zeros(n, 14)}
+    batch = {"image": torch.rand(n, 1, *config.shape), "labels": torch.zeros(n, 14)}
     return batch_on(device, batch | {key: torch.zeros(n) for key in PATIENT_KEYS}, last=True)
 
 

@@ -70,7 +70,7 @@ def made_up(n: int, shape: tuple[int, int, int], stride: int) -> dict[str, torch
     sac = torch.zeros(cells, dtype=torch.uint8)
     sac[:, 2:5, 2:5, 2:5] = 3
     return {
-        "image": torch.rand(n, 1, *shape), "labels14": torch.zeros(n, 14), "sac": sac, "vessels": sac,
+        "image": torch.rand(n, 1, *shape), "labels": torch.zeros(n, 14), "sac": sac, "vessels": sac,
         "place_mm": torch.zeros(n, 3), "spacing_mm": torch.full((n, 3), 0.8),
     }  # fmt: skip
 

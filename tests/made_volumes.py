@@ -20,7 +20,7 @@ def write_volume(data_dir: Path, uid: str, volume: np.ndarray, z_mm: float = Z_M
     path = volume_path(data_dir, uid)
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, volume)
-    about = {"id": uid, "shape": list(volume.shape), "spacing_mm": [z_mm, 1.5, 1.5]}
+    about = {"SeriesInstanceUID": uid, "shape": list(volume.shape), "spacing_mm": [z_mm, 1.5, 1.5]}
     path.with_name(f"{uid}.json").write_text(json.dumps(about))
 
 

@@ -117,12 +117,12 @@ def test_items_of_volumes_of_any_size_stack(data_dir, tmp_path):
     write_volume(tmp_path, "1.2.1", np.full((30, 50, 20), 0.5, np.float16))
     labels = np.full(14, np.nan)
     write_manifest(tmp_path / "manifest.jsonl", [entry("1.2.0", labels, None, None), entry("1.2.1", labels)])
-    (tmp_path / "split.csv").write_text("id,split\n1.2.0,train\n1.2.1,train\n")
+    (tmp_path / "split.csv").write_text("SeriesInstanceUID,split\n1.2.0,train\n1.2.1,train\n")
     cases = cases_of_split(tmp_path, tmp_path / "split.csv")
     items = [EvalVolumes(cases, SMALL)[i] for i in range(2)] + [TrainingVolumes(cases, SMALL)[(0, i)] for i in (0, 1)]
     assert {tuple(item["image"].shape) for item in items} == {(1, 8, 32, 32)}
-    assert all(item["image"].dtype == torch.float32 and torch.isnan(item["labels14"]).all() for item in items)
-    assert set(items[0]) == {"image", "labels14", "number", *PATIENT_KEYS}
+    assert all(item["image"].dtype == torch.float32 and torch.isnan(item["labels"]).all() for item in items)
+    assert set(items[0]) == {"image", "labels", "number", *PATIENT_KEYS}
     assert items[0]["age_known"] == 0 and items[1]["age"] == pytest.approx((60 - 55) / 20)
 
 
@@ -130,7 +130,7 @@ def test_the_input_is_the_part_of_the_volume_that_was_asked_for(data_dir):
     item = EvalVolumes(cases_of_folds(data_dir, 2), SMALL)[1]
     volume = np.load(data_dir / "npy_volume" / "1.2.1.npy")  # 16.5 mm below slice 11 is 5.5: slices 2 to 9
     assert np.array_equal(item["image"][0].numpy(), volume[2:10, 4:36, 4:36].astype(np.float32))
-    assert item["labels14"].tolist() == [float(i in (4, 13)) for i in range(14)]
+    assert item["labels"].tolist() == [float(i in (4, 13)) for i in range(14)]
 
 
 def batches(data_dir, workers: int, epoch: int, balanced: bool = False) -> list[dict]:

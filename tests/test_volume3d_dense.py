@@ -159,7 +159,7 @@ def test_a_part_s_cells_hold_the_ball_around_its_localizer_and_mirrored_its_othe
             assert (part["vessels"] == UNKNOWN).all()
             inside = (part["sac"] > 0) & (part["sac"] != RIM)
             assert set(part["sac"][inside].tolist()) <= {expected}
-            assert part["labels14"][expected - 1] == part["labels14"][-1] == float(inside.any())
+            assert part["labels"][expected - 1] == part["labels"][-1] == float(inside.any())
             if inside.any():
                 held += 1
                 brightness = torch.nn.functional.avg_pool3d(part["image"], 2)[0]
@@ -182,8 +182,8 @@ def test_a_part_knows_where_its_voxels_lie_mirrored_too(tmp_path):
 def test_an_aneurysm_without_a_localizer_is_not_taken_for_none(tmp_path):
     make_volumes(tmp_path)
     data = parts_of(tmp_path, {})
-    assert (data[(0, 1)]["sac"] == RIM).all() and data[(0, 1)]["labels14"].isnan().all()
-    assert (data[(0, 0)]["sac"] == 0).all() and not data[(0, 0)]["labels14"].any()
+    assert (data[(0, 1)]["sac"] == RIM).all() and data[(0, 1)]["labels"].isnan().all()
+    assert (data[(0, 0)]["sac"] == 0).all() and not data[(0, 0)]["labels"].any()
 
 
 def test_endless_parts_are_stacked_and_the_same_for_any_worker():
@@ -192,7 +192,7 @@ def test_endless_parts_are_stacked_and_the_same_for_any_worker():
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert first["image"].shape == (1, 16, 32, 32) and first["spacing_mm"].tolist() == pytest.approx([3.0, 2.4, 2.4])
     shown = set(first["sac"].unique().tolist()) - {0, RIM}
-    assert first["labels14"].nonzero().flatten().tolist() == [k - 1 for k in sorted(shown)] + [13] * bool(shown)
+    assert first["labels"].nonzero().flatten().tolist() == [k - 1 for k in sorted(shown)] + [13] * bool(shown)
 
 
 @pytest.mark.parametrize(

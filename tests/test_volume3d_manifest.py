@@ -35,10 +35,10 @@ def data_dir(tmp_path) -> Path:
 
 
 def build(data_dir: Path) -> dict[str, dict]:
-    """The lines of the manifest by id, as plain JSON."""
+    """The lines of the manifest by SeriesInstanceUID, as plain JSON."""
     main(ManifestConfig(data_dir, workers=1))
     lines = map(json.loads, (data_dir / "manifest.jsonl").read_text().splitlines())
-    return {line["id"]: line for line in lines}
+    return {line["SeriesInstanceUID"]: line for line in lines}
 
 
 def write_train(data_dir: Path, **columns: list) -> None:
@@ -56,7 +56,7 @@ def test_without_train_csv_the_headers_of_all_folders_speak(data_dir, capsys):
     lines = build(data_dir)
     assert list(lines) == ["broken", "ct", "mr", "mute"]
     assert {k: v for k, v in lines["ct"].items() if k not in LABEL_KEYS} == {
-        "id": "ct",
+        "SeriesInstanceUID": "ct",
         "modality": "CT",
         "subtype": "CTA",
         "patient_id": "Meyer",
@@ -123,8 +123,8 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path):
     written = [entry("a", labels, patient_age=61.0, patient_sex="F"), entry("b", segmentation_path="m.nii")]
     write_manifest(tmp_path / "m.jsonl", written)
     read = read_manifest(tmp_path / "m.jsonl")
-    assert [e.id for e in read] == ["a", "b"]
-    assert read[0].labels14.dtype == np.float32 and np.array_equal(read[0].labels14, labels, equal_nan=True)
+    assert [e.series_uid for e in read] == ["a", "b"]
+    assert read[0].labels.dtype == np.float32 and np.array_equal(read[0].labels, labels, equal_nan=True)
     assert (read[0].patient_age, read[0].patient_sex, read[1].patient_age) == (61.0, "F", None)
     assert read[1].segmentation_path == "m.nii"
 

@@ -166,7 +166,7 @@ def test_the_loss_by_hand():
     labels = torch.zeros(2, 14)
     labels[0, [3, 13]] = 1
     labels[0, 5] = torch.nan
-    found = loss(lambda batch: {"logits": torch.zeros(2, 14)}, {"labels14": labels})
+    found = loss(lambda batch: {"logits": torch.zeros(2, 14)}, {"labels": labels})
     first, second = 0.75 + 0.25 / 13 * (4 + 11), 1.0  # the other 11 locations once each
     assert found.item() == pytest.approx(math.log(2) * (first + second) / 2, rel=1e-6)
 
@@ -281,7 +281,7 @@ def test_the_loss_of_cells_is_that_of_the_maps_with_their_weights():
     sac = torch.zeros(2, 4, 4, 4, dtype=torch.uint8)
     sac[0, 1, 1, 1:3], sac[0, 0, 0, 0] = 5, RIM
     vessels = torch.randint(0, 14, (2, 4, 4, 4), dtype=torch.uint8)
-    target = {"labels14": torch.zeros(2, 14), "sac": sac, "vessels": vessels}
+    target = {"labels": torch.zeros(2, 14), "sac": sac, "vessels": vessels}
 
     def loss(**weights) -> float:
         nothing = {"logits_weight": 0.0, "sac_weight": 0.0, "location_weight": 0.0, "vessel_weight": 0.0}

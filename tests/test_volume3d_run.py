@@ -215,7 +215,9 @@ def test_the_scripts_train_judge_and_blend(scripted, capsys):
 def test_a_split_is_trained_and_judged_and_another_split_is_refused(scripted, capsys):
     root, _ = scripted
     path, model_dir = root / "volume_split.csv", root / "model"
-    table = pd.DataFrame({"id": [f"1.2.{i}" for i in range(8)], "split": ["train"] * 4 + ["val"] * 2 + ["test"] * 2})
+    table = pd.DataFrame(
+        {"SeriesInstanceUID": [f"1.2.{i}" for i in range(8)], "split": ["train"] * 4 + ["val"] * 2 + ["test"] * 2}
+    )
     table.to_csv(path, index=False)
     asked = EvalVolume3dConfig(root, model_dir, split=path, device="cpu")
     train_script(script_config(root, split=path))

@@ -41,16 +41,16 @@ def split(entries) -> dict[str, str]:
 
 
 def test_every_series_is_somewhere_and_every_patient_on_one_side(entries, split):
-    assert list(split) == [e.id for e in entries]
+    assert list(split) == [e.series_uid for e in entries]
     sides = {}
     for e in entries:
-        sides.setdefault(e.patient_id, set()).add(split[e.id])
+        sides.setdefault(e.patient_id, set()).add(split[e.series_uid])
     assert len(sides) < 500 and all(len(side) == 1 for side in sides.values())
 
 
 def test_splits_take_their_shares_of_every_label(entries, split):
     for label in range(14):
-        of_label = [split[e.id] for e in entries if e.labels14[label] == 1]
+        of_label = [split[e.series_uid] for e in entries if e.labels[label] == 1]
         for name, share in (("train", 0.7), ("val", 0.2), ("test", 0.1)):
             due = share * len(of_label)
             assert abs(of_label.count(name) - due) <= max(2.5, 0.2 * due), (LABELS[label], name)
@@ -112,9 +112,12 @@ def test_the_held_out_fold_is_val_and_the_others_are_train():
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("id,fold\na,train\n", "expected the columns id, split, found id, fold"),
-        ("id,split\na,train\nb,dev\n", "expected each series once, in train, val, test, found b, dev"),
-        ("id,split\na,train\na,val\n", "found a, val"),
+        (
+            "SeriesInstanceUID,fold\na,train\n",
+            "expected the columns SeriesInstanceUID, split, found SeriesInstanceUID, fold",
+        ),
+        ("SeriesInstanceUID,split\na,train\nb,dev\n", "expected each series once, in train, val, test, found b, dev"),
+        ("SeriesInstanceUID,split\na,train\na,val\n", "found a, val"),
         ("", "expected a CSV table"),
     ],
 )

@@ -64,7 +64,7 @@ def make_entry(paths: DataPaths, series_uid: str, described: SeriesDescription, 
     age, sex = years(str(said.get("PatientAge", ""))), str(said.get("PatientSex", ""))[:1].upper()
     mask = find_mask(paths, series_uid)
     return Entry(
-        id=series_uid,
+        series_uid=series_uid,
         modality=subtype[:2] if subtype and subtype[:2] in ("CT", "MR") else described.modality,
         subtype=subtype,
         patient_id=described.patient_id or series_uid,
@@ -73,7 +73,7 @@ def make_entry(paths: DataPaths, series_uid: str, described: SeriesDescription, 
         patient_weight=described.weight,
         image_path=(paths.series / series_uid).relative_to(paths.root).as_posix(),
         segmentation_path=mask.relative_to(paths.root).as_posix() if mask else None,
-        labels14=np.array([said.get(label, np.nan) for label in LABELS], np.float32),
+        labels=np.array([said.get(label, np.nan) for label in LABELS], np.float32),
     )
 
 
@@ -87,7 +87,7 @@ def summary(entries: list[Entry]) -> str:
         "sex": sum(entry.patient_sex is not None for entry in entries),
         "weight": sum(entry.patient_weight is not None for entry in entries),
         "vessel mask": sum(entry.segmentation_path is not None for entry in entries),
-        "labels": sum(not np.isnan(entry.labels14).any() for entry in entries),
+        "labels": sum(not np.isnan(entry.labels).any() for entry in entries),
     }
     return (
         f"{len(entries)} series of {len(patients)} patients{largest}\n"

@@ -80,7 +80,7 @@ def cases_of_folds(data_dir: Path, folds: int) -> Cases:
     """
     series = read_folds(data_dir, folds)
     path = DataPaths(data_dir).manifest
-    entries = {entry.id: entry for entry in read_manifest(path)}
+    entries = {entry.series_uid: entry for entry in read_manifest(path)}
     lacking = [uid for uid in series.SeriesInstanceUID if uid not in entries]
     if lacking:
         raise ValueError(f"{path}: expected {len(series)} series, found no {lacking[0]} and {len(lacking) - 1} others")
@@ -95,12 +95,12 @@ def cases_of_split(data_dir: Path, path: Path) -> Cases:
     Raises ValueError naming the file where one is missing, or where the split lacks a series.
     """
     entries, split = read_manifest(DataPaths(data_dir).manifest), read_split(path)
-    lacking = [entry.id for entry in entries if entry.id not in split]
+    lacking = [entry.series_uid for entry in entries if entry.series_uid not in split]
     if lacking:
         raise ValueError(f"{path}: expected {len(entries)} series, found no {lacking[0]} and {len(lacking) - 1} others")
     table = _described(data_dir, entries)
-    labels = pd.DataFrame(np.array([entry.labels14 for entry in entries]).reshape(-1, len(LABELS)), columns=LABELS)
-    part = [split[entry.id] for entry in entries]
+    labels = pd.DataFrame(np.array([entry.labels for entry in entries]).reshape(-1, len(LABELS)), columns=LABELS)
+    part = [split[entry.series_uid] for entry in entries]
     return Cases(data_dir, table.join(labels).assign(part=part, series_type=[e.subtype for e in entries], plane=None))
 
 
@@ -110,7 +110,7 @@ def split_checksum(path: Path) -> str:
 
 
 def _described(data_dir: Path, entries: Sequence[Entry]) -> pd.DataFrame:
-    rows = [{"SeriesInstanceUID": entry.id, "has_volume": volume_path(data_dir, entry.id).exists()}
+    rows = [{"SeriesInstanceUID": entry.series_uid, "has_volume": volume_path(data_dir, entry.series_uid).exists()}
             | patient_inputs(entry.patient_age, entry.patient_sex, entry.patient_weight)
             for entry in entries]  # fmt: skip
     return pd.DataFrame(rows, columns=["SeriesInstanceUID", "has_volume", *PATIENT_KEYS])

@@ -29,7 +29,7 @@ SAMPLE_STREAM = 1  # keeps the random numbers of the samples apart from those of
 class EvalVolumes(Dataset):
     """Each series once, in the order of `cases`, all of which have a volume.
 
-    An item: image (1, slices, rows, columns) float32 in [0, 1], labels14 (14,) (NaN where unknown), age, sex, weight
+    An item: image (1, slices, rows, columns) float32 in [0, 1], labels (14,) (NaN where unknown), age, sex, weight
     and whether these are known (PATIENT_KEYS), number (its row). Raises ValueError naming the file that is damaged.
     """
 
@@ -44,7 +44,7 @@ class EvalVolumes(Dataset):
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         inputs = whole_inputs(*self._read(number), self.patients[number], self.config)
-        return inputs | {"labels14": torch.tensor(self.labels[number]), "number": torch.tensor(number)}
+        return inputs | {"labels": torch.tensor(self.labels[number]), "number": torch.tensor(number)}
 
     def _read(self, number: int) -> tuple[np.ndarray, tuple[float, float, float]]:
         """A volume and its spacing_mm."""
@@ -76,7 +76,7 @@ class TrainingVolumes(EvalVolumes):
         shape, labels = self.config.input.shape, self.labels[number]
         image, labels = augmented(volume, labels, centre, shape, self.config.augment, rng)
         inputs = model_inputs(image, self.patients[number])
-        return inputs | {"labels14": torch.tensor(labels), "number": torch.tensor(number)}
+        return inputs | {"labels": torch.tensor(labels), "number": torch.tensor(number)}
 
     def _drawn(self, key: tuple[int, int]) -> tuple[int, np.random.Generator]:
         """The row of an item, and the random numbers that it is changed by."""
@@ -94,7 +94,7 @@ class TrainingParts(TrainingVolumes):
     """As TrainingVolumes, but parts of volumes with the targets of their cells: what is known of the head around
     localizers and vessels, for net.dense.
 
-    Besides image, patient and number: labels14 of what the part shows, sac and vessels (uint8, a number for each cell,
+    Besides image, patient and number: labels of what the part shows, sac and vessels (uint8, a number for each cell,
     as PhantomPart has them; UNKNOWN vessels where there is no mask), place_mm and spacing_mm.
     """
 
@@ -118,12 +118,12 @@ class TrainingParts(TrainingVolumes):
             sac[:] = RIM  # there is one, and nobody says where
         inputs = model_inputs(image, self.patients[number]) | {
             "sac": torch.from_numpy(sac), "vessels": torch.from_numpy(vessels), "number": torch.tensor(number),
-            "labels14": torch.from_numpy(labels_of(shown_locations(sac))),
+            "labels": torch.from_numpy(labels_of(shown_locations(sac))),
             "place_mm": torch.from_numpy(place_mm(first, volume.shape, spacing_mm)),
             "spacing_mm": torch.tensor(spacing_mm, dtype=torch.float32),
         }  # fmt: skip
         if (sac == RIM).all():
-            inputs["labels14"][:] = torch.nan
+            inputs["labels"][:] = torch.nan
         return mirrored_part(inputs) if mirror else inputs
 
     def _cells(self, uid: str, marks: LocalizerPoints, first: np.ndarray, spacing_mm) -> tuple[np.ndarray, np.ndarray]:
@@ -151,8 +151,8 @@ def mirrored_part(part: dict[str, Tensor]) -> dict[str, Tensor]:
     swapped[1 : len(LOCATIONS) + 1] = 1 + torch.tensor(MIRROR[: len(LOCATIONS)], dtype=torch.uint8)
     place = mirrored_place(part["place_mm"], part["spacing_mm"], part["image"].shape[3])
     cells = {name: swapped[part[name].long()].flip(2) for name in ("sac", "vessels")}
-    labels = part["labels14"][list(MIRROR)]
-    return part | cells | {"image": part["image"].flip(3), "labels14": labels, "place_mm": place}
+    labels = part["labels"][list(MIRROR)]
+    return part | cells | {"image": part["image"].flip(3), "labels": labels, "place_mm": place}
 
 
 def whole_inputs(

@@ -15,7 +15,7 @@ from volume3d.phantoms import PhantomPart, scan_parts
 
 
 class EndlessParts(EndlessSamples):
-    """`n_parts` new ones each epoch: image (1, slices, rows, columns), sac and vessels of the cells, labels14 of what
+    """`n_parts` new ones each epoch: image (1, slices, rows, columns), sac and vessels of the cells, labels of what
     the part shows, place_mm and spacing_mm; a patient of whom nothing is known."""
 
     def __init__(
@@ -37,7 +37,7 @@ class EndlessParts(EndlessSamples):
     def tensors(self, sample: PhantomPart) -> dict[str, Tensor]:
         spacing_mm = np.array([self.volumes.z_mm, self.volumes.pixel_mm, self.volumes.pixel_mm], np.float32)
         arrays = {
-            "sac": sample.sac, "vessels": sample.vessels, "labels14": labels_of(shown_locations(sample.sac)),
+            "sac": sample.sac, "vessels": sample.vessels, "labels": labels_of(shown_locations(sample.sac)),
             "place_mm": sample.place_mm, "spacing_mm": spacing_mm,
         }  # fmt: skip
         return model_inputs(sample.image, self.nobody) | {name: torch.from_numpy(a) for name, a in arrays.items()}

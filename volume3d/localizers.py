@@ -51,7 +51,9 @@ def voxel_of(geometry: dict, x: float, y: float, sop_uid: str, frame: int | None
     Raises ValueError where the image is missing, or the pixel lies outside the volume.
     """
     if "source" not in geometry:
-        raise ValueError(f"{geometry['id']}.json: expected source, found none; run volume3d.preprocess again")
+        raise ValueError(
+            f"{geometry['SeriesInstanceUID']}.json: expected source, found none; run volume3d.preprocess again"
+        )
     mapping = Mapping.from_dict({name: value for name, value in geometry["source"].items() if name != "voxels"})
     index = mapping.source_index(sop_uid, None if pd.isna(frame) else int(frame))
     source = np.array([index, y, x])

@@ -1,8 +1,8 @@
 """One series from DICOM to a volume, done once: resampled slice by slice, so that memory does not grow with the series.
 
-npy_volume/<id>.npy       (Z, H, W) in [0, 1]: Z upward, H to the back, W to the patient's left, for every plane
-npy_volume/<id>_mask.npy  (Z, H, W) uint8: 0, or 1 + index into LOCATIONS; where there is a vessel mask
-npy_volume/<id>.json      id, shape, spacing_mm, origin and axes of the voxels (volume3d/grid.py), plane of the images,
+npy_volume/<uid>.npy       (Z, H, W) in [0, 1]: Z upward, H to the back, W to the patient's left, for every plane
+npy_volume/<uid>_mask.npy  (Z, H, W) uint8: 0, or 1 + index into LOCATIONS; where there is a vessel mask
+npy_volume/<uid>.json      uid, shape, spacing_mm, origin and axes of the voxels (volume3d/grid.py), plane,
                           window, shift_hu, mask, warnings, settings, fingerprint of files and settings; source: where
                           pixels of the original images lie in the volume (volume3d/localizers.py)
 """
@@ -43,12 +43,12 @@ def make_volume(data_dir: Path, entry: Entry, settings: VolumeSettings, cache_di
 
     def work() -> bool:
         fingerprint = f"{FORMAT}-{fingerprint_of(folder, mask, settings)}"
-        there = is_made(paths.npy_volume, entry.id, fingerprint)
+        there = is_made(paths.npy_volume, entry.series_uid, fingerprint)
         if not there:
-            _write(paths, entry.id, folder, mask, settings, fingerprint)
+            _write(paths, entry.series_uid, folder, mask, settings, fingerprint)
         return there
 
-    return outcome_of(entry.id, folder, work)
+    return outcome_of(entry.series_uid, folder, work)
 
 
 def is_made(volumes: Path, series_id: str, fingerprint: str) -> bool:
@@ -142,7 +142,7 @@ def describe(series: Series, series_id: str, grid: Grid, window: Window) -> dict
     """What is known of a volume besides its voxels and where they came from; see the top of this file."""
     origin, axes = grid.placement()
     return {
-        "id": series_id,
+        "SeriesInstanceUID": series_id,
         "shape": list(grid.shape),
         "spacing_mm": [round(mm, 6) for mm in grid.spacing_mm],
         "origin": [round(mm, 6) for mm in origin.tolist()],

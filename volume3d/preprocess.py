@@ -97,7 +97,7 @@ def _height_mm(folder: Path) -> float:
 
 
 def _died(entry: Entry) -> Outcome:
-    return died(entry.id)
+    return died(entry.series_uid)
 
 
 def command() -> None:

@@ -83,7 +83,7 @@ class Volume3dLoss:
 
     def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         answer, config = model(batch), self.config
-        total = label_loss(answer["logits"], batch["labels14"], self.pos_weight, self.label_weight).mean()
+        total = label_loss(answer["logits"], batch["labels"], self.pos_weight, self.label_weight).mean()
         total = config.logits_weight * total
         if "sac" in answer:
             found = sac_loss(answer["sac"], batch["sac"], config.dice_weight, SAC_CELLS)

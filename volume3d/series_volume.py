@@ -18,7 +18,7 @@ from volume3d.patient_inputs import PATIENT_KEYS, patient_inputs
 class SeriesVolume:
     """What is predicted from.
 
-    voxels      (Z, H, W) in [0, 1], those of npy_volume/<id>.npy; None where the series could not be read
+    voxels      (Z, H, W) in [0, 1], those of npy_volume/<uid>.npy; None where the series could not be read
     spacing_mm  distances of its slices, rows and columns
     patient     by the DICOM header, in the order of PATIENT_KEYS
     warnings    of the reader

@@ -29,7 +29,7 @@ def stratified_split(entries: Sequence[Entry], ratios: Sequence[float], seed: in
     if n_patients < len(names):
         raise ValueError(f"expected at least {len(names)} patients for {', '.join(names)}, found {n_patients}")
     part = assign_parts(manifest_table(entries), shares, seed)
-    return {entry.id: names[number] for entry, number in zip(entries, part, strict=True)}
+    return {entry.series_uid: names[number] for entry, number in zip(entries, part, strict=True)}
 
 
 def split_from_folds(entries: Sequence[Entry], folds: pd.DataFrame, held_out: int) -> dict[str, str]:
@@ -38,19 +38,19 @@ def split_from_folds(entries: Sequence[Entry], folds: pd.DataFrame, held_out: in
     Raises ValueError naming a series that only one of manifest and folds knows.
     """
     fold_of = dict(zip(folds.SeriesInstanceUID, folds.fold, strict=True))
-    ids = {entry.id for entry in entries}
+    ids = {entry.series_uid for entry in entries}
     for known, other, where in ((ids, fold_of.keys(), "folds"), (fold_of.keys(), ids, "manifest")):
         missing = sorted(known - other)
         if missing:
             raise ValueError(f"{len(missing)} series are not in the {where}, the first: {missing[0]}")
-    return {entry.id: "val" if fold_of[entry.id] == held_out else "train" for entry in entries}
+    return {entry.series_uid: "val" if fold_of[entry.series_uid] == held_out else "train" for entry in entries}
 
 
 def refuse_leak(entries: Sequence[Entry], split: dict[str, str]) -> None:
     """Raises ValueError naming the patient and the series where a patient is in more than one split."""
     series_of: dict[str, list[str]] = {}
     for entry in entries:
-        series_of.setdefault(entry.patient_id, []).append(entry.id)
+        series_of.setdefault(entry.patient_id, []).append(entry.series_uid)
     leaks = {patient: uids for patient, uids in series_of.items() if len({split[uid] for uid in uids}) > 1}
     if leaks:
         patient, uids = next(iter(leaks.items()))
@@ -70,8 +70,8 @@ def split_counts(entries: Sequence[Entry], split: dict[str, str]) -> pd.DataFram
 
 
 def write_split(path: Path, split: dict[str, str]) -> None:
-    """Writes volume_split.csv: id, split."""
-    write_csv(pd.DataFrame(split.items(), columns=["id", "split"]), path)
+    """Writes volume_split.csv: SeriesInstanceUID, split."""
+    write_csv(pd.DataFrame(split.items(), columns=["SeriesInstanceUID", "split"]), path)
 
 
 def read_split(path: Path) -> dict[str, str]:
@@ -82,10 +82,10 @@ def read_split(path: Path) -> dict[str, str]:
         table = pd.read_csv(path, dtype=str)
     except ValueError as error:  # pandas' own errors are of this kind, and do not name the file
         raise ValueError(f"{path}: expected a CSV table, {error}") from error
-    if list(table.columns) != ["id", "split"]:
-        raise ValueError(f"{path}: expected the columns id, split, found {', '.join(table.columns)}")
-    wrong = table[~table.split.isin(SPLITS) | table.id.isna() | table.id.duplicated()]
+    if list(table.columns) != ["SeriesInstanceUID", "split"]:
+        raise ValueError(f"{path}: expected the columns SeriesInstanceUID, split, found {', '.join(table.columns)}")
+    wrong = table[~table.split.isin(SPLITS) | table.SeriesInstanceUID.isna() | table.SeriesInstanceUID.duplicated()]
     if len(wrong):
         found = ", ".join(map(str, wrong.iloc[0]))
         raise ValueError(f"{path}: expected each series once, in {', '.join(SPLITS)}, found {found}")
-    return dict(zip(table.id, table.split, strict=True))
+    return dict(zip(table.SeriesInstanceUID, table.split, strict=True))

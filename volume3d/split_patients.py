@@ -4,7 +4,7 @@
     python -m volume3d.split_patients --data_dir data --from_folds 0 --folds 5
 
 Reads  manifest.jsonl; with --from_folds train_<folds>_folds.csv
-Writes volume_split.csv  id, split
+Writes volume_split.csv  SeriesInstanceUID, split
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main(config: SplitConfig) -> None:
         split = split_from_folds(entries, read_folds(paths.cache, config.folds), fold)
     refuse_leak(entries, split)
     print(split_counts(entries, split).to_string())
-    unknown = sum(bool((entry.labels14 != entry.labels14).any()) for entry in entries)
+    unknown = sum(bool((entry.labels != entry.labels).any()) for entry in entries)
     if unknown:
         print(f"{unknown} series have labels that nobody knows, counted as 0")
     write_split(paths.volume_split_csv, split)

@@ -17,7 +17,7 @@ _BITS = {np.dtype(np.float16): (np.uint16, 0x3C00), np.dtype(np.float32): (np.ui
 
 
 def volume_path(data_dir: Path, series_id: str) -> Path:
-    """npy_volume/<id>.npy; _mask.npy and .json lie beside it."""
+    """npy_volume/<uid>.npy; _mask.npy and .json lie beside it."""
     return DataPaths(data_dir).npy_volume / f"{series_id}.npy"
 
 

@@ -24,16 +24,16 @@ class Entry:
 
     modality           CT or MR
     subtype            CT, CTA, MR, MRA, MRI T1post or MRI T2
-    patient_id         the series' own id where the header names no patient
+    patient_id         the SeriesInstanceUID where the header names no patient
     patient_age        years
     patient_sex        F or M
     patient_weight     kilograms
     image_path         folder of the DICOM files, relative to the data folder
     segmentation_path  vessel mask, relative to the data folder
-    labels14           (14,) float32, 0 or 1, in the order of LABELS
+    labels           (14,) float32, 0 or 1, in the order of LABELS
     """
 
-    id: str
+    series_uid: str
     modality: str | None
     subtype: str | None
     patient_id: str
@@ -42,11 +42,11 @@ class Entry:
     patient_weight: float | None
     image_path: str
     segmentation_path: str | None
-    labels14: np.ndarray
+    labels: np.ndarray
 
 
-_FIELDS = tuple(name for name in Entry.__annotations__ if name != "labels14")
-_TEXTS = ("id", "patient_id", "image_path")  # never null
+_FIELDS = {name: name for name in Entry.__annotations__ if name != "labels"} | {"series_uid": "SeriesInstanceUID"}
+_TEXTS = ("SeriesInstanceUID", "patient_id", "image_path")  # never null
 _NUMBERS = ("patient_age", "patient_weight")
 
 
@@ -69,17 +69,17 @@ def read_manifest(path: Path) -> list[Entry]:
             entry = _from_json(json.loads(line))
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from error
-        if entry.id in entries:
-            raise ValueError(f"{path}, line {number}: expected each series once, found {entry.id} again")
-        entries[entry.id] = entry
+        if entry.series_uid in entries:
+            raise ValueError(f"{path}, line {number}: expected each series once, found {entry.series_uid} again")
+        entries[entry.series_uid] = entry
     return list(entries.values())
 
 
 def manifest_table(entries: Sequence[Entry]) -> pd.DataFrame:
     """The entries in the columns of train.csv, as the functions on folds take them; labels nobody knows count as 0."""
-    labels = np.nan_to_num(np.array([entry.labels14 for entry in entries]).reshape(-1, len(LABELS))).astype(int)
+    labels = np.nan_to_num(np.array([entry.labels for entry in entries]).reshape(-1, len(LABELS))).astype(int)
     table = pd.DataFrame(labels, columns=list(LABELS))
-    table.insert(0, "SeriesInstanceUID", [entry.id for entry in entries])
+    table.insert(0, "SeriesInstanceUID", [entry.series_uid for entry in entries])
     sex = {"F": "Female", "M": "Male", None: None}
     return table.assign(
         patient_id=[entry.patient_id for entry in entries],
@@ -104,14 +104,14 @@ def with_manifest(series: pd.DataFrame, entries: Sequence[Entry]) -> pd.DataFram
 
 def _to_json(entry: Entry) -> dict:
     """Whole numbers without a point; null where nothing is known."""
-    labels = (None if np.isnan(value) else int(value) for value in entry.labels14)
-    return {name: getattr(entry, name) for name in _FIELDS} | dict(zip(LABEL_KEYS, labels, strict=True))
+    labels = (None if np.isnan(value) else int(value) for value in entry.labels)
+    return {key: getattr(entry, name) for name, key in _FIELDS.items()} | dict(zip(LABEL_KEYS, labels, strict=True))
 
 
 def _from_json(saved: object) -> Entry:
     if not isinstance(saved, dict):
         raise ValueError(f"expected a JSON object, found {type(saved).__name__}")
-    missing = [key for key in (*_FIELDS, *LABEL_KEYS) if key not in saved]
+    missing = [key for key in (*_FIELDS.values(), *LABEL_KEYS) if key not in saved]
     if missing:
         raise ValueError(f"expected the keys of a series, found no {', '.join(missing)}")
     empty = [key for key in _TEXTS if not isinstance(saved[key], str) or not saved[key].strip()]
@@ -124,4 +124,4 @@ def _from_json(saved: object) -> Entry:
         raise ValueError(f"expected F, M or null as patient_sex, found {saved['patient_sex']!r}")
     labels = np.array([saved[key] for key in LABEL_KEYS], np.float32)  # None becomes NaN
     numbers = {key: None if saved[key] is None else float(saved[key]) for key in _NUMBERS}
-    return Entry(**({name: saved[name] for name in _FIELDS} | numbers), labels14=labels)
+    return Entry(**({name: saved[key] for name, key in _FIELDS.items()} | numbers), labels=labels)
