@@ -32,7 +32,7 @@ demo: install
 	$(RUN) scripts/contact_sheet.py --data_dir $(DEMO) --out $(DEMO)/phantoms.png
 	$(RUN) train_stage1.py --data_dir $(DEMO) --model_dir $(DEMO)/model --config configs/stage1/demo.yaml --folds 2 --resume
 	$(RUN) eval_stage1.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2
-	$(RUN) extract_features.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --every_mm 3 \
+	$(RUN) extract_features.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --slice_spacing_mm 3 \
 		--views original
 	$(RUN) train_stage2.py --data_dir $(DEMO) --model_dir $(DEMO)/model --config configs/stage2/demo.yaml --folds 2 --resume
 	$(RUN) eval_stage2.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --temperature

@@ -2,7 +2,7 @@
 
     python eval_stage1.py --data_dir data --model_dir model --fold all
     python eval_stage1.py --data_dir data --model_dir model --fold 0 --series true
-    python eval_stage1.py --data_dir fresh --weights pretrained --series true --every_mm 1.5 --tta mirror
+    python eval_stage1.py --data_dir fresh --weights pretrained --series true --slice_spacing_mm 1.5 --tta mirror
 
 Reads  train_stage1_<folds>_folds.csv, train_<folds>_folds.csv, npy_sequence/, <model_dir>/<encoder>/fold-<k>/last.pth
 Writes <model_dir>/<encoder>/oof_stage1.csv  14 probabilities of each held-out window; rows of folds not judged now stay
@@ -34,7 +34,7 @@ class EvalStage1Config(InferenceConfig):
     """number of folds that create_folds.py was told"""
     series: bool = False
     """also ask about every slice of every held-out series: FROC, and the plain maximum over slices"""
-    every_mm: float = 0.0
+    slice_spacing_mm: float = 0.0
     """with --series: distance of the slices asked about; 0 takes every slice"""
     tta: Tta = "none"
     """mirror: the mean of the answers about windows and about their mirror images; with --series, of --weights alone"""
@@ -82,7 +82,9 @@ def evaluate_trained_folds(config: EvalStage1Config) -> None:
         copy_up([model_paths.oof_stage1_csv], config.sync, config.model_dir)
     if config.series:
         series = read_folds(cache.paths.cache, config.folds)
-        slices = [predict_fold(cache, series, model_paths, fold, config.every_mm, inference, world) for fold in folds]
+        slices = [
+            predict_fold(cache, series, model_paths, fold, config.slice_spacing_mm, inference, world) for fold in folds
+        ]
         if world.is_main:
             print(series_text(pd.concat(slices), series, spots, cache))
 
@@ -105,7 +107,9 @@ def evaluate_weights(config: EvalStage1Config) -> None:
     fresh = FreshSeries.read(config.data_dir, config.folds, config.cache_dir)
     held_out, answers = fresh.predict_spots(model, stage1, world, inference, config.tta)
     slices = (
-        fresh.predict_slices(model, stage1, world, inference, config.every_mm, config.tta) if config.series else None
+        fresh.predict_slices(model, stage1, world, inference, config.slice_spacing_mm, config.tta)
+        if config.series
+        else None
     )
     if not world.is_main:
         return

@@ -1,6 +1,6 @@
 """Step 6: what stage 1 says about slices of every series, sampled by millimetres, for stage 2.
 
-    python extract_features.py --data_dir data --model_dir model --fold all --every_mm 1.5
+    python extract_features.py --data_dir data --model_dir model --fold all --slice_spacing_mm 1.5
 
 Each fold's encoder goes over the series of its fold, which it has not seen: stage 2 learns from these of all folds but
 one, and is judged on that one. Series that are done are left as they are, unless the model, the slices or the settings

@@ -46,7 +46,7 @@ class FreshFeaturesConfig:
     """timm's name of the encoder of the weights"""
     weights: str = "pretrained"
     """stage 1: pretrained (the weights in the box), or a file of pretrain.py"""
-    every_mm: float = 3.0
+    slice_spacing_mm: float = 3.0
     """distance of the slices along the series"""
     views: tuple[str, ...] = ("original",)
     """original, mirror, as extract_features.py --views"""
@@ -99,7 +99,7 @@ def claim(config: FreshFeaturesConfig) -> None:
 
     weights = weights_path(config.encoder, config.weights)
     wanted = {"portion": config.portion, "seed": config.seed, "encoder": config.encoder, "weights": file_hash(weights),
-              "every_mm": config.every_mm, "views": list(config.views)}  # fmt: skip
+              "slice_spacing_mm": config.slice_spacing_mm, "views": list(config.views)}  # fmt: skip
     path = config.out / "settings.json"
     if not path.exists():
         as_checkpoint(weights, model_paths(config).stage1(None))
@@ -137,7 +137,7 @@ def commands(config: FreshFeaturesConfig, number: int, folder: Path) -> Iterator
         "preprocess_data": {"data_dir": folder, "workers": config.workers},
         "create_folds": {"data_dir": folder, "folds": FOLDS},
         "extract_features": {"data_dir": folder, "folds": FOLDS, "model_dir": config.out / "model", "fold": "none",
-                             "every_mm": config.every_mm, "views": ",".join(config.views),
+                             "slice_spacing_mm": config.slice_spacing_mm, "views": ",".join(config.views),
                              "batch_size": config.batch_size, "device": config.device, "workers": 0},
     }  # fmt: skip
     for name, flags in steps.items():

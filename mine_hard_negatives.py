@@ -36,7 +36,7 @@ class MineConfig(InferenceConfig):
     """least probability of Aneurysm Present, 0 to 1; high, since training repeats positives"""
     safe_mm: float = SAFE_MM
     """least distance from every localizer, in millimetres along the slice axis"""
-    every_mm: float = 0.0
+    slice_spacing_mm: float = 0.0
     """distance of the slices that are asked about; 0 takes every slice"""
     device: str = "auto"
     """cpu, cuda, or auto"""
@@ -79,7 +79,9 @@ def mine(config: MineConfig, world, dask) -> None:
     folds = trained_folds(model_paths, chosen_folds("all", config.folds))
     predict, by = (predict_fold_on_dask, dask) if config.dask else (predict_fold, world)
     inference = subset(InferenceConfig, config)
-    slices = pd.concat([predict(cache, series, model_paths, fold, config.every_mm, inference, by) for fold in folds])
+    slices = pd.concat(
+        [predict(cache, series, model_paths, fold, config.slice_spacing_mm, inference, by) for fold in folds]
+    )
     if world.is_main:
         positives = spots[spots.kind == "positive"]
         barred = excluded_series(series, positives, unplaced)

@@ -41,7 +41,7 @@ class BenchmarkConfig:
     """a model of timm, by name"""
     image_size: int = 288
     """rows and columns of the encoder's input"""
-    every_mm: float = 1.5
+    slice_spacing_mm: float = 1.5
     """distance of the windows"""
     pairs: int = 1
     """models that are averaged"""
@@ -87,7 +87,7 @@ def random_pair(config: BenchmarkConfig) -> Pair:
     about2 = {
         "stage2": asdict(stage2),
         "n_features": encoder.n_features,
-        "sampling": {"every_mm": config.every_mm, "views": VIEWS},
+        "sampling": {"slice_spacing_mm": config.slice_spacing_mm, "views": VIEWS},
         "prevalence": [0.5] * len(LABELS),
     }
     parts = ((about1, encoder), (about2, sequence))

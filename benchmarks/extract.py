@@ -31,7 +31,7 @@ class BenchmarkConfig:
     """a model of timm, by name"""
     image_size: int = 288
     """rows and columns of the encoder's input"""
-    every_mm: float = 1.5
+    slice_spacing_mm: float = 1.5
     """distance of the slices"""
     n_series: int = 4
     """series of a round"""
@@ -57,7 +57,7 @@ def main(config: BenchmarkConfig) -> None:
     print("windows/s, each in both views\nbare pass   extraction   share")
     for _ in range(config.rounds):
         start = time.perf_counter()
-        done = extract(cache, series, encoder, config.every_mm, config.batch_size, config.workers)
+        done = extract(cache, series, encoder, config.slice_spacing_mm, config.batch_size, config.workers)
         n_windows = sum(len(features.slice) for _, features in done)
         extraction = n_windows / (time.perf_counter() - start)
         n_batches = -(-n_windows // config.batch_size)

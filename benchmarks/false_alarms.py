@@ -53,7 +53,7 @@ class FalseAlarmsConfig(InferenceConfig):
     """of the weights in the box"""
     found: float = 0.75
     """share of the phantoms' localizers that the threshold finds"""
-    every_mm: float = 3.0
+    slice_spacing_mm: float = 3.0
     """distance of the slices that are asked about"""
     pictures: int = 24
     """peaks of real heads in the picture, the highest first"""
@@ -67,7 +67,7 @@ def main(config: FalseAlarmsConfig) -> None:
     world, inference = init_distributed(config.device), subset(InferenceConfig, config)
     model, stage1 = load_stage1(weights_path(config.encoder, config.weights), world.device)
     fresh = FreshSeries.read(config.phantom_dir, config.folds)
-    slices = fresh.predict_slices(model, stage1, world, inference, config.every_mm)
+    slices = fresh.predict_slices(model, stage1, world, inference, config.slice_spacing_mm)
     localizers = points_mm(with_pixel_mm(fresh.spots[fresh.spots.kind == "positive"], fresh.cache))
     threshold = float(np.quantile(own_peaks(slices, localizers), 1 - config.found))
     print(f"{config.found:.0%} of {len(localizers)} localizers of phantoms have a peak from {threshold:.4f} on")
@@ -75,7 +75,7 @@ def main(config: FalseAlarmsConfig) -> None:
     n_alarms = len(alarms(slices[slices.SeriesInstanceUID.isin(healthy)], threshold))
     print(f"phantoms without an aneurysm: {n_alarms / len(healthy):.2f} peaks a series of {len(healthy)}")
     cache = Cache(config.real_dir)
-    peaks = real_peaks(cache, model, stage1, world, inference, config.every_mm)
+    peaks = real_peaks(cache, model, stage1, world, inference, config.slice_spacing_mm)
     for uid, own in peaks.groupby("SeriesInstanceUID"):
         print(f"{uid}: {(own.probability >= threshold).sum()} peaks, the highest {own.probability.max():.4f}")
     n_real = peaks.SeriesInstanceUID.nunique()
@@ -92,10 +92,10 @@ def real_peaks(
     stage1: Stage1Config,
     world: DistContext,
     inference: InferenceConfig,
-    every_mm: float,
+    slice_spacing_mm: float,
 ) -> pd.DataFrame:
     """As `alarms`, all peaks of all series of a cache."""
-    places = slice_places(cache, cache.series_uids(), every_mm)
+    places = slice_places(cache, cache.series_uids(), slice_spacing_mm)
     return alarms(predict_series_slices(model, cache, places, stage1, world, inference, "real heads"), 0.0)
 
 

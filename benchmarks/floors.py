@@ -59,7 +59,7 @@ class BenchmarkConfig:
     """a model of timm, by name"""
     image_size: int = 288
     """rows and columns of the encoder's input"""
-    every_mm: float = 1.5
+    slice_spacing_mm: float = 1.5
     """distance of the windows along a series"""
     batch_size: int = 16
     """windows of a step"""
@@ -197,7 +197,7 @@ def extraction(config: BenchmarkConfig) -> Iterator[Measured]:
     series = cache.series_uids()
     for first in range(len(series)):
         start = time.perf_counter()
-        done = extract(cache, series[first : first + 2], encoder, config.every_mm, config.batch_size, workers=0)
+        done = extract(cache, series[first : first + 2], encoder, config.slice_spacing_mm, config.batch_size, workers=0)
         n_windows = sum(len(features.slice) for _, features in done)
         taken = (time.perf_counter() - start) / n_windows
         n_batches = -(-n_windows // config.batch_size)

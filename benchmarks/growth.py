@@ -53,7 +53,7 @@ OF_SERIES = {
     "preprocess_data": "preprocess_data.py --data_dir {data} --workers 1",
     "create_folds": "create_folds.py --data_dir {data} --folds 2",
     "train_stage1": f"train_stage1.py {_BOTH} --config configs/stage1/demo.yaml {_SHORT} --input.image_size 96",
-    "extract_features": f"extract_features.py {_BOTH} --own_fold false --fold 0 --every_mm 6 --workers 1",
+    "extract_features": f"extract_features.py {_BOTH} --own_fold false --fold 0 --slice_spacing_mm 6 --workers 1",
     "train_stage2": f"train_stage2.py {_BOTH} --config configs/stage2/demo.yaml {_SMALL} --tokens.cross_fitted false",
     "eval_end_to_end": f"eval_end_to_end.py {_BOTH} --fold 0 --workers 1",
     "volume3d.build_manifest": "-m volume3d.build_manifest --data_dir {data} --workers 1",

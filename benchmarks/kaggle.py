@@ -48,7 +48,7 @@ class BenchmarkConfig:
     """of the random weights: a model of timm, by name"""
     image_size: int = 288
     """of the random weights: rows and columns of the encoder's input"""
-    every_mm: float = 1.5
+    slice_spacing_mm: float = 1.5
     """of the random weights: distance of the windows"""
     pairs: int = 1
     """of the random weights: models that are averaged"""
@@ -91,7 +91,9 @@ def main(config: BenchmarkConfig) -> None:
 
 
 def random_pairs(config: BenchmarkConfig) -> list:
-    made = end_to_end.BenchmarkConfig(encoder=config.encoder, image_size=config.image_size, every_mm=config.every_mm)
+    made = end_to_end.BenchmarkConfig(
+        encoder=config.encoder, image_size=config.image_size, slice_spacing_mm=config.slice_spacing_mm
+    )
     return [end_to_end.random_pair(made)] * config.pairs
 
 

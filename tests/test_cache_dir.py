@@ -28,9 +28,9 @@ CHAIN = """
 preprocess_data --workers 1 --slices
 create_folds --folds 2 --safe_mm 15
 train_stage1 --config stage1.yaml --training.batch_size 2 --training.epochs 1
-eval_stage1 --folds 2 --device cpu --series --every_mm 12
-mine_hard_negatives --folds 2 --device cpu --threshold 0.01 --safe_mm 15 --every_mm 12
-extract_features --folds 2 --device cpu --every_mm 12 --workers 0
+eval_stage1 --folds 2 --device cpu --series --slice_spacing_mm 12
+mine_hard_negatives --folds 2 --device cpu --threshold 0.01 --safe_mm 15 --slice_spacing_mm 12
+extract_features --folds 2 --device cpu --slice_spacing_mm 12 --workers 0
 train_stage2 --folds 2 --device cpu --config stage2.yaml
 eval_stage2 --folds 2 --device cpu
 eval_end_to_end --folds 2 --device cpu --workers 0
@@ -128,7 +128,7 @@ def test_dask_workers_read_and_write_the_same_folders(folder):
         call("volume3d.build_manifest --workers 1", "--cache_dir", "other")
         call("volume3d.preprocess --size 32", "--cache_dir", "other", "--dask", address)
         call("mine_hard_negatives --folds 2 --threshold 0.01 --device cpu", "--cache_dir", "cache", "--dask", address)
-        call("extract_features --folds 2 --every_mm 24 --device cpu", "--cache_dir", "cache", "--dask", address)
+        call("extract_features --folds 2 --slice_spacing_mm 24 --device cpu", "--cache_dir", "cache", "--dask", address)
     assert state(folder / "data") == untouched
     for name in MADE:
         if name.endswith(".npy"):

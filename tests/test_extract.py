@@ -158,9 +158,9 @@ def test_a_file_gives_back_what_was_written_and_names_itself_when_damaged(data_d
     write_features(path, features, "print")
     read = read_features(path)
     assert read.views == features.views and made_from(path) == "print"
-    assert read.every_mm == features.every_mm == 0 and read_sampling(path)["every_mm"] == 0
-    write_features(path, replace(features, every_mm=None), "print")  # as files of before it was kept
-    assert read_features(path).every_mm is None
+    assert read.slice_spacing_mm == features.slice_spacing_mm == 0 and read_sampling(path)["slice_spacing_mm"] == 0
+    write_features(path, replace(features, slice_spacing_mm=None), "print")  # as files of before it was kept
+    assert read_features(path).slice_spacing_mm is None
     for part in (*PARTS, "slice", "position_mm", "depth_mm"):
         assert np.array_equal(getattr(read, part), getattr(features, part)), part
         assert getattr(read, part).dtype == getattr(features, part).dtype
@@ -175,12 +175,12 @@ def test_a_file_gives_back_what_was_written_and_names_itself_when_damaged(data_d
 def test_features_are_made_anew_when_weights_slices_or_settings_change(data_dir, model, tmp_path):
     cache, checkpoint, folder = open_cache(data_dir), tmp_path / "last.pth", tmp_path / "features"
     checkpoint.write_bytes(b"some weights")
-    settings = ExtractSettings(every_mm=1.5, views=("original",))
+    settings = ExtractSettings(slice_spacing_mm=1.5, views=("original",))
     wanted = fingerprints(cache, ["s0", "s1"], checkpoint, settings)
     assert out_of_date(folder, wanted) == ["s0", "s1"]
     write_features(folder / "s0.safetensors", features_of(data_dir, "s0", model), wanted["s0"])
     assert out_of_date(folder, wanted) == ["s1"]
-    for other in ({"every_mm": 2.0}, {"views": ("mirror",)}, {"precision": "bf16"}):
+    for other in ({"slice_spacing_mm": 2.0}, {"views": ("mirror",)}, {"precision": "bf16"}):
         assert out_of_date(folder, fingerprints(cache, ["s0"], checkpoint, replace(settings, **other))) == ["s0"]
     faster = replace(settings, batch_size=7, workers=5)
     assert out_of_date(folder, fingerprints(cache, ["s0"], checkpoint, faster)) == []
@@ -204,7 +204,7 @@ def test_the_script_writes_a_file_a_series_and_goes_on_where_it_stopped(data_dir
         about = {"stage1": asdict(CONFIG), "fold": fold}
         save_checkpoint(tmp_path / CONFIG.encoder / f"fold-{fold}" / "last.pth", model, about, {}, 1)
     command = [sys.executable, "extract_features.py", "--data_dir", str(data_dir), "--model_dir", str(tmp_path)]
-    command += ["--folds", "2", "--every_mm", "12", "--workers", "0"]
+    command += ["--folds", "2", "--slice_spacing_mm", "12", "--workers", "0"]
 
     def run(*flags: str) -> str:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -231,7 +231,7 @@ def test_two_processes_of_one_run_share_the_work_and_a_second_run_is_turned_away
     fold = tmp_path / CONFIG.encoder / "fold-0"
     save_checkpoint(fold / "last.pth", model, {"stage1": asdict(CONFIG), "fold": 0}, {}, 1)
     script = ["extract_features.py", "--data_dir", str(data_dir), "--model_dir", str(tmp_path), "--device", "cpu"]
-    script += ["--folds", "2", "--fold", "0", "--own_fold", "false", "--every_mm", "12", "--workers", "0"]
+    script += ["--folds", "2", "--fold", "0", "--own_fold", "false", "--slice_spacing_mm", "12", "--workers", "0"]
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     how = {"cwd": ROOT, "capture_output": True, "text": True, "env": os.environ | {"OMP_NUM_THREADS": "1"}}
     result = subprocess.run([sys.executable, *several, *script], **how)

@@ -15,8 +15,8 @@ DAMAGED = {
     "missing": None,
     "text": b"no features",
     "of others": save(SLICES),
-    "without views": save(SLICES, {"made_from": "a", "every_mm": "1.5"}),
-    "views cut short": save(SLICES, {"made_from": "a", "every_mm": "1.5", "views": '["orig'}),
+    "without views": save(SLICES, {"made_from": "a", "slice_spacing_mm": "1.5"}),
+    "views cut short": save(SLICES, {"made_from": "a", "slice_spacing_mm": "1.5", "views": '["orig'}),
 }
 
 

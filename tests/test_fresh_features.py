@@ -17,7 +17,7 @@ UID = "SeriesInstanceUID"
 
 
 def config(out, **settings) -> FreshFeaturesConfig:
-    given = {"n_series": N, "portion": N, "every_mm": 40.0, "workers": 1, "device": "cpu"} | settings
+    given = {"n_series": N, "portion": N, "slice_spacing_mm": 40.0, "workers": 1, "device": "cpu"} | settings
     return FreshFeaturesConfig(out, **given)
 
 
@@ -41,7 +41,7 @@ def test_what_stays_are_features_and_tables_of_all_portions(out):
     features = {path.stem: path for path in ModelPaths(out / "model", ENCODER).features(None).glob("*.safetensors")}
     assert set(features) == set(series[UID][series.n_slices.notna()])
     for path in features.values():
-        assert read_sampling(path) == {"views": ("original",), "every_mm": 40.0}
+        assert read_sampling(path) == {"views": ("original",), "slice_spacing_mm": 40.0}
         assert read_features(path).peak_features.shape[-1] == 64 + 14
     spots = pd.read_csv(out / "train_stage1_5_folds.csv", dtype={UID: str})
     assert set(spots[UID]) <= set(series[UID]) and set(spots.kind) == {"positive", "negative"}
@@ -53,8 +53,8 @@ def test_its_stage_1_is_the_one_in_the_box_as_a_model_of_all_series(out):
 
 
 def test_other_settings_do_not_mix_and_seeds_of_evaluation_are_refused(out):
-    with pytest.raises(ValueError, match=r"settings\.json: expected .*'every_mm': 3.*give another --out"):
-        main(config(out, every_mm=3.0))
+    with pytest.raises(ValueError, match=r"settings\.json: expected .*'slice_spacing_mm': 3.*give another --out"):
+        main(config(out, slice_spacing_mm=3.0))
     with pytest.raises(ValueError, match="seed: expected at least 1000000, found 2"):
         config(out, seed=2)
 

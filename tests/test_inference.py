@@ -179,9 +179,9 @@ def test_worker_processes_give_the_same_in_the_same_order(root, pairs):
 
 
 def test_models_that_were_trained_otherwise_are_not_asked_together(pairs):
-    about = pairs[1].stage2.about | {"sampling": {"every_mm": 3.0, "views": ["original"]}}
+    about = pairs[1].stage2.about | {"sampling": {"slice_spacing_mm": 3.0, "views": ["original"]}}
     other = replace(pairs[1], stage2=replace(pairs[1].stage2, about=about))
-    with pytest.raises(ValueError, match="every_mm: expected models trained alike"):
+    with pytest.raises(ValueError, match="slice_spacing_mm: expected models trained alike"):
         Predictor([pairs[0], other], CPU)
 
 

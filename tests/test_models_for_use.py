@@ -81,7 +81,7 @@ def test_models_of_all_series_go_from_training_to_predict_py(root, tmp_path, cap
     (record,) = records(tmp_path / "out")
     assert len(record["probabilities"]) == 14 and np.isfinite(list(record["probabilities"].values())).all()
     # And what the encoder of all series says of them, for those who ask for it.
-    wanted = ["--fold", "none", "--every_mm", "7", "--workers", "0"]
+    wanted = ["--fold", "none", "--slice_spacing_mm", "7", "--workers", "0"]
     call(extract_features, extract_features.ExtractConfig, root, *wanted)
     with pytest.raises(ValueError, match=f"expected series that the model has not seen, found {len(CACHED)} of"):
         call(eval_stage2, eval_stage2.EvalStage2Config, root, "--fold", "none")

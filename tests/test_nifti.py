@@ -138,15 +138,15 @@ def test_tilted_and_uneven_series_are_interpolated_to_an_even_grid_and_values_st
 
 
 @pytest.mark.parametrize("tilt", [0.0, 18.5])
-@pytest.mark.parametrize("every_mm", [0.0, 5.0])
+@pytest.mark.parametrize("slice_spacing_mm", [0.0, 5.0])
 @pytest.mark.parametrize(("orientation", "spacing"), STACKS)
-def test_the_map_lies_over_the_series(tmp_path, orientation, spacing, every_mm, tilt):
+def test_the_map_lies_over_the_series(tmp_path, orientation, spacing, slice_spacing_mm, tilt):
     row, column = np.array(orientation[:3], float), np.array(orientation[3:], float)
     gap = np.cross(row, column) * spacing[0] + column * spacing[0] * np.tan(np.radians(tilt))
     pixels = np.random.default_rng(0).integers(0, 900, (24, 40, 36)).astype(np.int16)
     each = lambda i: {"ImagePositionPatient": [*map(float, FIRST + i * gap)], "Modality": "MR"}  # noqa: E731
     write_stack(tmp_path / "dicom", pixels, orientation, spacing, each=each)
-    series = read_sampled(tmp_path / "dicom", Request(REQUEST.settings, every_mm, REQUEST.inputs))
+    series = read_sampled(tmp_path / "dicom", Request(REQUEST.settings, slice_spacing_mm, REQUEST.inputs))
     assert series.geometry.resliced == (spacing[0] < 2 and not tilt)
     box, n = crop_box(INPUT, series.geometry.plane), 16
     # Where each pixel of a map lies: in the input, the cache, the images (tested against to_cache elsewhere), in LPS.

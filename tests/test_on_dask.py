@@ -98,7 +98,7 @@ def test_features_are_those_of_the_run_without_dask_and_each_is_written_once_tho
         shutil.copytree(folder / "model", tmp_path / place / "model")
     written, write = Counter(), extract_run.write_features
     monkeypatch.setattr(extract_run, "write_features", lambda path, *rest: written.update([path]) or write(path, *rest))
-    arguments = ["--every_mm", "12", "--own_fold", "false", "--workers", "0", "--batch_size", "5"]
+    arguments = ["--slice_spacing_mm", "12", "--own_fold", "false", "--workers", "0", "--batch_size", "5"]
     extract = partial(call, extract_features, extract_features.ExtractConfig)
     with KillWorkers(address, lambda: len(written), at=(2, 6)) as killed:
         extract(tmp_path / "with", *arguments, "--dask", address)
@@ -112,7 +112,7 @@ def test_features_are_those_of_the_run_without_dask_and_each_is_written_once_tho
         assert {path.stem for path in with_dask.iterdir()} == set(CACHED)
         for uid in CACHED:
             found, expected = (read_features(place / f"{uid}.safetensors") for place in (with_dask, without))
-            assert found.views == expected.views and found.every_mm == 12
+            assert found.views == expected.views and found.slice_spacing_mm == 12
             for part in (*PARTS, "slice", "position_mm", "depth_mm"):
                 np.testing.assert_allclose(getattr(found, part), getattr(expected, part), rtol=2e-3, atol=1e-4)
     written.clear()

@@ -132,21 +132,21 @@ def test_a_picture_has_the_21_slices_around_it_or_those_within_15_mm(tmp_path, s
 def test_of_the_slices_around_only_those_are_decoded_that_were_not_before(tmp_path, monkeypatch, orientation, spacing):
     write_stack(tmp_path, head_with_dot((40, 64, 64), DOT), orientation, spacing, FIRST)
     decoded, decode = [], sys.modules["aneurysm.dicom.series"].decode_frame
-    request = replace(KEPT, every_mm=7.0)
+    request = replace(KEPT, slice_spacing_mm=7.0)
     series = pickle.loads(pickle.dumps(read_sampled(tmp_path, request)))  # as from a worker process
     monkeypatch.setattr("aneurysm.dicom.series.decode_frame", lambda frame: decoded.append(frame.name) or decode(frame))
     curves = curves_of(series, {len(series.index) // 2: 0.9})
     (picture,) = take_pictures([model(("original",))], series, (INPUT,), curves, 1)
     missing = set(picture.slab.number) - set(series.slices.number)
     assert len(decoded) == len(set(decoded)) == len(missing) and bool(missing) == (orientation == AXIAL)
-    every = read_sampled(tmp_path, replace(KEPT, every_mm=0.0)).slices
+    every = read_sampled(tmp_path, replace(KEPT, slice_spacing_mm=0.0)).slices
     assert len(picture.slab.number) == 21 or orientation == CORONAL
     np.testing.assert_array_equal(picture.slab.images, every.images[picture.slab.number])
 
 
 def test_files_that_are_gone_by_then_leave_the_slices_that_were_decoded_before(tmp_path):
     write_stack(tmp_path, head_with_dot((40, 64, 64), DOT), spacing=(1.0, 3.0, 3.0), first=FIRST)
-    series = read_sampled(tmp_path, replace(KEPT, every_mm=7.0))
+    series = read_sampled(tmp_path, replace(KEPT, slice_spacing_mm=7.0))
     for file in tmp_path.iterdir():
         file.unlink()
     (picture,) = take_pictures([model(("original",))], series, (INPUT,), curves_of(series, {2: 0.9}), 1)

@@ -190,7 +190,7 @@ def test_every_slice_is_asked_about_and_peaks_are_told_in_pixels_of_the_cache(tm
     slices[2] = 0.4
     cache = one_series(tmp_path, slices, np.array([10.0, 12.5, 15.0]))
     write_series(tmp_path, "up", slices[:2], np.array([1.0, 2.0]), "coronal")
-    places = slice_places(cache, ["s", "up"], every_mm=0)
+    places = slice_places(cache, ["s", "up"], slice_spacing_mm=0)
     assert places.SeriesInstanceUID.tolist() == ["s"] * 3 + ["up"] * 2 and places.slice.tolist() == [0, 1, 2, 0, 1]
     assert places.position_mm.tolist() == [10.0, 12.5, 15.0, 1.0, 2.0]
     crops = InputConfig(image_size=32, crop=(0.25, 0.75, 0.25, 0.75), crop_upright=(0, 1, 0, 1))

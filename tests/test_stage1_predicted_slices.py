@@ -102,7 +102,7 @@ def test_hard_negatives_are_slices_far_from_any_localizer_judged_by_the_model_th
 def test_fewer_slices_are_asked_about_and_a_threshold_leaves_out_the_less_probable(folder, mined, tmp_path):
     shutil.copytree(folder / "data", tmp_path / "data")
     threshold = float(mined.probability.median())
-    call(mine_hard_negatives, tmp_path, folder / "model", "--threshold", str(threshold), "--every_mm", "12")
+    call(mine_hard_negatives, tmp_path, folder / "model", "--threshold", str(threshold), "--slice_spacing_mm", "12")
     found = pd.read_parquet(tmp_path / "data" / "hard_negatives.parquet")
     sampled = mined[mined.slice.isin([0, 4, 8, 12, 15])]  # at 0, 12, 24, 36 mm, and the last for 48 mm
     expected = sampled[sampled.probability >= threshold]

@@ -264,7 +264,7 @@ def test_scores_of_a_curve_are_those_of_spots_and_series(cache, spots):
     config = Stage1Config(input=InputConfig(image_size=64, crop=(0, 1, 0, 1), crop_upright=(0, 1, 0, 1)))
     inference = InferenceConfig(batch_size=8, workers=0)
     fresh = FreshSeries.read(cache.paths.root, 2)
-    scores = fresh.scores(Brightest(), config, ALONE, inference, every_mm=0)
+    scores = fresh.scores(Brightest(), config, ALONE, inference, slice_spacing_mm=0)
     names = [f"{kind}_{of}" for kind in ("map", "logits") for of in ("spots", "series", "locations", "score")]
     assert set(scores) == {*names, "found_at_1", "found_at_4", "own_peak_above"}
     assert all(0 <= value <= 1 for value in scores.values())

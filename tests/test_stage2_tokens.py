@@ -125,12 +125,12 @@ def test_series_without_features_are_left_out_and_counted(made):
 def test_the_sampling_of_the_features_trained_on_is_told_and_must_be_one(made):
     series, paths = made
     for i in range(9):
-        write_features(paths.features(1) / f"s{i}.safetensors", replace(described(0), every_mm=2.0), "made up")
+        write_features(paths.features(1) / f"s{i}.safetensors", replace(described(0), slice_spacing_mm=2.0), "made up")
     assert TrainingTable.without_fold(series, paths, 1, NUMBERS).sampling == {
         "views": ["original", "mirror"],
-        "every_mm": 2.0,
+        "slice_spacing_mm": 2.0,
     }
-    write_features(paths.features(1) / "s5.safetensors", replace(described(0), every_mm=3.0), "made up")
+    write_features(paths.features(1) / "s5.safetensors", replace(described(0), slice_spacing_mm=3.0), "made up")
     with pytest.raises(ValueError, match=r"s0.safetensors: expected features sampled alike, .*s5.safetensors"):
         _ = TrainingTable.without_fold(series, paths, 1, NUMBERS).sampling
 

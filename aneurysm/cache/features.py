@@ -16,7 +16,7 @@ from safetensors.numpy import save
 from aneurysm.cache.config import VIEWS
 from aneurysm.paths import atomic_write
 
-FORMAT = 2  # of the files; 2 has `peak_features`
+FORMAT = 3  # of the files; 2 has `peak_features`, 3 `slice_spacing_mm`
 CHANNELS = {"logits": 14, "heat": 14, "peak_x": 14, "peak_y": 14}
 
 
@@ -35,7 +35,7 @@ class SeriesFeatures:
     peak_x       (views, slices, 14) float16 where it lies, as a share of the cached image from its left edge
     peak_y       (views, slices, 14) float16 the same from the top
     views        names of the views: original, mirror
-    every_mm     distance that the slices were sampled at, 0 for every slice; None where it is not told
+    slice_spacing_mm     distance that the slices were sampled at, 0 for every slice; None where it is not told
 
     In the view `mirror`, left and right are exchanged: everything is said of the mirrored head, in its own labels.
     """
@@ -50,7 +50,7 @@ class SeriesFeatures:
     peak_x: np.ndarray
     peak_y: np.ndarray
     views: tuple[str, ...]
-    every_mm: float | None = None
+    slice_spacing_mm: float | None = None
 
     def __post_init__(self):
         n_views, n_slices = len(self.views), len(self.slice)
@@ -66,9 +66,9 @@ class SeriesFeatures:
 
 def write_features(path: Path, features: SeriesFeatures, made_from: str) -> None:
     """Writes them, whole or not at all; `made_from` is a fingerprint that tells when they are out of date."""
-    names = [field.name for field in fields(features) if field.name not in ("views", "every_mm")]
+    names = [field.name for field in fields(features) if field.name not in ("views", "slice_spacing_mm")]
     arrays = {name: np.ascontiguousarray(getattr(features, name)) for name in names}
-    sampling = {"views": json.dumps(features.views), "every_mm": json.dumps(features.every_mm)}
+    sampling = {"views": json.dumps(features.views), "slice_spacing_mm": json.dumps(features.slice_spacing_mm)}
     with atomic_write(path) as beside:
         # Not save_file: its error does not tell that a disk is full.
         beside.write_bytes(save(arrays, {**sampling, "made_from": made_from}))
@@ -82,7 +82,7 @@ def read_features(path: Path) -> SeriesFeatures:
 
 
 def read_sampling(path: Path) -> dict[str, Any]:
-    """`views` and `every_mm` of a features file, from its header; ValueError naming the file where it has none."""
+    """`views` and `slice_spacing_mm` from the header of a features file; ValueError naming it where it has none."""
     with _opened(path) as file:
         return _sampling(file.metadata())
 
@@ -118,4 +118,4 @@ def _opened(path: Path) -> Iterator[Any]:
 def _sampling(metadata: dict[str, str] | None) -> dict[str, Any]:
     """Raises TypeError or KeyError where there is none, ValueError where it is damaged."""
     views = tuple(json.loads(metadata["views"]))
-    return {"views": views, "every_mm": json.loads(metadata.get("every_mm", "null"))}  # earlier files do not tell it
+    return {"views": views, "slice_spacing_mm": json.loads(metadata.get("slice_spacing_mm", "null"))}

@@ -80,11 +80,11 @@ def neighbours(position_mm: np.ndarray, index: int, neighbour_mm: float, n_slice
     return *below[:0:-1], index, *above[1:]
 
 
-def sampled_slices(position_mm: np.ndarray, every_mm: float) -> np.ndarray:
-    """Indices of slices about `every_mm` apart from the first to the last, each once; all of them for 0."""
-    if every_mm <= 0:
+def sampled_slices(position_mm: np.ndarray, slice_spacing_mm: float) -> np.ndarray:
+    """Indices of slices about `slice_spacing_mm` apart from the first to the last, each once; all of them for 0."""
+    if slice_spacing_mm <= 0:
         return np.arange(len(position_mm))
-    wanted = np.arange(position_mm[0], position_mm[-1] + every_mm / 2, every_mm)
+    wanted = np.arange(position_mm[0], position_mm[-1] + slice_spacing_mm / 2, slice_spacing_mm)
     return np.unique(np.abs(position_mm[None] - wanted[:, None]).argmin(axis=1))
 
 

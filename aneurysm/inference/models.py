@@ -65,7 +65,7 @@ class Model:
     """A pair that is asked about series, sampled and mirrored as it was trained.
 
     settings    of the cache that it was trained on
-    every_mm    distance of the slices that stage 2 was trained on
+    slice_spacing_mm    distance of the slices that stage 2 was trained on
     views       in which it is asked, in their order
     encoders    stage 1 on each device, by view
     prevalence  (14,) share of positives among its training series: its answer where there is nothing to see
@@ -79,7 +79,7 @@ class Model:
         self.name, self.notes = pair.encoder, []
         stage1, self.config1 = _build(stage1_from, pair.stage1)
         stage2, config2 = _build(stage2_from, pair.stage2)
-        self.settings, self.every_mm, views = self._training(pair)
+        self.settings, self.slice_spacing_mm, views = self._training(pair)
         tta = tta and config2.tokens.tta
         self.views = views if tta else views[:1]
         copies = [stage1.to(devices[0]), *(deepcopy(stage1).to(device) for device in devices[1:])]
@@ -92,17 +92,17 @@ class Model:
         self.temperature = pair.temperature
 
     def _training(self, pair: Pair) -> tuple[CacheSettings, float, tuple[str, ...]]:
-        """The settings of its cache, every_mm and the views, as its checkpoints tell them."""
+        """The settings of its cache, slice_spacing_mm and the views, as its checkpoints tell them."""
         saved = pair.stage1.about.get("cache")
         if saved is None:
             self.notes.append(f"{pair.stage1.source} does not say how its cache was made: {CacheSettings()} is assumed")
-        sampling = pair.stage2.about.get("sampling", {"every_mm": None})
-        if sampling["every_mm"] is None:
+        sampling = pair.stage2.about.get("sampling", {"slice_spacing_mm": None})
+        if sampling["slice_spacing_mm"] is None:
             raise ValueError(
                 f"{pair.stage2.source}: expected the distance of the slices that it was trained on, found none; "
                 "delete the folder features/, then run extract_features.py and train_stage2.py again"
             )
-        return from_saved(CacheSettings, saved or {}), sampling["every_mm"], tuple(sampling["views"])
+        return from_saved(CacheSettings, saved or {}), sampling["slice_spacing_mm"], tuple(sampling["views"])
 
     def look(self, view: str, images: Sequence[Tensor], rows: np.ndarray, plane: str, batch_size: int) -> Rows:
         """What stage 1 says about each window in one of `views`; `images` and `rows` as in Shown, the images on each
@@ -120,7 +120,7 @@ class Model:
     def features(self, said: dict[str, Rows], series: SampledSeries) -> SeriesFeatures:
         """What has been said of a series' windows in each view, as stage 2 wants it."""
         together = {name: np.concatenate([rows[name] for rows in said.values()], axis=1) for name in PARTS}
-        return series_features(together, series.index, series.position_mm, tuple(said), self.every_mm)
+        return series_features(together, series.index, series.position_mm, tuple(said), self.slice_spacing_mm)
 
     def classify(self, features: SeriesFeatures, modality: str | None, plane: str) -> np.ndarray:
         """(14,) probabilities by stage 2, at its temperature."""

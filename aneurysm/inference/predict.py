@@ -68,12 +68,12 @@ class Predictor:
         self.devices = [devices] if isinstance(devices, torch.device) else list(devices)
         self.models = [Model(pair, self.devices, tta, precision, maps) for pair in pairs]
         self.notes = [note for model in self.models for note in model.notes]
-        settings, every_mm = only_one(self.models, "settings"), only_one(self.models, "every_mm")
+        settings, slice_spacing_mm = only_one(self.models, "settings"), only_one(self.models, "slice_spacing_mm")
         self.ensemble, self.n_pictures = SliceEnsemble(self.models, self.devices, batch_size), n_pictures
         self.calibration = calibration
         self.second = VolumeEnsemble(second, self.devices[0]) if second else None
         volumes = self.second.settings if self.second else None
-        self.request = Request(settings, every_mm, self.ensemble.inputs, threads, n_pictures > 0, volumes)
+        self.request = Request(settings, slice_spacing_mm, self.ensemble.inputs, threads, n_pictures > 0, volumes)
         self._prevalences = self._by_encoder({n: Answer(*[m.prevalence] * 3) for n, m in enumerate(self.models)})
         self.prevalence = _mean(self._prevalences)
 

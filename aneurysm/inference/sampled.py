@@ -34,7 +34,7 @@ class Request:
     """What is wanted of each series: as it was in training."""
 
     settings: CacheSettings
-    every_mm: float  # distance of the windows along the series; 0 for every slice
+    slice_spacing_mm: float  # distance of the windows along the series; 0 for every slice
     inputs: tuple[InputConfig, ...]  # what the encoders see, each kind once
     threads: int = 1  # that decode within a series
     keep_slices: bool = False  # whole, for pictures
@@ -118,7 +118,7 @@ def _read(place: Path | SeriesFiles, request: Request) -> SampledSeries:
     read = perf_counter()
     window = find_slices(series, request.settings, request.threads)
     position_mm = cached_positions_mm(series)
-    index = sampled_slices(position_mm, request.every_mm)
+    index = sampled_slices(position_mm, request.slice_spacing_mm)
     windows = [
         np.array([neighbours(position_mm, i, config.neighbour_mm, config.n_slices) for i in index.tolist()])
         for config in request.inputs

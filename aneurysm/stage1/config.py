@@ -105,7 +105,7 @@ class Stage1Config:
 class ExtractSettings(InferenceConfig):
     """What is kept of a series, and how it is computed."""
 
-    every_mm: float = 1.5
+    slice_spacing_mm: float = 1.5
     """distance of the slices along the series; each at most once"""
     views: tuple[str, ...] = VIEWS
     """the image as it is (original) and with left and right exchanged (mirror)"""

@@ -75,7 +75,7 @@ def windows_text(evaluation: Sequence[Evaluation]) -> str:
 
 
 def predict_fold(
-    cache: Cache, series: pd.DataFrame, model_paths: ModelPaths, fold: int, every_mm: float,
+    cache: Cache, series: pd.DataFrame, model_paths: ModelPaths, fold: int, slice_spacing_mm: float,
     inference: InferenceConfig, world: DistContext,
 ) -> pd.DataFrame:  # fmt: skip
     """As predict_series_slices, of all series of a fold by the model that has not seen them, with a column `fold`.
@@ -84,14 +84,14 @@ def predict_fold(
     """
     cached = _cached(series, fold)
     model, config = load_stage1(model_paths.stage1(fold), world.device, unseen=fold)
-    places = slice_places(cache, cached, every_mm)
+    places = slice_places(cache, cached, slice_spacing_mm)
     return predict_series_slices(model, cache, places, config, world, inference, f"series of fold {fold}").assign(
         fold=fold
     )
 
 
 def predict_fold_on_dask(
-    cache: Cache, series: pd.DataFrame, model_paths: ModelPaths, fold: int, every_mm: float,
+    cache: Cache, series: pd.DataFrame, model_paths: ModelPaths, fold: int, slice_spacing_mm: float,
     inference: InferenceConfig, workers: DaskWorkers,
 ) -> pd.DataFrame:  # fmt: skip
     """As ask_fold, by the workers of a Dask cluster; without the series that are in `workers.failures` then.
@@ -99,7 +99,9 @@ def predict_fold_on_dask(
     Raises ValueError where no series is in the cache, or none has an answer.
     """
     cached = _cached(series, fold)
-    question = partial(slices_of, cache_dir=cache.paths.cache.absolute(), every_mm=every_mm, inference=inference)
+    question = partial(
+        slices_of, cache_dir=cache.paths.cache.absolute(), slice_spacing_mm=slice_spacing_mm, inference=inference
+    )
     done = workers.predict(question, model_paths.stage1(fold), fold, cached)
     tables = dict(tqdm(done, total=len(cached), desc=f"series of fold {fold}", leave=False))
     if not tables:
@@ -108,13 +110,13 @@ def predict_fold_on_dask(
 
 
 def slices_of(
-    model: Stage1Net, config: Stage1Config, series_uid: str, *, cache_dir: Path, every_mm: float,
+    model: Stage1Net, config: Stage1Config, series_uid: str, *, cache_dir: Path, slice_spacing_mm: float,
     inference: InferenceConfig,
 ) -> pd.DataFrame:  # fmt: skip
     """What a model says about the slices of one series: a question for DaskWorkers."""
     cache, inference = Cache(cache_dir), replace(inference, workers=0)
     return predict_series_slices(
-        model, cache, slice_places(cache, [series_uid], every_mm), config, ALONE, inference, bar=""
+        model, cache, slice_places(cache, [series_uid], slice_spacing_mm), config, ALONE, inference, bar=""
     )
 
 

@@ -75,17 +75,17 @@ def _unmirrored(found: Tensor, in_columns: Tensor, view: str) -> np.ndarray:
 
 
 def series_features(
-    rows: Rows, index: np.ndarray, position_mm: np.ndarray, views: Sequence[str], every_mm: float
+    rows: Rows, index: np.ndarray, position_mm: np.ndarray, views: Sequence[str], slice_spacing_mm: float
 ) -> SeriesFeatures:
-    """The features of a series from the rows of its windows; `index` (slices,), sampled every_mm, and position_mm of
-    all its slices."""
+    """The features of a series from the rows of its windows; `index` (slices,) of those sampled about
+    slice_spacing_mm apart, and position_mm of all its slices."""
     own = position_mm[index]
     return SeriesFeatures(
         slice=index.astype(np.int32),
         position_mm=own.astype(np.float32),
         depth_mm=(position_mm[-1] - own).astype(np.float32),
         views=tuple(views),
-        every_mm=every_mm,
+        slice_spacing_mm=slice_spacing_mm,
         **{name: np.ascontiguousarray(rows[name].swapaxes(0, 1)) for name in PARTS},
     )
 

@@ -48,7 +48,7 @@ def extract_fold(
         todo = todo[world.rank :: world.size]
         encoder = Encoder(*load_stage1(checkpoint, world.device, unseen=fold), world.device, settings.views,
                           settings.precision)  # fmt: skip
-        done = extract(cache, todo, encoder, settings.every_mm, settings.batch_size, settings.workers)
+        done = extract(cache, todo, encoder, settings.slice_spacing_mm, settings.batch_size, settings.workers)
     for uid, features in tqdm(done, total=len(todo), unit="series", desc=f"fold {fold}", disable=not world.is_main):
         write_features(folder / f"{uid}.safetensors", features, wanted[uid])
     world.wait()
@@ -58,12 +58,12 @@ def extract_fold(
 
 
 def extract(
-    cache: Cache, series_uids: Sequence[str], encoder: Encoder, every_mm: float, batch_size: int, workers: int
+    cache: Cache, series_uids: Sequence[str], encoder: Encoder, slice_spacing_mm: float, batch_size: int, workers: int
 ) -> Iterator[tuple[str, SeriesFeatures]]:
     """Each series with its features, in order; memory does not grow with their number."""
     if not series_uids:
         return
-    places = slice_places(cache, series_uids, every_mm)
+    places = slice_places(cache, series_uids, slice_spacing_mm)
     index = {uid: rows.to_numpy() for uid, rows in places.groupby("SeriesInstanceUID").slice}
     windows = EvalWindows(cache, places, encoder.config.input)
     loader = DataLoader(
@@ -76,7 +76,7 @@ def extract(
             yield encoder(batch["image"], planes), owners
 
     for uid, rows in by_series(batches(), {uid: len(own) for uid, own in index.items()}):
-        yield uid, series_features(rows, index[uid], cache.position_mm(uid), encoder.views, every_mm)
+        yield uid, series_features(rows, index[uid], cache.position_mm(uid), encoder.views, slice_spacing_mm)
 
 
 def features_of(
@@ -85,7 +85,7 @@ def features_of(
     """One series' features, by a CPU: a question for DaskWorkers."""
     encoder = Encoder(model, config, torch.device("cpu"), settings.views, settings.precision)
     cache = Cache(cache_dir)
-    ((_, features),) = extract(cache, [series_uid], encoder, settings.every_mm, settings.batch_size, workers=0)
+    ((_, features),) = extract(cache, [series_uid], encoder, settings.slice_spacing_mm, settings.batch_size, workers=0)
     return features
 
 
@@ -93,7 +93,9 @@ def fingerprints(
     cache: Cache, series_uids: Sequence[str], checkpoint: Path, settings: ExtractSettings
 ) -> dict[str, str]:
     """For each series what its features are made from: weights, cached slices, settings."""
-    made_from = f"{FORMAT} {file_hash(checkpoint)} {settings.every_mm} {','.join(settings.views)} {settings.precision}"
+    made_from = (
+        f"{FORMAT} {file_hash(checkpoint)} {settings.slice_spacing_mm} {','.join(settings.views)} {settings.precision}"
+    )
     return {uid: hashlib.sha256(f"{made_from} {cache.fingerprint(uid)}".encode()).hexdigest() for uid in series_uids}
 
 

@@ -45,20 +45,25 @@ class FreshSeries:
         return held_out, held_out.answers(model, self.cache, config, world, inference, "spots", tta)
 
     def predict_slices(
-        self, model: nn.Module, config: Stage1Config, world: DistContext, inference: InferenceConfig, every_mm: float,
-        tta: Tta = "none",
+        self, model: nn.Module, config: Stage1Config, world: DistContext, inference: InferenceConfig,
+        slice_spacing_mm: float, tta: Tta = "none",
     ) -> pd.DataFrame:  # fmt: skip
         """As predict_series_slices, of all cached series."""
         cached = self.series.SeriesInstanceUID[self.series.n_slices.notna()].tolist()
-        places = slice_places(self.cache, cached, every_mm)
+        places = slice_places(self.cache, cached, slice_spacing_mm)
         return predict_series_slices(model, self.cache, places, config, world, inference, "series", tta).assign(fold=0)
 
     def scores(
-        self, model: nn.Module, config: Stage1Config, world: DistContext, inference: InferenceConfig, every_mm: float
+        self,
+        model: nn.Module,
+        config: Stage1Config,
+        world: DistContext,
+        inference: InferenceConfig,
+        slice_spacing_mm: float,
     ) -> dict[str, float]:
         """What a curve of training shows: AUCs of spots and series, by logits and by maps, and how peaks stand."""
         held_out, answers = self.predict_spots(model, config, world, inference)
-        slices = self.predict_slices(model, config, world, inference, every_mm)
+        slices = self.predict_slices(model, config, world, inference, slice_spacing_mm)
         series = self.series.set_index("SeriesInstanceUID").loc[slices.SeriesInstanceUID.unique()]
         of_logits = slices.groupby("SeriesInstanceUID")[list(LABELS)].max()
         scores = {}

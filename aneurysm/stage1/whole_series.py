@@ -18,12 +18,12 @@ from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import DistContext
 
 
-def slice_places(cache: Cache, series_uids: Sequence[str], every_mm: float) -> pd.DataFrame:
+def slice_places(cache: Cache, series_uids: Sequence[str], slice_spacing_mm: float) -> pd.DataFrame:
     """One row a slice: SeriesInstanceUID, slice, position_mm, plane, cached_col_mm and cached_row_mm."""
     parts = []
     for uid in series_uids:
         position_mm, meta = cache.position_mm(uid), cache.meta(uid)
-        index = sampled_slices(position_mm, every_mm)
+        index = sampled_slices(position_mm, slice_spacing_mm)
         part = pd.DataFrame({"SeriesInstanceUID": uid, "slice": index, "position_mm": position_mm[index]})
         parts.append(part.assign(**{name: meta[name] for name in ("plane", "cached_col_mm", "cached_row_mm")}))
     return pd.concat(parts, ignore_index=True)

@@ -57,7 +57,7 @@ class TrainingTable:
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """`views` and `every_mm` of the features; ValueError naming two files that differ in them."""
+        """`views` and `slice_spacing_mm` of the features; ValueError naming two files that differ in them."""
         first: dict[str, Path] = {}
         for path in self.series.path:
             first.setdefault(json.dumps(read_sampling(path)), path)
