@@ -1,4 +1,4 @@
-# Two commands on a fresh machine: `make demo` runs the pipeline on phantoms, `make test` the tests.
+# Two commands on a fresh machine: `make demo` runs the pipeline on phantoms, `make test` the tests, `make test-all` all of them.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +13,7 @@ BENCH ?= bench
 # Real scans for the report at the end of the demo, where they are at hand.
 REAL_SCANS ?= $(wildcard ../shared/dicom/ct_tilt_gap ../shared/dicom/enhanced_mr)
 
-.PHONY: install demo test bench clean
+.PHONY: install demo test test-all lint bench clean
 
 install: $(VENV)/installed
 
@@ -52,10 +52,15 @@ demo: install
 	@echo "Look at $(DEMO)/phantoms.png, and at summary.md, roc.png and series.png in $(DEMO)/model/*/"
 	@echo "Open $(DEMO)/report/index.html in a browser: what the models say of three heads that nothing was trained on"
 
-test: install
+test: lint
+	$(RUN) -m pytest -m "not slow"
+
+test-all: lint
+	$(RUN) -m pytest
+
+lint: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(RUN) -m pytest
 
 bench: install
 	$(RUN) benchmarks/preprocess.py --workers $(WORKERS)

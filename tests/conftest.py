@@ -6,6 +6,21 @@ from pathlib import Path
 
 import pytest
 
+SLOW = (
+    "bundle_in_the_box cache_dir cache_faults damaged_files dicom_bombs elastic end_to_end extract fresh_features "
+    "full_disk gateway header_modality interrupted kaggle_inference models_for_use on_dask parallel phantom_anatomy "
+    "phantom_held_out phantom_leaks phantom_varied phantom_windows preprocess_killed report_browser several_processes "
+    "stage1_scripts summary sync training_faults volume3d_blend volume3d_phantoms volume3d_predict "
+    "volume3d_preprocess"
+)  # files whose tests start processes, train models, draw many heads or fill disks: left out by `make test`
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    slow = {f"test_{name}.py" for name in SLOW.split()}
+    for item in items:
+        if item.path.name in slow:
+            item.add_marker(pytest.mark.slow)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(

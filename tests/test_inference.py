@@ -242,6 +242,7 @@ def test_a_damaged_or_missing_file_of_a_bundle_is_named(pairs, bundle, tmp_path)
         write_bundle(tmp_path / "b", pairs)
 
 
+@pytest.mark.slow
 def test_inference_needs_nothing_of_what_training_needs(root, bundle):
     command = [sys.executable, ROOT / "tests" / "inference_alone.py", bundle, folder(root, "axial")]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"}

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from aneurysm.cache.config import InputConfig
-from aneurysm.inference import predict
+from aneurysm.inference import slice_ensemble
 from aneurysm.inference.models import Model, Pair, read_pair
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.sampled import SampledSeries, read_sampled
@@ -45,7 +45,7 @@ def clock(monkeypatch):
 
     clock.asked = []
     monkeypatch.setattr(Model, "look", slow_look)
-    monkeypatch.setattr(predict, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(slice_ensemble, "perf_counter", lambda: clock.now)
     return clock
 
 
@@ -98,7 +98,7 @@ def test_a_slower_device_is_noticed_on_the_way(root, pairs, clock):
 
 
 def test_what_was_left_out_is_told_and_the_answer_is_that_of_the_models_that_were_asked(root, pairs, monkeypatch):
-    monkeypatch.setattr(predict, "FEWEST_WINDOWS", 1000)  # all slices
+    monkeypatch.setattr(slice_ensemble, "FEWEST_WINDOWS", 1000)  # all slices
     predictor = Predictor(pairs, CPU)
     predictor.warm_up()
     hurried = predictor.predict_series(root / "data" / "series" / "sagittal", budget_s=0.0)
@@ -187,5 +187,5 @@ def test_the_pace_is_measured_with_windows_of_as_many_slices_as_each_model_takes
 
     inputs = [InputConfig(image_size=8, n_slices=3), InputConfig(image_size=16, n_slices=5)]
     models = [SimpleNamespace(config1=SimpleNamespace(input=own), views=("original",), look=look) for own in inputs]
-    predict.SliceEnsemble(models, [CPU], batch_size=4).warm_up()
+    slice_ensemble.SliceEnsemble(models, [CPU], batch_size=4).warm_up()
     assert set(seen) == {((1, 8, 8), (4, 3)), ((1, 16, 16), (4, 5))}

@@ -198,6 +198,7 @@ def test_an_object_that_cannot_be_written_is_told_and_costs_no_page(root, tmp_pa
     assert records(tmp_path)["1.2.31"]["warnings"] == [f"1.2.31_sr.dcm could not be written: {words}"]
 
 
+@pytest.mark.slow
 def test_the_script_itself(root, tmp_path):
     command = [sys.executable, "predict.py", root / "1.2.31", root / "scans.zip", "--bundle", root / "bundle", "--out",
                tmp_path / "report", "--device", "cpu", "--workers", "1"]  # fmt: skip

@@ -77,6 +77,7 @@ def test_the_batches_are_the_same_in_any_number_of_processes_and_in_order(some, 
         torch.testing.assert_close(batch["image"], expected, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_the_loss_falls_on_windows_that_are_never_seen_twice():
     torch.manual_seed(0)
     torch.set_num_threads(1)

@@ -215,5 +215,3 @@ def test_without_the_option_nothing_is_scaled_and_with_one_fold_it_cannot_be(tra
     with pytest.raises(ValueError, match="found fold 1 alone"):
         evaluate(root, encoder="two", fold="1", temperature=True)
     assert not paths.oof_stage2_calibrated_csv.exists() and "emperature" not in capsys.readouterr().out
-    with pytest.raises(ValueError, match="expected --gap or --temperature, found both"):
-        evaluate(root, encoder="two", gap=True, temperature=True)

@@ -208,9 +208,3 @@ def test_the_copies_of_a_run_lie_as_its_files_do(trained):
     for fold in range(2):
         own, copies = (ModelPaths(trained / name, "one").stage2(fold) for name in ("model", "copies"))
         assert (copies / "last.pth").read_bytes() == (own / "last.pth").read_bytes()
-
-
-def test_the_gap_is_shown_for_each_fold(trained, capsys):
-    evaluate(trained, encoder="one", gap=True)
-    output = capsys.readouterr().out
-    assert output.count("training") >= 2 and output.count("held-out") == 2 and output.count("cross-fitted") == 2

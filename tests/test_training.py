@@ -60,6 +60,7 @@ def test_the_held_out_score_rises_and_the_history_tells_it(tmp_path, native_form
     assert (tmp_path / "history.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_a_run_killed_and_resumed_ends_with_the_weights_of_an_undisturbed_one(tmp_path, undisturbed):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(script(tmp_path, "--pause", "0.5"), cwd=ROOT, env=environment)
@@ -77,6 +78,7 @@ def test_a_run_killed_and_resumed_ends_with_the_weights_of_an_undisturbed_one(tm
     pd.testing.assert_frame_equal(*messages)
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_evaluate_like_one(tmp_path, undisturbed):
     run(tmp_path, processes=2)
     one, two = (pd.read_csv(folder / "history.csv") for folder in (undisturbed, tmp_path))

@@ -207,6 +207,7 @@ def test_parts_that_do_not_fit_are_refused(config, parts, volumes, named):
         EndlessParts(config, parts, volumes, 1_000_000, 4)
 
 
+@pytest.mark.slow
 def test_the_loss_falls_on_endless_parts(tmp_path):
     pretrain(
         PretrainVolume3dConfig(

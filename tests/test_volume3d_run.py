@@ -70,7 +70,7 @@ def script_config(root: Path, **settings) -> TrainVolume3dConfig:
 
 
 def one_fold(cases: Cases, fold: int, config: Volume3dConfig, folder: Path) -> dict:
-    train(cases.without(fold), cases.of(fold), config, fold, None, folder, ALONE, resume=False)
+    train(cases.without(fold), cases.of(fold), config, fold, "", folder, ALONE, False, folder / "no localizers.csv")
     return load_checkpoint(folder / "last.pth")
 
 

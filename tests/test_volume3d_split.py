@@ -139,6 +139,7 @@ def run(data_dir: Path, *args: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_script_writes_the_split_and_refuses_folds_that_leak_by_the_manifests_patients(tmp_path):
     write_manifest(tmp_path / "manifest.jsonl", [entry(f"s{i}", patient_id=f"p{i // 2}") for i in range(8)])
     table = pd.DataFrame({"SeriesInstanceUID": [f"s{i}" for i in range(8)], "fold": [0, 0, 1, 1, 0, 0, 1, 1]})
