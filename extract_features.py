@@ -66,7 +66,7 @@ def main(config: ExtractConfig) -> None:
         with locked(model_paths.fold(fold), "extract_features") if world.is_main else nullcontext():
             n_before = extract_fold(cache, uids, model_paths, fold, settings, world, dask)
         if world.is_main:
-            print(f"{model_paths.features(fold)}: {len(uids)} series ({n_before} were there before), "
+            print(f"{model_paths.features(fold)}: {len(uids)} series ({n_before} cached before), "
                   f"{len(series) - len(cached)} are not in the cache")  # fmt: skip
     end_distributed()
     dask.check()

@@ -153,7 +153,7 @@ def test_a_cached_series_is_not_made_again_where_the_cache_has_moved(folder, cap
     (folder / "cache").rename(folder / "moved")
     call("preprocess_data --workers 1 --slices", "--cache_dir", "moved", "--verify", "true")
     (folder / "moved").rename(folder / "cache")
-    assert "4 series in moved/npy_sequence (4 were there before), 0 errors" in capsys.readouterr().out
+    assert "4 series in moved/npy_sequence (4 cached before), 0 errors" in capsys.readouterr().out
 
 
 def test_only_the_files_of_the_competition_are_looked_for_in_the_data_folder():

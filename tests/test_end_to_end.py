@@ -172,7 +172,7 @@ def test_failures_and_times_by_hand():
     read = [Prediction(Path(f"s/{i}"), np.zeros(14), {}, seconds=output) for i in range(2)]
     failed = Prediction(Path("s/x"), np.zeros(14), {}, failure="no file")
     assert failures_text([*read, failed]).splitlines() == [
-        "1 series could not be read; the training prevalences stand for them", "  x: no file"
+        "1 series could not be read; answered with the training prevalence", "  x: no file"
     ]  # fmt: skip
     text = times_text([*read, failed], wall_s=7.5)
     assert text.startswith("2.50 s a series (headers 0.50, decode 1.00, encode 3.00, sequence 0.25)")

@@ -214,9 +214,9 @@ def test_the_script_writes_a_file_a_series_and_goes_on_where_it_stopped(data_dir
 
     own = {uid for uid, fold, *_ in HEADS if fold == 1 and uid != "missing"}
     folders = [tmp_path / CONFIG.encoder / f"fold-{fold}" / "features" for fold in (0, 1)]
-    assert f"{len(own)} series (0 were there before), 1 are not in the cache" in run("--fold", "1")
+    assert f"{len(own)} series (0 cached before), 1 are not in the cache" in run("--fold", "1")
     assert {path.stem for path in folders[1].iterdir()} == own
-    assert f"6 series ({len(own)} were there before)" in run("--fold", "all", "--own_fold", "false")
+    assert f"6 series ({len(own)} cached before)" in run("--fold", "all", "--own_fold", "false")
     assert all(len(list(folder.iterdir())) == 6 for folder in folders)
     assert read_features(folders[0] / "s0.safetensors").slice.tolist() == [
         0,

@@ -83,7 +83,7 @@ def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(small_disk, monkeypat
     assert set(pd.read_parquet(small_disk / "slices.parquet").SeriesInstanceUID) == {"s0", "s1", "s2"}
     others.unlink()
     after = run(small_disk, *FLAGS)
-    assert after.returncode == 0 and "6 series in" in after.stdout and "(3 were there before), 1 errors" in after.stdout
+    assert after.returncode == 0 and "6 series in" in after.stdout and "(3 cached before), 1 errors" in after.stdout
     assert np.array_equal(open_cache(small_disk).window("s5", range(5)), open_cache(small_disk).window("s0", range(5)))
 
 

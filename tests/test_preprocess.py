@@ -104,7 +104,7 @@ def test_slices_parquet_has_a_row_for_each_cached_slice_with_its_image(done):
 def test_a_second_run_does_nothing_anew_and_changes_no_byte(done):
     before = digest(done)
     times = {f: f.stat().st_mtime_ns for f in (done / "npy_sequence").iterdir()}
-    assert "4 were there before" in run(done, "--head_mm", "0", "--slices").stdout
+    assert "4 cached before" in run(done, "--head_mm", "0", "--slices").stdout
     assert digest(done) == before
     assert {f: f.stat().st_mtime_ns for f in (done / "npy_sequence").iterdir()} == times
 

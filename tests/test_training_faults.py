@@ -1,4 +1,4 @@
-"""What goes wrong while training: losses that are no numbers, too little memory."""
+"""What goes wrong while training: non-finite losses, too little memory."""
 
 import math
 import os

@@ -85,7 +85,7 @@ def test_a_run_is_not_resumed_with_settings_that_lead_elsewhere_and_they_are_nam
         ),
         (CONFIG, 64, about | {"fold": 1}, "expected fold 1, found 0"),
     ):
-        with pytest.raises(ValueError, match=f"{tmp_path}/resume.pth: a run goes on as it was begun: {words}"):
+        with pytest.raises(ValueError, match=f"{tmp_path}/resume.pth: cannot resume, settings differ: {words}"):
             train(tmp_path, config, n, other)
     assert (tmp_path / "resume.pth").read_bytes() == before
     train(tmp_path, about=about)

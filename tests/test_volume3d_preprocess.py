@@ -72,7 +72,7 @@ def test_every_series_of_the_manifest_is_a_volume_or_an_error_that_says_why(tmp_
     volume = read_volume(tmp_path, "good")
     assert volume.dtype == np.float16 and volume.shape == (13, 128, 128)
     assert volume[6, 64, 64] == pytest.approx(40 / 600, abs=1e-4) and volume[6, 1, 1] == 0
-    assert "1 were there before" in run("preprocess", tmp_path, "--workers", "1").stdout
+    assert "1 cached before" in run("preprocess", tmp_path, "--workers", "1").stdout
 
 
 def test_a_run_killed_ends_with_the_bytes_of_an_undisturbed_one(tmp_path):

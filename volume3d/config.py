@@ -204,7 +204,7 @@ class PhantomPartsConfig(PhantomScansConfig):
 
 @dataclass(frozen=True)
 class PretrainingConfig:
-    """What pretraining draws, and what it is held to meanwhile."""
+    """What pretraining draws, and what it is evaluated on meanwhile."""
 
     seed: int = FIRST_SEED
     """of the phantoms"""

@@ -52,7 +52,7 @@ def main(config: PreprocessConfig) -> None:
     with locked(paths.cache, "volume3d_preprocess"):
         errors, was_there = preprocess(config, paths, settings, entries)
     n_made = len(entries) - len(errors)
-    print(f"{n_made} series in {paths.npy_volume} ({was_there} were there before), {len(errors)} errors")
+    print(f"{n_made} series in {paths.npy_volume} ({was_there} cached before), {len(errors)} errors")
     for kind, rows in errors.groupby("kind"):
         print(f"{len(rows)} x {kind}, the first: {rows.message.iloc[0]}")
     if len(errors):
@@ -62,7 +62,7 @@ def main(config: PreprocessConfig) -> None:
 def preprocess(
     config: PreprocessConfig, paths: DataPaths, settings: VolumeSettings, entries: Sequence[Entry]
 ) -> tuple[pd.DataFrame, int]:
-    """The rows of volume_errors.csv, and the number of volumes that were there before."""
+    """The rows of volume_errors.csv, and the number of volumes that were cached before."""
     needed = estimate_bytes(config.data_dir, entries, settings)
     print(f"{len(entries)} series, about {needed / 1e9:.1f} GB of volumes")
     require_disk(paths.cache, needed, [paths.npy_volume], "keep less (--size, --z_mm, --head_mm)")

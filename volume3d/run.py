@@ -1,4 +1,4 @@
-"""The second system on one fold or split: what it trains on, what it is held to, and what it says about that."""
+"""Trains and validates the second system on one fold or split."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from volume3d.weights import load_weights, weights_path
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The series that a model is held to; all their labels are known."""
+    """The series that a model is validated on; all their labels are known."""
 
     cases: Cases
     prevalence: np.ndarray  # (14,) of the training series: the answer about a series without a volume

@@ -75,7 +75,7 @@ def summarise(
         lines.append(f"{len(damaged)} series were damaged in the cache, {n_made} of them made anew")
         lines += [f"  {sentence}" for outcome in damaged for sentence in outcome.damage]
     was_cached = sum(outcome.was_cached for outcome in outcomes)
-    lines.append(f"{len(meta)} series in {paths.npy_sequence} ({was_cached} were there before), {len(errors)} errors")
+    lines.append(f"{len(meta)} series in {paths.npy_sequence} ({was_cached} cached before), {len(errors)} errors")
     lines.append(f"{meta.vessels.sum()} of them with a vessel mask in {paths.npy_vessels}")
     if len(meta):
         lines.append(meta.groupby(["series_type", "plane"]).size().unstack(fill_value=0).to_string())

@@ -156,7 +156,7 @@ def failures_text(predictions: Iterable[Prediction]) -> str:
     failed = [p for p in predictions if p.failure]
     lines = [escape_control_characters(f"  {p.folder.name}: {p.failure}") for p in failed[:SHOWN]]
     more = [f"  and {len(failed) - SHOWN} more"] if len(failed) > SHOWN else []
-    title = f"{len(failed)} series could not be read; the training prevalences stand for them"
+    title = f"{len(failed)} series could not be read; answered with the training prevalence"
     return "\n".join([title, *lines, *more])
 
 

@@ -113,7 +113,7 @@ class ExtractSettings(InferenceConfig):
 
 @dataclass(frozen=True)
 class PretrainingConfig:
-    """What pretraining draws, and what it is held to meanwhile."""
+    """What pretraining draws, and what it is evaluated on meanwhile."""
 
     seed: int = FIRST_SEED
     """of the phantoms"""

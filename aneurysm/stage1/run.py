@@ -1,4 +1,4 @@
-"""Stage 1 on one fold: what it trains on, what it is held to, and what it says about that."""
+"""Trains and validates stage 1 on one fold."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COLUMNS = ["SeriesInstanceUID", "fold", "slice", "position_mm", "modality", "pla
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The windows of the spots that a model is held to: `places` one row each, `truth` (windows, 14) their labels."""
+    """The windows of the spots that a model is validated on: `places` one row each, `truth` (windows, 14) their labels."""
 
     places: pd.DataFrame
     truth: np.ndarray

@@ -42,7 +42,7 @@ class TrainingConfig:
     ema_decay: float = 0.999
     """of the exponential moving average of the weights, which is what is evaluated and kept; 0 leaves it out"""
     skip_nan: bool = False
-    """leave out steps whose loss or gradients are no numbers, and say of which series, instead of ending the run; the
+    """leave out steps whose loss or gradients are not finite, and say of which series, instead of ending the run; the
     main process then waits for the device at each step, as with fp16"""
     precision: str = "auto"
     """bf16, fp16, fp32, or auto: on a GPU what it computes natively, on a CPU bf16 where it has that and a short

@@ -108,7 +108,7 @@ def _train_epoch(
     if run.n_skipped and not interrupt.signum:
         text = f"epoch {run.epoch + 1}: {run.n_skipped} of {batches.n_steps} steps were left out"
         if not run.n_counted:
-            raise ValueError(f"{text}, their losses or gradients being no numbers")
+            raise ValueError(f"{text}, their losses or gradients being non-finite")
         if world.is_main:
             print(f"{text}, and are not in its mean loss")
 

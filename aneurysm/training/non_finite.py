@@ -1,4 +1,4 @@
-"""Losses and gradients that are no numbers, and the series that they come from."""
+"""Non-finite losses and gradients, and the series that they come from."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class NonFiniteGuard:
             self.look()
 
     def look(self) -> None:
-        """Raises ValueError naming step and series where a loss or a gradient of a step noted was no number."""
+        """Raises ValueError naming step and series where a loss or a gradient of a step noted was not finite."""
         unseen, self._unseen = self._unseen, []
         if unseen:
             numbers = torch.stack([taken.numbers for taken in unseen]).cpu()

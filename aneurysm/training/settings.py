@@ -26,7 +26,7 @@ def check_settings(path: Path, begun: dict[str, Any], now: dict[str, Any]) -> No
     if names:
         differences = "; ".join(f"{name} {_short(expected, name)}, found {_short(found, name)}" for name in names)
         raise ValueError(
-            f"{path}: a run goes on as it was begun: expected {differences}. Without --resume one begins anew"
+            f"{path}: cannot resume, settings differ: expected {differences}. Without --resume training starts anew"
         )
 
 

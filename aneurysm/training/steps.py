@@ -45,7 +45,7 @@ class TrainStep:
     def __call__(self, keys: Sequence[Sequence[Key]], parts: Sequence[Batch]) -> None:
         """One optimizer step over the samples of all parts; `keys` are theirs.
 
-        Raises ValueError naming the series where a loss or a gradient was no number in this step or in one of the last
+        Raises ValueError naming the series where a loss or a gradient was not finite in this step or in one of the last
         few. With `skip_nan` such a step is left out in all processes, and the buffers of the model (the statistics of
         batch norms) are put back.
         """
