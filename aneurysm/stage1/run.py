@@ -31,7 +31,7 @@ COLUMNS = ["SeriesInstanceUID", "fold", "slice", "position_mm", "modality", "pla
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The windows of the spots that a model is validated on: `places` one row each, `truth` (windows, 14) their labels."""
+    """The spots that a model is validated on: `places` one row a window, `truth` (windows, 14) their labels."""
 
     places: pd.DataFrame
     truth: np.ndarray

@@ -33,7 +33,7 @@ N_FOR_SCALE = 512  # training series that the scale of the inputs is taken from
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The series of the fold that a model is validated on, and the folder with what the unseeing stage 1 says of them."""
+    """The series that a model is validated on, and the folder with what the unseeing stage 1 says of them."""
 
     series: pd.DataFrame  # rows of train_{F}_folds.csv of one fold
     folder: Path
