@@ -35,7 +35,7 @@ class EvalEndToEndConfig(HeldOutConfig):
     encoder: str = ""
     """which of the encoders in model_dir, several with commas between; may be left out where there is one"""
     fold: str = "all"
-    """the fold to judge, by models that have not seen it: 0, 1, ... or all that have been trained; with --export also
+    """the fold to evaluate, by models that have not seen it: 0, 1, ... or all that have been trained; with --export also
     none, the models of all series"""
     folds: int = 5
     """number of folds that create_folds.py was told"""
@@ -47,7 +47,7 @@ class EvalEndToEndConfig(HeldOutConfig):
     out: Path | None = None
     """with --bundle: a table for the 14 probabilities of each series"""
     export: Path | None = None
-    """pack the models into this folder, and judge nothing"""
+    """pack the models into this folder, and evaluate nothing"""
     calibrate: bool = False
     """with --bundle: fit scale and shift of the log-odds to these series' answers, and keep them in the bundle"""
     volume3d: str = ""

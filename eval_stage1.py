@@ -5,7 +5,7 @@
     python eval_stage1.py --data_dir fresh --weights pretrained --series true --slice_spacing_mm 1.5 --tta mirror
 
 Reads  train_stage1_<folds>_folds.csv, train_<folds>_folds.csv, npy_sequence/, <model_dir>/<encoder>/fold-<k>/last.pth
-Writes <model_dir>/<encoder>/oof_stage1.csv  14 probabilities of each held-out window; rows of folds not judged now stay
+Writes <model_dir>/<encoder>/oof_stage1.csv  14 probabilities of each held-out window; rows of other folds stay
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class EvalStage1Config(InferenceConfig):
     encoder: str = ""
     """which of the encoders in model_dir; may be left out where there is one"""
     fold: str = "all"
-    """the fold to judge: 0, 1, ... or all that have been trained"""
+    """the fold to evaluate: 0, 1, ... or all that have been trained"""
     folds: int = 5
     """number of folds that create_folds.py was told"""
     series: bool = False

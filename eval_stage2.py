@@ -32,9 +32,9 @@ class EvalStage2Config:
     encoder: str = ""
     """which of the encoders in model_dir; may be left out where there is one"""
     encoders: str = ""
-    """several of them, with commas between: judges each, and their mean"""
+    """several of them, with commas between: evaluates each, and their mean"""
     fold: str = "all"
-    """the fold to judge: 0, 1, ... or all that have been trained; or none: the models of all series of another data
+    """the fold to evaluate: 0, 1, ... or all that have been trained; or none: the models of all series of another data
     set, on all series of this one, none of which they may have seen"""
     folds: int = 5
     """number of folds that create_folds.py was told"""

@@ -2,7 +2,7 @@
 
     python mine_hard_negatives.py --data_dir data --model_dir model
 
-Every slice is judged by the model that has not seen its series; train_stage1.py then uses them as negatives.
+Every slice is scored by the model that has not seen its series; train_stage1.py then uses them as negatives.
 
 Reads  train_<folds>_folds.csv, train_stage1_<folds>_folds.csv, localizer_errors.csv, npy_sequence/,
        <model_dir>/<encoder>/fold-<k>/last.pth

@@ -1,4 +1,4 @@
-"""Both systems' answers averaged, with a weight that is chosen without the series that the average is judged by.
+"""Both systems' answers averaged, with a weight that is chosen without the series that the average is evaluated on.
 
 Averaged are log-odds of probabilities, not ranks: a rank needs other series to stand among, and in use one series comes
 at a time. On the log-odds scale it does not matter that the systems count positives differently in their losses, which

@@ -1,4 +1,4 @@
-"""The series that the second system is trained on and judged by: labels and patient of each, and where it belongs."""
+"""The series that the second system is trained and evaluated on: labels and patient of each, and where it belongs."""
 
 from __future__ import annotations
 

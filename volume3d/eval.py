@@ -28,7 +28,7 @@ class EvalVolume3dConfig:
     cache_dir: Path | None = None
     """folder that holds what earlier steps made beside models, where it is not data_dir"""
     fold: str = "all"
-    """the fold to judge: 0, 1, ... or all that have been trained"""
+    """the fold to evaluate: 0, 1, ... or all that have been trained"""
     folds: int = 5
     """number of folds that create_folds.py was told"""
     split: Path | None = None
@@ -37,11 +37,11 @@ class EvalVolume3dConfig:
     """instead of the folds' models: this one on all series, which it must not have seen: pretrained (the weights in
     the box), or a file that volume3d.pretrain wrote"""
     part: Literal["val", "test"] = "test"
-    """the part of the split to judge"""
+    """the part of the split to evaluate"""
     blend: Path | None = None
-    """the first system's oof_stage2.csv: also judge the average of both, its weight chosen on the other folds"""
+    """the first system's oof_stage2.csv: also evaluate the average of both, its weight chosen on the other folds"""
     limit: int = 0
-    """judge with about so many series only, as volume3d.train; 0 takes all"""
+    """evaluate on about so many series only, as volume3d.train; 0 takes all"""
     device: str = "auto"
     """cpu, cuda, or auto"""
 

@@ -30,7 +30,7 @@ class SplitConfig:
     seed: int = 42
     """seed of the split"""
     from_folds: int | None = None
-    """instead: this fold of create_folds.py is val, the others are train, so that both systems are judged alike"""
+    """instead: this fold of create_folds.py is val, the others are train, so that both systems are evaluated alike"""
     folds: int = 5
     """number of folds that create_folds.py was told"""
 

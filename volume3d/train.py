@@ -37,7 +37,7 @@ class TrainVolume3dConfig(Volume3dConfig):
     """begin with: pretrained (on phantoms, in the box, for configs/volume3d/dense.yaml), or a file of tensors, such as
     torchvision's of r3d_18, whose input channels are summed"""
     limit: int = 0
-    """train and judge with about so many series only; 0 takes all"""
+    """train and evaluate on about so many series only; 0 takes all"""
     resume: bool = False
     """go on with a killed run"""
     device: str = "auto"

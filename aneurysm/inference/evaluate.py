@@ -74,7 +74,7 @@ def predict_held_out(
 
 
 def evaluated_encoders(rows: pd.DataFrame, predictions: Sequence[Prediction]) -> dict[str, Evaluation]:
-    """For each encoder what eval_stage2.py judges; a series that could not be read counts, with the prevalences."""
+    """For each encoder what eval_stage2.py evaluates; a series that could not be read counts, with the prevalences."""
     n_failed = sum(bool(p.failure) for p in predictions)
     return {
         name: Evaluation(

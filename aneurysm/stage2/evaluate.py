@@ -115,7 +115,7 @@ def ranks_in_folds(answers: np.ndarray, fold: np.ndarray) -> np.ndarray:
 
 
 def evaluation_text(title: str, evaluation: Evaluation, answers: np.ndarray) -> str:
-    """The scores of some answers about the series of `judged`, by group."""
+    """The scores of some answers about the series of `evaluation`, by group."""
     folds = ", ".join(str(fold) for fold in sorted(evaluation.series.fold.unique()))
     subgroups = series_subgroups(evaluation.series)
     missing = f"{evaluation.n_missing} without features, whose answer is the other folds' prevalence"

@@ -30,7 +30,7 @@ class TrainingConfig:
     """a scheduler of timm, by name, stepped after every optimizer step; or plateau: lower when nothing gets better"""
     plateau_on: Literal["loss", "score"] = "loss"
     """what has to get better, of all epochs or of those evaluated: the mean loss in training, or the score; with the
-    score, held-out data have a say in the weights, and the model cannot be judged on them any more"""
+    score, held-out data have a say in the weights, and the model cannot be evaluated on them any more"""
     plateau_patience: int = 3
     """epochs, or evaluations, that may bring nothing before the learning rate falls"""
     plateau_factor: float = 0.3
