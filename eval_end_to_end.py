@@ -35,8 +35,8 @@ class EvalEndToEndConfig(HeldOutConfig):
     encoder: str = ""
     """which of the encoders in model_dir, several with commas between; may be left out where there is one"""
     fold: str = "all"
-    """the fold to evaluate, by models that have not seen it: 0, 1, ... or all that have been trained; with --export also
-    none, the models of all series"""
+    """the fold to evaluate, by models that have not seen it: 0, 1, ... or all that have been trained; with --export
+    also none, the models of all series"""
     folds: int = 5
     """number of folds that create_folds.py was told"""
     sync: str = ""

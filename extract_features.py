@@ -3,7 +3,7 @@
     python extract_features.py --data_dir data --model_dir model --fold all --slice_spacing_mm 1.5
 
 Each fold's encoder goes over the series of its fold, which it has not seen: stage 2 learns from these of all folds but
-one, and is evaluated on that one. Series that are done are left as they are, unless the model, the slices or the settings
+one, and is evaluated on that one. Series that are done are left as they are, unless model, slices or settings
 have changed.
 
 Reads  train_<folds>_folds.csv, npy_sequence/, <model_dir>/<encoder>/fold-<k>/last.pth
