@@ -115,8 +115,8 @@ def make_portion(config: FreshFeaturesConfig, number: int, folder: Path) -> None
     for command in commands(config, number, beside):
         run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if run.returncode:
-            said = run.stdout.strip().splitlines()[-1:] or ["nothing"]
-            raise ValueError(f"{' '.join(command[1:])}: expected it to succeed, found {said[0]}")
+            last_line = run.stdout.strip().splitlines()[-1:] or ["nothing"]
+            raise ValueError(f"{' '.join(command[1:])}: expected it to succeed, found {last_line[0]}")
     with atomic_write(folder) as tables:
         tables.mkdir()
         for name in TABLES:

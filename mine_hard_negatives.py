@@ -47,20 +47,6 @@ class MineConfig(InferenceConfig):
 
 def main(config: MineConfig) -> None:
     # What needs torch is imported here: --help does not wait for it.
-    from aneurysm.lock import locked
-    from aneurysm.paths import DataPaths
-    from aneurysm.stage1.on_dask import DaskWorkers
-    from aneurysm.training.distributed import end_distributed, init_distributed
-
-    world = init_distributed(config.device)
-    paths, dask = DataPaths(config.data_dir, config.cache_dir), DaskWorkers(config.dask, world)
-    with locked(paths.cache, "mine_hard_negatives") if world.is_main else nullcontext():
-        mine(config, world, dask)
-    end_distributed()
-    dask.check()
-
-
-def mine(config: MineConfig, world, dask) -> None:
     import pandas as pd
 
     from aneurysm.cache.cache import open_cache
@@ -68,29 +54,37 @@ def mine(config: MineConfig, world, dask) -> None:
     from aneurysm.folds.spots import excluded_series
     from aneurysm.folds.tables import chosen_folds, read_folds, read_spots, read_unplaced
     from aneurysm.labels import PRESENT
-    from aneurysm.paths import ModelPaths
+    from aneurysm.lock import locked
+    from aneurysm.paths import DataPaths, ModelPaths
     from aneurysm.stage1.evaluate import predict_fold, predict_fold_on_dask, trained_folds
+    from aneurysm.stage1.on_dask import DaskWorkers
+    from aneurysm.training.distributed import end_distributed, init_distributed
 
-    cache = open_cache(config.data_dir, config.cache_dir)
-    model_paths = ModelPaths.only_one(config.model_dir, config.encoder)
-    series, spots, unplaced = (
-        read(cache.paths.cache, config.folds) for read in (read_folds, read_spots, read_unplaced)
-    )
-    folds = trained_folds(model_paths, chosen_folds("all", config.folds))
-    predict, by = (predict_fold_on_dask, dask) if config.dask else (predict_fold, world)
-    inference = subset(InferenceConfig, config)
-    slices = pd.concat(
-        [predict(cache, series, model_paths, fold, config.slice_spacing_mm, inference, by) for fold in folds]
-    )
-    if world.is_main:
-        positives = spots[spots.kind == "positive"]
-        barred = excluded_series(series, positives, unplaced)
-        slices["probability"] = slices[PRESENT]
-        hard = select_hard_negatives(slices, positives, barred, config.threshold, config.safe_mm)
-        write_hard_negatives(hard, cache.paths.hard_negatives)
-        print(f"folds {folds}: {len(hard)} slices of {hard.SeriesInstanceUID.nunique()} series, "
-              f"of {len(slices)} slices of {slices.SeriesInstanceUID.nunique()} series asked about")  # fmt: skip
-        print(cache.paths.hard_negatives)
+    world = init_distributed(config.device)
+    paths, dask = DataPaths(config.data_dir, config.cache_dir), DaskWorkers(config.dask, world)
+    with locked(paths.cache, "mine_hard_negatives") if world.is_main else nullcontext():
+        cache = open_cache(config.data_dir, config.cache_dir)
+        model_paths = ModelPaths.only_one(config.model_dir, config.encoder)
+        series, spots, unplaced = (
+            read(cache.paths.cache, config.folds) for read in (read_folds, read_spots, read_unplaced)
+        )
+        folds = trained_folds(model_paths, chosen_folds("all", config.folds))
+        predict, by = (predict_fold_on_dask, dask) if config.dask else (predict_fold, world)
+        inference = subset(InferenceConfig, config)
+        slices = pd.concat(
+            [predict(cache, series, model_paths, fold, config.slice_spacing_mm, inference, by) for fold in folds]
+        )
+        if world.is_main:
+            positives = spots[spots.kind == "positive"]
+            barred = excluded_series(series, positives, unplaced)
+            slices["probability"] = slices[PRESENT]
+            hard = select_hard_negatives(slices, positives, barred, config.threshold, config.safe_mm)
+            write_hard_negatives(hard, cache.paths.hard_negatives)
+            print(f"folds {folds}: {len(hard)} slices of {hard.SeriesInstanceUID.nunique()} series, "
+                  f"of {len(slices)} slices of {slices.SeriesInstanceUID.nunique()} series asked about")  # fmt: skip
+            print(cache.paths.hard_negatives)
+    end_distributed()
+    dask.check()
 
 
 def command() -> None:

@@ -102,10 +102,10 @@ def measured(folder: Path, config: BenchmarkConfig) -> Iterator[tuple]:
     """Rows of COLUMNS, as they are measured."""
     bundle = folder / "bundle"
     for n in config.n_series:
-        said = {"data": folder / f"series{n}", "n": n, "size": config.size, "bundle": bundle}
+        values = {"data": folder / f"series{n}", "n": n, "size": config.size, "bundle": bundle}
         for step, command in OF_SERIES.items():
-            yield ("series", n, step, *run(command.format(**said)))
-    run(EXPORT.format(**said))
+            yield ("series", n, step, *run(command.format(**values)))
+    run(EXPORT.format(**values))
     for n in config.n_slices:
         data = folder / f"slices{n}"
         write_series(data / "series" / "a", n, RLELossless, gap_mm=KEPT_MM / n)
@@ -119,16 +119,16 @@ def run(command: str) -> tuple[float, float, float]:
     """Seconds, CPU seconds and the largest resident set in MB of a command and all its processes."""
     settings = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     start = time.perf_counter()
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as errors:
         done = subprocess.run(
             [sys.executable, "-c", USAGE, sys.executable, *command.split()],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=said, env=os.environ | settings, check=True,
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, env=os.environ | settings, check=True,
         )  # fmt: skip
         seconds = time.perf_counter() - start
         code, cpu_s, peak_kb = json.loads(done.stdout)
         if code:
-            said.seek(0)
-            sys.exit(f"error: {command}\n{said.read().decode()[-2000:]}")
+            errors.seek(0)
+            sys.exit(f"error: {command}\n{errors.read().decode()[-2000:]}")
     return seconds, cpu_s, peak_kb / 1024
 
 

@@ -47,14 +47,14 @@ def main(config: CellsBenchmark) -> None:
     batch = batch_on(CPU, made_up(n, shape, preset.net.stride), last=True)
     loss = Volume3dLoss(LossConfig(), torch.full((14,), 0.5))
     model.train()
-    told(
+    compare(
         f"a step on {n} parts of {' x '.join(map(str, shape))}", config.rounds,
         lambda: loss(model, batch).backward(), lambda: model.backbone(batch["image"]).mean().backward(),
     )  # fmt: skip
     model.eval()
     whole = batch_on(CPU, made_up(1, config.volume, preset.net.stride), last=True)
     with torch.inference_mode():
-        told(
+        compare(
             f"a series of {' x '.join(map(str, config.volume))}", config.rounds,
             lambda: model(whole), lambda: model.backbone(whole["image"]),
         )  # fmt: skip
@@ -75,7 +75,7 @@ def made_up(n: int, shape: tuple[int, int, int], stride: int) -> dict[str, torch
     }  # fmt: skip
 
 
-def told(what: str, rounds: int, ours: Callable[[], object], bare: Callable[[], object]) -> None:
+def compare(what: str, rounds: int, ours: Callable[[], object], bare: Callable[[], object]) -> None:
     ours(), bare()
     pairs = [(seconds_of(ours), seconds_of(bare)) for _ in range(rounds)]
     ratio = median(own / other for own, other in pairs)

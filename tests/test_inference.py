@@ -165,7 +165,7 @@ def test_a_failing_or_senseless_model_is_answered_for_too(root, pairs, monkeypat
     assert prediction.uid == SERIES_UID  # and not the name of the folder: its headers were read
     assert "found [nan" in prediction.failure and np.isfinite(prediction.probabilities).all()
     assert any("an image is blank" in warning for warning in prediction.warnings)
-    monkeypatch.setattr(predictor.models[0], "look", lambda *_: torch.zeros(2**60))
+    monkeypatch.setattr(predictor.models[0], "encode", lambda *_: torch.zeros(2**60))
     assert np.isfinite(predictor.predict_series(folder(root, "axial")).probabilities).all()
 
 

@@ -36,7 +36,7 @@ def clock(monkeypatch):
         now = perf_counter()
         asked = []
 
-    clock, look = Clock(), Model.look
+    clock, look = Clock(), Model.encode
 
     def slow_look(self, view, images, rows, plane, batch_size):
         clock.now += len(rows)
@@ -44,7 +44,7 @@ def clock(monkeypatch):
         return look(self, view, images, rows, plane, batch_size)
 
     clock.asked = []
-    monkeypatch.setattr(Model, "look", slow_look)
+    monkeypatch.setattr(Model, "encode", slow_look)
     monkeypatch.setattr(slice_ensemble, "perf_counter", lambda: clock.now)
     return clock
 
@@ -128,7 +128,7 @@ def test_a_series_of_fewer_windows_than_devices_is_answered_too(root, pairs):
 
 def test_out_of_memory_the_batch_is_halved_until_it_fits(root, pairs, monkeypatch):
     expected = Predictor(pairs[:1], CPU).predict_series(root / "data" / "series" / "axial")
-    look, sizes = Model.look, []
+    look, sizes = Model.encode, []
 
     def short_of_memory(self, view, images, rows, plane, batch_size):
         sizes.append(batch_size)
@@ -136,7 +136,7 @@ def test_out_of_memory_the_batch_is_halved_until_it_fits(root, pairs, monkeypatc
             raise torch.OutOfMemoryError("CUDA out of memory")
         return look(self, view, images, rows, plane, batch_size)
 
-    monkeypatch.setattr(Model, "look", short_of_memory)
+    monkeypatch.setattr(Model, "encode", short_of_memory)
     predictor = Predictor(pairs[:1], CPU, batch_size=20)
     found = predictor.predict_series(root / "data" / "series" / "axial")
     assert sizes == [20, 10, 5, 5] and predictor.ensemble.batch_size == 5
@@ -164,7 +164,7 @@ def test_where_not_even_one_window_fits_the_prevalences_are_the_answer(root, pai
     def out_of_memory(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Model, "look", out_of_memory)
+    monkeypatch.setattr(Model, "encode", out_of_memory)
     predictor = Predictor(pairs[:1], CPU)
     found = predictor.predict_series(root / "data" / "series" / "axial")
     assert "OutOfMemoryError" in found.failure
@@ -186,6 +186,6 @@ def test_the_pace_is_measured_with_windows_of_as_many_slices_as_each_model_takes
         return {}
 
     inputs = [InputConfig(image_size=8, n_slices=3), InputConfig(image_size=16, n_slices=5)]
-    models = [SimpleNamespace(config1=SimpleNamespace(input=own), views=("original",), look=look) for own in inputs]
+    models = [SimpleNamespace(config1=SimpleNamespace(input=own), views=("original",), encode=look) for own in inputs]
     slice_ensemble.SliceEnsemble(models, [CPU], batch_size=4).warm_up()
     assert set(seen) == {((1, 8, 8), (4, 3)), ((1, 16, 16), (4, 5))}

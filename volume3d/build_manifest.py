@@ -59,9 +59,9 @@ def main(config: ManifestConfig) -> None:
 
 def make_entry(paths: DataPaths, series_uid: str, described: SeriesDescription, row: dict) -> Entry:
     """The manifest's entry of a series, from its header and its row of train.csv (column -> value; {} without one)."""
-    said = {name: value for name, value in row.items() if not pd.isna(value)}
-    subtype = str(said.get("Modality") or described.subtype or "") or None
-    age, sex = years(str(said.get("PatientAge", ""))), str(said.get("PatientSex", ""))[:1].upper()
+    known = {name: value for name, value in row.items() if not pd.isna(value)}
+    subtype = str(known.get("Modality") or described.subtype or "") or None
+    age, sex = years(str(known.get("PatientAge", ""))), str(known.get("PatientSex", ""))[:1].upper()
     mask = find_mask(paths, series_uid)
     return Entry(
         series_uid=series_uid,
@@ -73,7 +73,7 @@ def make_entry(paths: DataPaths, series_uid: str, described: SeriesDescription, 
         patient_weight=described.weight,
         image_path=(paths.series / series_uid).relative_to(paths.root).as_posix(),
         segmentation_path=mask.relative_to(paths.root).as_posix() if mask else None,
-        labels=np.array([said.get(label, np.nan) for label in LABELS], np.float32),
+        labels=np.array([known.get(label, np.nan) for label in LABELS], np.float32),
     )
 
 

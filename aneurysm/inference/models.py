@@ -104,23 +104,23 @@ class Model:
             )
         return from_saved(CacheSettings, saved or {}), sampling["slice_spacing_mm"], tuple(sampling["views"])
 
-    def look(self, view: str, images: Sequence[Tensor], rows: np.ndarray, plane: str, batch_size: int) -> Rows:
+    def encode(self, view: str, images: Sequence[Tensor], rows: np.ndarray, plane: str, batch_size: int) -> Rows:
         """What stage 1 says about each window in one of `views`; `images` and `rows` as in Shown, the images on each
         of the devices, which share the windows."""
         shares = [share for share in np.array_split(rows, len(images)) if len(share)]
         asked = zip(self.encoders, images, shares, strict=False)
         tasks = [partial(_encode, encoders[view], own, share, plane, batch_size) for encoders, own, share in asked]
         if len(tasks) == 1:
-            said = [tasks[0]()]
+            parts = [tasks[0]()]
         else:
             with ThreadPoolExecutor(len(tasks)) as pool:
-                said = list(pool.map(lambda task: task(), tasks))
-        return {name: np.concatenate([part[name] for part in said]) for name in said[0]}
+                parts = list(pool.map(lambda task: task(), tasks))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def features(self, said: dict[str, Rows], series: SampledSeries) -> SeriesFeatures:
+    def features(self, rows_of_views: dict[str, Rows], series: SampledSeries) -> SeriesFeatures:
         """What has been said of a series' windows in each view, as stage 2 wants it."""
-        together = {name: np.concatenate([rows[name] for rows in said.values()], axis=1) for name in PARTS}
-        return series_features(together, series.index, series.position_mm, tuple(said), self.slice_spacing_mm)
+        together = {name: np.concatenate([rows[name] for rows in rows_of_views.values()], axis=1) for name in PARTS}
+        return series_features(together, series.index, series.position_mm, tuple(rows_of_views), self.slice_spacing_mm)
 
     def classify(self, features: SeriesFeatures, modality: str | None, plane: str) -> np.ndarray:
         """(14,) probabilities by stage 2, at its temperature."""
@@ -132,15 +132,15 @@ def only_one(models: Sequence[Model], name: str) -> Any:
     """What all models have in their attribute `name`; ValueError where they differ."""
     found = {getattr(model, name): model for model in models}
     if len(found) != 1:
-        said = "; ".join(f"{model.name}: {value}" for value, model in found.items())
-        raise ValueError(f"{name}: expected models trained alike, found {said or 'no models'}")
+        values = "; ".join(f"{model.name}: {value}" for value, model in found.items())
+        raise ValueError(f"{name}: expected models trained alike, found {values or 'no models'}")
     return next(iter(found))
 
 
 def _encode(encoder: Encoder, images: Tensor, rows: np.ndarray, plane: str, batch_size: int) -> Rows:
     batches = torch.from_numpy(rows).to(images.device).split(batch_size)
-    said = [encoder(images[batch], [plane] * len(batch)) for batch in batches]
-    return {name: np.concatenate([part[name] for part in said]) for name in said[0]}
+    parts = [encoder(images[batch], [plane] * len(batch)) for batch in batches]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _build(build, trained: Trained) -> tuple:

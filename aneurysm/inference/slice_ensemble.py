@@ -73,21 +73,21 @@ class SliceEnsemble:
         step = self._step(len(series.index), deadline - perf_counter())
         asked = series.thinned(step)
         images = [[_images_on(device, shown) for device in self.devices] for shown in asked.shown]
-        said: dict[int, dict[str, Rows]] = {}
+        rows_of: dict[int, dict[str, Rows]] = {}
         skipped: list[tuple[int, str]] = []
         for number, view in self.questions:
             model = self.models[number]
             expected_s = self._window_s.get(number, 0.0) * len(asked.index)
-            unasked = view != model.views[0] and number not in said
-            if said and (unasked or perf_counter() + expected_s > deadline):
+            unasked = view != model.views[0] and number not in rows_of
+            if rows_of and (unasked or perf_counter() + expected_s > deadline):
                 skipped.append((number, view))
                 continue
             kind = self.inputs.index(model.config1.input)
             answer = self._predict(number, view, images[kind], asked.shown[kind].rows, asked.geometry.plane)
-            said.setdefault(number, {})[view] = answer
-        features = {number: self.models[number].features(own, asked) for number, own in sorted(said.items())}
+            rows_of.setdefault(number, {})[view] = answer
+        features = {number: self.models[number].features(own, asked) for number, own in sorted(rows_of.items())}
         thinned = (f"only {len(asked.index)} of {len(series.index)} slices were asked about",) if step > 1 else ()
-        return EnsembleResult(asked, features, said, thinned + self._skipped_text(skipped))
+        return EnsembleResult(asked, features, rows_of, thinned + self._skipped_text(skipped))
 
     def _step(self, n_windows: int, seconds: float) -> int:
         """Of which windows every one is asked about, so that the first model is done in time."""
@@ -97,12 +97,12 @@ class SliceEnsemble:
         return step
 
     def _predict(self, number: int, view: str, images: Sequence[Tensor], rows: np.ndarray, plane: str) -> Rows:
-        def look(batch_size: int) -> tuple[Rows, float]:
+        def encode(batch_size: int) -> tuple[Rows, float]:
             start = perf_counter()
-            answer = self.models[number].look(view, images, rows, plane, batch_size)
+            answer = self.models[number].encode(view, images, rows, plane, batch_size)
             return answer, perf_counter() - start
 
-        (answer, seconds), self.batch_size = retry_smaller_batch(look, self.batch_size)
+        (answer, seconds), self.batch_size = retry_smaller_batch(encode, self.batch_size)
         latest = seconds / len(rows)
         self._window_s[number] = (latest + self._window_s.get(number, latest)) / 2
         return answer
@@ -111,9 +111,9 @@ class SliceEnsemble:
         n_all = len(self.models)
         n_models = sum(view == self.models[number].views[0] for number, view in skipped)
         n_views = len(skipped) - n_models
-        said = [f"only {n_all - n_models} of {n_all} models were asked"] if n_models else []
-        said += [f"{n_views} of {n_all} models were not asked about the mirror image"] if n_views else []
-        return tuple(said)
+        left_out = [f"only {n_all - n_models} of {n_all} models were asked"] if n_models else []
+        left_out += [f"{n_views} of {n_all} models were not asked about the mirror image"] if n_views else []
+        return tuple(left_out)
 
 
 def _images_on(device: torch.device, shown: Shown) -> Tensor:

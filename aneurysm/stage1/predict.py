@@ -124,17 +124,17 @@ def _batches(
         images = batch["image"].to(world.device, memory_format=torch.channels_last)
         with precision.autocast():
             answer = model(images)
-        said = {name: answer[name].float().sigmoid() for name in ("logits", "heat") if name in answer}
+        predicted = {name: answer[name].float().sigmoid() for name in ("logits", "heat") if name in answer}
         if tta == "mirror":
             in_columns = batch["left_right_in_columns"].to(world.device)
             seen = mirror_images(images, in_columns).contiguous(memory_format=torch.channels_last)
             with precision.autocast():
                 answer = model(seen)
-            for name, own in said.items():
-                said[name] = (own + mirror_answer(answer[name].float().sigmoid(), in_columns)) / 2
-        if "heat" in said:
-            heat, xy = heat_peaks(said["heat"], config.heads.heat_stride)
+            for name, own in predicted.items():
+                predicted[name] = (own + mirror_answer(answer[name].float().sigmoid(), in_columns)) / 2
+        if "heat" in predicted:
+            heat, xy = heat_peaks(predicted["heat"], config.heads.heat_stride)
         else:
             heat, xy = (torch.full((len(images), 14, *shape), torch.nan) for shape in ((), (2,)))
-        parts = (said["logits"], heat, xy.flatten(1))
+        parts = (predicted["logits"], heat, xy.flatten(1))
         yield batch["number"].numpy(), *(part.cpu().numpy() for part in parts)

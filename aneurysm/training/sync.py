@@ -69,7 +69,7 @@ class RunCopies:
             except Exception as error:  # whatever s3fs raises: with files here, the run can go on
                 if not here:
                     raise ValueError(f"{self.url}: expected a run or none, found {_line(error)}") from error
-                _say(f"{self.url} does not answer ({_line(error)}); epoch {here['epoch']} of {self.folder} goes on")
+                _log(f"{self.url} does not answer ({_line(error)}); epoch {here['epoch']} of {self.folder} goes on")
         self.world.wait()
 
     def has_changed(self, history: list[dict], step: int) -> None:
@@ -91,7 +91,7 @@ class RunCopies:
         if self._job is not None:
             self._job.result()
         if not any(self._copy(*self._snapshot()) for _ in _tries()):
-            _say(f"NOT in {self.url}: {', '.join([*self._changed(), INDEX])}; {self.folder} has them")
+            _log(f"NOT in {self.url}: {', '.join([*self._changed(), INDEX])}; {self.folder} has them")
         self._thread.shutdown()
 
     def _state_here(self) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class RunCopies:
             for name in files:
                 with atomic_write(self.folder / name) as beside:
                     self._store.get_file(f"{self._root}/{name}", str(beside))
-            _say(f"epoch {there['epoch']} fetched from {self.url}")
+            _log(f"epoch {there['epoch']} fetched from {self.url}")
             self._state = here = there
         if here and there == here:
             self._told, self._sent = there, {name: s for name, s in self._changed().items() if name in files}
@@ -146,13 +146,13 @@ class RunCopies:
                 self._store.pipe_file(f"{self._root}/{INDEX}", json.dumps(index).encode())
         except Exception as error:  # whatever s3fs raises; training goes on
             left = [name for name in files if self._sent.get(name) != files[name]] + [INDEX]
-            _say(f"epoch {state['epoch']}: {', '.join(left)} cannot be copied to {self.url} now ({_line(error)})")
+            _log(f"epoch {state['epoch']}: {', '.join(left)} cannot be copied to {self.url} now ({_line(error)})")
             self._failed = True
             return False
         finally:
             shutil.rmtree(held, ignore_errors=True)
         if self._failed:
-            _say(f"epoch {state['epoch']}: {self.url} has all files again")
+            _log(f"epoch {state['epoch']}: {self.url} has all files again")
         self._told, self._failed = state, False
         return True
 
@@ -173,8 +173,8 @@ def copy_up(files: Sequence[Path], url: str, below: Path) -> None:
                 del left[0]
             return
         except Exception as error:
-            _say(f"{left[0]} cannot be copied to {url} now ({_line(error)})")
-    _say(f"NOT in {url}: {', '.join(map(str, left))}")
+            _log(f"{left[0]} cannot be copied to {url} now ({_line(error)})")
+    _log(f"NOT in {url}: {', '.join(map(str, left))}")
 
 
 def _open_store(url: str) -> tuple[Any, str]:
@@ -233,5 +233,5 @@ def _line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     tqdm.write(f"sync: {text}")  # from another thread than the bar's

@@ -67,7 +67,7 @@ def print_workers_and_wait() -> None:
 
 
 def test_workers_end_with_a_process_that_is_killed():
-    command = [sys.executable, "-c", "from tests.test_ahead import print_workers_and_wait as f; f()"]
+    command = [sys.executable, "-c", "from tests.test_prefetch import print_workers_and_wait as f; f()"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]) as process:
         workers = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
         assert workers and all(worker.is_running() for worker in workers)
