@@ -51,6 +51,10 @@ class PreprocessConfig:
 
 def main(config: PreprocessConfig) -> None:
     # What takes a while to import is imported here: --help does not wait for it.
+    from aneurysm.parallel import start_server
+
+    if config.workers > 1 and not config.dask:
+        start_server("aneurysm.cache.preprocess")
     from aneurysm.cache.preprocess import preprocess_series
     from aneurysm.cache.preprocess_run import estimate_disk, preprocess_all, summarise
     from aneurysm.cache.tables import series_to_do

@@ -6,21 +6,24 @@ Makes synthetic 512 x 512 CT series (uncompressed and RLE) in a temporary folder
 transfer syntax, slices/s, the CPU time a slice, and the ratio of the time taken to that of plain writes of as many
 bytes, both with the data on the disk (sync) at the end. Beside them, in the same run, the CPU time of what cannot be
 avoided (reading each file's bytes and writing a slice's bytes, nothing else) and of pydicom's header and pixels alone.
-Last, the peak memory of a worker on one long series.
+Then both as a user starts them, in turn: preprocess_data.py and plain_preprocess.py, with and without slice files,
+the files read before, nothing synced. Last, the peak memory of a worker on one long series.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pydicom
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
@@ -28,10 +31,12 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from aneurysm.cache.cache import SLICE_BYTES
 from aneurysm.cache.preprocess import CacheSettings, Outcome, died, preprocess_series
 from aneurysm.config import parse_config
-from aneurysm.parallel import run_all
+from aneurysm.parallel import run_all, start_server
 
 SETTINGS = CacheSettings(head_mm=0)
 ROUNDS = 3
+SCRIPT = Path(__file__).parents[1] / "preprocess_data.py"
+PLAIN = Path(__file__).with_name("plain_preprocess.py")
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class BenchmarkConfig:
 
 
 def main(config: BenchmarkConfig) -> None:
+    start_server("aneurysm.cache.preprocess")
     with tempfile.TemporaryDirectory(dir=config.folder) as folder:
         root = Path(folder)
         for name, syntax in (("uncompressed", ExplicitVRLittleEndian), ("RLE", RLELossless)):
@@ -63,6 +69,11 @@ def main(config: BenchmarkConfig) -> None:
                 n_slices = config.n_series * config.n_slices
                 row = (n_slices / seconds, seconds / floor_seconds, cpu_ms, copy_ms, decode_ms)
                 print("  {:8.0f}   {:17.2f} |  {:12.2f}   {:22.2f}   {:13.2f}".format(*row))
+            print("  slice files   preprocess_data.py, s   plain script, s   ratio")
+            for slices in (False, True):
+                for _ in range(ROUNDS):
+                    own, plain = (whole_script(script, data_dir, config, slices) for script in (SCRIPT, PLAIN))
+                    print(f"  {slices!s:11}   {own:21.2f}   {plain:15.2f}   {own / plain:5.2f}")
         write_series(root / "long" / "series" / "a", config.long_series, ExplicitVRLittleEndian)
         print(f"\npeak memory of a worker, {config.long_series} slices: {peak_mb(root / 'long'):.0f} MB")
 
@@ -99,7 +110,6 @@ def measure(data_dir: Path, uids: list[str], config: BenchmarkConfig) -> tuple[f
     for made in (data_dir / "npy_sequence").glob("*"):
         made.unlink()
     n_slices = config.n_series * config.n_slices
-    list(run_all(wait, range(2 * config.workers), config.workers, str))  # workers are up
     os.sync()
     start = time.perf_counter()
     done = list(run_all(partial(timed, data_dir), uids, config.workers, died))
@@ -114,14 +124,22 @@ def measure(data_dir: Path, uids: list[str], config: BenchmarkConfig) -> tuple[f
     return seconds, cpu_ms, floor, bare_copy_ms(folder, data_dir / "copy"), bare_decode_ms(folder)
 
 
+def whole_script(script: Path, data_dir: Path, config: BenchmarkConfig, slices: bool) -> float:
+    """Seconds of a script from its start to its end, into empty folders."""
+    for folder in (data_dir / "npy_sequence", data_dir / "npy_slice"):
+        shutil.rmtree(folder, ignore_errors=True)
+    command = [sys.executable, script, "--data_dir", data_dir, "--workers", config.workers, "--slices", slices]
+    if script == SCRIPT:
+        command += ["--head_mm", 0]
+    start = time.perf_counter()
+    subprocess.run(list(map(str, command)), check=True, capture_output=True, cwd=SCRIPT.parent)
+    return time.perf_counter() - start
+
+
 def timed(data_dir: Path, uid: str) -> tuple[Outcome, float]:
     start = time.process_time()
     outcome = preprocess_series(data_dir, uid, SETTINGS, slices=False)
     return outcome, time.process_time() - start
-
-
-def wait(_: int) -> None:
-    time.sleep(0.2)
 
 
 def plain_writes(data_dir: Path, config: BenchmarkConfig) -> float:
@@ -129,7 +147,8 @@ def plain_writes(data_dir: Path, config: BenchmarkConfig) -> float:
     chunk = np.random.default_rng(0).bytes(SLICE_BYTES)
     files = [data_dir / f"plain{i}" for i in range(config.n_series)]
     start = time.perf_counter()
-    joblib.Parallel(n_jobs=config.workers)(joblib.delayed(write)(file, chunk, config.n_slices) for file in files)
+    with ProcessPoolExecutor(config.workers) as pool:
+        list(pool.map(write, files, repeat(chunk), repeat(config.n_slices)))
     os.sync()
     seconds = time.perf_counter() - start
     for file in files:

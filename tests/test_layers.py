@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[1]
 # From the bottom up; parts in one set may not import each other. A script is any module at the top of the repository.
 LAYERS = [
     {"labels", "paths", "package", "escape"},
-    {"config", "lock", "parallel", "prefetch", "tables", "metrics"},
+    {"config", "lock", "parallel", "tables", "metrics"},
     {"dicom"},
     {"cache"},
     {"folds"},

@@ -12,7 +12,7 @@ import pandas as pd
 from aneurysm.dicom.find import SeriesFiles
 from aneurysm.escape import cell
 from aneurysm.labels import LABELS, PRESENT
-from aneurysm.prefetch import prefetch_map
+from aneurysm.parallel import prefetch_map
 from volume3d.ensemble import Ensemble
 from volume3d.series_volume import SeriesVolume, died, read_series_volume
 

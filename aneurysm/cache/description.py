@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import zlib
 from pathlib import Path
 
-from aneurysm.cache.storage import REMEDY
+from aneurysm.cache.storage import REMEDY, zlib
 from aneurysm.paths import DataPaths, atomic_write
 
 _EXPECTED = {"fingerprint": str, "meta": dict, "position_mm": list, "mapping": dict}

@@ -21,7 +21,7 @@ from aneurysm.paths import DataPaths
 
 Item = TypeVar("Item")
 
-SAMPLE = 32  # series whose headers are read for the estimate
+SAMPLE = 16  # series whose headers are read for the estimate
 PACKED = 8  # series of which slices are compressed for the estimate
 
 

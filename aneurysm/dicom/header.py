@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ MODALITY_LUT = 0x00283000
 _END = -1
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # their length takes four bytes
 _VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()) | _LONG_VRS
+_ELEMENT, _LENGTH = struct.Struct("<HH2sH"), struct.Struct("<I")  # tag, VR and length; length of four bytes
+_SHORT = 128  # bytes of a value that is kept in case other files have it, too
 _PLAIN_BYTES = 4096  # a single-frame header of the competition takes 800 to 1,100 bytes
 
 
@@ -99,7 +102,7 @@ def _read_plain(path: Path, start: bytes) -> Header | None:
         return None
     try:
         meta = dict(_flat_elements(start, 132, 0x30000, implicit=False))
-        syntax = UID(meta[0x00020010].decode().rstrip("\0 "))
+        syntax = _uid(meta[0x00020010])
         if syntax == DeflatedExplicitVRLittleEndian or not syntax.is_transfer_syntax or not syntax.is_little_endian:
             return None
         if (start[meta[_END] + 4 : meta[_END] + 6] in _VRS) == syntax.is_implicit_VR:
@@ -117,20 +120,25 @@ def _read_plain(path: Path, start: bytes) -> Header | None:
     return header if header.pixel_offset else None
 
 
+@lru_cache(maxsize=64)
+def _uid(value: bytes) -> UID:
+    return UID(value.decode().rstrip("\0 "))
+
+
 def _flat_elements(data: bytes, at: int, until: int, implicit: bool) -> Iterator[tuple[int, bytes | int]]:
     """(tag, value) of little endian elements from byte `at` on, until the tag `until`; last (_END, byte of that tag).
 
     DICOM PS3.5 section 7.1. Raises ValueError or struct.error where an element has no plain length or is cut off.
     """
     while True:
-        group, element, vr, length = struct.unpack_from("<HH2sH", data, at)
+        group, element, vr, length = _ELEMENT.unpack_from(data, at)
         tag = group << 16 | element
         if tag >= until:
             yield _END, at
             return
         if implicit or vr in _LONG_VRS:
             at += 4 if implicit else 8
-            length = struct.unpack_from("<I", data, at)[0]
+            length = _LENGTH.unpack_from(data, at)[0]
             at += 4
         else:
             at += 8
@@ -214,10 +222,16 @@ def _take(header: Header, tag: int, value: Any, little_endian: bool = True) -> N
     """Keeps one element if it is wanted and its value, raw bytes or not, can be read."""
     if tag not in WANTED or value is None:
         return
-    name, convert = WANTED[tag]
-    try:
-        converted = convert(value, little_endian)
-    except (ValueError, struct.error, TypeError):
-        return
+    known = isinstance(value, bytes) and len(value) < _SHORT  # most bytes are the same in all files of a series
+    converted = (_converted if known else _converted.__wrapped__)(tag, value, little_endian)
     if converted:
-        header.values[name] = converted
+        header.values[WANTED[tag][0]] = converted
+
+
+@lru_cache(maxsize=1024)
+def _converted(tag: int, value: Any, little_endian: bool) -> str | tuple[float, ...] | None:
+    """The value of a wanted element; None where it cannot be read."""
+    try:
+        return WANTED[tag][1](value, little_endian)
+    except (ValueError, struct.error, TypeError):
+        return None

@@ -34,7 +34,7 @@ from aneurysm.inference.sac_map import sac_map
 from aneurysm.inference.sampled import Request, SampledSeries, Unreadable, died, read_sampled
 from aneurysm.inference.second_system import SecondSystem, VolumeEnsemble
 from aneurysm.inference.slice_ensemble import SliceEnsemble
-from aneurysm.prefetch import prefetch_map
+from aneurysm.parallel import prefetch_map
 from aneurysm.stage2.predict import max_baseline
 from aneurysm.training.config import PrecisionKind
 

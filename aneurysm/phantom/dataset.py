@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from aneurysm.labels import LOCATIONS, PRESENT
+from aneurysm.parallel import run_all
 from aneurysm.paths import atomic_write
 from aneurysm.phantom.config import PhantomConfig
 from aneurysm.phantom.plan import POSITIVES, Case, make_plan
@@ -33,12 +34,14 @@ def make_dataset(config: PhantomConfig) -> pd.DataFrame:
     _claim(out, config)
     plan = make_plan(config.n_series, config.seed, config.clean, config.balanced)
     missing = [case for case in plan if not _record_path(out, case).exists()]
-    jobs = Parallel(n_jobs=config.workers, return_as="generator_unordered")(
-        delayed(_make_one)(config, case) for case in missing
-    )
+    jobs = run_all(partial(_make_one, config), missing, config.workers, _died)
     for _ in tqdm(jobs, total=len(missing), desc="series", smoothing=0):
         pass
     return _write_tables(out, sorted(plan, key=lambda case: case.series_uid), config)
+
+
+def _died(case: Case) -> None:
+    raise ValueError(f"series {case.series_uid}: its worker process was killed twice (out of memory?)")
 
 
 def _make_one(config: PhantomConfig, case: Case) -> None:
