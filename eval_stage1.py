@@ -94,10 +94,9 @@ def evaluate_weights(config: EvalStage1Config) -> None:
     from aneurysm.folds.tables import read_folds
     from aneurysm.stage1.evaluate import Evaluation, series_text, windows_text, with_pixel_mm
     from aneurysm.stage1.fresh import FreshSeries
-    from aneurysm.stage1.predict import load_stage1
-    from aneurysm.stage1.run import outside_text
+    from aneurysm.stage1.predict import highest_heat, load_stage1
+    from aneurysm.stage1.training import outside_text
     from aneurysm.stage1.weights import weights_path
-    from aneurysm.stage1.whole_series import highest_heat
     from aneurysm.tables import write_csv
     from aneurysm.training.distributed import init_distributed
 

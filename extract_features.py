@@ -51,7 +51,7 @@ def main(config: ExtractConfig) -> None:
     from aneurysm.lock import locked
     from aneurysm.paths import ModelPaths
     from aneurysm.stage1.evaluate import trained_folds
-    from aneurysm.stage1.extract_run import extract_fold
+    from aneurysm.stage1.extract import extract_fold
     from aneurysm.stage1.on_dask import DaskWorkers
     from aneurysm.training.distributed import end_distributed, init_distributed
 

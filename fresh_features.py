@@ -93,7 +93,7 @@ def claim(config: FreshFeaturesConfig) -> None:
 
     Raises ValueError naming the file where they differ.
     """
-    from aneurysm.stage1.pretrained import as_checkpoint
+    from aneurysm.stage1.pretraining import as_checkpoint
     from aneurysm.stage1.weights import weights_path
     from aneurysm.training.checkpoint import file_hash
 

@@ -45,7 +45,7 @@ def main(config: TrainStage1Config) -> None:
     from aneurysm.folds.hard_negatives import read_hard_negatives
     from aneurysm.folds.tables import chosen_folds, read_spots
     from aneurysm.paths import ModelPaths
-    from aneurysm.stage1.run import train_fold
+    from aneurysm.stage1.training import train_fold
     from aneurysm.training.distributed import end_distributed, init_distributed
 
     world = init_distributed(config.device)

@@ -42,8 +42,8 @@ def main(config: TrainStage2Config) -> None:
     # What needs torch is imported here: --help does not wait for it.
     from aneurysm.folds.tables import chosen_folds, read_folds, read_spots, read_unplaced
     from aneurysm.paths import DataPaths, ModelPaths
-    from aneurysm.stage2.run import train_fold
-    from aneurysm.stage2.slice_marks import SliceMarks
+    from aneurysm.stage2.dataset import SliceMarks
+    from aneurysm.stage2.training import train_fold
     from aneurysm.training.distributed import end_distributed, init_distributed
 
     world = init_distributed(config.device)

@@ -162,7 +162,7 @@ class ModelPaths:
 
     @property
     def temperature_json(self) -> Path:
-        """aneurysm/stage2/temperature.py"""
+        """aneurysm/stage2/calibration.py"""
         return self.folder / "temperature.json"
 
     @property

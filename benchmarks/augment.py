@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 
 from aneurysm.config import run_script
-from aneurysm.stage1.augment import augment, make_pipeline
-from aneurysm.stage1.augment_config import AugmentConfig
+from aneurysm.stage1.config import AugmentConfig
 from aneurysm.stage1.sample import Sample
+from aneurysm.stage1.transforms import augment, make_pipeline
 
 CHANCES = [field.name for field in fields(AugmentConfig) if field.name.endswith("_p")]
 NOTHING = AugmentConfig(**dict.fromkeys(CHANCES, 0.0))

@@ -17,8 +17,7 @@ import torch
 from aneurysm.cache.cache import open_cache
 from aneurysm.config import run_script
 from aneurysm.stage1.config import InputConfig, Stage1Config
-from aneurysm.stage1.extract import Encoder
-from aneurysm.stage1.extract_run import extract
+from aneurysm.stage1.extract import Encoder, extract
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.training.distributed import init_distributed
 

@@ -26,9 +26,8 @@ from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.evaluate import with_pixel_mm
 from aneurysm.stage1.fresh import FreshSeries, own_peaks
 from aneurysm.stage1.localisation import points_mm, suppress
-from aneurysm.stage1.predict import load_stage1
+from aneurysm.stage1.predict import heat_candidates, load_stage1, predict_series_slices, slice_places
 from aneurysm.stage1.weights import weights_path
-from aneurysm.stage1.whole_series import heat_candidates, predict_series_slices, slice_places
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import DistContext, end_distributed, init_distributed
 

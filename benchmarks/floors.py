@@ -34,8 +34,7 @@ from aneurysm.folds.tables import read_spots
 from aneurysm.inference.predict import Predictor
 from aneurysm.stage1.config import InputConfig, Stage1Config
 from aneurysm.stage1.dataset import TrainingWindows
-from aneurysm.stage1.extract import Encoder
-from aneurysm.stage1.extract_run import extract
+from aneurysm.stage1.extract import Encoder, extract
 from aneurysm.stage1.losses import Stage1Loss
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage2.config import Stage2Config

@@ -20,14 +20,13 @@ import torch
 
 from aneurysm.config import run_script
 from aneurysm.training.distributed import init_distributed
-from aneurysm.training.memory_format import batch_on, channels_last_model
-from aneurysm.training.precision import training_precision
+from aneurysm.training.precision import batch_on, channels_last_model, training_precision
 from benchmarks.rates import seconds_of
 from volume3d.activations import statistics
 from volume3d.config import ActivationsConfig, LossConfig, NetConfig
 from volume3d.model import Volume3dNet
-from volume3d.patient_inputs import PATIENT_KEYS
-from volume3d.run import Volume3dLoss
+from volume3d.patient import PATIENT_KEYS
+from volume3d.training import Volume3dLoss
 
 GB = 1e9
 

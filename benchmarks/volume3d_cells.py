@@ -18,13 +18,13 @@ import torch
 
 from aneurysm.config import parse_config, run_script
 from aneurysm.phantom.config import FIRST_SEED
-from aneurysm.training.memory_format import batch_on, channels_last_model
+from aneurysm.training.precision import batch_on, channels_last_model
 from benchmarks.rates import seconds_of
 from volume3d.config import LossConfig
 from volume3d.model import Volume3dNet
 from volume3d.phantoms import scan_parts
 from volume3d.pretrain import PretrainVolume3dConfig
-from volume3d.run import Volume3dLoss
+from volume3d.training import Volume3dLoss
 
 CPU = torch.device("cpu")
 

@@ -20,12 +20,11 @@ from aneurysm.folds.tables import labelled_series
 from aneurysm.labels import LABELS
 from aneurysm.paths import DataPaths, ModelPaths
 from aneurysm.stage1.config import InputConfig, ModelConfig, Stage1Config
-from aneurysm.stage1.extract import Encoder
-from aneurysm.stage1.extract_run import extract
+from aneurysm.stage1.extract import Encoder, extract
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage2.config import NetConfig, Stage2Config, TokensConfig
-from aneurysm.stage2.run import train_fold
-from aneurysm.stage2.slice_marks import SliceMarks
+from aneurysm.stage2.dataset import SliceMarks
+from aneurysm.stage2.training import train_fold
 from aneurysm.training.checkpoint import save_checkpoint
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import DistContext

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import DistContext, end_distributed, init_distributed
-from aneurysm.training.fit import fit
+from aneurysm.training.engine import fit
 
 N_TRAIN, N_HELD_OUT = 64, 200
 

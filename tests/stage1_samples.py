@@ -5,9 +5,9 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from aneurysm.stage1.augment import augment, make_pipeline
-from aneurysm.stage1.augment_config import AugmentConfig
+from aneurysm.stage1.config import AugmentConfig
 from aneurysm.stage1.sample import Sample
+from aneurysm.stage1.transforms import augment, make_pipeline
 
 SIZE = 128
 CHANCES = ("affine_p", "distort_p", "contrast_p", "gamma_p", "blur_p", "noise_p", "dropout_p")

@@ -13,7 +13,7 @@ import torch
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import DistContext
-from aneurysm.training.fit import fit
+from aneurysm.training.engine import fit
 from tests.small_training import Points, loss, make_model
 
 ALONE = DistContext(0, 1, torch.device("cpu"))

@@ -16,8 +16,7 @@ from aneurysm.cache.windows import crop_box, read_window
 from aneurysm.dicom.mapping import SIZE
 from aneurysm.lock import locked
 from aneurysm.stage1.config import ExtractSettings, InputConfig, ModelConfig, Stage1Config
-from aneurysm.stage1.extract import PARTS, Encoder, by_series
-from aneurysm.stage1.extract_run import extract, fingerprints, out_of_date
+from aneurysm.stage1.extract import PARTS, Encoder, by_series, extract, fingerprints, out_of_date
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import heat_peaks
 from aneurysm.training.checkpoint import save_checkpoint

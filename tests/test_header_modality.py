@@ -19,10 +19,8 @@ from aneurysm.phantom import series as phantom_series
 from aneurysm.phantom.config import PhantomConfig
 from aneurysm.phantom.dataset import make_dataset
 from aneurysm.stage2.config import JitterConfig, Stage2Config
-from aneurysm.stage2.dataset import TrainingSeries, TrainingTable
-from aneurysm.stage2.jitter import augment
+from aneurysm.stage2.dataset import SliceMarks, TrainingSeries, TrainingTable, augment
 from aneurysm.stage2.predict import load_stage2
-from aneurysm.stage2.slice_marks import SliceMarks
 from aneurysm.stage2.tokens import series_tokens
 from aneurysm.training.checkpoint import load_checkpoint, save_state
 from eval_end_to_end import EvalEndToEndConfig, main

@@ -19,7 +19,7 @@ from aneurysm.training import interrupt as interrupt_module
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import DistContext
-from aneurysm.training.fit import fit
+from aneurysm.training.engine import fit
 from aneurysm.training.interrupt import Interrupt, Interrupted
 from tests.small_training import Points, loss
 

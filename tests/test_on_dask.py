@@ -22,7 +22,7 @@ import mine_hard_negatives
 from aneurysm.cache.features import read_features
 from aneurysm.config import parse_config
 from aneurysm.paths import ModelPaths
-from aneurysm.stage1 import extract_run, on_dask
+from aneurysm.stage1 import extract, on_dask
 from aneurysm.stage1.config import InputConfig, ModelConfig, Stage1Config
 from aneurysm.stage1.extract import PARTS
 from aneurysm.stage1.model import Stage1Net
@@ -96,15 +96,15 @@ def test_features_are_those_of_the_run_without_dask_and_each_is_written_once_tho
         (tmp_path / place).mkdir()
         (tmp_path / place / "data").symlink_to(folder / "data")
         shutil.copytree(folder / "model", tmp_path / place / "model")
-    written, write = Counter(), extract_run.write_features
-    monkeypatch.setattr(extract_run, "write_features", lambda path, *rest: written.update([path]) or write(path, *rest))
+    written, write = Counter(), extract.write_features
+    monkeypatch.setattr(extract, "write_features", lambda path, *rest: written.update([path]) or write(path, *rest))
     arguments = ["--slice_spacing_mm", "12", "--own_fold", "false", "--workers", "0", "--batch_size", "5"]
-    extract = partial(call, extract_features, extract_features.ExtractConfig)
+    run = partial(call, extract_features, extract_features.ExtractConfig)
     with KillWorkers(address, lambda: len(written), at=(2, 6)) as killed:
-        extract(tmp_path / "with", *arguments, "--dask", address)
+        run(tmp_path / "with", *arguments, "--dask", address)
     assert len(set(killed.pids)) == 2
     assert len(written) == 2 * len(CACHED) and set(written.values()) == {1}
-    extract(tmp_path / "without", *arguments)
+    run(tmp_path / "without", *arguments)
     for fold in (0, 1):
         with_dask, without = (
             ModelPaths(tmp_path / place / "model", CONFIG.encoder).features(fold) for place in ("with", "without")
@@ -116,7 +116,7 @@ def test_features_are_those_of_the_run_without_dask_and_each_is_written_once_tho
             for part in (*PARTS, "slice", "position_mm", "depth_mm"):
                 np.testing.assert_allclose(getattr(found, part), getattr(expected, part), rtol=2e-3, atol=1e-4)
     written.clear()
-    extract(tmp_path / "with", *arguments)
+    run(tmp_path / "with", *arguments)
     assert not written  # what Dask has made is not made again without it
 
 

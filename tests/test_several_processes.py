@@ -11,8 +11,8 @@ from torch.multiprocessing import spawn
 
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import DistContext
-from aneurysm.training.fit import fit
-from aneurysm.training.run import start_run
+from aneurysm.training.engine import fit
+from aneurysm.training.state import start_run
 from tests.small_training import Points, loss, make_model
 
 CONFIG = TrainingConfig(epochs=2, batch_size=16, lr=0.02, ema_decay=0.0, workers=0, precision="fp32")

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from aneurysm.stage1 import augment as augment_module
-from aneurysm.stage1.augment import augment, make_pipeline
-from aneurysm.stage1.augment_config import AugmentConfig
+from aneurysm.stage1 import transforms as augment_module
+from aneurysm.stage1.config import AugmentConfig
+from aneurysm.stage1.transforms import augment, make_pipeline
 from tests.stage1_samples import (
     CHANCES,
     EVERYTHING,
@@ -156,12 +156,12 @@ class Spy:
         if name == "albumentations":
             os._exit(5 if os.environ.get("NO_ALBUMENTATIONS_UPDATE") == "1" else 7)
 sys.meta_path.insert(0, Spy)
-import aneurysm.stage1.augment
+import aneurysm.stage1.transforms
 """
     environment = {name: value for name, value in os.environ.items() if name != "NO_ALBUMENTATIONS_UPDATE"}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 5
 
 
 def test_settings_can_be_read_where_albumentations_is_missing():
-    code = "import sys; sys.modules['albumentations'] = None; import aneurysm.stage1.augment_config"
+    code = "import sys; sys.modules['albumentations'] = None; import aneurysm.stage1.config"
     subprocess.run([sys.executable, "-c", code], check=True)

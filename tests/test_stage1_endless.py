@@ -17,9 +17,9 @@ from aneurysm.stage1.endless import EndlessWindows
 from aneurysm.stage1.losses import Stage1Loss
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import load_stage1
-from aneurysm.training.batches import EpochBatches, training_loader
+from aneurysm.training.checkpoint import read_pretrained
+from aneurysm.training.data import EpochBatches, training_loader
 from aneurysm.training.distributed import DistContext
-from aneurysm.training.pretrained import read_pretrained
 
 ALONE = DistContext(0, 1, torch.device("cpu"))
 ENCODER = "mobilenetv4_conv_small"

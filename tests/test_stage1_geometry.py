@@ -5,8 +5,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from aneurysm.stage1.augment import augment, make_pipeline
 from aneurysm.stage1.sample import Sample
+from aneurysm.stage1.transforms import augment, make_pipeline
 from tests.stage1_samples import (
     EVERYTHING,
     NOTHING,

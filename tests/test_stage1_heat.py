@@ -11,8 +11,7 @@ from aneurysm.cache.cache import open_cache
 from aneurysm.dicom.mapping import SIZE
 from aneurysm.folds.targets import RIM
 from aneurysm.labels import LOCATIONS
-from aneurysm.stage1.augment_config import AugmentConfig
-from aneurysm.stage1.config import InputConfig, ModelConfig, SamplingConfig, Stage1Config
+from aneurysm.stage1.config import AugmentConfig, InputConfig, ModelConfig, SamplingConfig, Stage1Config
 from aneurysm.stage1.dataset import TrainingWindows
 from tests.stage1_cache import dot, make_spots, spot, write_series
 from tests.stage1_samples import NOTHING

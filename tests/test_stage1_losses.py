@@ -10,7 +10,7 @@ from torch import nn
 from aneurysm.folds.targets import RIM
 from aneurysm.stage1.config import LossConfig, ModelConfig
 from aneurysm.stage1.losses import SAC_PIXELS, Stage1Loss, logits_loss
-from aneurysm.training.map_losses import (
+from aneurysm.training.losses import (
     BACKGROUND_WEIGHT,
     UNKNOWN,
     location_loss,

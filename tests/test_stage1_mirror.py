@@ -11,8 +11,7 @@ import torch
 
 from aneurysm.dicom.geometry import CANONICAL
 from aneurysm.labels import LOCATIONS
-from aneurysm.stage1.mirror import mirror, mirror_images, mirror_logits
-from aneurysm.stage1.sample import Sample
+from aneurysm.stage1.sample import Sample, mirror, mirror_images, mirror_logits
 
 SHAPE = (33, 24, 28)  # voxels of the head to the left, to the back and upward
 BALL = np.array([24, 9, 19])  # in the patient's left half, off every middle
@@ -134,5 +133,5 @@ def test_an_unknown_plane_is_an_error_that_names_the_known_ones():
 
 
 def test_prediction_can_mirror_where_albumentations_is_missing():
-    code = "import sys; sys.modules['albumentations'] = None; import aneurysm.stage1.mirror"
+    code = "import sys; sys.modules['albumentations'] = None; import aneurysm.stage1.sample"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,7 +10,7 @@ import torch
 
 from aneurysm.stage1.config import ModelConfig
 from aneurysm.stage1.model import Stage1Net
-from aneurysm.training.location_logits import location_log_probability, logits_of
+from aneurysm.training.losses import location_log_probability, logits_of
 
 torch.set_num_threads(1)
 

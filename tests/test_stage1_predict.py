@@ -12,8 +12,7 @@ from torch import nn
 from aneurysm.cache.windows import sampled_slices
 from aneurysm.labels import LABELS, LOCATIONS, MIRROR
 from aneurysm.stage1.config import InputConfig, ModelConfig, Stage1Config
-from aneurysm.stage1.predict import heat_peaks, predict_windows
-from aneurysm.stage1.whole_series import heat_candidates, predict_series_slices, slice_places
+from aneurysm.stage1.predict import heat_candidates, heat_peaks, predict_series_slices, predict_windows, slice_places
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import DistContext
 from tests.stage1_cache import CACHED_MM, one_series, write_series

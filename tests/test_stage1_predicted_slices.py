@@ -15,7 +15,7 @@ import mine_hard_negatives
 import train_stage1
 from aneurysm.labels import LABELS
 from aneurysm.paths import ModelPaths
-from aneurysm.stage1.run import HeldOut
+from aneurysm.stage1.training import HeldOut
 from tests.stage1_cache import HEADS, N_SLICES, NEGATIVE_SLICES, SLICE_MM
 from tests.stage1_scripts import ENCODER, call
 

@@ -11,7 +11,7 @@ from aneurysm.cache.cache import Cache, open_cache
 from aneurysm.folds.tables import read_folds, read_spots
 from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.paths import ModelPaths
-from aneurysm.stage1 import run as run_module
+from aneurysm.stage1 import training as run_module
 from aneurysm.stage1.config import InputConfig, ModelConfig, SamplingConfig, Stage1Config
 from aneurysm.stage1.dataset import TrainingWindows
 from aneurysm.stage1.endless import MixedWindows
@@ -26,7 +26,7 @@ from aneurysm.stage1.evaluate import (
 )
 from aneurysm.stage1.fresh import FreshSeries
 from aneurysm.stage1.predict import Answers
-from aneurysm.stage1.run import HeldOut, outside_text, train_fold
+from aneurysm.stage1.training import HeldOut, outside_text, train_fold
 from aneurysm.training.config import InferenceConfig, TrainingConfig
 from aneurysm.training.distributed import DistContext
 from tests.stage1_cache import CACHED_MM, HEADS, NEGATIVE_SLICES, make_spots, spot, write_data

@@ -16,6 +16,7 @@ from aneurysm.paths import ModelPaths
 from aneurysm.report.drawing import DPI, WIDTH_IN
 from aneurysm.report.figures import reliability_figure
 from aneurysm.stage2.calibration import (
+    at_temperature,
     calibrate,
     calibration_error,
     chance_error,
@@ -25,10 +26,9 @@ from aneurysm.stage2.calibration import (
     reliability,
 )
 from aneurysm.stage2.config import NetConfig, Stage2Config
+from aneurysm.stage2.dataset import SliceMarks
 from aneurysm.stage2.evaluate import Evaluation
-from aneurysm.stage2.run import train_fold
-from aneurysm.stage2.slice_marks import SliceMarks
-from aneurysm.stage2.temperature import at_temperature
+from aneurysm.stage2.training import train_fold
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import DistContext
 from eval_stage2 import EvalStage2Config, main

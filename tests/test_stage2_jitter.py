@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from aneurysm.stage2.jitter import augment, drawn_slices
+from aneurysm.stage2.dataset import augment, drawn_slices
 from tests.stage2_series import ALL_INPUTS, STILL, described, tokens_of
 
 

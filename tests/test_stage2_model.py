@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from aneurysm.stage2.attention import distance_bias
 from aneurysm.stage2.config import LossConfig, NetConfig
+from aneurysm.stage2.layers import GeM, distance_bias, masked_max, masked_mean
 from aneurysm.stage2.losses import Stage2Loss, slice_loss
 from aneurysm.stage2.max_baseline import MaxBaseline
 from aneurysm.stage2.model import Stage2Net
-from aneurysm.stage2.pooling import GeM, masked_max, masked_mean
 from aneurysm.stage2.tokens import pad_batch
-from aneurysm.training.label_loss import label_weights
+from aneurysm.training.losses import label_weights
 
 NET = NetConfig(width=32, depth=2, heads=4)
 INPUTS = ("features", "logits", "heat", "peaks")

@@ -16,10 +16,10 @@ from aneurysm.folds.tables import read_spots, read_unplaced
 from aneurysm.labels import LABELS
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import JitterConfig, NetConfig, Stage2Config, TokensConfig
+from aneurysm.stage2.dataset import SliceMarks
 from aneurysm.stage2.evaluate import evaluate_folds
 from aneurysm.stage2.predict import load_stage2, predict_series
-from aneurysm.stage2.run import HeldOut, train_fold
-from aneurysm.stage2.slice_marks import SliceMarks
+from aneurysm.stage2.training import HeldOut, train_fold
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import DistContext

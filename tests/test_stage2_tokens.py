@@ -12,8 +12,7 @@ from aneurysm.folds.targets import Localizers
 from aneurysm.labels import LABELS, MIRROR
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import LossConfig, Stage2Config, TokensConfig
-from aneurysm.stage2.dataset import TrainingSeries, TrainingTable
-from aneurysm.stage2.slice_marks import SliceMarks
+from aneurysm.stage2.dataset import SliceMarks, TrainingSeries, TrainingTable
 from aneurysm.stage2.tokens import check_tokens, series_tokens, thinned
 from tests.stage2_series import ALL_INPUTS, NUMBERS, STILL, described, tokens_of
 

@@ -10,7 +10,7 @@ import torch
 from aneurysm.training import tracking
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import DistContext
-from aneurysm.training.fit import fit
+from aneurysm.training.engine import fit
 from aneurysm.training.tracking import Tracker
 from tests.small_training import Points, loss, make_model
 

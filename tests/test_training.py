@@ -14,14 +14,14 @@ import pandas as pd
 import pytest
 import torch
 
-from aneurysm.training import fit as fit_module
+from aneurysm.training import engine as fit_module
 from aneurysm.training import precision
-from aneurysm.training.batches import EpochBatches
 from aneurysm.training.checkpoint import load_checkpoint, save_state
 from aneurysm.training.config import TrainingConfig
+from aneurysm.training.data import EpochBatches
 from aneurysm.training.distributed import DistContext
 from aneurysm.training.precision import inference_precision, native_format, training_precision
-from aneurysm.training.run import ema_update
+from aneurysm.training.state import ema_update
 from tests.small_training import Points, loss, make_model, train
 
 ROOT = Path(__file__).parents[1]

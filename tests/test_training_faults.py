@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch import nn
 
-from aneurysm.training.batches import EpochBatches
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.config import TrainingConfig
+from aneurysm.training.data import EpochBatches
 from aneurysm.training.distributed import DistContext
-from aneurysm.training.fit import fit
-from aneurysm.training.run import start_run
-from aneurysm.training.steps import TrainStep, pieces
+from aneurysm.training.engine import fit
+from aneurysm.training.state import start_run
+from aneurysm.training.train_step import TrainStep, pieces
 from tests.small_training import Points, loss
 
 pytestmark = pytest.mark.usefixtures("quick_pictures")

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from aneurysm.training import fit as fit_module
+from aneurysm.training import engine as fit_module
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import DistContext
-from aneurysm.training.label_loss import label_loss, label_weights, pos_weights
-from aneurysm.training.memory_format import batch_on, channels_last_model
-from aneurysm.training.schedule import make_schedule
+from aneurysm.training.losses import label_loss, label_weights, pos_weights
+from aneurysm.training.precision import batch_on, channels_last_model
+from aneurysm.training.state import make_schedule
 from tests.small_training import Points, loss, make_model
 
 ALONE = DistContext(0, 1, torch.device("cpu"))

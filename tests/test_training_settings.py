@@ -20,8 +20,8 @@ from aneurysm.stage2.predict import load_stage2
 from aneurysm.training.checkpoint import load_checkpoint, save_state
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import DistContext
-from aneurysm.training.fit import fit
-from aneurysm.training.settings import check_settings
+from aneurysm.training.engine import fit
+from aneurysm.training.folder import check_settings
 from tests.small_training import Points, loss, make_model
 from volume3d import evaluate as volume3d_evaluate
 

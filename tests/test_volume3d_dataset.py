@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from aneurysm.folds.manifest import write_manifest
-from aneurysm.training.batches import EpochBatches, training_loader
 from aneurysm.training.config import TrainingConfig
+from aneurysm.training.data import EpochBatches, training_loader
 from aneurysm.training.distributed import DistContext
 from tests.made_volumes import entry, make_volumes, write_volume
 from volume3d.augment import augmented, contrasted, mirrored, turned
@@ -14,7 +14,7 @@ from volume3d.cases import cases_of_folds, cases_of_split
 from volume3d.config import AugmentConfig, InputConfig, SamplingConfig, Volume3dConfig
 from volume3d.crop import cut, seen_centre
 from volume3d.dataset import EvalVolumes, TrainingVolumes, balanced_chances
-from volume3d.patient_inputs import PATIENT_KEYS, patient_inputs
+from volume3d.patient import PATIENT_KEYS, patient_inputs
 
 STILL = AugmentConfig(mirror_p=0, affine_p=0, gain=0, offset=0, gamma=0)
 SMALL = Volume3dConfig(input=InputConfig(shape=(8, 32, 32), centre=(0.5, 0.5), below_top_mm=16.5))

@@ -13,7 +13,7 @@ from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.phantom.config import PhantomConfig
 from aneurysm.phantom.dataset import make_dataset
 from aneurysm.training.config import TrainingConfig
-from aneurysm.training.map_losses import UNKNOWN
+from aneurysm.training.losses import UNKNOWN
 from tests.made_volumes import make_volumes
 from volume3d.build_manifest import ManifestConfig
 from volume3d.build_manifest import main as build_manifest

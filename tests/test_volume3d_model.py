@@ -9,13 +9,13 @@ from torch import nn
 from torchvision.models.video import r3d_18
 
 from aneurysm.folds.targets import RIM
-from aneurysm.training.map_losses import sac_loss, vessel_loss
+from aneurysm.training.losses import sac_loss, vessel_loss
 from volume3d.activations import Activations, statistics
 from volume3d.config import ActivationsConfig, LossConfig, NetConfig
 from volume3d.inference import mirrored_batch
 from volume3d.model import Volume3dNet
-from volume3d.patient_inputs import PATIENT_KEYS
-from volume3d.run import SAC_CELLS, Volume3dLoss
+from volume3d.patient import PATIENT_KEYS
+from volume3d.training import SAC_CELLS, Volume3dLoss
 from volume3d.weights import load_weights
 
 SHAPE = (8, 32, 32)

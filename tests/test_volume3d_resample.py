@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.ndimage import map_coordinates
 
-from volume3d.resample import line_weights
+from volume3d.grid import line_weights
 
 
 def uneven(n: int = 40, seed: int = 0) -> np.ndarray:

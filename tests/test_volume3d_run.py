@@ -30,9 +30,9 @@ from volume3d.inference import load_volume3d, predict_volumes
 from volume3d.model import Volume3dNet
 from volume3d.preprocess import PreprocessConfig
 from volume3d.pretrain import PretrainVolume3dConfig
-from volume3d.run import HeldOut, train
 from volume3d.train import TrainVolume3dConfig
 from volume3d.train import main as train_script
+from volume3d.training import HeldOut, train
 
 ROOT = Path(__file__).parents[1]
 ALONE = DistContext(0, 1, torch.device("cpu"))

@@ -14,7 +14,7 @@ from aneurysm.folds.manifest import Entry, read_manifest
 from aneurysm.folds.tables import read_folds
 from aneurysm.labels import LABELS, PRESENT
 from aneurysm.paths import DataPaths
-from volume3d.patient_inputs import PATIENT_KEYS, patient_inputs
+from volume3d.patient import PATIENT_KEYS, patient_inputs
 from volume3d.split import read_split
 from volume3d.volume import volume_path
 

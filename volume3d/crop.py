@@ -1,4 +1,4 @@
-"""Boxes cut out of volumes, all of one shape: what a box has outside its volume is 0."""
+"""Boxes cut out of volumes, all of one shape (0 outside the volume), and where in the head they lie."""
 
 from __future__ import annotations
 
@@ -47,3 +47,10 @@ def first_voxel(middle: np.ndarray, whole: Sequence[int], shape: Sequence[int]) 
 def around(point: np.ndarray, shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
     """(3,) the middle of a box that holds a point, anywhere but near the box's border."""
     return point + rng.uniform(-BY_POINT, BY_POINT, 3) * np.array(shape) / 2
+
+
+def place_mm(first: Sequence[int], shape: Sequence[int], spacing_mm: Sequence[float]) -> np.ndarray:
+    """(3,) float32 millimetres of voxel `first` (slice, row, column) from the top, middle row and middle column of a
+    volume of that shape: upward, to the back, to the patient's left."""
+    origin = np.array([shape[0] - 1, (shape[1] - 1) / 2, (shape[2] - 1) / 2])
+    return ((np.asarray(first) - origin) * np.asarray(spacing_mm)).astype(np.float32)

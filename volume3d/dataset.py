@@ -12,14 +12,13 @@ from torch.utils.data import Dataset
 from aneurysm.cache.vessel_masks import in_blocks
 from aneurysm.folds.targets import RIM, ball_target, labels_of, shown_locations
 from aneurysm.labels import LABELS, LOCATIONS, MIRROR
-from aneurysm.training.map_losses import UNKNOWN
+from aneurysm.training.losses import UNKNOWN
 from volume3d.augment import augmented, recontrasted
 from volume3d.cases import Cases
 from volume3d.config import Volume3dConfig
-from volume3d.crop import around, box_at, cut, first_voxel, seen_centre
+from volume3d.crop import around, box_at, cut, first_voxel, place_mm, seen_centre
 from volume3d.localizers import LocalizerPoints
-from volume3d.patient_inputs import PATIENT_KEYS
-from volume3d.places import place_mm
+from volume3d.patient import PATIENT_KEYS
 from volume3d.volume import read_geometry, read_vessels, read_volume
 
 NO_MARKS = LocalizerPoints(np.empty((0, 3)), np.empty(0, int))

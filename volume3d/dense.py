@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aneurysm.labels import LOCATIONS
-from aneurysm.training.location_logits import location_log_probability, logits_of
+from aneurysm.training.losses import location_log_probability, logits_of
 from volume3d.config import NetConfig
 
 PRIOR = -6.0  # logit of an aneurysm in a cell before anything is learned

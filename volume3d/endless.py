@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from aneurysm.folds.targets import labels_of, shown_locations
-from aneurysm.training.endless import EndlessSamples
+from aneurysm.training.data import EndlessSamples
 from volume3d.config import PhantomPartsConfig, Volume3dConfig, VolumeSettings
 from volume3d.dataset import model_inputs
-from volume3d.patient_inputs import PATIENT_KEYS, patient_inputs
+from volume3d.patient import PATIENT_KEYS, patient_inputs
 from volume3d.phantoms import PhantomPart, scan_parts
 
 

@@ -17,7 +17,7 @@ from aneurysm.training.distributed import DistContext
 from volume3d.cases import Cases
 from volume3d.config import VolumeSettings
 from volume3d.inference import load_volume3d
-from volume3d.run import HeldOut
+from volume3d.training import HeldOut
 from volume3d.volume import read_settings
 
 

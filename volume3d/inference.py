@@ -15,12 +15,10 @@ from tqdm import tqdm
 
 from aneurysm.config import from_saved
 from aneurysm.labels import LABELS, MIRROR
-from aneurysm.training.batches import one_thread
-from aneurysm.training.checkpoint import load_checkpoint
+from aneurysm.training.checkpoint import load_checkpoint, read_pretrained
+from aneurysm.training.data import one_thread
 from aneurysm.training.distributed import DistContext
-from aneurysm.training.memory_format import batch_on
-from aneurysm.training.precision import inference_precision
-from aneurysm.training.pretrained import read_pretrained
+from aneurysm.training.precision import batch_on, inference_precision
 from volume3d.config import Volume3dConfig, VolumeSettings
 from volume3d.dataset import EvalVolumes, mirrored_place
 from volume3d.model import Volume3dNet

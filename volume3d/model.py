@@ -10,7 +10,7 @@ from aneurysm.labels import LABELS
 from volume3d.checkpointing import checkpointed, no_checkpoint
 from volume3d.config import NetConfig
 from volume3d.dense import DenseHead
-from volume3d.patient_inputs import PATIENT_KEYS
+from volume3d.patient import PATIENT_KEYS
 
 R3D_WIDTH = 64  # channels of r3d_18's first layers
 STEM_KERNEL = (3, 7, 7)

@@ -17,10 +17,9 @@ from aneurysm.phantom.raster import coverage
 from aneurysm.phantom.shown import ShownScan
 from aneurysm.phantom.training_scans import training_scan
 from volume3d.config import PhantomPartsConfig, VolumeSettings
-from volume3d.crop import around, first_voxel
+from volume3d.crop import around, first_voxel, place_mm
 from volume3d.grid import Grid, Line
 from volume3d.make_volume import grid_of
-from volume3d.places import place_mm
 
 SUBSAMPLES = 2  # of a cell, along each side
 

@@ -10,16 +10,15 @@ from torch import nn
 
 from aneurysm.labels import LABELS
 from aneurysm.paths import VOLUME3D
-from aneurysm.training.checkpoint import load_checkpoint
+from aneurysm.training.checkpoint import card_of, load_checkpoint, write_pretrained
+from aneurysm.training.data import whole_epochs
 from aneurysm.training.distributed import DistContext
-from aneurysm.training.endless import whole_epochs
-from aneurysm.training.fit import fit
-from aneurysm.training.pretrained import card_of, write_pretrained
+from aneurysm.training.engine import fit
 from volume3d.cases import cases_of_folds
 from volume3d.config import PhantomPartsConfig, PretrainingConfig, Volume3dConfig, VolumeSettings
 from volume3d.endless import EndlessParts
 from volume3d.model import Volume3dNet
-from volume3d.run import HeldOut, Volume3dLoss
+from volume3d.training import HeldOut, Volume3dLoss
 from volume3d.weights import load_weights, weights_path
 
 WHAT = "volume3d, pretrained on parts of synthetic heads that were made as it went and never seen twice"

@@ -10,8 +10,7 @@ import numpy as np
 from aneurysm.dicom.find import SeriesFiles
 from volume3d.config import VolumeSettings
 from volume3d.make_volume import describe, volume_of
-from volume3d.patient import describe_files
-from volume3d.patient_inputs import PATIENT_KEYS, patient_inputs
+from volume3d.patient import PATIENT_KEYS, describe_files, patient_inputs
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def train_folds(config: TrainVolume3dConfig, model_paths: ModelPaths) -> None:
     from aneurysm.training.sync import copy_up
     from volume3d.cases import cases_of_folds
     from volume3d.evaluate import evaluate_folds
-    from volume3d.run import train
+    from volume3d.training import train
 
     world, own, training = init_distributed(config.device), subset(Volume3dConfig, config), config.training
     if training.schedule == "plateau" and training.plateau_on == "score":
@@ -83,7 +83,7 @@ def train_split(config: TrainVolume3dConfig, model_paths: ModelPaths) -> None:
     """One model of the series of train, with val held out."""
     from aneurysm.training.distributed import init_distributed
     from volume3d.cases import cases_of_split, split_checksum
-    from volume3d.run import train
+    from volume3d.training import train
 
     world, own = init_distributed(config.device), subset(Volume3dConfig, config)
     cases = cases_of_split(DataPaths(config.data_dir, config.cache_dir).cache, config.split).first(config.limit)

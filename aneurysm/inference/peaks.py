@@ -13,7 +13,7 @@ from aneurysm.dicom.geometry import left_right_in_columns
 from aneurysm.dicom.mapping import SIZE
 from aneurysm.inference.sampled import SampledSeries
 from aneurysm.labels import LOCATIONS
-from aneurysm.stage1.mirror import mirror_logits
+from aneurysm.stage1.sample import mirror_logits
 
 
 @dataclass(frozen=True)

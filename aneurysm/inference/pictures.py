@@ -20,7 +20,7 @@ from aneurysm.inference.slab import Slab, slabs_around
 from aneurysm.labels import LABELS, LOCATIONS, PRESENT
 from aneurysm.stage1.config import InputConfig
 from aneurysm.stage1.extract import Encoder
-from aneurysm.stage1.mirror import mirror_images
+from aneurysm.stage1.sample import mirror_images
 
 APART_MM = 6.0  # between two pictures: neighbours show the same
 

@@ -176,7 +176,7 @@ def _volume(place: Path | SeriesFiles, settings: VolumeSettings) -> SeriesVolume
     """The volume of a series, from the folder of its files or from these. Never raises: what goes wrong is its
     `failure`."""
     from volume3d.make_volume import volume_of
-    from volume3d.patient_inputs import PATIENT_KEYS, patient_inputs
+    from volume3d.patient import PATIENT_KEYS, patient_inputs
     from volume3d.series_volume import SeriesVolume
 
     unknown = patient_inputs(None, None, None)

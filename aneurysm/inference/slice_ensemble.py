@@ -15,7 +15,7 @@ from aneurysm.cache.features import SeriesFeatures
 from aneurysm.inference.models import Model
 from aneurysm.inference.sampled import SampledSeries, Shown
 from aneurysm.stage1.extract import Rows
-from aneurysm.training.smaller_batch import retry_smaller_batch
+from aneurysm.training.train_step import retry_smaller_batch
 
 FEWEST_WINDOWS = 8  # a series is not thinned below
 

@@ -16,12 +16,10 @@ from aneurysm.cache.windows import Box, crop_box, read_window
 from aneurysm.dicom.geometry import left_right_in_columns
 from aneurysm.folds.targets import NONE, Localizers, ball_target, localizers_by_series
 from aneurysm.labels import LABELS
-from aneurysm.stage1.augment import augment, make_pipeline
 from aneurysm.stage1.config import InputConfig, Stage1Config
-from aneurysm.stage1.mirror import mirror
-from aneurysm.stage1.random_crop import random_crop
-from aneurysm.stage1.sample import Sample
-from aneurysm.training.map_losses import UNKNOWN
+from aneurysm.stage1.sample import Sample, mirror
+from aneurysm.stage1.transforms import augment, make_pipeline, random_crop
+from aneurysm.training.losses import UNKNOWN
 
 SAMPLE_STREAM = 1  # keeps the random numbers of the samples apart from those of their order
 

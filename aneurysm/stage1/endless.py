@@ -14,7 +14,7 @@ from aneurysm.phantom.config import FIRST_SEED, PhantomWindowsConfig
 from aneurysm.phantom.windows import PhantomWindow, scan_windows
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.dataset import TrainingWindows
-from aneurysm.training.endless import EndlessSamples
+from aneurysm.training.data import EndlessSamples
 
 MIXED_SEED = 2 * FIRST_SEED  # apart from those of pretraining
 

@@ -19,9 +19,8 @@ from aneurysm.stage1.config import Stage1Config, Tta
 from aneurysm.stage1.localisation import froc, localisation, points_mm, suppress
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.on_dask import ALONE, DaskWorkers
-from aneurysm.stage1.predict import load_stage1
-from aneurysm.stage1.run import HeldOut, outside_text
-from aneurysm.stage1.whole_series import heat_candidates, highest_heat, predict_series_slices, slice_places
+from aneurysm.stage1.predict import heat_candidates, highest_heat, load_stage1, predict_series_slices, slice_places
+from aneurysm.stage1.training import HeldOut, outside_text
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import DistContext
 

@@ -16,9 +16,8 @@ from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.stage1.config import Stage1Config, Tta
 from aneurysm.stage1.evaluate import HIT_MM, series_froc, with_pixel_mm
 from aneurysm.stage1.localisation import POINT, points_mm
-from aneurysm.stage1.predict import Answers
-from aneurysm.stage1.run import HeldOut
-from aneurysm.stage1.whole_series import heat_candidates, highest_heat, predict_series_slices, slice_places
+from aneurysm.stage1.predict import Answers, heat_candidates, highest_heat, predict_series_slices, slice_places
+from aneurysm.stage1.training import HeldOut
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import DistContext
 

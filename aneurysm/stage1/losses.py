@@ -9,7 +9,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from aneurysm.labels import LABELS
 from aneurysm.stage1.config import LossConfig, ModelConfig
-from aneurysm.training.map_losses import location_loss, sac_loss, vessel_location_loss, vessel_loss
+from aneurysm.training.losses import location_loss, sac_loss, vessel_location_loss, vessel_loss
 
 SAC_PIXELS = 8.0  # of a map, that a sac of 5 mm fills
 

@@ -16,7 +16,7 @@ from aneurysm.labels import LABELS, LOCATIONS
 from aneurysm.stage1.config import ModelConfig
 from aneurysm.stage1.norms import fold_norms
 from aneurysm.stage1.weights import load_encoder_weights, load_head_weights
-from aneurysm.training.location_logits import location_log_probability, logits_of
+from aneurysm.training.losses import location_log_probability, logits_of
 
 HEAT_PRIOR = -4.6  # logit of one in a hundred: where heatmaps start, so that the empty pixels do not drown the rest
 WAVES = (0.5, 1, 2)  # half periods of a place's waves over half of the input

@@ -14,8 +14,8 @@ from aneurysm.parallel import run_on_dask
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import load_stage1
-from aneurysm.training.batches import one_thread
 from aneurysm.training.checkpoint import file_hash
+from aneurysm.training.data import one_thread
 from aneurysm.training.distributed import DistContext
 
 Answer = TypeVar("Answer")

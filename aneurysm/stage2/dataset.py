@@ -1,10 +1,10 @@
-"""The series that stage 2 is trained on, changed a little each time."""
+"""The series that stage 2 is trained on: which slices show an aneurysm, and what is changed at random each time."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,80 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from aneurysm.cache.features import SeriesFeatures, n_sampled_slices, read_features, read_sampling
+from aneurysm.folds.spots import excluded_series
+from aneurysm.folds.targets import NONE, Localizers, localizers_by_series
 from aneurysm.labels import LABELS, MIRROR
 from aneurysm.paths import ModelPaths
-from aneurysm.stage2.config import Stage2Config, TokensConfig
-from aneurysm.stage2.jitter import augment
-from aneurysm.stage2.slice_marks import SliceMarks
-from aneurysm.stage2.tokens import series_tokens, thinned
+from aneurysm.stage2.config import JitterConfig, LossConfig, Stage2Config, TokensConfig
+from aneurysm.stage2.tokens import KINDS, PER_SLICE, header_modality, modality_index, series_tokens, thinned
+
+
+@dataclass(frozen=True)
+class SliceMarks:
+    """Where the aneurysms of each series lie along the slice axis."""
+
+    localizers: Mapping[str, Localizers]
+    barred: frozenset[str]  # series whose aneurysms are not all marked
+
+    @classmethod
+    def of(cls, series: pd.DataFrame, spots: pd.DataFrame, unplaced: pd.DataFrame) -> SliceMarks:
+        """From the tables of create_folds.py."""
+        barred = excluded_series(series, spots[spots.kind == "positive"], unplaced)
+        return cls(localizers_by_series(spots), frozenset(barred))
+
+    def labels(self, uid: str, position_mm: np.ndarray, config: LossConfig) -> np.ndarray:
+        """(slices, 14) float32: 1 where the slice shows such an aneurysm, 0 where it shows none at all, else NaN."""
+        found = np.full((len(position_mm), len(LABELS)), np.nan, np.float32)
+        if uid in self.barred:
+            return found
+        here = self.localizers.get(uid, NONE)
+        for row, mm in zip(found, position_mm, strict=True):
+            shown = here.near(mm, config.slice_mm)
+            if len(shown.points) or not len(here.near(mm, config.clear_mm).points):
+                row[:] = shown.labels()
+        return found
+
+
+BY_HEADER = torch.tensor([0, *(modality_index(header_modality(kind)) for kind in KINDS)])  # of each modality's index
+
+
+def augment(tokens: dict[str, Tensor], config: JitterConfig, rng: np.random.Generator) -> dict[str, Tensor]:
+    """The tokens of a series, changed; at least one slice stays."""
+    kept = torch.from_numpy(drawn_slices(tokens["depth_mm"].numpy(), config, rng))
+    tokens = {name: tensor[kept] if name in PER_SLICE else tensor for name, tensor in tokens.items()}
+    stretch = 1 + rng.uniform(-config.stretch, config.stretch)
+    shift_mm = rng.uniform(-config.shift_mm, config.shift_mm)
+    tokens["depth_mm"] = tokens["depth_mm"] * stretch + shift_mm
+    for name in ("logits", "heat"):
+        if name in tokens:
+            tokens[name] = tokens[name] + _noise(tokens[name], config.logit_noise, rng)
+    for name in ("features", "peak_features"):
+        if name in tokens:
+            numbers = tokens[name]
+            own_sd = float(numbers[numbers.isfinite()].std(correction=0))  # what float16 cannot hold is infinite
+            tokens[name] = numbers + _noise(numbers, config.feature_noise * own_sd, rng)
+    for name in ("modality", "plane"):
+        if rng.random() < config.unknown_p:
+            tokens[name] = torch.zeros_like(tokens[name])
+    if rng.random() < config.header_modality_p:
+        tokens["modality"] = BY_HEADER[tokens["modality"]]
+    return tokens
+
+
+def drawn_slices(depth_mm: np.ndarray, config: JitterConfig, rng: np.random.Generator) -> np.ndarray:
+    """Indices of the slices that stay: every n-th from a random first one on, less those that are dropped."""
+    spacing_mm = float(np.median(np.abs(np.diff(depth_mm)))) if len(depth_mm) > 1 else np.inf
+    largest_step = max(1, int(config.thin_to_mm / max(spacing_mm, 1e-3)))
+    step = int(rng.integers(1, min(largest_step, len(depth_mm)) + 1))
+    kept = np.arange(int(rng.integers(step)), len(depth_mm), step)
+    stays = rng.random(len(kept)) >= config.drop_p
+    stays[rng.integers(len(kept))] = True
+    return kept[stays]
+
+
+def _noise(like: Tensor, sd: float, rng: np.random.Generator) -> Tensor:
+    return torch.from_numpy(rng.standard_normal(like.shape, np.float32) * np.float32(sd))
+
 
 SAMPLE_STREAM = 1  # keeps the random numbers of the samples apart from those of their order
 

@@ -13,7 +13,7 @@ from aneurysm.labels import LABELS
 from aneurysm.paths import ModelPaths
 from aneurysm.scores import compared_text, score_text, series_subgroups
 from aneurysm.stage2.predict import load_stage2
-from aneurysm.stage2.run import HeldOut
+from aneurysm.stage2.training import HeldOut
 from aneurysm.training.distributed import DistContext
 
 PLAIN, BY_MAP = "maximum over slices", "maximum of the maps"

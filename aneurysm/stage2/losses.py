@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aneurysm.stage2.config import LossConfig
-from aneurysm.training.label_loss import label_loss, label_weights, pos_weights
+from aneurysm.training.losses import label_loss, label_weights, pos_weights
 
 
 class Stage2Loss:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aneurysm.labels import LABELS, LOCATIONS
-from aneurysm.stage2.pooling import masked_max
+from aneurysm.stage2.layers import masked_max
 
 SMOOTH_MM = (0.0, 2.0, 6.0)  # an aneurysm shows on neighbouring slices, a chance maximum does not
 START_MM = (0.0, 2.0)  # where the weights start: of the locations, of Aneurysm Present

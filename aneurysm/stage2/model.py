@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from aneurysm.labels import LABELS
-from aneurysm.stage2.attention import Layer, distance_bias
 from aneurysm.stage2.config import NetConfig
+from aneurysm.stage2.layers import Layer, Pool, distance_bias
 from aneurysm.stage2.max_baseline import MaxBaseline
-from aneurysm.stage2.pooling import Pool
 from aneurysm.stage2.tokens import KINDS, PLANES
 
 N_NUMBERS = {"logits": 14, "heat": 14, "peaks": 28}

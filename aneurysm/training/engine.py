@@ -12,16 +12,14 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from aneurysm.training.batches import EpochBatches, names_of, steps, training_loader
 from aneurysm.training.config import TrainingConfig
+from aneurysm.training.data import EpochBatches, Throughput, names_of, steps, training_loader
 from aneurysm.training.distributed import DistContext
 from aneurysm.training.folder import RESUME, RunFolder
 from aneurysm.training.interrupt import Interrupt, Interrupted
-from aneurysm.training.run import Run, start_run
-from aneurysm.training.schedule import watched
-from aneurysm.training.steps import Batch, Loss, TrainStep
-from aneurysm.training.throughput import Throughput
+from aneurysm.training.state import Run, start_run, watched
 from aneurysm.training.tracking import Seen
+from aneurysm.training.train_step import Batch, Loss, TrainStep
 
 Evaluate = Callable[[nn.Module], dict[str, float]]  # scores of the held-out fold, `score` among them; or nothing
 Observe = Callable[[int], Seen]  # told of every optimizer step: what was seen of the model, mostly nothing
@@ -46,7 +44,7 @@ def fit(
     Items of `train_set` are asked for by (epoch, sample), in random order unless it has an `order`. Writes last.pth
     (EMA weights, the ones to use), best.pth (the best epoch by `score`: optimistic, since that fold chose it),
     history.csv and history.png, and resume.pth, from which `resume` goes on to the same end, with the same settings
-    (settings.py). `saved_config` is kept in the checkpoints. `collate` makes a batch of items that cannot just be
+    (folder.py). `saved_config` is kept in the checkpoints. `collate` makes a batch of items that cannot just be
     stacked; what `observe` sees goes to TensorBoard and Weights & Biases. With `config.sync`, copies lie there as
     `folder` lies below `model_dir` (by default folder.parents[1], as of <encoder>/fold-<k>). Raises ValueError where
     the loss is no longer a number, naming the series that `train_set.name_of(key)` tells, and Interrupted, which ends

@@ -20,11 +20,10 @@ from aneurysm.stage1.dataset import EvalWindows, TrainingWindows, label_windows,
 from aneurysm.stage1.endless import MixedWindows
 from aneurysm.stage1.losses import Stage1Loss
 from aneurysm.stage1.model import Stage1Net
-from aneurysm.stage1.predict import Answers, predict_windows
-from aneurysm.stage1.whole_series import peaks_in_cache
+from aneurysm.stage1.predict import Answers, peaks_in_cache, predict_windows
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import DistContext
-from aneurysm.training.fit import fit
+from aneurysm.training.engine import fit
 
 COLUMNS = ["SeriesInstanceUID", "fold", "slice", "position_mm", "modality", "plane"]
 

@@ -1,4 +1,4 @@
-"""Losses of maps that answer for every pixel of an image or cell of a volume: a sac, its location, the vessel."""
+"""Losses of the 14 labels, and of maps that answer for every pixel of an image or cell of a volume."""
 
 from __future__ import annotations
 
@@ -8,6 +8,46 @@ from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
 
 from aneurysm.folds.targets import RIM
+from aneurysm.labels import LABELS
+
+
+def label_weights(present_share: float) -> Tensor:
+    """(14,) adding up to 1, the last of them `present_share`, the others alike."""
+    weights = torch.full((len(LABELS),), (1 - present_share) / (len(LABELS) - 1))
+    weights[-1] = present_share
+    return weights
+
+
+def pos_weights(prevalence: Tensor, cap: float) -> Tensor:
+    """(14,) times that a positive counts: as often as there are negatives for it, but 1 at least and `cap` at most.
+
+    `prevalence` (14,) in (0, 1): the share of positives among the training series.
+    """
+    return ((1 - prevalence) / prevalence).clamp(1.0, max(1.0, cap))
+
+
+def label_loss(logits: Tensor, labels: Tensor, pos_weight: Tensor, label_weight: Tensor) -> Tensor:
+    """(batch,) weighted cross-entropy of logits (batch, 14); a label that is NaN is not asked about."""
+    known = labels.isfinite()
+    each = functional.binary_cross_entropy_with_logits(
+        logits.float(), torch.nan_to_num(labels), reduction="none", pos_weight=pos_weight.to(labels.device)
+    )
+    return (each * label_weight.to(labels.device) * known).sum(dim=1)
+
+
+CERTAIN = -1e-6  # log-probabilities nearer to 0 count as this
+
+
+def location_log_probability(found: Tensor, location: Tensor) -> Tensor:
+    """(batch, 13, ...) that an aneurysm is there, and at this location. The logits `found` are (batch, 1, ...),
+    `location` (batch, 13, ...)."""
+    return functional.logsigmoid(found) + location.log_softmax(dim=1)
+
+
+def logits_of(log_probability: Tensor) -> Tensor:
+    """log(p / (1 - p)) from log p."""
+    return log_probability - torch.log(-torch.expm1(log_probability.clamp(max=CERTAIN)))
+
 
 BACKGROUND_WEIGHT = 0.05  # of a pixel without a vessel, against 1 of one with
 UNKNOWN = 255  # in a vessel mask: no mask is there

@@ -14,9 +14,8 @@ from torch.utils.data import Dataset
 
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.training.distributed import DistContext
-from aneurysm.training.fit import fit
-from aneurysm.training.label_loss import label_loss, label_weights, pos_weights
-from aneurysm.training.map_losses import location_loss, sac_loss, vessel_loss
+from aneurysm.training.engine import fit
+from aneurysm.training.losses import label_loss, label_weights, location_loss, pos_weights, sac_loss, vessel_loss
 from volume3d.activations import Activations
 from volume3d.cases import Cases
 from volume3d.config import LossConfig, Volume3dConfig

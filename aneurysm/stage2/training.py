@@ -19,14 +19,13 @@ from aneurysm.labels import LABELS
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import Stage2Config
-from aneurysm.stage2.dataset import TrainingSeries, TrainingTable, check_unseen, uid_hashes
+from aneurysm.stage2.dataset import SliceMarks, TrainingSeries, TrainingTable, check_unseen, uid_hashes
 from aneurysm.stage2.losses import Stage2Loss
 from aneurysm.stage2.model import Stage2Net
 from aneurysm.stage2.predict import max_baseline, predict_series, read_stage2
-from aneurysm.stage2.slice_marks import SliceMarks
 from aneurysm.stage2.tokens import check_tokens, header_modality, pad_batch
 from aneurysm.training.distributed import DistContext
-from aneurysm.training.fit import fit
+from aneurysm.training.engine import fit
 
 N_FOR_SCALE = 512  # training series that the scale of the inputs is taken from
 

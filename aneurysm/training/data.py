@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -14,6 +18,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from aneurysm.training.distributed import DistContext
 from aneurysm.training.interrupt import leave_signals_to_parent
 
+Item = TypeVar("Item")
+COLUMNS = ("samples_per_s", "wait_share", "peak_gb")  # of the history; none of them is the same in another run
 Key = tuple[int, int]  # epoch and sample number
 Order = Callable[[np.random.Generator], np.ndarray]  # (samples,) the numbers of an epoch's samples
 
@@ -106,3 +112,84 @@ def one_thread(_: int) -> None:
     """A worker process is one of many: it takes one thread."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+
+
+class EndlessSamples(Dataset, ABC):
+    """`n_samples` new ones each epoch: item (epoch, sample) is number epoch * n_samples + sample of a seed.
+
+    They are asked for in order, since those of a scan, and the scans of a person, are made together.
+    """
+
+    def __init__(self, seed: int, n_samples: int, per_scan: int):
+        self.seed, self.n_samples, self.per_scan = seed, n_samples, per_scan
+        self._scan = lru_cache(maxsize=2)(self.make_scan)
+
+    @abstractmethod
+    def make_scan(self, number: int) -> list[Any]:
+        """The `per_scan` samples of one scan, decided by its number and the seed."""
+
+    @abstractmethod
+    def tensors(self, sample: Any) -> dict[str, Tensor]:
+        """A sample as it is trained on."""
+
+    def __len__(self) -> int:
+        return self.n_samples
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in vars(self).items() if name != "_scan"}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._scan = lru_cache(maxsize=2)(self.make_scan)
+
+    def order(self, _: np.random.Generator) -> np.ndarray:
+        """(n_samples,) from the first to the last."""
+        return np.arange(self.n_samples)
+
+    def name_of(self, key: tuple[int, int]) -> str:
+        return f"phantom sample {key[0] * self.n_samples + key[1]} of seed {self.seed}"
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        scan, number = divmod(key[0] * self.n_samples + key[1], self.per_scan)
+        return self.tensors(self._scan(scan)[number])
+
+
+def whole_epochs(n_samples: int, every: int, batch_size: int) -> tuple[int, int]:
+    """Epochs of as nearly as possible `every` samples, and how many samples each has: whole batches, `n_samples` or a
+    few less together. Raises ValueError where there is not one batch."""
+    n_epochs = -(-n_samples // every)
+    per_epoch = n_samples // n_epochs // batch_size * batch_size
+    if not per_epoch:
+        raise ValueError(f"{n_samples} samples: expected at least {n_epochs} batches of {batch_size}")
+    return n_epochs, per_epoch
+
+
+class Throughput:
+    """Of one epoch, from here on."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.started, self.waited_s = device, time.perf_counter(), 0.0
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def waiting(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, and the time that they take to come is waited for."""
+        items = iter(items)
+        while True:
+            asked = time.perf_counter()
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            finally:
+                self.waited_s += time.perf_counter() - asked
+            yield item
+
+    def row(self, n_samples: int) -> dict[str, float]:
+        """COLUMNS up to now: samples a second, share of the time in which this process had no data to work on, and, on
+        a GPU, the most memory in GB that tensors took on it at once."""
+        seconds = time.perf_counter() - self.started
+        found = {"samples_per_s": n_samples / seconds, "wait_share": self.waited_s / seconds}
+        if self.device.type == "cuda":
+            found["peak_gb"] = torch.cuda.max_memory_allocated(self.device) / 1e9
+        return found
