@@ -41,6 +41,12 @@ def weighted_score(aucs: np.ndarray) -> float:
     return 0.5 * present + 0.5 * mean
 
 
+def history_scores(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """What every history.csv tells of an epoch: the competition's score, and the AUC of Aneurysm Present."""
+    aucs = label_aucs(truth, predicted)
+    return {"score": float(weighted_score(aucs)), "auc_present": float(aucs[-1])}
+
+
 def bootstrap_aucs(
     truth: np.ndarray, predicted: np.ndarray, n_samples: int = 1000, seed: int = 0, groups: Sequence | None = None
 ) -> np.ndarray:

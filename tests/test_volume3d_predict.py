@@ -21,7 +21,7 @@ from aneurysm.phantom.dataset import make_dataset
 from aneurysm.training.checkpoint import load_checkpoint
 from tests.dicom_writer import write_stack
 from tests.preprocess_script import head_ct
-from tests.test_volume3d_run import ALONE, ROOT, TINY, script_config
+from tests.test_volume3d_training import ALONE, ROOT, TINY, script_config
 from volume3d.build_manifest import ManifestConfig
 from volume3d.build_manifest import main as build_manifest
 from volume3d.cases import cases_of_folds

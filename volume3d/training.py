@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, average_precision_score
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from aneurysm.metrics import label_aucs, weighted_score
+from aneurysm.metrics import history_scores
 from aneurysm.training.distributed import DistContext
 from aneurysm.training.engine import fit
 from aneurysm.training.losses import label_loss, label_weights, location_loss, pos_weights, sac_loss, vessel_loss
@@ -58,11 +58,9 @@ class HeldOut:
         return answers
 
     def scores(self, answers: np.ndarray) -> dict[str, float]:
-        """The competition's score; AUC, average precision and accuracy (at 0.5) of Aneurysm Present."""
-        aucs, truth, present = label_aucs(self.truth, answers), self.truth[:, -1], answers[:, -1]
-        return {
-            "score": float(weighted_score(aucs)),
-            "auc_present": float(aucs[-1]),
+        """As history_scores; average precision and accuracy (at 0.5) of Aneurysm Present."""
+        truth, present = self.truth[:, -1], answers[:, -1]
+        return history_scores(self.truth, answers) | {
             "ap_present": float(average_precision_score(truth, present)) if truth.any() else np.nan,
             "accuracy_present": float(accuracy_score(truth, present > 0.5)),
         }

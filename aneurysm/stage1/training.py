@@ -14,7 +14,7 @@ from torch import nn
 from aneurysm.cache.cache import Cache
 from aneurysm.folds.targets import localizers_by_series
 from aneurysm.labels import LABELS, LOCATIONS
-from aneurysm.metrics import label_aucs, weighted_score
+from aneurysm.metrics import history_scores
 from aneurysm.stage1.config import InputConfig, Stage1Config, Tta
 from aneurysm.stage1.dataset import EvalWindows, TrainingWindows, label_windows, shown_spots
 from aneurysm.stage1.endless import MixedWindows
@@ -50,9 +50,8 @@ class HeldOut:
         return predict_windows(model, EvalWindows(cache, self.places, config.input), config, world, inference, bar, tta)
 
     def scores(self, answers: Answers) -> dict[str, float]:
-        """The competition's score on windows, and the AUC of Aneurysm Present."""
-        aucs = label_aucs(self.truth, answers.probability)
-        return {"score": float(weighted_score(aucs)), "auc_present": float(aucs[-1])}
+        """Of windows, as history_scores."""
+        return history_scores(self.truth, answers.probability)
 
     def table(self, answers: Answers) -> pd.DataFrame:
         """One row a window: what it is, and its 14 probabilities."""

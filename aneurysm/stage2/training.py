@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from aneurysm.cache.features import SeriesFeatures, n_sampled_slices, read_features
 from aneurysm.labels import LABELS
-from aneurysm.metrics import label_aucs, weighted_score
+from aneurysm.metrics import history_scores
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import Stage2Config
 from aneurysm.stage2.dataset import SliceMarks, TrainingSeries, TrainingTable, check_unseen, uid_hashes
@@ -89,9 +89,8 @@ class HeldOut:
         return self._predict_each(lambda features, row: max_baseline(features, tta, of), world, "")
 
     def scores(self, answers: np.ndarray) -> dict[str, float]:
-        """The competition's score, and the AUC of Aneurysm Present."""
-        aucs = label_aucs(self.truth, answers)
-        return {"score": float(weighted_score(aucs)), "auc_present": float(aucs[-1])}
+        """As history_scores."""
+        return history_scores(self.truth, answers)
 
     def _predict_each(
         self, predict: Callable[[SeriesFeatures, Any], np.ndarray], world: DistContext, bar: str
