@@ -198,3 +198,19 @@ def test_settings_that_make_no_windows_are_refused(setting, words):
 def test_seeds_of_evaluation_are_refused():
     with pytest.raises(ValueError, match="seed 99999: expected at least 1000000, those below are for evaluation"):
         scan_windows(99_999, 0, SMALL, INPUT, 4)
+
+
+def test_of_several_free_slabs_the_hardest_are_kept():
+    plain = PhantomWindowsConfig(sizes=(128,), sacs=1, free_slabs=4)
+    mined = replace(plain, free_slabs=2, mined_of=2)
+    own, *free = scan_windows(1_000_001, 3, plain, INPUT, 4)
+    kept = scan_windows(1_000_001, 3, mined, INPUT, 4, hardness=lambda window: window.image.mean())
+    brightness = [window.image.mean() for window in free]
+    assert np.array_equal(kept[0].image, own.image) and len(kept) == 3
+    for k in range(2):  # each is the brighter one of two, and these are the windows that come without mining
+        assert kept[1 + k].image.mean() == max(brightness[k::2]) > min(brightness[k::2])
+
+
+def test_mining_without_a_network_is_refused():
+    with pytest.raises(ValueError, match="mined_of 2: expected a network to choose"):
+        scan_windows(1_000_001, 0, PhantomWindowsConfig(sizes=(128,), mined_of=2), INPUT, 4)

@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -12,6 +14,8 @@ import pretrain
 from aneurysm.config import parse_config
 from aneurysm.folds.targets import RIM
 from aneurysm.phantom.config import PhantomWindowsConfig
+from aneurysm.phantom.windows import PhantomWindow
+from aneurysm.stage1 import endless
 from aneurysm.stage1.config import InputConfig, ModelConfig, Stage1Config
 from aneurysm.stage1.endless import EndlessWindows
 from aneurysm.stage1.losses import Stage1Loss
@@ -52,6 +56,17 @@ def test_samples_have_the_targets_of_their_heads_and_labels_of_the_sacs_they_sho
     assert 0 < shown < len(some)
     plain = EndlessWindows(replace(CONFIG, heads=ModelConfig(heat_weight=0)), PHANTOMS, 1_000_000, 8)
     assert set(plain[0, 0]) == {"image", "labels"}
+
+
+def test_a_false_peak_is_the_highest_of_the_map_where_no_sac_is(monkeypatch):
+    heat = torch.full((1, 14, 4, 4), -9.0)
+    heat[0, 13, 0, :3] = torch.tensor([3.0, 2.0, 1.0])
+    heat[0, 5, 3, 3] = 9.0  # of another label
+    monkeypatch.setattr(endless, "_network", lambda weights: lambda image: {"heat": heat})
+    sac = np.zeros((4, 4), np.uint8)
+    sac[0, :2] = 7, RIM
+    window = PhantomWindow(np.zeros((16, 16, 5), np.float32), sac, sac, (0, 0), "axial", "CTA")
+    assert endless.false_peak(Path("any"), window) == pytest.approx(torch.tensor(1.0).sigmoid().item())
 
 
 @pytest.mark.parametrize("part", [62, 148])

@@ -76,6 +76,8 @@ class PhantomWindowsConfig(PhantomScansConfig):
     """slabs anywhere in the series"""
     windows_per_slab: int = 1
     """windows of a slab: the first at its sac, the others at vessels and anywhere; 1 for whole inputs"""
+    mined_of: int = 1
+    """each slab anywhere is the hardest of so many, by the network of pretraining.teacher; whole inputs alone"""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the setting."""
@@ -85,6 +87,8 @@ class PhantomWindowsConfig(PhantomScansConfig):
         if self.part < 0 or (self.part == 0 and self.windows_per_slab > 1):
             found = f"{self.windows_per_slab} of {self.part} pixels"
             raise ValueError(f"phantoms.part: expected a whole input (0) once a slab, or windows of it, found {found}")
+        if self.mined_of < 1 or (self.mined_of > 1 and self.part):
+            raise ValueError(f"phantoms.mined_of: expected 1, or more of whole inputs (part 0), found {self.mined_of}")
 
     @property
     def windows_per_scan(self) -> int:

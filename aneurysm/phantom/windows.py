@@ -3,6 +3,7 @@ the sac and the vessels of every pixel. Torch-free; a person is drawn once, scan
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,16 +49,20 @@ class PhantomWindow:
 
 def scan_windows(
     seed: int, number: int, windows: PhantomWindowsConfig, inputs: InputConfig, stride: int,
-    settings: CacheSettings = CACHED,
+    settings: CacheSettings = CACHED, hardness: Callable[[PhantomWindow], float] | None = None,
 ) -> list[PhantomWindow]:  # fmt: skip
     """The windows of scan `number` of a seed; seed, number and settings decide all of it.
 
-    `stride` is that of the targets, in pixels of the input. Raises ValueError for a seed that is for evaluation.
+    `stride` is that of the targets, in pixels of the input. `hardness` chooses among `windows.mined_of`. Raises
+    ValueError for a seed that is for evaluation, and where there is nothing to choose by.
     """
+    if windows.mined_of > 1 and hardness is None:
+        raise ValueError(f"phantoms.mined_of {windows.mined_of}: expected a network to choose, pretraining.teacher")
     shown, sites, rng = training_scan(seed, number, windows, settings)
     box = crop_box(inputs, shown.geometry.plane)
     firsts = [sac_place(shown, site, rng) for site in sites for _ in range(windows.slabs_per_sac)]
-    firsts += [vessel_place(shown, rng) if k % 2 else any_place(shown, box, rng) for k in range(windows.free_slabs)]
+    n_free = windows.free_slabs * windows.mined_of
+    firsts += [vessel_place(shown, rng) if k % 2 else any_place(shown, box, rng) for k in range(n_free)]
     made = []
     for first in firsts:
         index = int(first[0])
@@ -65,7 +70,12 @@ def scan_windows(
                   for _ in range(windows.windows_per_slab - 1)]  # fmt: skip
         part = windows.part or inputs.image_size
         made += _slab(shown, box, index, [first, *others], part, inputs, stride, rng)
-    return [replace(own, image=change_look(own.image, windows.looks, rng)) for own in made]
+    made = [replace(own, image=change_look(own.image, windows.looks, rng)) for own in made]
+    if windows.mined_of == 1:
+        return made
+    n_own = len(made) - n_free
+    groups = [made[n_own + k :: windows.free_slabs] for k in range(windows.free_slabs)]
+    return made[:n_own] + [max(group, key=hardness) for group in groups]
 
 
 def _slab(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,29 +12,41 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from aneurysm.folds.targets import labels_of, shown_locations
+from aneurysm.labels import LABELS, PRESENT
 from aneurysm.phantom.config import FIRST_SEED, PhantomWindowsConfig
 from aneurysm.phantom.windows import PhantomWindow, scan_windows
 from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.dataset import TrainingWindows
+from aneurysm.stage1.model import Stage1Net
+from aneurysm.stage1.predict import load_stage1
 from aneurysm.training.data import EndlessSamples
+from aneurysm.training.precision import channels_last_model
 
 MIXED_SEED = 2 * FIRST_SEED  # apart from those of pretraining
 
 
 class EndlessWindows(EndlessSamples):
-    """`n_windows` new ones each epoch: item (epoch, sample) is window epoch * n_windows + sample of a seed."""
+    """`n_windows` new ones each epoch: item (epoch, sample) is window epoch * n_windows + sample of a seed.
 
-    def __init__(self, config: Stage1Config, phantoms: PhantomWindowsConfig, seed: int, n_windows: int):
+    `teacher` are the weights of the network that chooses among `phantoms.mined_of`.
+    """
+
+    def __init__(
+        self, config: Stage1Config, phantoms: PhantomWindowsConfig, seed: int, n_windows: int,
+        teacher: Path | None = None,
+    ):  # fmt: skip
         """Raises ValueError where the windows do not fit into the input, or the maps' pixels into them."""
         stride, image_size = config.heads.heat_stride, config.input.image_size
         if phantoms.part % stride or phantoms.part > image_size:
             fits = f"a multiple of heat_stride, {stride}, and at most image_size, {image_size}"
             raise ValueError(f"part {phantoms.part}: expected {fits}")
         super().__init__(seed, n_windows, phantoms.windows_per_scan)
-        self.config, self.phantoms = config, phantoms
+        self.config, self.phantoms, self.teacher = config, phantoms, teacher
 
     def make_scan(self, number: int) -> list[PhantomWindow]:
-        return scan_windows(self.seed, number, self.phantoms, self.config.input, self.config.heads.heat_stride)
+        hardness = partial(false_peak, self.teacher) if self.teacher else None
+        inputs, stride = self.config.input, self.config.heads.heat_stride
+        return scan_windows(self.seed, number, self.phantoms, inputs, stride, hardness=hardness)
 
     def tensors(self, sample: PhantomWindow) -> dict[str, Tensor]:
         tensors = {
@@ -45,6 +59,20 @@ class EndlessWindows(EndlessSamples):
         if self.config.heads.vessel_weight:
             tensors["vessels"] = torch.from_numpy(sample.vessels)
         return tensors
+
+
+@torch.inference_mode()
+def false_peak(weights: Path, window: PhantomWindow) -> float:
+    """Where no sac is, the highest value of the map of Aneurysm Present, in [0, 1], by the network of a file."""
+    image = torch.from_numpy(window.image).permute(2, 0, 1)[None].contiguous(memory_format=torch.channels_last)
+    heat = _network(weights)(image)["heat"][0, LABELS.index(PRESENT)].sigmoid()
+    return float(heat[torch.from_numpy(window.sac == 0)].max())
+
+
+@cache
+def _network(weights: Path) -> Stage1Net:
+    """Read once in each process that draws."""
+    return channels_last_model(load_stage1(weights)[0])
 
 
 class MixedWindows(Dataset):

@@ -19,7 +19,7 @@ from aneurysm.stage1.fresh import FreshSeries
 from aneurysm.stage1.losses import Stage1Loss
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.norms import unfolded
-from aneurysm.training.checkpoint import card_of, load_trained, read_pretrained, save_state, write_pretrained
+from aneurysm.training.checkpoint import card_of, file_hash, load_trained, read_pretrained, save_state, write_pretrained
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.data import whole_epochs
 from aneurysm.training.distributed import DistContext
@@ -41,7 +41,7 @@ def pretrain(
     model = Stage1Net(config.encoder, config.heads, config.input.image_size, weights, config.input.n_slices)
     if config.heads.freeze_norms:
         model.fold_norms()
-    train_set = EndlessWindows(config, phantoms, settings.seed, per_epoch)
+    train_set = EndlessWindows(config, phantoms, settings.seed, per_epoch, settings.teacher)
     checks = {folder.name: FreshSeries.read(folder, settings.check_folds) for folder in settings.check_dirs}
     n_windows = n_epochs * per_epoch
     if world.is_main:
@@ -57,7 +57,7 @@ def pretrain(
 
     about = {
         "stage1": asdict(config), "fold": None, "phantoms": asdict(phantoms), "seed": settings.seed,
-        "n_windows": n_windows,
+        "n_windows": n_windows, "teacher": file_hash(settings.teacher) if settings.teacher else "",
     }  # fmt: skip
     folder, loss = model_dir / "pretrained" / config.encoder, Stage1Loss(config.loss, config.heads)
     fit(model, train_set, loss, evaluate, config.training, folder, world, about, resume)
