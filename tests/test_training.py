@@ -14,8 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from aneurysm.training import engine as fit_module
-from aneurysm.training import precision
+from aneurysm.training import engine, precision
 from aneurysm.training.checkpoint import load_checkpoint, save_state
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.data import EpochBatches
@@ -124,6 +123,13 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(batch_size, accumulate):
         EpochBatches(50, batch_size, accumulate, ALONE, 0)
 
 
+def test_each_epoch_is_a_line_of_loss_scores_learning_rate_and_speed():
+    row = {"loss": 0.51234, "lr": 3e-4, "samples_per_s": 41.26, "wait_share": 0.125}
+    line = "epoch 2/9: loss 0.5123, lr 0.0003, 41.3 samples/s, 12% of the time waiting for data"
+    assert engine.epoch_text(2, 9, row) == line
+    assert ", score 0.812, auc present 0.900, lr" in engine.epoch_text(2, 9, row | {"score": 0.812, "auc_present": 0.9})
+
+
 def test_best_is_kept_only_when_better_and_a_nan_score_never_wins(tmp_path, capsys):
     messages = iter([0.6, math.nan, 0.7, 0.65])
 
@@ -131,7 +137,7 @@ def test_best_is_kept_only_when_better_and_a_nan_score_never_wins(tmp_path, caps
         return {"score": next(messages)}
 
     config = replace(CONFIG, epochs=4)
-    scores = fit_module.fit(make_model(), Points(64, 0), loss, evaluate, config, tmp_path, ALONE)
+    scores = engine.fit(make_model(), Points(64, 0), loss, evaluate, config, tmp_path, ALONE)
     best = load_checkpoint(tmp_path / "best.pth")
     assert best["epoch"] == 3 and best["scores"] == {"score": 0.7} and best["config"]["optimistic"]
     assert load_checkpoint(tmp_path / "last.pth")["epoch"] == 4 and scores == {"score": 0.65}
@@ -148,7 +154,7 @@ def test_the_held_out_fold_is_asked_every_so_many_epochs_and_after_the_last(tmp_
 
     def train_on(epochs: int, resume: bool) -> dict:
         config = replace(CONFIG, epochs=epochs, evaluate_every=2)
-        return fit_module.fit(make_model(), Points(64, 0), loss, evaluate, config, tmp_path, ALONE, resume=resume)
+        return engine.fit(make_model(), Points(64, 0), loss, evaluate, config, tmp_path, ALONE, resume=resume)
 
     assert train_on(5, resume=False) == {"score": 0.9 - 0.1 * 3}
     history = pd.read_csv(tmp_path / "history.csv")
@@ -160,7 +166,7 @@ def test_the_held_out_fold_is_asked_every_so_many_epochs_and_after_the_last(tmp_
 
 def test_a_loss_that_is_no_number_stops_the_run_and_says_so(tmp_path):
     with pytest.raises(ValueError, match="epoch 1, step 1 of 4: the loss is nan, of sample "):
-        fit_module.fit(make_model(), Points(64, 0), lambda model, batch: model(batch["x"]).mean() * math.nan,
+        engine.fit(make_model(), Points(64, 0), lambda model, batch: model(batch["x"]).mean() * math.nan,
                        lambda model: {}, CONFIG, tmp_path, ALONE)  # fmt: skip
 
 

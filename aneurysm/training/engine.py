@@ -21,6 +21,7 @@ from aneurysm.training.state import Run, start_run, watched
 from aneurysm.training.tracking import Seen
 from aneurysm.training.train_step import Batch, Loss, TrainStep
 
+SHOW_EVERY = 16  # optimizer steps: to show the loss, the main process waits until the GPU has computed it
 Evaluate = Callable[[nn.Module], dict[str, float]]  # scores of the held-out fold, `score` among them; or nothing
 Observe = Callable[[int], Seen]  # told of every optimizer step: what was seen of the model, mostly nothing
 
@@ -100,6 +101,8 @@ def _train_epoch(
     for keys, parts in bar:
         train_step(keys, parts)
         log_step(run.step)
+        if run.step % SHOW_EVERY == 0 and run.n_counted:
+            bar.set_postfix_str(f"loss {float(run.loss_sum) / run.n_counted:.4g}, lr {_lr(run):.2g}", refresh=False)
         if interrupt.agreed(world):
             break
     train_step.watch.look()
@@ -128,11 +131,24 @@ def _end_epoch(
         run_folder.keep(state)
         raise
     skipped = {"skipped": run.n_skipped} if config.skip_nan else {}
-    row = {"loss": run.mean_loss(world), "lr": run.optimizer.param_groups[0]["lr"]} | skipped | reached
+    row = {"loss": run.mean_loss(world), "lr": _lr(run)} | skipped | reached
     run.end_epoch(scores)
+    if world.is_main:
+        tqdm.write(epoch_text(run.epoch, config.epochs, row | scores))
     run.scheduler.step(run.epoch, watched(config, row["loss"], scores))
     run_folder.keep_epoch(run, row, scores, run.state(world))
     return scores
+
+
+def epoch_text(epoch: int, of: int, row: dict[str, float]) -> str:
+    """A line for the terminal: loss, scores where there are any, learning rate, speed, share of time without data."""
+    scores = [f"{name.replace('_', ' ')} {row[name]:.3f}" for name in ("score", "auc_present") if name in row]
+    speed = f"{row['samples_per_s']:.3g} samples/s, {row['wait_share']:.0%} of the time waiting for data"
+    return ", ".join([f"epoch {epoch}/{of}: loss {row['loss']:.4g}", *scores, f"lr {row['lr']:.2g}", speed])
+
+
+def _lr(run: Run) -> float:
+    return run.optimizer.param_groups[0]["lr"]
 
 
 def _stopped_text(interrupt: Interrupt, run: Run, batches: EpochBatches, folder: Path) -> str:
