@@ -53,6 +53,8 @@ class RobustnessConfig(InferenceConfig):
     """a table of what is printed"""
     plot: Path | None = None
     """a picture (PNG) of the curves"""
+    baseline: Path | None = None
+    """a table of other weights, which --out has written: drawn beside them"""
     device: str = "auto"
     """cpu, cuda, or auto"""
 
@@ -96,24 +98,26 @@ def main(config: RobustnessConfig) -> None:
     if config.out:
         table.to_csv(config.out, index=False)
     if config.plot:
-        plot(table, config.plot)
+        plot(table, pd.read_csv(config.baseline) if config.baseline else None, config.plot)
     end_distributed()
 
 
-def plot(table: pd.DataFrame, path: Path) -> None:
-    """One small curve for each change: AUC of Aneurysm Present against strength, from none on."""
-    none = table[table.change == "none"].iloc[0]
+def plot(table: pd.DataFrame, baseline: pd.DataFrame | None, path: Path) -> None:
+    """One small curve for each change: AUC of Aneurysm Present against strength, from none on; 0.05 below it dotted."""
     names = [name for name in table.change.unique() if name != "none"]
     columns = min(5, len(names))
-    rows = -(-len(names) // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(2.4 * columns, 2 * rows), sharex=True, sharey=True, squeeze=False
-    )
+        -(-len(names) // columns), columns, figsize=(2.4 * columns, 2 * -(-len(names) // columns)),
+        sharex=True, sharey=True, squeeze=False,
+    )  # fmt: skip
     for axis, name in zip(axes.flat, names, strict=False):
-        own = table[table.change == name]
-        axis.plot([0, *own.strength], [none.present, *own.present], "o-")
-        axis.axhline(none.present, color="grey", linewidth=0.8)
-        axis.axhline(none.present - 0.05, color="grey", linewidth=0.8, linestyle=":")
+        for rows, style in ((baseline, "o--"), (table, "o-")):
+            if rows is not None:
+                none, own = rows[rows.change == "none"].iloc[0], rows[rows.change == name]
+                axis.plot(
+                    [0, *own.strength], [none.present, *own.present], style, color="grey" if "--" in style else "C0"
+                )
+        axis.axhline(none.present - 0.05, color="C0", linewidth=0.8, linestyle=":")
         axis.set_title(name.replace("_", " "), fontsize=9)
     for axis in axes.flat[len(names) :]:
         axis.set_visible(False)
