@@ -139,7 +139,7 @@ def export(config: EvalEndToEndConfig, encoders: list[ModelPaths], folds: list[i
     from aneurysm.inference.bundle import write_bundle
     from aneurysm.inference.models import read_pair
     from aneurysm.inference.second_system import second_system
-    from aneurysm.stage2.calibration import read_temperature
+    from aneurysm.stage2.temperature import read_temperature
 
     scales = {paths.encoder: read_temperature(paths, folds) for paths in encoders}
     for name, scale in scales.items():

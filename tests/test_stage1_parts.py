@@ -9,8 +9,7 @@ import torch
 from aneurysm.labels import LABELS
 from aneurysm.stage1.config import ModelConfig
 from aneurysm.stage1.model import HEAT_PRIOR, HeatHead, Stage1Net
-from aneurysm.stage1.sample import Sample
-from aneurysm.stage1.transforms import random_crop
+from aneurysm.stage1.sample import Sample, random_crop
 
 
 def sample_with(points: list[tuple[float, float]], locations: list[int], n_pixels: int = 64) -> Sample:

@@ -16,7 +16,6 @@ from aneurysm.paths import ModelPaths
 from aneurysm.report.drawing import DPI, WIDTH_IN
 from aneurysm.report.figures import reliability_figure
 from aneurysm.stage2.calibration import (
-    at_temperature,
     calibrate,
     calibration_error,
     chance_error,
@@ -28,6 +27,7 @@ from aneurysm.stage2.calibration import (
 from aneurysm.stage2.config import NetConfig, Stage2Config
 from aneurysm.stage2.dataset import SliceMarks
 from aneurysm.stage2.evaluate import Evaluation
+from aneurysm.stage2.temperature import at_temperature
 from aneurysm.stage2.training import train_fold
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import DistContext

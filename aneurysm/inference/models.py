@@ -21,8 +21,8 @@ from aneurysm.inference.sampled import SampledSeries
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1.extract import PARTS, Encoder, Rows, series_features
 from aneurysm.stage1.predict import read_stage1, stage1_from
-from aneurysm.stage2.calibration import at_temperature
 from aneurysm.stage2.predict import predict_series, read_stage2, stage2_from
+from aneurysm.stage2.temperature import at_temperature
 from aneurysm.training.config import PrecisionKind
 
 

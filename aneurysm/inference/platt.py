@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aneurysm.labels import LABELS
-from aneurysm.stage2.calibration import log_odds
+from aneurysm.stage2.temperature import log_odds
 
 PRESENT = len(LABELS) - 1  # its column; the locations' come before it
 

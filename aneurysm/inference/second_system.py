@@ -13,7 +13,7 @@ import torch
 
 from aneurysm.inference.models import Trained
 from aneurysm.paths import VOLUME3D, ModelPaths
-from aneurysm.stage2.calibration import log_odds
+from aneurysm.stage2.temperature import log_odds
 
 if TYPE_CHECKING:  # volume3d needs scipy, which bundles without it do not
     from volume3d.config import VolumeSettings

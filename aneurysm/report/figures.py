@@ -19,7 +19,8 @@ from aneurysm.paths import ModelPaths
 from aneurysm.report.drawing import BLUE, GREEN, LINE, ON_SLICE, ORANGE, QUIET, WIDTH_IN, bare, save_figure, styled
 from aneurysm.report.short_names import short_name
 from aneurysm.report.summary import Step
-from aneurysm.stage2.calibration import GROUPS, Calibrated, reliability, write_temperature
+from aneurysm.stage2.calibration import GROUPS, Calibrated, reliability
+from aneurysm.stage2.temperature import write_temperature
 from aneurysm.tables import write_csv
 
 LOOKS = ((ORANGE, "s"), (BLUE, "o"))  # of answers before and after

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,7 @@ from aneurysm.dicom.geometry import left_right_in_columns
 from aneurysm.folds.targets import NONE, Localizers, ball_target, localizers_by_series
 from aneurysm.labels import LABELS
 from aneurysm.stage1.config import InputConfig, Stage1Config
-from aneurysm.stage1.sample import Sample, mirror
-from aneurysm.stage1.transforms import augment, make_pipeline, random_crop
+from aneurysm.stage1.sample import Sample, mirror, random_crop
 from aneurysm.training.losses import UNKNOWN
 
 SAMPLE_STREAM = 1  # keeps the random numbers of the samples apart from those of their order
@@ -34,9 +34,11 @@ class TrainingWindows(Dataset):
     """
 
     def __init__(self, cache: Cache, spots: pd.DataFrame, hard: Mapping[str, np.ndarray], config: Stage1Config):
+        from aneurysm.stage1.transforms import augment, make_pipeline  # here: answering needs no albumentations
+
         _check_settings(config)
         self.cache, self.hard, self.config = cache, hard, config
-        self.pipeline = make_pipeline(config.augment)
+        self.augment = partial(augment, pipeline=make_pipeline(config.augment))
         self.localizers = localizers_by_series(spots)
         self.plane = spots.drop_duplicates("SeriesInstanceUID").set_index("SeriesInstanceUID").plane.to_dict()
         spots = shown_spots(spots, config.input)
@@ -58,7 +60,7 @@ class TrainingWindows(Dataset):
         rng = self._rng(key)
         series_uid, index = self._draw_place(key[1], rng)
         sample = self._sample(series_uid, self._shifted(series_uid, index, rng), rng)
-        sample = augment(sample, self.pipeline, int(rng.integers(2**62)))
+        sample = self.augment(sample, seed=int(rng.integers(2**62)))
         if rng.random() < self.config.sampling.mirror_p:
             sample = mirror(sample, self.plane[series_uid])
         sample = random_crop(sample, self.config.sampling.cut_size, self.config.sampling.away_p, rng)

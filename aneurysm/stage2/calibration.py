@@ -1,9 +1,12 @@
-"""Whether a probability is met by as many aneurysms as it says, and the temperature for it (Guo et al. 2017)."""
+"""Whether a probability is met by as many aneurysms as it says, before and after temperature scaling (Guo et al. 2017).
+
+A series' log-odds are divided by a temperature that was fitted without any answer about its fold. (The models that gave
+the answers about the other folds were trained on it, as always where folds are taken in turn.)
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,63 +17,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 
 from aneurysm.labels import LOCATIONS, PRESENT
-from aneurysm.paths import ModelPaths, atomic_write
-from aneurysm.training.checkpoint import file_hash
-
-NEVER, ALWAYS = 1e-7, 1 - 1e-7  # probabilities nearer to 0 or 1 count as these
-
-
-@dataclass(frozen=True)
-class Temperature:
-    """What log-odds are divided by, 1 where they stay as they are, and why in words."""
-
-    value: float
-    text: str
-
-
-def log_odds(predicted: np.ndarray) -> np.ndarray:
-    """Of probabilities, finite for 0 and 1, too."""
-    clipped = np.clip(np.asarray(predicted, float), NEVER, ALWAYS)
-    return np.log(clipped) - np.log1p(-clipped)
-
-
-def at_temperature(predicted: np.ndarray, temperature: float | np.ndarray) -> np.ndarray:
-    """Probabilities whose log-odds are those of `predicted` divided by the temperature."""
-    return 1 / (1 + np.exp(-log_odds(predicted) / temperature))
-
-
-def write_temperature(model_paths: ModelPaths, folds: Sequence[int], value: float) -> None:
-    """Keeps the temperature that was fitted to the answers of these folds' models."""
-    kept = {"temperature": value, "checkpoints": {str(fold): _hashes(model_paths, fold) for fold in folds}}
-    with atomic_write(model_paths.temperature_json) as beside:
-        beside.write_text(json.dumps(kept, indent=1))
-
-
-def read_temperature(model_paths: ModelPaths, folds: Sequence[int | None]) -> Temperature:
-    """The temperature kept for the models of these folds; 1 where there is none or it was fitted to other models.
-
-    Raises ValueError naming the file where it is damaged.
-    """
-    path = model_paths.temperature_json
-    if not path.exists():
-        return Temperature(1.0, "not calibrated; eval_stage2.py --temperature fits a temperature")
-    try:
-        kept = json.loads(path.read_text())
-        value, known = float(kept["temperature"]), dict(kept["checkpoints"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: expected what eval_stage2.py --temperature writes; {error}") from error
-    others = [str(fold) for fold in folds if known.get(str(fold)) != _hashes(model_paths, fold)]
-    if others:
-        names = ", ".join(f"fold-{'none' if fold == 'None' else fold}" for fold in others)
-        return Temperature(1.0, f"not calibrated: {path.name} was fitted to other models than {names}")
-    return Temperature(value, f"calibrated at temperature {value:.3f}")
-
-
-def _hashes(model_paths: ModelPaths, fold: int | None) -> list[str]:
-    """Of stage 1 and stage 2."""
-    return [file_hash(path) for path in (model_paths.stage1(fold), model_paths.stage2(fold) / "last.pth")
-            if path.exists()]  # fmt: skip
-
+from aneurysm.stage2.temperature import ALWAYS, NEVER, at_temperature, log_odds
 
 if TYPE_CHECKING:
     from aneurysm.stage2.evaluate import Evaluation
