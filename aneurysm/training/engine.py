@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,11 @@ def _end_epoch(
     state = run.state(world)
     due = (run.epoch + 1) % config.evaluate_every == 0 or run.epoch + 1 == config.epochs
     try:
-        with interrupt.breaking_off():
+        if interrupt.agreed(world):
+            interrupt.check()
+        if world.size > 1 and due:  # one process that breaks off alone leaves the others waiting: they go on to the end
+            run_folder.keep(state)
+        with interrupt.breaking_off() if world.size == 1 else nullcontext():
             scores = evaluate(run.evaluated_model.eval()) if due else {}
     except Interrupted:
         run_folder.keep(state)
