@@ -102,7 +102,7 @@ def test_a_look_at_a_few_series_or_at_one_fold_costs_no_answer_about_others(root
     assert not (after.loc[1, list(LABELS)] == 0.123).any(axis=None)
 
 
-def test_several_encoders_are_judged_together_and_each_keeps_its_answers(root, capsys):
+def test_several_encoders_are_evaluated_together_and_each_keeps_its_answers(root, capsys):
     forget(root, ENCODER, "other")
     evaluate(root, encoder=f"{ENCODER},other", limit=1)
     output = capsys.readouterr().out

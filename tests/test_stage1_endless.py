@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 import pretrain
 from aneurysm.config import parse_config
 from aneurysm.folds.targets import RIM
+from aneurysm.package import pretrained_folder
 from aneurysm.phantom.config import PhantomWindowsConfig
 from aneurysm.phantom.windows import PhantomWindow
 from aneurysm.stage1 import endless
@@ -67,6 +68,17 @@ def test_a_false_peak_is_the_highest_of_the_map_where_no_sac_is(monkeypatch):
     sac[0, :2] = 7, RIM
     window = PhantomWindow(np.zeros((16, 16, 5), np.float32), sac, sac, (0, 0), "axial", "CTA")
     assert endless.false_peak(Path("any"), window) == pytest.approx(torch.tensor(1.0).sigmoid().item())
+
+
+def test_mining_wants_a_teacher_of_the_same_input_and_says_so_before_it_begins(tmp_path):
+    mined = PhantomWindowsConfig(sizes=(128,), mined_of=2)
+    with pytest.raises(ValueError, match="expected both or none, found mined_of 2, teacher None"):
+        EndlessWindows(CONFIG, mined, 1_000_000, 8)
+    with pytest.raises(ValueError, match="gone.safetensors: expected pretrained weights"):
+        EndlessWindows(CONFIG, mined, 1_000_000, 8, tmp_path / "gone.safetensors")
+    box = pretrained_folder() / "tf_efficientnet_lite0.safetensors"
+    with pytest.raises(ValueError, match="lite0.safetensors: expected a network of the same input"):
+        EndlessWindows(CONFIG, mined, 1_000_000, 8, box)
 
 
 @pytest.mark.parametrize("part", [62, 148])

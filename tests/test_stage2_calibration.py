@@ -47,7 +47,7 @@ def too_sure(n: int, times: float, seed: int = 0) -> tuple[np.ndarray, np.ndarra
     return (rng.random(odds.shape) < expit(odds)).astype(int), expit(times * odds)
 
 
-def judged_of(truth: np.ndarray, predicted: np.ndarray, fold: np.ndarray) -> Evaluation:
+def evaluation_of(truth: np.ndarray, predicted: np.ndarray, fold: np.ndarray) -> Evaluation:
     table = pd.DataFrame(truth, columns=list(LABELS))
     table.insert(0, "SeriesInstanceUID", [f"s{i}" for i in range(len(truth))])
     return Evaluation(table.assign(fold=fold), predicted, predicted, 0)
@@ -83,7 +83,7 @@ def test_labels_of_a_fold_do_not_change_its_own_temperature_but_those_of_others(
 def test_each_fold_gets_the_temperature_of_the_others_and_keeps_its_order():
     (truth, sure), (_, right) = (too_sure(2000, times) for times in (2.0, 1.0))
     fold = np.arange(2000) % 2
-    evaluation = judged_of(truth, np.where(fold[:, None] == 0, sure, right), fold)
+    evaluation = evaluation_of(truth, np.where(fold[:, None] == 0, sure, right), fold)
     scaled = calibrate(evaluation)
     assert scaled.temperatures == {0: pytest.approx(1, rel=0.1), 1: pytest.approx(2, rel=0.1)}
     for k in (0, 1):
@@ -96,7 +96,7 @@ def test_each_fold_gets_the_temperature_of_the_others_and_keeps_its_order():
 
 
 def test_one_fold_alone_is_refused():
-    evaluation = judged_of(*too_sure(20, 1.0), np.full(20, 3))
+    evaluation = evaluation_of(*too_sure(20, 1.0), np.full(20, 3))
     with pytest.raises(ValueError, match="two folds or more to fit temperatures, found fold 3 alone"):
         calibrate(evaluation)
 
@@ -155,7 +155,7 @@ def test_errors_before_and_after_by_hand():
 @pytest.mark.parametrize(("probability", "positive"), [(0.0, 0), (0.5, 1), (1.0, 0)])
 def test_answers_that_are_all_the_same_are_scaled_and_drawn(probability, positive, tmp_path):
     truth, predicted = np.full((6, 14), positive), np.full((6, 14), probability)
-    scaled = calibrate(judged_of(truth, predicted, np.arange(6) % 2))
+    scaled = calibrate(evaluation_of(truth, predicted, np.arange(6) % 2))
     assert np.isfinite(scaled.after.stage2).all() and "nan" not in scaled.text("one")
     if probability == 0.5:  # no temperature changes it
         assert scaled.temperatures == {0: 1.0, 1: 1.0}

@@ -221,7 +221,7 @@ def test_the_loss_of_slices_by_hand():
     assert slice_loss(logits, batch, label_weights(0.5)).tolist() == [0.0]
 
 
-def test_slices_are_judged_again_before_their_maximum_is_taken():
+def test_slices_are_evaluated_again_before_their_maximum_is_taken():
     """What the transformer adds to each slice moves the answer, even where nothing is pooled."""
     items = [series(15, seed) for seed in range(8)]
     torch.manual_seed(0)

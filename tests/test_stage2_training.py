@@ -195,7 +195,7 @@ def test_a_model_that_has_seen_the_fold_is_not_asked(trained):
         load_stage2(path, unseen=1)
 
 
-def test_several_encoders_are_judged_alone_and_together(trained, capsys):
+def test_several_encoders_are_evaluated_alone_and_together(trained, capsys):
     evaluate(trained, encoders="one,two", sync=str(trained / "copies"))
     lines = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
     for name in ("stage 2 of one", "stage 2 of two", "mean of probabilities", "mean of ranks"):

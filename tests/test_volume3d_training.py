@@ -169,7 +169,7 @@ def test_no_volume_at_all_is_said_by_folder(tmp_path):
         one_fold(cases_of_folds(tmp_path, 2), 0, TINY, tmp_path / "model")
 
 
-def test_labels_that_nobody_knows_are_neither_learned_nor_judged(tmp_path, capsys):
+def test_labels_that_nobody_knows_are_neither_learned_nor_evaluated(tmp_path, capsys):
     make_volumes(tmp_path)
     cases = cases_of_folds(tmp_path, 2)
     cases.table[list(LABELS)] = cases.table[list(LABELS)].astype(float)
@@ -212,7 +212,7 @@ def test_the_scripts_train_judge_and_blend(scripted, capsys):
     assert {"score", "auc_present", "ap_present", "accuracy_present", "loss"} <= set(history)
 
 
-def test_a_split_is_trained_and_judged_and_another_split_is_refused(scripted, capsys):
+def test_a_split_is_trained_and_evaluated_and_another_split_is_refused(scripted, capsys):
     root, _ = scripted
     path, model_dir = root / "volume_split.csv", root / "model"
     table = pd.DataFrame(

@@ -35,11 +35,17 @@ class EndlessWindows(EndlessSamples):
         self, config: Stage1Config, phantoms: PhantomWindowsConfig, seed: int, n_windows: int,
         teacher: Path | None = None,
     ):  # fmt: skip
-        """Raises ValueError where the windows do not fit into the input, or the maps' pixels into them."""
+        """Raises ValueError where the windows do not fit into the input, or the maps' pixels into them, where something
+        is to be chosen and there is no teacher, and naming its file where it cannot be read or has another input."""
         stride, image_size = config.heads.heat_stride, config.input.image_size
         if phantoms.part % stride or phantoms.part > image_size:
             fits = f"a multiple of heat_stride, {stride}, and at most image_size, {image_size}"
             raise ValueError(f"part {phantoms.part}: expected {fits}")
+        if (phantoms.mined_of > 1) != (teacher is not None):
+            found = f"mined_of {phantoms.mined_of}, teacher {teacher}"
+            raise ValueError(f"phantoms.mined_of above 1 and pretraining.teacher: expected both or none, found {found}")
+        if teacher is not None and (found := load_stage1(teacher)[1]).input != config.input:
+            raise ValueError(f"{teacher}: expected a network of the same input, {config.input}, found {found.input}")
         super().__init__(seed, n_windows, phantoms.windows_per_scan)
         self.config, self.phantoms, self.teacher = config, phantoms, teacher
 

@@ -1,4 +1,4 @@
-"""Which samples are seen when: decided by seed and epoch alone, whatever the number of processes and workers."""
+"""Which samples are seen when, decided by seed and epoch alone, whatever processes and workers; and how fast they come."""
 
 from __future__ import annotations
 

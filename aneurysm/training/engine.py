@@ -120,7 +120,8 @@ def _end_epoch(
 ) -> dict[str, float]:
     """The scores, empty where none are due; all files of the epoch are then written.
 
-    Raises Interrupted where a signal came before or meanwhile: the run as it was before the evaluation is kept then.
+    Raises Interrupted where a signal came before, or, with one process, meanwhile: the run as it was before the
+    evaluation is kept then. Of several processes each evaluates to the end, and all stop at the next step.
     """
     config, world = run_folder.config, run_folder.world
     state = run.state(world)
@@ -128,8 +129,8 @@ def _end_epoch(
     try:
         if interrupt.agreed(world):
             interrupt.check()
-        if world.size > 1 and due:  # one process that breaks off alone leaves the others waiting: they go on to the end
-            run_folder.keep(state)
+        if world.size > 1 and due:
+            run_folder.keep(state)  # one that broke off alone would leave the others waiting
         with interrupt.breaking_off() if world.size == 1 else nullcontext():
             scores = evaluate(run.evaluated_model.eval()) if due else {}
     except Interrupted:
