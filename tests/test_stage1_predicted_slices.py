@@ -83,7 +83,7 @@ def mined(folder) -> pd.DataFrame:
     return pd.read_parquet(folder / "data" / "hard_negatives.parquet")
 
 
-def test_hard_negatives_are_slices_far_from_any_localizer_evaluated_by_the_model_that_has_not_seen_them(
+def test_hard_negatives_are_slices_far_from_any_localizer_by_the_model_that_has_not_seen_them(
     mined, evaluated
 ):
     expected = {

@@ -1,4 +1,4 @@
-"""Which samples are seen when, decided by seed and epoch alone, whatever processes and workers; and how fast they come."""
+"""Which samples are seen when, decided by seed and epoch alone, whatever processes and workers; how fast they come."""
 
 from __future__ import annotations
 
