@@ -83,9 +83,7 @@ def mined(folder) -> pd.DataFrame:
     return pd.read_parquet(folder / "data" / "hard_negatives.parquet")
 
 
-def test_hard_negatives_are_slices_far_from_any_localizer_by_the_model_that_has_not_seen_them(
-    mined, evaluated
-):
+def test_hard_negatives_are_slices_far_from_any_localizer_by_the_model_that_has_not_seen_them(mined, evaluated):
     expected = {
         (uid, i)
         for uid in FOLD_OF.keys() - {"s2", "missing"}
