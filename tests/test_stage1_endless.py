@@ -70,9 +70,9 @@ def test_a_false_peak_is_the_highest_of_the_map_where_no_sac_is(monkeypatch):
     assert endless.false_peak(Path("any"), window) == pytest.approx(torch.tensor(1.0).sigmoid().item())
 
 
-def test_mining_wants_a_teacher_of_the_same_input_and_says_so_before_it_begins(tmp_path):
+def test_mining_wants_a_network_of_the_same_input_and_says_so_before_it_begins(tmp_path):
     mined = PhantomWindowsConfig(sizes=(128,), mined_of=2)
-    with pytest.raises(ValueError, match="expected both or none, found mined_of 2, teacher None"):
+    with pytest.raises(ValueError, match="expected both or none, found mined_of 2, mining_weights None"):
         EndlessWindows(CONFIG, mined, 1_000_000, 8)
     with pytest.raises(ValueError, match="gone.safetensors: expected pretrained weights"):
         EndlessWindows(CONFIG, mined, 1_000_000, 8, tmp_path / "gone.safetensors")

@@ -10,6 +10,8 @@ from scipy.sparse import csr_array
 from aneurysm.dicom.geometry import Geometry, shear_mm
 from aneurysm.dicom.mapping import Crop
 
+LONGEST_MM = 2000.0  # more is no patient, but a damaged position
+
 
 def line_weights(pixels_mm: np.ndarray, centres_mm: np.ndarray, step_mm: float) -> csr_array:
     """(n, m) weights that make n samples at `centres_mm`, `step_mm` apart, of m values at `pixels_mm`, increasing.
@@ -48,9 +50,6 @@ def _mean_ramp(start: np.ndarray, end: np.ndarray, centre: np.ndarray, width: np
     at_centre = np.clip((centre - start) / (end - start), 0, 1)
     mean = (integral(centre + width / 2) - integral(centre - width / 2)) / np.where(width > 0, width, 1)
     return np.where(width > 0, mean, at_centre)
-
-
-LONGEST_MM = 2000.0  # more is no patient, but a damaged position
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,9 @@ _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}  # DICOM PS3.
 # What anonymisers write into PatientID: it would make one patient of all.
 _NO_NAME = re.compile(r"(anon\w*|unknown|no ?(id|name)|none|null|nan|n/?a|removed|deleted|[x0_?.*-]+)?", re.I)
 _KILOGRAMS = 0.3, 400.0
+PATIENT_KEYS = ("age", "age_known", "sex", "sex_known", "weight", "weight_known")
+SCALES = {"age": (55.0, 20.0), "weight": (75.0, 20.0)}  # years, kilograms: 0 and 1 of the numbers
+SEXES = {"F": 1.0, "M": -1.0}
 
 
 @dataclass(frozen=True)
@@ -93,11 +96,6 @@ def _kilograms(text: str) -> float | None:
 
 def _text(header: pydicom.Dataset, name: str) -> str:
     return str(header.get(name) or "").strip("\0 ")
-
-
-PATIENT_KEYS = ("age", "age_known", "sex", "sex_known", "weight", "weight_known")
-SCALES = {"age": (55.0, 20.0), "weight": (75.0, 20.0)}  # years, kilograms: 0 and 1 of the numbers
-SEXES = {"F": 1.0, "M": -1.0}
 
 
 def patient_inputs(age: float | None, sex: str | None, weight: float | None) -> dict[str, float]:

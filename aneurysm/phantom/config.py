@@ -77,7 +77,7 @@ class PhantomWindowsConfig(PhantomScansConfig):
     windows_per_slab: int = 1
     """windows of a slab: the first at its sac, the others at vessels and anywhere; 1 for whole inputs"""
     mined_of: int = 1
-    """each slab anywhere is the hardest of so many, by the network of pretraining.teacher; whole inputs alone"""
+    """each slab anywhere is the hardest of so many, by the network of pretraining.mining_weights; whole inputs alone"""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the setting."""

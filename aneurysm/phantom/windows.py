@@ -57,7 +57,7 @@ def scan_windows(
     ValueError for a seed that is for evaluation, and where there is nothing to choose by.
     """
     if windows.mined_of > 1 and hardness is None:
-        raise ValueError(f"phantoms.mined_of {windows.mined_of}: expected a network to choose, pretraining.teacher")
+        raise ValueError(f"phantoms.mined_of {windows.mined_of}: expected a network to choose, found none")
     shown, sites, rng = training_scan(seed, number, windows, settings)
     box = crop_box(inputs, shown.geometry.plane)
     firsts = [sac_place(shown, site, rng) for site in sites for _ in range(windows.slabs_per_sac)]

@@ -163,7 +163,7 @@ class PretrainingConfig:
 
     seed: int = FIRST_SEED
     """of the phantoms"""
-    teacher: Path | None = None
+    mining_weights: Path | None = None
     """weights of pretrain.py that choose what phantoms.mined_of asks for: windows with their highest false peaks"""
     every: int = 3000
     """about so many windows from one epoch of history.csv, and one resume.pth, to the next"""

@@ -28,29 +28,34 @@ MIXED_SEED = 2 * FIRST_SEED  # apart from those of pretraining
 class EndlessWindows(EndlessSamples):
     """`n_windows` new ones each epoch: item (epoch, sample) is window epoch * n_windows + sample of a seed.
 
-    `teacher` are the weights of the network that chooses among `phantoms.mined_of`.
+    `mining_weights` are the weights of the network that chooses among `phantoms.mined_of`.
     """
 
     def __init__(
         self, config: Stage1Config, phantoms: PhantomWindowsConfig, seed: int, n_windows: int,
-        teacher: Path | None = None,
+        mining_weights: Path | None = None,
     ):  # fmt: skip
-        """Raises ValueError where the windows do not fit into the input, or the maps' pixels into them, where something
-        is to be chosen and there is no teacher, and naming its file where it cannot be read or has another input."""
+        """Raises ValueError where the windows do not fit into the input, or the maps' pixels into them, where there is
+        something to choose and no network, or the other way round, and where that cannot be read or has another input.
+        """
         stride, image_size = config.heads.heat_stride, config.input.image_size
         if phantoms.part % stride or phantoms.part > image_size:
             fits = f"a multiple of heat_stride, {stride}, and at most image_size, {image_size}"
             raise ValueError(f"part {phantoms.part}: expected {fits}")
-        if (phantoms.mined_of > 1) != (teacher is not None):
-            found = f"mined_of {phantoms.mined_of}, teacher {teacher}"
-            raise ValueError(f"phantoms.mined_of above 1 and pretraining.teacher: expected both or none, found {found}")
-        if teacher is not None and (found := load_stage1(teacher)[1]).input != config.input:
-            raise ValueError(f"{teacher}: expected a network of the same input, {config.input}, found {found.input}")
+        if (phantoms.mined_of > 1) != (mining_weights is not None):
+            found = f"mined_of {phantoms.mined_of}, mining_weights {mining_weights}"
+            raise ValueError(
+                f"phantoms.mined_of above 1 and pretraining.mining_weights: expected both or none, found {found}"
+            )
+        if mining_weights is not None and (found := load_stage1(mining_weights)[1]).input != config.input:
+            raise ValueError(
+                f"{mining_weights}: expected a network of the same input, {config.input}, found {found.input}"
+            )
         super().__init__(seed, n_windows, phantoms.windows_per_scan)
-        self.config, self.phantoms, self.teacher = config, phantoms, teacher
+        self.config, self.phantoms, self.mining_weights = config, phantoms, mining_weights
 
     def make_scan(self, number: int) -> list[PhantomWindow]:
-        hardness = partial(false_peak, self.teacher) if self.teacher else None
+        hardness = partial(false_peak, self.mining_weights) if self.mining_weights else None
         inputs, stride = self.config.input, self.config.heads.heat_stride
         return scan_windows(self.seed, number, self.phantoms, inputs, stride, hardness=hardness)
 

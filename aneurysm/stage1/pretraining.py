@@ -25,6 +25,9 @@ from aneurysm.training.data import whole_epochs
 from aneurysm.training.distributed import DistContext
 from aneurysm.training.engine import fit
 
+WHAT = "stage 1, pretrained on synthetic heads that were made as it went and never seen twice"
+LICENCE = "MIT, as the code; ImageNet weights that they began with: Apache-2.0"
+
 
 def pretrain(
     config: Stage1Config, n_windows: int, phantoms: PhantomWindowsConfig, settings: PretrainingConfig, weights: str,
@@ -41,7 +44,7 @@ def pretrain(
     model = Stage1Net(config.encoder, config.heads, config.input.image_size, weights, config.input.n_slices)
     if config.heads.freeze_norms:
         model.fold_norms()
-    train_set = EndlessWindows(config, phantoms, settings.seed, per_epoch, settings.teacher)
+    train_set = EndlessWindows(config, phantoms, settings.seed, per_epoch, settings.mining_weights)
     checks = {folder.name: FreshSeries.read(folder, settings.check_folds) for folder in settings.check_dirs}
     n_windows = n_epochs * per_epoch
     if world.is_main:
@@ -57,7 +60,7 @@ def pretrain(
 
     about = {
         "stage1": asdict(config), "fold": None, "phantoms": asdict(phantoms), "seed": settings.seed,
-        "n_windows": n_windows, "teacher": file_hash(settings.teacher) if settings.teacher else "",
+        "n_windows": n_windows, "mining_weights": file_hash(settings.mining_weights) if settings.mining_weights else "",
     }  # fmt: skip
     folder, loss = model_dir / "pretrained" / config.encoder, Stage1Loss(config.loss, config.heads)
     fit(model, train_set, loss, evaluate, config.training, folder, world, about, resume)
@@ -65,10 +68,6 @@ def pretrain(
     if world.is_main:
         export_pretrained(folder / "last.pth", path, made_by)
     return path
-
-
-WHAT = "stage 1, pretrained on synthetic heads that were made as it went and never seen twice"
-LICENCE = "MIT, as the code; ImageNet weights that they began with: Apache-2.0"
 
 
 def export_pretrained(checkpoint: Path, path: Path, made_by: str) -> None:

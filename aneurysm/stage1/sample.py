@@ -13,6 +13,12 @@ from aneurysm.dicom.geometry import left_right_in_columns
 from aneurysm.folds.targets import labels_of
 from aneurysm.labels import LOCATIONS, MIRROR
 
+Array = TypeVar("Array")  # numpy array or torch tensor: both are indexed by lists in the same way
+LABEL_ORDER = list(MIRROR)
+LOCATION_ORDER = LABEL_ORDER[: len(LOCATIONS)]
+VESSEL_ORDER = np.array([0, *(1 + i for i in LOCATION_ORDER)], np.uint8)
+MARGIN = 1 / 8  # of the part's side: a localizer that is shown lies no nearer to its edge, where the image allows
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -38,13 +44,6 @@ class Sample:
     def labels(self) -> np.ndarray:
         """(14,) float32 in order of LABELS: of the localizers that `points` holds, so of those that are shown."""
         return labels_of(self.point_locations)
-
-
-Array = TypeVar("Array")  # numpy array or torch tensor: both are indexed by lists in the same way
-
-LABEL_ORDER = list(MIRROR)
-LOCATION_ORDER = LABEL_ORDER[: len(LOCATIONS)]
-VESSEL_ORDER = np.array([0, *(1 + i for i in LOCATION_ORDER)], np.uint8)
 
 
 def mirror(sample: Sample, plane: str) -> Sample:
@@ -85,9 +84,6 @@ def mirror_answer(answer: Tensor, in_columns: Tensor) -> Tensor:
 def mirror_logits(logits: Array) -> Array:
     """(..., 14) outputs for mirrored windows, as outputs for the windows themselves: left and right are exchanged."""
     return logits[..., LABEL_ORDER]
-
-
-MARGIN = 1 / 8  # of the part's side: a localizer that is shown lies no nearer to its edge, where the image allows
 
 
 def random_crop(sample: Sample, size: int, away_p: float, rng: np.random.Generator) -> Sample:

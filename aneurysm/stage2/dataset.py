@@ -23,6 +23,9 @@ from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import JitterConfig, LossConfig, Stage2Config, TokensConfig
 from aneurysm.stage2.tokens import KINDS, PER_SLICE, header_modality, modality_index, series_tokens, thinned
 
+BY_HEADER = torch.tensor([0, *(modality_index(header_modality(kind)) for kind in KINDS)])  # of each modality's index
+SAMPLE_STREAM = 1  # keeps the random numbers of the samples apart from those of their order
+
 
 @dataclass(frozen=True)
 class SliceMarks:
@@ -48,9 +51,6 @@ class SliceMarks:
             if len(shown.points) or not len(here.near(mm, config.clear_mm).points):
                 row[:] = shown.labels()
         return found
-
-
-BY_HEADER = torch.tensor([0, *(modality_index(header_modality(kind)) for kind in KINDS)])  # of each modality's index
 
 
 def augment(tokens: dict[str, Tensor], config: JitterConfig, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -89,9 +89,6 @@ def drawn_slices(depth_mm: np.ndarray, config: JitterConfig, rng: np.random.Gene
 
 def _noise(like: Tensor, sd: float, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(rng.standard_normal(like.shape, np.float32) * np.float32(sd))
-
-
-SAMPLE_STREAM = 1  # keeps the random numbers of the samples apart from those of their order
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 REACH_MM = (4.0, 256.0)  # of the first and the last head
+SMALLEST = 1e-4  # GeM takes powers of positive numbers
 
 
 def distance_bias(depth_mm: Tensor, mask: Tensor, n_heads: int) -> Tensor:
@@ -45,9 +46,6 @@ class Layer(nn.Module):
         q, k, v = self.qkv(x).view(batch, n, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
         return self.out(mixed.transpose(1, 2).reshape(batch, n, width))
-
-
-SMALLEST = 1e-4  # GeM takes powers of positive numbers
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:

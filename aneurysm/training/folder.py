@@ -20,6 +20,11 @@ from aneurysm.training.tracking import Seen, Tracker
 
 RESUME = "resume.pth"
 _NOT_SCORES = ("epoch", "loss", "lr", "skipped", *COLUMNS)
+# What leaves the samples, their order and the learning rate alone: how fast, how exactly and how loudly it is done.
+FREE = frozenset(
+    "accumulate precision compile channels_last skip_nan workers tensorboard wandb sync activations".split()
+)
+NOTHING = "nothing"
 
 
 class RunFolder:
@@ -89,13 +94,6 @@ class RunFolder:
         if self._tracker is not None:
             self._tracker.close()
         self._copies.close()
-
-
-# What leaves the samples, their order and the learning rate alone: how fast, how exactly and how loudly it is done.
-FREE = frozenset(
-    "accumulate precision compile channels_last skip_nan workers tensorboard wandb sync activations".split()
-)
-NOTHING = "nothing"
 
 
 def check_settings(path: Path, begun: dict[str, Any], now: dict[str, Any]) -> None:

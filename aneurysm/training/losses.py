@@ -10,6 +10,10 @@ from torchvision.ops import sigmoid_focal_loss
 from aneurysm.folds.targets import RIM
 from aneurysm.labels import LABELS
 
+CERTAIN = -1e-6  # log-probabilities nearer to 0 count as this
+BACKGROUND_WEIGHT = 0.05  # of a pixel without a vessel, against 1 of one with
+UNKNOWN = 255  # in a vessel mask: no mask is there
+
 
 def label_weights(present_share: float) -> Tensor:
     """(14,) adding up to 1, the last of them `present_share`, the others alike."""
@@ -35,11 +39,9 @@ def label_loss(logits: Tensor, labels: Tensor, pos_weight: Tensor, label_weight:
     return (each * label_weight.to(labels.device) * known).sum(dim=1)
 
 
-CERTAIN = -1e-6  # log-probabilities nearer to 0 count as this
-
-
 def location_log_probability(found: Tensor, location: Tensor) -> Tensor:
-    """(batch, 13, ...) that an aneurysm is there, and at this location. The logits `found` are (batch, 1, ...),
+    """(batch, 13, ...) that an aneurysm is there, and at this location: few of each location are there to learn from,
+    and what all of them look like is learned from all of them. The logits `found` are (batch, 1, ...),
     `location` (batch, 13, ...)."""
     return functional.logsigmoid(found) + location.log_softmax(dim=1)
 
@@ -47,10 +49,6 @@ def location_log_probability(found: Tensor, location: Tensor) -> Tensor:
 def logits_of(log_probability: Tensor) -> Tensor:
     """log(p / (1 - p)) from log p."""
     return log_probability - torch.log(-torch.expm1(log_probability.clamp(max=CERTAIN)))
-
-
-BACKGROUND_WEIGHT = 0.05  # of a pixel without a vessel, against 1 of one with
-UNKNOWN = 255  # in a vessel mask: no mask is there
 
 
 def sac_loss(logits: Tensor, sac: Tensor, dice_weight: float, sac_pixels: float) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from aneurysm.training.config import PRECISIONS
 
 FASTER = 1.2  # bfloat16 has to be this much faster than float32 on a CPU, so that noise does not choose it
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,6 @@ def bfloat16_speedup() -> float:
                     block(images).float().square().mean().backward()
                 seconds.append(perf_counter() - start)
     return min(times[torch.float32][1:]) / min(times[torch.bfloat16][1:])
-
-
-CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes
 
 
 def channels_last(tensor: Tensor) -> Tensor:

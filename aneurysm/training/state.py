@@ -18,6 +18,8 @@ from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import DistContext
 from aneurysm.training.precision import channels_last_model, training_precision
 
+PLATEAU = "plateau"
+
 
 @dataclass
 class Run:
@@ -126,9 +128,6 @@ def _set_random_state(states: dict[str, Tensor], world: DistContext) -> None:
     torch.set_rng_state(own["cpu"])
     if world.device.type == "cuda" and "cuda" in own:
         torch.cuda.set_rng_state(own["cuda"], world.device)
-
-
-PLATEAU = "plateau"
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig, steps_per_epoch: int) -> Any:

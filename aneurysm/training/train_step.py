@@ -22,6 +22,8 @@ from aneurysm.training.state import Run
 Batch = dict[str, Tensor]
 Loss = Callable[[nn.Module, Batch], Tensor]  # the mean loss of a batch, forward pass included
 Names = Callable[[Sequence[Key]], str]
+Result = TypeVar("Result")
+LOOK_EVERY = 16  # optimizer steps: to look at a number, the main process waits until the GPU has computed it
 
 
 def pieces(part: Batch, at_once: int) -> Iterator[tuple[Batch, float]]:
@@ -136,9 +138,6 @@ class TrainStep:
             tqdm.write(f"left out: {fault}")
 
 
-Result = TypeVar("Result")
-
-
 def retry_smaller_batch(do: Callable[[int], Result], size: int) -> tuple[Result, int]:
     """What `do` returns about `size` things at once, or half of that, or half again, and the size that it fitted with.
 
@@ -152,9 +151,6 @@ def retry_smaller_batch(do: Callable[[int], Result], size: int) -> tuple[Result,
                 raise
         torch.cuda.empty_cache()  # out of the handler, whose error holds what the failed attempt has made
         size //= 2
-
-
-LOOK_EVERY = 16  # optimizer steps: to look at a number, the main process waits until the GPU has computed it
 
 
 @dataclass(frozen=True)
