@@ -33,7 +33,7 @@ class EvalStage1Config(InferenceConfig):
     folds: int = 5
     """number of folds that create_folds.py was told"""
     series: bool = False
-    """also ask about every slice of every held-out series: FROC, and the plain maximum over slices"""
+    """also ask about every slice of every held-out series: FROC, and the maximum over slices"""
     slice_spacing_mm: float = 0.0
     """with --series: distance of the slices asked about; 0 takes every slice"""
     tta: Tta = "none"
@@ -94,7 +94,7 @@ def evaluate_weights(config: EvalStage1Config) -> None:
     from aneurysm.folds.tables import read_folds
     from aneurysm.stage1.evaluate import Evaluation, series_text, windows_text, with_pixel_mm
     from aneurysm.stage1.fresh import FreshSeries
-    from aneurysm.stage1.predict import highest_heat, load_stage1
+    from aneurysm.stage1.predict import heatmap_maxima, load_stage1
     from aneurysm.stage1.training import outside_text
     from aneurysm.stage1.weights import weights_path
     from aneurysm.tables import write_csv
@@ -114,7 +114,7 @@ def evaluate_weights(config: EvalStage1Config) -> None:
         return
     print(f"{path} on all series of {config.data_dir}, which it must not have seen")
     peaks = None
-    if stage1.heads.heat_weight:
+    if stage1.heads.heatmap_weight:
         peaks = with_pixel_mm(held_out.peaks(answers, fresh.spots, stage1.input), fresh.cache)
     outside = outside_text(fresh.spots, stage1.input)
     print(windows_text([Evaluation(held_out.table(answers), held_out.truth, peaks, outside)]))
@@ -122,7 +122,7 @@ def evaluate_weights(config: EvalStage1Config) -> None:
         print(series_text(slices, fresh.series, fresh.spots, fresh.cache))
         print(f"a localizer's own peak above the highest of a series without any: {fresh.own_peak_above(slices):.3f}")
         if config.out is not None:
-            by_map = highest_heat(slices).reset_index()
+            by_map = heatmap_maxima(slices).reset_index()
             folds = read_folds(fresh.cache.paths.cache, config.folds)[["SeriesInstanceUID", "fold"]]
             write_csv(folds.merge(by_map, on="SeriesInstanceUID"), config.out)  # in the folds of other systems' tables
             print(config.out)

@@ -1,4 +1,4 @@
-"""Step 8: what stage 2 is worth on the series that it was not trained on, beside the plain maximum of stage 1.
+"""Step 8: what stage 2 is worth on the series that it was not trained on, beside the maximum of stage 1.
 
     python eval_stage2.py --data_dir data --model_dir model --fold all
     python eval_stage2.py --data_dir data --model_dir model --fold all --header_modality

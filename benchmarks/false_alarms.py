@@ -26,7 +26,7 @@ from aneurysm.stage1.config import Stage1Config
 from aneurysm.stage1.evaluate import with_pixel_mm
 from aneurysm.stage1.fresh import FreshSeries, own_peaks
 from aneurysm.stage1.localisation import points_mm, suppress
-from aneurysm.stage1.predict import heat_candidates, load_stage1, predict_series_slices, slice_places
+from aneurysm.stage1.predict import heatmap_candidates, load_stage1, predict_series_slices, slice_places
 from aneurysm.stage1.weights import weights_path
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import DistContext, end_distributed, init_distributed
@@ -100,7 +100,7 @@ def real_peaks(
 
 def alarms(slices: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """Peaks from a threshold on, none within APART_MM of a higher one, in `slices` of predict_series_slices."""
-    peaks = points_mm(heat_candidates(slices, [PRESENT]))
+    peaks = points_mm(heatmap_candidates(slices, [PRESENT]))
     return suppress(peaks[peaks.probability >= threshold], APART_MM)
 
 

@@ -163,7 +163,7 @@ def stage2_step(rate: float) -> Iterator[Measured]:
     """On series of 120 slices with the features of an encoder of 1024 channels."""
     n, n_slices, config = 16, 120, Stage2Config()
     model = Stage2Net(config.net, config.tokens.inputs, 1024).train()
-    widths = {"features": (1024,), "logits": (14,), "heat": (14,), "peaks": (28,)}
+    widths = {"features": (1024,), "logits": (14,), "heatmap_max": (14,), "peaks": (28,)}
     batch = {name: torch.randn(n, n_slices, *widths[name]) for name in config.tokens.inputs}
     batch |= {"depth_mm": torch.arange(n_slices).float().expand(n, -1), "mask": torch.ones(n, n_slices).bool()}
     batch |= {name: torch.ones(n, dtype=torch.long) for name in ("modality", "plane")}

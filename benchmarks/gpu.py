@@ -81,9 +81,8 @@ def main(config: BenchmarkConfig) -> None:
         extraction = f"extract_features.py {both} --own_fold false --workers {config.workers}"
         print(f"extract_features: {run(extraction)[0]:.0f} s")
         short = f"--training.epochs {config.epochs} --training.workers {config.workers}"
-        sequence = (
-            f"--config {config.sequence} --tokens.cross_fitted false --tokens.inputs features,logits,heat,peaks {short}"
-        )
+        tokens = "--tokens.cross_fitted false --tokens.inputs features,logits,heatmap_max,peaks"
+        sequence = f"--config {config.sequence} {tokens} {short}"
         seconds = run(f"train_stage2.py {both} {sequence} --training.batch_size {config.sequence_batch}")[0]
         stage2 = last_epoch(stage1_paths(data, config).stage2(0))
         print(line("train_stage2", seconds, stage2, "series"), flush=True)

@@ -89,7 +89,7 @@ def main(config: RobustnessConfig) -> None:
             held_out, answers = replace(fresh, cache=cache).predict_spots(
                 model, stage1, world, subset(InferenceConfig, config)
             )
-            aucs = label_aucs(held_out.truth, answers.heat)
+            aucs = label_aucs(held_out.truth, answers.heatmap_max)
             rows.append((name, strength, aucs[-1], np.nanmean(aucs[:-1])))
             print(
                 f"{name:14} {strength:4.2f}  Aneurysm Present {aucs[-1]:.3f}, locations {rows[-1][3]:.3f}", flush=True

@@ -64,21 +64,21 @@ def read(folder: Path, folds: int, paths: ModelPaths) -> tuple[np.ndarray, ...]:
     rows = []
     for row in series.itertuples():
         features = read_features(paths.features(None) / f"{row.SeriesInstanceUID}.safetensors")
-        rows.append((of_series(features, row), of_locations(features, row), features.heat[0].max(axis=0)))
+        rows.append((of_series(features, row), of_locations(features, row), features.heatmap_max[0].max(axis=0)))
     return *(np.stack(part).astype(float) for part in zip(*rows, strict=True)), series[list(LABELS)].to_numpy(int)
 
 
 def of_series(features: SeriesFeatures, row: pd.Series) -> list[float]:
     """Modality, plane, the level of the maps, and of each peak height, the next slices', extent, place and location."""
-    heat, x, y = (array[0].astype(float) for array in (features.heat, features.peak_x, features.peak_y))
-    found, open_slices, numbers = heat[:, -1], np.ones(len(heat), bool), []
+    highest, x, y = (array[0].astype(float) for array in (features.heatmap_max, features.peak_x, features.peak_y))
+    found, open_slices, numbers = highest[:, -1], np.ones(len(highest), bool), []
     while open_slices.any() and len(numbers) < 9 * PEAKS:
         peak = np.where(open_slices, found, -np.inf).argmax()
         near = np.abs(features.depth_mm - features.depth_mm[peak]) <= APART_MM
         near &= np.hypot(x[:, -1] - x[peak, -1], y[:, -1] - y[peak, -1]) <= APART
         heights = [*np.sort(found[near])[::-1][:3], -9.0, -9.0][:3]
-        numbers += [*heights, near.sum(), features.depth_mm[peak], x[peak, -1], y[peak, -1], heat[peak, :-1].max(),
-                    heat[peak, :-1].argmax()]  # fmt: skip
+        numbers += [*heights, near.sum(), features.depth_mm[peak], x[peak, -1], y[peak, -1], highest[peak, :-1].max(),
+                    highest[peak, :-1].argmax()]  # fmt: skip
         open_slices &= ~near
     numbers += [np.nan] * (9 * PEAKS - len(numbers))
     return [*kind(row), len(found), found.mean(), np.percentile(found, 75), features.logits[0, :, -1].max(), *numbers]
@@ -86,13 +86,14 @@ def of_series(features: SeriesFeatures, row: pd.Series) -> list[float]:
 
 def of_locations(features: SeriesFeatures, row: pd.Series) -> list[list[float]]:
     """For each location its number, the three highest slices of its map, the highest elsewhere, and the place."""
-    heat, rows = features.heat[0].astype(float), []
+    highest, rows = features.heatmap_max[0].astype(float), []
     for number in range(len(LOCATIONS)):
-        own, peak = np.sort(heat[:, number])[::-1], heat[:, number].argmax()
-        others = np.delete(heat[:, :-1].max(axis=0), number)
+        own, peak = np.sort(highest[:, number])[::-1], highest[:, number].argmax()
+        others = np.delete(highest[:, :-1].max(axis=0), number)
         rows.append([*kind(row), number, *np.pad(own[:3], (0, 3 - len(own[:3])), mode="edge"), others.max(),
-                     heat[:, -1].max(), heat[peak, -1], features.logits[0, :, number].max(), features.depth_mm[peak],
-                     features.peak_x[0, peak, number], features.peak_y[0, peak, number]])  # fmt: skip
+                     highest[:, -1].max(), highest[peak, -1], features.logits[0, :, number].max(),
+                     features.depth_mm[peak], features.peak_x[0, peak, number],
+                     features.peak_y[0, peak, number]])  # fmt: skip
     return rows
 
 

@@ -44,7 +44,7 @@ STAGE1 = Stage1Config(
     training=TrainingConfig(precision="fp32"),
 )
 STAGE2 = Stage2Config(
-    TokensConfig(inputs=("features", "logits", "heat", "peaks"), cross_fitted=False),
+    TokensConfig(inputs=("features", "logits", "heatmap_max", "peaks"), cross_fitted=False),
     net=NetConfig(width=16, depth=1, heads=2),
     training=TrainingConfig(epochs=2, batch_size=2, lr=1e-2, warmup_epochs=0, workers=0, precision="fp32"),
 )
@@ -103,7 +103,7 @@ def train_pairs(data_dir: Path, model_dir: Path, series: pd.DataFrame) -> None:
     for fold in range(2):
         torch.manual_seed(fold)
         model = Stage1Net(ENCODER, STAGE1.heads, STAGE1.input.image_size).eval()
-        torch.nn.init.normal_(model.heat.found.weight, std=3.0)
+        torch.nn.init.normal_(model.heatmap.aneurysm.weight, std=3.0)
         torch.nn.init.normal_(model.logits[-1].weight, std=1.0)
         about = {"stage1": asdict(STAGE1), "fold": fold, "cache": asdict(cache.settings(cached))}
         save_checkpoint(paths.stage1(fold), model, about, {}, 1)

@@ -68,17 +68,17 @@ def make_failed(series_uid: str = "1.2.3", **changes: Any) -> dict[str, Any]:
 
 
 def make_pictures() -> list[Picture]:
-    """Of the three windows, the most suspicious first; the heat is a cone around (300, 150)."""
+    """Of the three windows, the most suspicious first; the heatmap is a cone around (300, 150)."""
     y, x = np.mgrid[:512, :512]
     across, down = (x // 2).astype(np.uint8), (y // 2).astype(np.uint8)
     first = Picture(
         slice=4, position_mm=0.0, probability=0.9, location="Basilar Tip", slab=make_slab(across, 0, 10, 4),
-        heat=cone(300, 150, 0.8, 40), x=300.0, y=150.0, pixel_mm=0.5, sop_uid=LONG_UID + "1", frame=0,
+        heatmap=cone(300, 150, 0.8, 40), x=300.0, y=150.0, pixel_mm=0.5, sop_uid=LONG_UID + "1", frame=0,
         file=f"{LONG_UID}1.dcm", column=201.25, row=99.0,
     )  # fmt: skip
     second = replace(first, slice=16, position_mm=30.0, probability=0.5, slab=make_slab(down, 10, 22, 16))
     third = replace(
-        first, slice=0, position_mm=-10.0, probability=0.1, heat=cone(300, 150, 0.04, 40),
+        first, slice=0, position_mm=-10.0, probability=0.1, heatmap=cone(300, 150, 0.04, 40),
         slab=make_slab(across, 0, 6, 0),
     )  # fmt: skip
     return [first, second, third]

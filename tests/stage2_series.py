@@ -31,8 +31,8 @@ N_LATENT = 13 + 13 + 24  # aneurysms, mimics, all else that features tell
 STILL = JitterConfig(mirror_p=0, thin_to_mm=0, drop_p=0, stretch=0, shift_mm=0,
                      feature_noise=0, logit_noise=0, unknown_p=0, header_modality_p=0)  # fmt: skip
 NUMBERS = TokensConfig(cross_fitted=False)  # of the held-out fold's encoder, without its features
-ALL_INPUTS = TokensConfig(inputs=("features", "peak_features", "logits", "heat", "peaks"), cross_fitted=False)
-PARTS = {"features": 6, "peak_features": 5, "logits": 14, "heat": 14, "peak_x": 14, "peak_y": 14}
+ALL_INPUTS = TokensConfig(inputs=("features", "peak_features", "logits", "heatmap_max", "peaks"), cross_fitted=False)
+PARTS = {"features": 6, "peak_features": 5, "logits": 14, "heatmap_max": 14, "peak_x": 14, "peak_y": 14}
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,12 @@ class Encoder:
         seen_bumps = (aneurysm + mimic) @ self.confusion
         logits = level + seen_bumps + rng.normal(0, look.noise / gain, (n_slices, 13))
         present = level + 1.5 + seen_bumps.max(axis=1) + rng.normal(0, look.noise / gain, n_slices)
-        heat = -3 + aneurysm + 0.7 * mimic + rng.normal(0, 1.2 / gain, (n_slices, 13))
+        heatmap = -3 + aneurysm + 0.7 * mimic + rng.normal(0, 1.2 / gain, (n_slices, 13))
         sure = 1 / (1 + np.exp(-(aneurysm + mimic - 1)))
         peak_x = X + rng.normal(0, 0.1, (n_slices, 13)) * (1 - sure)
         peak_y = Y + rng.normal(0, 0.1, (n_slices, 13)) * (1 - sure)
-        hottest = heat.argmax(axis=1)[:, None]  # what holds for all aneurysms is that of the surest location
-        maps = {"heat": heat, "peak_x": peak_x, "peak_y": peak_y}
+        hottest = heatmap.argmax(axis=1)[:, None]  # what holds for all aneurysms is that of the surest location
+        maps = {"heatmap_max": heatmap, "peak_x": peak_x, "peak_y": peak_y}
         maps = {name: np.hstack([own, np.take_along_axis(own, hottest, 1)]) for name, own in maps.items()}
         return {
             "features": features,
@@ -201,7 +201,7 @@ def make_series(
 def features_of(logits: np.ndarray, features: np.ndarray | None = None) -> SeriesFeatures:
     """logits (views, slices, 14)"""
     n_views, n_slices = logits.shape[:2]
-    output = {name: np.zeros((n_views, n_slices, 14), np.float16) for name in ("heat", "peak_x", "peak_y")}
+    output = {name: np.zeros((n_views, n_slices, 14), np.float16) for name in ("heatmap_max", "peak_x", "peak_y")}
     features = np.zeros((n_views, n_slices, 4), np.float16) if features is None else features
     index = np.arange(n_slices, dtype=np.int32)
     depth_mm = (2.0 * index[::-1]).astype(np.float32)

@@ -18,7 +18,7 @@ from aneurysm.lock import locked
 from aneurysm.stage1.config import ExtractSettings, InputConfig, ModelConfig, Stage1Config
 from aneurysm.stage1.extract import PARTS, Encoder, by_series, extract, fingerprints, out_of_date
 from aneurysm.stage1.model import Stage1Net
-from aneurysm.stage1.predict import heat_peaks
+from aneurysm.stage1.predict import heatmap_peaks
 from aneurysm.training.checkpoint import save_checkpoint
 from tests.stage1_cache import HEADS, N_SLICES, dot, write_data, write_series
 
@@ -30,7 +30,7 @@ CONFIG = Stage1Config(
     input=InputConfig(
         image_size=64, crop=(0.125, 0.875, 0.1, 0.8), crop_upright=(0.125, 0.875, 0.2, 1.0), neighbour_mm=3
     ),
-    heads=ModelConfig(drop_rate=0, heat_stride=8),
+    heads=ModelConfig(drop_rate=0, heatmap_stride=8),
 )
 
 
@@ -39,7 +39,7 @@ def model() -> Stage1Net:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     made = Stage1Net(CONFIG.encoder, CONFIG.heads, CONFIG.input.image_size).eval()
-    torch.nn.init.normal_(made.heat.found.weight, std=2.0)  # so that its maps have peaks
+    torch.nn.init.normal_(made.heatmap.aneurysm.weight, std=2.0)  # so that its maps have peaks
     return made
 
 
@@ -64,10 +64,12 @@ def test_the_features_of_a_slice_are_what_the_model_says_about_its_window(data_d
         window = torch.from_numpy(read_window(cache, uid, index, 3, box)).permute(2, 0, 1)[None]
         with torch.no_grad():
             answer = model(window)
-        highest, _ = heat_peaks(answer["heat"].sigmoid(), CONFIG.heads.heat_stride)
+        highest, _ = heatmap_peaks(answer["heatmap"].sigmoid(), CONFIG.heads.heatmap_stride)
         np.testing.assert_allclose(features.logits[0, index], answer["logits"][0], atol=0.02, rtol=0.01)
         np.testing.assert_allclose(features.features[0, index], answer["features"][0], atol=0.02, rtol=0.01)
-        np.testing.assert_allclose(features.heat[0, index], torch.logit(highest[0], eps=1e-6), atol=0.02, rtol=0.01)
+        np.testing.assert_allclose(
+            features.heatmap_max[0, index], torch.logit(highest[0], eps=1e-6), atol=0.02, rtol=0.01
+        )
     assert features.slice.tolist() == list(range(N_SLICES)) and features.views == ("original", "mirror")
     np.testing.assert_allclose(features.depth_mm, cache.position_mm(uid)[-1] - cache.position_mm(uid))
 
@@ -76,9 +78,9 @@ class OnePeak(torch.nn.Module):
     """Sees each label in the third column and sixth row of its map, whatever the image."""
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        heat = torch.full((len(images), 14, 8, 8), -40.0)
-        heat[:, :, 5, 2] = 2.0
-        return {"features": torch.zeros(len(images), 4), "logits": torch.zeros(len(images), 14), "heat": heat}
+        heatmap = torch.full((len(images), 14, 8, 8), -40.0)
+        heatmap[:, :, 5, 2] = 2.0
+        return {"features": torch.zeros(len(images), 4), "logits": torch.zeros(len(images), 14), "heatmap": heatmap}
 
 
 @pytest.mark.parametrize(("plane", "mirrored_x"), [("axial", 192 + 2.5 * 24), ("sagittal", 128 + 2.5 * 24)])
@@ -92,7 +94,7 @@ def test_peaks_are_told_as_shares_of_the_whole_image_and_of_its_mirror_image(pla
     np.testing.assert_allclose(512 * rows["peak_x"][:, 0], 128 + 2.5 * 24, atol=0.2)
     np.testing.assert_allclose(512 * rows["peak_x"][:, 1], mirrored_x, atol=0.2)
     np.testing.assert_allclose(512 * rows["peak_y"], 64 + 5.5 * 48, atol=0.2)
-    np.testing.assert_allclose(rows["heat"], 2.0, atol=0.01)
+    np.testing.assert_allclose(rows["heatmap_max"], 2.0, atol=0.01)
 
 
 @pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
@@ -146,10 +148,12 @@ def test_slices_are_sampled_by_millimetres(data_dir, model):
 
 
 def test_a_model_without_heatmaps_leaves_them_open(data_dir):
-    config = replace(CONFIG, heads=ModelConfig(heat_weight=0))
+    config = replace(CONFIG, heads=ModelConfig(heatmap_weight=0))
     model = Stage1Net(config.encoder, config.heads, config.input.image_size).eval()
     features = dict(extract(open_cache(data_dir), ["s0"], Encoder(model, config, CPU), 9.0, 8, 0))["s0"]
-    assert np.isnan(features.heat).all() and np.isnan(features.peak_x).all() and np.isfinite(features.logits).all()
+    assert (
+        np.isnan(features.heatmap_max).all() and np.isnan(features.peak_x).all() and np.isfinite(features.logits).all()
+    )
 
 
 def test_a_file_gives_back_what_was_written_and_names_itself_when_damaged(data_dir, model, tmp_path):

@@ -49,7 +49,7 @@ def test_what_stays_are_features_and_tables_of_all_portions(out):
 
 def test_its_stage_1_is_the_one_in_the_box_as_a_model_of_all_series(out):
     model, about = load_stage1(ModelPaths(out / "model", ENCODER).stage1(None))
-    assert about.input.n_slices == 5 and model.heat is not None
+    assert about.input.n_slices == 5 and model.heatmap is not None
 
 
 def test_other_settings_do_not_mix_and_seeds_of_evaluation_are_refused(out):

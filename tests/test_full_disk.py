@@ -142,7 +142,7 @@ def test_a_volume_that_does_not_fit_leaves_nothing(tmp_path, file_limit):
 
 
 def test_features_that_do_not_fit_leave_nothing_and_name_their_folder(tmp_path, file_limit):
-    n_of = {"logits": 14, "heat": 14, "peak_x": 14, "peak_y": 14, "features": 2000, "peak_features": 3}
+    n_of = {"logits": 14, "heatmap_max": 14, "peak_x": 14, "peak_y": 14, "features": 2000, "peak_features": 3}
     arrays = {name: np.zeros((1, 40, n), np.float16) for name, n in n_of.items()}
     along = np.arange(40, dtype=np.float32)
     features = SeriesFeatures(along.astype(np.int32), along, along, **arrays, views=("original",))

@@ -46,17 +46,17 @@ def features_at(series: SampledSeries, window: int, x: float, y: float, views: t
     In the mirrored view it is the right one, and in images that hold left and right the other side.
     """
     n, share = len(series.index), ((x + 0.5) / SIZE, (y + 0.5) / SIZE)
-    heat, peak_x, peak_y = (np.full((len(views), n, 14), value, np.float16) for value in (-6, 0.5, 0.5))
+    heatmap, peak_x, peak_y = (np.full((len(views), n, 14), value, np.float16) for value in (-6, 0.5, 0.5))
     for number, view in enumerate(views):
         mirrored = view == "mirror"
         location = RIGHT_MCA if mirrored else LEFT_MCA
         flipped = mirrored and series.geometry.plane != "sagittal"
-        heat[number, window, location] = 2.0
+        heatmap[number, window, location] = 2.0
         peak_x[number, window, location] = 1 - share[0] if flipped else share[0]
         peak_y[number, window, location] = share[1]
     logits, features, at_peak = (np.zeros((len(views), n, width), np.float16) for width in (14, 2, 3))
     depth_mm = series.position_mm[-1] - series.position_mm
-    maps = (heat, peak_x, peak_y)
+    maps = (heatmap, peak_x, peak_y)
     return SeriesFeatures(series.index, series.position_mm, depth_mm, features, at_peak, logits, *maps, views)
 
 
@@ -117,5 +117,5 @@ def test_a_peak_outside_the_images_and_a_model_without_heatmaps_give_no_peak(tmp
     features.peak_x[0, :, LEFT_MCA] = 0.01
     names = [peak.location for peak in find_peaks([features], series)]
     assert LOCATIONS[LEFT_MCA] not in names and LOCATIONS[RIGHT_MCA] in names
-    features.heat[:] = np.nan
+    features.heatmap_max[:] = np.nan
     assert find_peaks([features], series) == ()

@@ -51,7 +51,7 @@ def folder(tmp_path_factory) -> Path:
     for fold in (0, 1):
         torch.manual_seed(fold)
         net = Stage1Net(CONFIG.encoder, CONFIG.heads, CONFIG.input.image_size)
-        torch.nn.init.normal_(net.heat.found.weight, std=2.0)  # so that its maps have peaks
+        torch.nn.init.normal_(net.heatmap.aneurysm.weight, std=2.0)  # so that its maps have peaks
         about = {"stage1": asdict(CONFIG), "fold": fold}
         save_checkpoint(ModelPaths(folder / "model", CONFIG.encoder).stage1(fold), net, about, {}, 1)
     return folder

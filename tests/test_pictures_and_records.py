@@ -37,7 +37,7 @@ class Finder:
 
     def __call__(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         found = functional.max_pool2d(images[:, 1:2], 8) * 20 - 12
-        return {"found": found} if self.heatmaps else {}
+        return {"aneurysm_map": found} if self.heatmaps else {}
 
 
 def model(views: tuple[str, ...], heatmaps: bool = True) -> SimpleNamespace:
@@ -72,7 +72,7 @@ def test_the_heat_of_a_picture_lies_over_what_it_was_found_on_in_all_planes_and_
     middle = (512 - 1) / 2
     assert abs(picture.x - middle) > 30  # else mirroring would not show
     assert np.hypot(picture.column - DOT[2], picture.row - DOT[1]) < 3  # the dot's place in the original image
-    assert picture.heat.max() > 0.9 and np.median(picture.heat) < 0.1
+    assert picture.heatmap.max() > 0.9 and np.median(picture.heatmap) < 0.1
     pixels = pydicom.dcmread(tmp_path / picture.file).pixel_array
     assert picture.sop_uid == pydicom.dcmread(tmp_path / picture.file).SOPInstanceUID
     assert pixels.max() == 900  # the file that holds the dot
@@ -107,10 +107,10 @@ def test_models_without_heatmaps_make_pictures_without_heat(tmp_path):
     series = read_sampled(tmp_path, KEPT)
     curves = curves_of(series, {5: 0.8})
     (picture,) = take_pictures([model(("original",), heatmaps=False)], series, (INPUT,), curves, 1)
-    assert np.isnan(picture.heat).all() and np.isnan([picture.x, picture.row]).all() and picture.sop_uid
+    assert np.isnan(picture.heatmap).all() and np.isnan([picture.x, picture.row]).all() and picture.sop_uid
     both = [model(("original",), heatmaps=False), model(("original",))]
     (picture,) = take_pictures(both, series, (INPUT,), curves, 1)
-    assert isinstance(picture, Picture) and np.isfinite(picture.heat).all()
+    assert isinstance(picture, Picture) and np.isfinite(picture.heatmap).all()
 
 
 @pytest.mark.parametrize(

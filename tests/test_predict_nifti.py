@@ -47,7 +47,7 @@ def test_the_series_and_its_map_are_written_as_nifti_beside_the_pages(root, tmp_
     picture, box = prediction.pictures[0], prediction.sac_map.box
     own = prediction.sac_map.probability[prediction.sac_map.slice.tolist().index(picture.slice)]
     np.testing.assert_allclose(  # the mean of the maps of both folds and views, as the pictures have it
-        cv2.resize(own, (box.width, box.height), interpolation=cv2.INTER_LINEAR), picture.heat[box.part], atol=2e-3
+        cv2.resize(own, (box.width, box.height), interpolation=cv2.INTER_LINEAR), picture.heatmap[box.part], atol=2e-3
     )
 
 

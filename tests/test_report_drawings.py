@@ -1,4 +1,4 @@
-"""What the pages draw: the curve, the slices, their cut-outs, and the line around the heat, by hand-made numbers."""
+"""What the pages draw: the curve, the slices, their cut-outs, and the line around the heatmap, by hand-made numbers."""
 
 from dataclasses import replace
 
@@ -82,7 +82,7 @@ def test_a_picture_has_its_peak_marked_and_stands_above_its_facts(tmp_path):
     assert {ring.attributes["transform"] for ring in rings} == {"translate(300.00 150.00)"}
     assert all(path.attributes["d"].split("M")[1].startswith("0 -24V-14") for path in crosses)  # the middle is free
     lines = [path.attributes["d"] for path in first.all("path") if path.has("class", "line")]
-    assert lines == [outline(make_pictures()[0].heat)] * 4  # two layers on two images
+    assert lines == [outline(make_pictures()[0].heatmap)] * 4  # two layers on two images
     facts = dict(zip(*([" ".join(e.text.split()) for e in first.all(tag)] for tag in ("dt", "dd")), strict=True))
     assert facts["Slice"] == "4, at 0.00 mm" and facts["Location"] == "Basilar Tip"
     assert facts["Peak in the original image"] == "column 201.25, row 99.00"
@@ -120,7 +120,7 @@ def test_a_slice_without_others_around_it_has_nothing_to_scroll(tmp_path):
 
 
 def test_without_heatmaps_there_is_the_slice_and_nothing_over_it(tmp_path):
-    page = page_of(tmp_path, make_record(), [replace(make_pictures()[0], heat=NO_HEAT, x=np.nan, y=np.nan)])
+    page = page_of(tmp_path, make_record(), [replace(make_pictures()[0], heatmap=NO_HEAT, x=np.nan, y=np.nan)])
     (article,) = page.all("article")
     assert len(article.all("img")) == 11 + 1 and not article.all("svg") and not article.all(type="checkbox")
     assert "Peak" not in article.text and "nan" not in article.text

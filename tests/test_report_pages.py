@@ -69,7 +69,7 @@ def hostile(request, tmp_path) -> Element:
 
 
 def without_heat(picture):
-    return replace(picture, heat=np.full((512, 512), np.nan, np.float32), x=np.nan, y=np.nan)
+    return replace(picture, heatmap=np.full((512, 512), np.nan, np.float32), x=np.nan, y=np.nan)
 
 
 def test_a_page_loads_nothing_but_what_it_holds_and_its_neighbours(hostile):

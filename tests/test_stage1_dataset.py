@@ -35,7 +35,7 @@ SPOTS = make_spots(
 )
 PLAIN = Stage1Config(
     input=InputConfig(image_size=32, crop=(0.4, 0.6, 0.3, 0.5), crop_upright=(0.4, 0.6, 0.3, 0.5)),  # small is quick
-    heads=ModelConfig(heat_stride=16),
+    heads=ModelConfig(heatmap_stride=16),
     sampling=SamplingConfig(label_mm=3.0, shift_mm=2.5, positive_repeats=3, negatives_per_series=2, mirror_p=0),
     augment=NOTHING,
 )
@@ -177,7 +177,7 @@ def test_a_shift_beyond_label_mm_is_refused_since_positives_would_lose_their_lab
 
 @pytest.mark.parametrize("cut_size", [24, 8, -16])
 def test_a_part_that_is_no_multiple_of_heatmap_pixels_is_refused_since_maps_and_targets_would_not_meet(cache, cut_size):
-    with pytest.raises(ValueError, match=f"cut_size {cut_size}: expected 0 or a multiple of heat_stride, 16"):
+    with pytest.raises(ValueError, match=f"cut_size {cut_size}: expected 0 or a multiple of heatmap_stride, 16"):
         TrainingWindows(cache, SPOTS, {}, sampled(PLAIN, cut_size=cut_size))
     TrainingWindows(cache, SPOTS, {}, sampled(PLAIN, cut_size=16))
 

@@ -32,7 +32,7 @@ PHANTOMS = PhantomWindowsConfig(part=64, sizes=(128,), sacs=2, slabs_per_sac=1, 
 CONFIG = Stage1Config(
     encoder=ENCODER,
     input=InputConfig(image_size=144, crop=(0.26, 0.74, 0.2, 0.68), n_slices=5, neighbour_mm=1.5),
-    heads=ModelConfig(heat_stride=4, neck_width=16, vessel_weight=1.0, drop_rate=0.0),
+    heads=ModelConfig(heatmap_stride=4, neck_width=16, vessel_weight=1.0, drop_rate=0.0),
 )
 
 
@@ -55,15 +55,15 @@ def test_samples_have_the_targets_of_their_heads_and_labels_of_the_sacs_they_sho
         assert set(item["labels"].nonzero()[:, 0].tolist()) == own | ({13} if own else set())
         shown += bool(own)
     assert 0 < shown < len(some)
-    plain = EndlessWindows(replace(CONFIG, heads=ModelConfig(heat_weight=0)), PHANTOMS, 1_000_000, 8)
+    plain = EndlessWindows(replace(CONFIG, heads=ModelConfig(heatmap_weight=0)), PHANTOMS, 1_000_000, 8)
     assert set(plain[0, 0]) == {"image", "labels"}
 
 
 def test_a_false_peak_is_the_highest_of_the_map_where_no_sac_is(monkeypatch):
-    heat = torch.full((1, 14, 4, 4), -9.0)
-    heat[0, 13, 0, :3] = torch.tensor([3.0, 2.0, 1.0])
-    heat[0, 5, 3, 3] = 9.0  # of another label
-    monkeypatch.setattr(endless, "_network", lambda weights: lambda image: {"heat": heat})
+    heatmap = torch.full((1, 14, 4, 4), -9.0)
+    heatmap[0, 13, 0, :3] = torch.tensor([3.0, 2.0, 1.0])
+    heatmap[0, 5, 3, 3] = 9.0  # of another label
+    monkeypatch.setattr(endless, "_network", lambda weights: lambda image: {"heatmap": heatmap})
     sac = np.zeros((4, 4), np.uint8)
     sac[0, :2] = 7, RIM
     window = PhantomWindow(np.zeros((16, 16, 5), np.float32), sac, sac, (0, 0), "axial", "CTA")
@@ -83,7 +83,9 @@ def test_mining_wants_a_network_of_the_same_input_and_says_so_before_it_begins(t
 
 @pytest.mark.parametrize("part", [62, 148])
 def test_windows_that_do_not_fit_are_refused(part):
-    with pytest.raises(ValueError, match=f"part {part}: expected a multiple of heat_stride, 4, and at most image_size"):
+    with pytest.raises(
+        ValueError, match=f"part {part}: expected a multiple of heatmap_stride, 4, and at most image_size"
+    ):
         EndlessWindows(CONFIG, replace(PHANTOMS, part=part), 1_000_000, 8)
 
 

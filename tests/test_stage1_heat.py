@@ -23,7 +23,7 @@ CENTRE, N_SLICES = 5, 11
 PLACES = {"axial": (300.0, 190.5), "sagittal": (210.5, 330.0), "coronal": (320.0, 350.0)}
 CONFIG = Stage1Config(
     input=InputConfig(image_size=128),
-    heads=ModelConfig(heat_weight=1.0, vessel_weight=1.0, heat_stride=8),
+    heads=ModelConfig(heatmap_weight=1.0, vessel_weight=1.0, heatmap_stride=8),
     sampling=SamplingConfig(shift_mm=0, positive_repeats=60, crop_shift=0.04),
     augment=AugmentConfig(dropout_p=0),  # a hole might cover the ball
 )

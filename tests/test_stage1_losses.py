@@ -20,7 +20,7 @@ from aneurysm.training.losses import (
 )
 
 LN2, LN3 = math.log(2), math.log(3)  # a logit of ln 3 is a probability of 3/4
-BOTH = ModelConfig(heat_weight=1.0, vessel_weight=1.0)
+BOTH = ModelConfig(heatmap_weight=1.0, vessel_weight=1.0)
 
 
 def window(present: float = 0.0) -> torch.Tensor:
@@ -131,7 +131,7 @@ BATCH = {
     "sac": SAC, "vessels": torch.tensor([[[0, 3], [0, 0]]], dtype=torch.uint8),
 }  # fmt: skip
 PARTS = {
-    "logits": window(LN3), "found": MAP[:, None], "location": torch.zeros(1, 13, 2, 2), "heat": MAP,
+    "logits": window(LN3), "aneurysm_map": MAP[:, None], "location_map": torch.zeros(1, 13, 2, 2), "heatmap": MAP,
     "vessels": torch.zeros(1, 14, 2, 2),
 }  # fmt: skip
 
@@ -140,14 +140,14 @@ PARTS = {
 def test_the_whole_loss_is_the_weighted_sum_of_its_parts(weights):
     config = LossConfig(logits_weight=weights[0], logits="focal", dice_weight=0.5, location_weight=0.2)
     # One pixel of an aneurysm, all locations alike.
-    heat = sac_loss(MAP, SAC, 0.5, SAC_PIXELS).item() + 0.2 * math.log(13) / SAC_PIXELS
-    parts = logits_loss(PARTS["logits"], BATCH["labels"], config).item(), heat, math.log(14) + math.log(13)
-    loss = Stage1Loss(config, ModelConfig(heat_weight=weights[1], vessel_weight=weights[2]))
+    heatmap = sac_loss(MAP, SAC, 0.5, SAC_PIXELS).item() + 0.2 * math.log(13) / SAC_PIXELS
+    parts = logits_loss(PARTS["logits"], BATCH["labels"], config).item(), heatmap, math.log(14) + math.log(13)
+    loss = Stage1Loss(config, ModelConfig(heatmap_weight=weights[1], vessel_weight=weights[2]))
     expected = sum(weight * part for weight, part in zip(weights, parts, strict=True))
     assert loss(Answers(**PARTS), BATCH).item() == pytest.approx(expected)
 
 
 def test_a_model_without_maps_needs_no_targets_of_them():
-    loss = Stage1Loss(LossConfig(), replace(BOTH, heat_weight=0, vessel_weight=0))
+    loss = Stage1Loss(LossConfig(), replace(BOTH, heatmap_weight=0, vessel_weight=0))
     value = loss(Answers(logits=PARTS["logits"]), {"image": BATCH["image"], "labels": BATCH["labels"]})
     assert value.item() == pytest.approx((13 * LN2 - 4 * math.log(0.75)) / 17)

@@ -21,7 +21,7 @@ ENCODERS = [
     ("vit_tiny_patch16_224", 64, 192),
     ("convnext_atto", 64, 320),
 ]
-ALL_HEADS = ModelConfig(heat_weight=1.0, vessel_weight=1.0, neck_width=16)
+ALL_HEADS = ModelConfig(heatmap_weight=1.0, vessel_weight=1.0, neck_width=16)
 
 
 def make(name: str, size: int, heads: ModelConfig = ALL_HEADS) -> Stage1Net:
@@ -36,24 +36,25 @@ def images(size: int, n: int = 2) -> torch.Tensor:
 @pytest.mark.parametrize(("name", "size", "n_features"), ENCODERS)
 @pytest.mark.parametrize("stride", [8, 16])
 def test_every_output_has_its_shape(name, size, n_features, stride):
-    model = make(name, size, replace(ALL_HEADS, heat_stride=stride))
+    model = make(name, size, replace(ALL_HEADS, heatmap_stride=stride))
     shapes = {key: tuple(value.shape) for key, value in model(images(size)).items()}
     n = size // stride
     assert shapes == {
         "features": (2, n_features), "logits": (2, 14), "vessels": (2, 14, n, n),
-        "found": (2, 1, n, n), "location": (2, 13, n, n), "heat": (2, 14, n, n), "peak_features": (2, 16 + 14),
+        "aneurysm_map": (2, 1, n, n), "location_map": (2, 13, n, n), "heatmap": (2, 14, n, n),
+        "peak_features": (2, 16 + 14),
     }  # fmt: skip
     assert model.n_features == n_features == model.encoder.head_hidden_size
 
 
-@pytest.mark.parametrize(("heat", "vessels"), [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0)])
-def test_a_head_whose_loss_weighs_nothing_is_not_there(heat, vessels):
-    model = make("convnext_atto", 64, replace(ALL_HEADS, heat_weight=heat, vessel_weight=vessels))
-    names = {"features", "logits"} | ({"heat"} if heat else set()) | ({"vessels"} if vessels else set())
-    assert set(model(images(64))) == names | ({"found", "location", "peak_features"} if heat else set())
+@pytest.mark.parametrize(("heatmap", "vessels"), [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0)])
+def test_a_head_whose_loss_weighs_nothing_is_not_there(heatmap, vessels):
+    model = make("convnext_atto", 64, replace(ALL_HEADS, heatmap_weight=heatmap, vessel_weight=vessels))
+    names = {"features", "logits"} | ({"heatmap"} if heatmap else set()) | ({"vessels"} if vessels else set())
+    assert set(model(images(64))) == names | ({"aneurysm_map", "location_map", "peak_features"} if heatmap else set())
     parts = {name.split(".")[0] for name, _ in model.named_parameters()}
-    expected = {"encoder", "logits"} | ({"neck"} if heat or vessels else set()) | names - {"features"}
-    assert parts == expected | ({"trust"} if heat else set())  # of the heatmaps' peaks in the logits
+    expected = {"encoder", "logits"} | ({"neck"} if heatmap or vessels else set()) | names - {"features"}
+    assert parts == expected | ({"evidence_scale"} if heatmap else set())  # of the heatmaps' peaks in the logits
 
 
 def test_peak_features_are_the_numbers_that_the_highest_pixel_is_told_from():
@@ -61,12 +62,12 @@ def test_peak_features_are_the_numbers_that_the_highest_pixel_is_told_from():
     of that pixel."""
     model = make("convnext_atto", 64)
     answer = model(images(64))
-    width = model.heat.found.in_channels
+    width = model.heatmap.aneurysm.in_channels
     known, vessels = answer["peak_features"][:, :width], answer["peak_features"][:, width:]
-    found = known @ model.heat.found.weight.flatten(1).T + model.heat.found.bias
-    torch.testing.assert_close(found[:, 0], answer["found"].amax(dim=(1, 2, 3)))
-    for i, pixels in enumerate(answer["found"].flatten(1)):
-        row, column = divmod(int(pixels.argmax()), answer["found"].shape[-1])
+    found = known @ model.heatmap.aneurysm.weight.flatten(1).T + model.heatmap.aneurysm.bias
+    torch.testing.assert_close(found[:, 0], answer["aneurysm_map"].amax(dim=(1, 2, 3)))
+    for i, pixels in enumerate(answer["aneurysm_map"].flatten(1)):
+        row, column = divmod(int(pixels.argmax()), answer["aneurysm_map"].shape[-1])
         torch.testing.assert_close(vessels[i], answer["vessels"][i, :, row, column])
 
 
@@ -83,7 +84,7 @@ def test_features_are_those_that_timm_gives_for_a_normalised_image(name, size, n
 
 
 @pytest.mark.parametrize(("name", "size", "n_features"), ENCODERS)
-@pytest.mark.parametrize("output", ["logits", "heat", "vessels"])
+@pytest.mark.parametrize("output", ["logits", "heatmap", "vessels"])
 def test_gradients_of_each_output_reach_the_first_layer_of_the_encoder(name, size, n_features, output):
     model = make(name, size)
     model(images(size))[output].square().sum().backward()
@@ -94,14 +95,16 @@ def test_gradients_of_each_output_reach_the_first_layer_of_the_encoder(name, siz
 @pytest.mark.parametrize(("name", "size"), [("convnext_atto", 128), ("vit_tiny_patch16_224", 128)])
 @pytest.mark.parametrize("stride", [8, 16])
 def test_a_heatmap_pixel_looks_at_its_own_place_in_the_image(name, size, stride):
-    model = make(name, size, replace(ALL_HEADS, heat_stride=stride, neck_width=96))
+    model = make(name, size, replace(ALL_HEADS, heatmap_stride=stride, neck_width=96))
     rows, columns = (2, 4, 6), (5, 3, 1)  # of 8 x 8 fields of 16 pixels
     changed = images(size, 1).repeat(4, 1, 1, 1)
     for i, (row, column) in enumerate(zip(rows, columns, strict=True)):
         changed[1 + i, :, row * 16 : row * 16 + 16, column * 16 : column * 16 + 16] = 0
     with torch.no_grad():
         answer = model(changed)
-        maps = torch.cat([answer["found"], answer["vessels"]], dim=1)  # the location's looks at the whole image, too
+        maps = torch.cat(
+            [answer["aneurysm_map"], answer["vessels"]], dim=1
+        )  # the location's looks at the whole image, too
     difference = (maps[1:] - maps[:1]).abs().mean(dim=1)
     by_field = torch.nn.functional.avg_pool2d(difference, 16 // stride).flatten(1).argmax(dim=1)
     found = np.stack(np.divmod(by_field.numpy(), 8))
@@ -110,15 +113,15 @@ def test_a_heatmap_pixel_looks_at_its_own_place_in_the_image(name, size, stride)
 
 @pytest.mark.parametrize(("stride", "n_levels"), [(8, 3), (16, 2)])
 def test_maps_of_every_stride_from_the_heatmaps_own_to_32_make_the_heatmaps(stride, n_levels):
-    model = make("convnext_atto", 128, replace(ALL_HEADS, heat_stride=stride))
-    model(images(128))["heat"].square().sum().backward()
+    model = make("convnext_atto", 128, replace(ALL_HEADS, heatmap_stride=stride))
+    model(images(128))["heatmap"].square().sum().backward()
     gradients = [level.weight.grad.abs().max().item() for level in model.neck.lateral]
     assert len(gradients) == n_levels and min(gradients) > 0
 
 
 def test_heatmaps_start_at_about_one_in_a_hundred():
     with torch.no_grad():
-        found = make("convnext_atto", 64, ModelConfig())(images(64))["found"].sigmoid()
+        found = make("convnext_atto", 64, ModelConfig())(images(64))["aneurysm_map"].sigmoid()
     assert 0.005 < found.mean() < 0.02
 
 
@@ -126,9 +129,9 @@ def test_the_heat_of_a_location_is_the_chance_of_an_aneurysm_times_that_of_the_l
     found = torch.tensor([0.0, math.log(3)]).view(1, 1, 1, 2)  # 1/2 and 3/4
     location = torch.zeros(1, 13, 1, 2)
     location[0, 4, 0, 1] = math.log(24)  # 24 / (24 + 12): two thirds, one in thirty-six for each other
-    heat = logits_of(location_log_probability(found, location)).sigmoid()[0, :, 0]
-    assert heat[:, 0].tolist() == pytest.approx([1 / 26] * 13)
-    assert heat[:, 1].tolist() == pytest.approx([0.5 if i == 4 else 1 / 48 for i in range(13)])
+    heatmap = logits_of(location_log_probability(found, location)).sigmoid()[0, :, 0]
+    assert heatmap[:, 0].tolist() == pytest.approx([1 / 26] * 13)
+    assert heatmap[:, 1].tolist() == pytest.approx([0.5 if i == 4 else 1 / 48 for i in range(13)])
 
 
 def test_heat_stays_finite_where_all_is_certain():
@@ -141,8 +144,8 @@ def test_heat_stays_finite_where_all_is_certain():
 
 @pytest.mark.parametrize(("name", "size"), [("vit_small_patch8_224", 64), ("vit_small_patch14_dinov2", 112)])
 def test_patches_smaller_than_the_heatmaps_stride_give_heatmaps_too(name, size):
-    model = make(name, size, replace(ALL_HEADS, heat_stride=16))
-    assert model(images(size, 1))["heat"].shape == (1, 14, size // 16, size // 16)
+    model = make(name, size, replace(ALL_HEADS, heatmap_stride=16))
+    assert model(images(size, 1))["heatmap"].shape == (1, 14, size // 16, size // 16)
 
 
 @pytest.mark.parametrize("name", ["convnext_atto", "vit_tiny_patch16_224", "tf_efficientnet_lite0"])
@@ -151,9 +154,9 @@ def test_gradient_checkpointing_computes_twice_and_changes_neither_outputs_nor_g
         model, calls = make(name, 64, replace(ALL_HEADS, grad_checkpointing=checkpointing)), []
         for module in model.encoder.modules():
             module.register_forward_hook(lambda *_: calls.append(1))
-        heat = model(images(64))["heat"]
-        heat.square().sum().backward()
-        return heat, next(model.encoder.parameters()).grad, len(calls)
+        heatmap = model(images(64))["heatmap"]
+        heatmap.square().sum().backward()
+        return heatmap, next(model.encoder.parameters()).grad, len(calls)
 
     *plain, n_plain = answer(False)
     *saving, n_saving = answer(True)
@@ -169,7 +172,7 @@ def test_gradient_checkpointing_computes_twice_and_changes_neither_outputs_nor_g
         ("levit_128s", 64, ALL_HEADS, "encoder levit_128s: The size of tensor"),  # made for 224 pixels alone
         ("pit_ti_224", 64, replace(ALL_HEADS, grad_checkpointing=True), "encoder pit_ti_224: .*checkpointing not supp"),
         ("vit_tiny_patch16_224", 72, ALL_HEADS, "patch16_224: image_size 72: expected a multiple of its patches"),
-        ("convnext_atto", 72, replace(ALL_HEADS, heat_stride=16), "size 72: expected a multiple of heat_stride, 16"),
+        ("convnext_atto", 72, replace(ALL_HEADS, heatmap_stride=16), "expected a multiple of heatmap_stride, 16"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_built_is_refused_in_one_sentence(name, size, heads, words):

@@ -8,7 +8,7 @@ import torch
 
 from aneurysm.labels import LABELS
 from aneurysm.stage1.config import ModelConfig
-from aneurysm.stage1.model import HEAT_PRIOR, HeatHead, Stage1Net
+from aneurysm.stage1.model import HEATMAP_PRIOR, HeatmapHead, Stage1Net
 from aneurysm.stage1.sample import Sample, random_crop
 
 
@@ -86,7 +86,7 @@ def test_frozen_stages_keep_weights_and_statistics_while_the_others_learn(images
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     answer = model(images)
-    (answer["logits"].square().sum() + answer["heat"].square().sum()).backward()
+    (answer["logits"].square().sum() + answer["heatmap"].square().sum()).backward()
     optimizer.step()
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     first = ("encoder.conv_stem", "encoder.bn1", "encoder.blocks.0.", "encoder.blocks.1.")
@@ -121,13 +121,13 @@ def test_a_location_that_an_aneurysm_would_not_have_takes_no_more_than_3_from_it
     model = Stage1Net("mobilenetv4_conv_small", ModelConfig(drop_rate=0), 64).eval()
     tip = LABELS.index("Basilar Tip")
     with torch.no_grad():
-        for head in (model.heat.found, model.heat.location[-1]):
+        for head in (model.heatmap.aneurysm, model.heatmap.location[-1]):
             head.weight.zero_()
             head.bias.zero_()
-        model.heat.found.bias[0] = 1.0
-        model.heat.location[-1].bias[tip] = 40.0
+        model.heatmap.aneurysm.bias[0] = 1.0
+        model.heatmap.location[-1].bias[tip] = 40.0
         messages = model(images)["logits"]
-        model.trust.zero_()
+        model.evidence_scale.zero_()
         added = messages - model(images)["logits"]
     expected = torch.full((2, 14), -3.0)
     expected[:, tip] = expected[:, 13] = 1.0 + 4.6  # above where heatmaps start, at odds of one in a hundred
@@ -137,12 +137,12 @@ def test_a_location_that_an_aneurysm_would_not_have_takes_no_more_than_3_from_it
 def test_the_highest_pixel_of_each_locations_heatmap_and_of_that_of_all_aneurysms_are_added_to_the_logits(images):
     model = Stage1Net("mobilenetv4_conv_small", ModelConfig(drop_rate=0), 64).eval()
     with torch.no_grad():
-        model.trust.copy_(torch.linspace(0.1, 1.4, 14))
+        model.evidence_scale.copy_(torch.linspace(0.1, 1.4, 14))
         answer = model(images)
-        model.trust.zero_()
+        model.evidence_scale.zero_()
         plain = model(images)["logits"]
-    assert torch.equal(answer["heat"][:, 13:], answer["found"])
-    highest = answer["heat"].flatten(2).max(dim=2).values - HEAT_PRIOR
+    assert torch.equal(answer["heatmap"][:, 13:], answer["aneurysm_map"])
+    highest = answer["heatmap"].flatten(2).max(dim=2).values - HEATMAP_PRIOR
     highest[:, :13] = highest[:, :13].clamp(min=-3)
     expected = highest * torch.linspace(0.1, 1.4, 14)
     torch.testing.assert_close(answer["logits"] - plain, expected, atol=1e-4, rtol=1e-4)
@@ -150,9 +150,9 @@ def test_the_highest_pixel_of_each_locations_heatmap_and_of_that_of_all_aneurysm
 
 def test_a_part_of_an_input_knows_its_place_in_it():
     """With look and whole picture left out, the location's logits of a part are those of the input, there."""
-    head = HeatHead(width=8, n_features=5, image_size=64).eval()
+    head = HeatmapHead(width=8, n_features=5, image_size=64).eval()
     with torch.no_grad():
-        for left_out in (head.pixel, head.whole):
+        for left_out in (head.pixel, head.pooled):
             left_out.weight.zero_()
         features = torch.rand(2, 5)
         *_, whole = head(torch.rand(2, 8, 16, 16), features, 64, None)

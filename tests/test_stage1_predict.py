@@ -12,7 +12,13 @@ from torch import nn
 from aneurysm.cache.windows import sampled_slices
 from aneurysm.labels import LABELS, LOCATIONS, MIRROR
 from aneurysm.stage1.config import InputConfig, ModelConfig, Stage1Config
-from aneurysm.stage1.predict import heat_candidates, heat_peaks, predict_series_slices, predict_windows, slice_places
+from aneurysm.stage1.predict import (
+    heatmap_candidates,
+    heatmap_peaks,
+    predict_series_slices,
+    predict_windows,
+    slice_places,
+)
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import DistContext
 from tests.stage1_cache import CACHED_MM, one_series, write_series
@@ -20,16 +26,16 @@ from tests.stage1_cache import CACHED_MM, one_series, write_series
 torch.set_num_threads(1)
 
 ALONE = DistContext(0, 1, torch.device("cpu"))
-CONFIG = Stage1Config(input=InputConfig(image_size=32), heads=ModelConfig(heat_stride=8))
+CONFIG = Stage1Config(input=InputConfig(image_size=32), heads=ModelConfig(heatmap_stride=8))
 NOTHING = -40.0  # logit of a probability that is nothing in float32
 
 
 def logits_of(pixels: dict[tuple[int, int], float], n: int = 4) -> torch.Tensor:
     """(n, n) logits: these probabilities at (row, column), nothing elsewhere."""
-    heat = torch.full((n, n), NOTHING)
+    heatmap = torch.full((n, n), NOTHING)
     for where, probability in pixels.items():
-        heat[where] = math.log(probability / (1 - probability))
-    return heat
+        heatmap[where] = math.log(probability / (1 - probability))
+    return heatmap
 
 
 @pytest.mark.parametrize(
@@ -45,7 +51,7 @@ def logits_of(pixels: dict[tuple[int, int], float], n: int = 4) -> torch.Tensor:
     ],
 )
 def test_a_peak_is_the_centre_of_mass_around_the_highest_pixel_in_pixels_of_the_input(pixels, highest, column, row):
-    found, xy = heat_peaks(logits_of(pixels).sigmoid(), stride=8)
+    found, xy = heatmap_peaks(logits_of(pixels).sigmoid(), stride=8)
     assert found.item() == pytest.approx(highest, abs=1e-5)
     # The middle of heatmap pixel i lies at 8 i + 3.5: it covers the input pixels 8 i to 8 i + 7.
     np.testing.assert_allclose(xy, [8 * column + 3.5, 8 * row + 3.5], atol=1e-3)
@@ -53,7 +59,7 @@ def test_a_peak_is_the_centre_of_mass_around_the_highest_pixel_in_pixels_of_the_
 
 def test_the_peaks_of_many_maps_keep_their_places():
     maps = torch.stack([logits_of({(i // 4, i % 4): 0.05 * (i + 1)}) for i in range(12)]).reshape(3, 4, 4, 4)
-    highest, xy = heat_peaks(maps.sigmoid(), stride=16)
+    highest, xy = heatmap_peaks(maps.sigmoid(), stride=16)
     np.testing.assert_allclose(highest.flatten(), 0.05 * np.arange(1, 13), atol=1e-5)
     np.testing.assert_allclose(
         xy.reshape(12, 2), 16 * np.array([divmod(i, 4)[::-1] for i in range(12)]) + 7.5, atol=1e-3
@@ -64,25 +70,25 @@ def test_the_peak_of_a_blob_lies_within_half_a_pixel_of_the_map_of_its_point():
     centres = torch.arange(16) * 8 + 3.5
     for x, y in np.random.default_rng(0).uniform(-0.5, 127.5, (40, 2)):
         blob = torch.exp(-((centres - x) ** 2)[None] / 128 - ((centres - y) ** 2)[:, None] / 128)
-        _, xy = heat_peaks(blob, stride=8)
+        _, xy = heatmap_peaks(blob, stride=8)
         at_border = min(x, y, 127 - x, 127 - y) < 8  # half of the blob is cut away there
         assert np.abs(xy.numpy() - [x, y]).max() < (8 if at_border else 4.01)
 
 
 class Reader(nn.Module):
-    """Answers with the middle slice's mean as the probability of each label, and heat at its brightest fields."""
+    """Answers with the middle slice's mean as the probability of each label, and heatmap at its brightest fields."""
 
-    def __init__(self, with_heat: bool = True):
+    def __init__(self, with_heatmap: bool = True):
         super().__init__()
-        self.with_heat = with_heat
+        self.with_heatmap = with_heatmap
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         mean = images[:, 1].mean(dim=(1, 2)).clamp(1e-3, 1 - 1e-3)
         answer = {"logits": torch.logit(mean)[:, None] + torch.arange(14) / 10}
-        if self.with_heat:
+        if self.with_heatmap:
             fields = nn.functional.avg_pool2d(images[:, 1:2], 8)
-            heat = torch.where(fields == fields.amax(dim=(2, 3), keepdim=True), 2.0, NOTHING)
-            answer["heat"] = heat.repeat(1, 14, 1, 1)
+            heatmap = torch.where(fields == fields.amax(dim=(2, 3), keepdim=True), 2.0, NOTHING)
+            answer["heatmap"] = heatmap.repeat(1, 14, 1, 1)
         return answer
 
 
@@ -103,9 +109,9 @@ def test_answers_come_in_the_order_of_the_windows_whatever_the_batches(batch_siz
     odds = np.maximum(np.arange(10) / 100, 1e-3)
     expected = 1 / (1 + (1 - odds) / odds)
     np.testing.assert_allclose(answers.probability[:, 0], expected, rtol=1e-4)
-    assert answers.probability.shape == (10, 14) and answers.heat.shape == (10, 14)
-    assert answers.heat_xy.shape == (10, 14, 2) and np.isfinite(answers.heat_xy).all()
-    np.testing.assert_allclose(answers.heat, 1 / (1 + np.exp(-2.0)), rtol=1e-5)
+    assert answers.probability.shape == (10, 14) and answers.heatmap_max.shape == (10, 14)
+    assert answers.heatmap_xy.shape == (10, 14, 2) and np.isfinite(answers.heatmap_xy).all()
+    np.testing.assert_allclose(answers.heatmap_max, 1 / (1 + np.exp(-2.0)), rtol=1e-5)
     assert (np.diff(answers.probability, axis=1) > 0).all()  # the labels keep their order too
 
 
@@ -161,16 +167,16 @@ def test_answers_of_several_processes_are_put_together_in_order():
         )
     alone = predict_windows(Reader(), Filled(), CONFIG, ALONE, InferenceConfig(batch_size=3, workers=0))
     assert [len(rows) for rows in sent] == [5, 5]
-    for name in ("probability", "heat", "heat_xy"):
+    for name in ("probability", "heatmap_max", "heatmap_xy"):
         np.testing.assert_allclose(getattr(answers, name), getattr(alone, name))
 
 
 def test_without_heatmaps_the_peaks_are_nan_and_the_probabilities_are_there():
     answers = predict_windows(
-        Reader(with_heat=False), Filled(), CONFIG, ALONE, InferenceConfig(batch_size=4, workers=0)
+        Reader(with_heatmap=False), Filled(), CONFIG, ALONE, InferenceConfig(batch_size=4, workers=0)
     )
-    assert np.isnan(answers.heat).all() and np.isnan(answers.heat_xy).all()
-    assert answers.heat.shape == (10, 14) and np.isfinite(answers.probability).all()
+    assert np.isnan(answers.heatmap_max).all() and np.isnan(answers.heatmap_xy).all()
+    assert answers.heatmap_max.shape == (10, 14) and np.isfinite(answers.probability).all()
 
 
 def test_slices_are_sampled_by_millimetres_from_the_first_to_the_last():
@@ -203,7 +209,7 @@ def test_every_slice_is_asked_about_and_peaks_are_told_in_pixels_of_the_cache(tm
     peaks = messages.loc[[1, 4], ["Basilar Tip peak_x", "Basilar Tip peak_y"]].to_numpy()
     np.testing.assert_allclose(peaks, [[159.5, 351.5], [191.5, 319.5]], atol=0.01)
 
-    candidates = heat_candidates(messages)
+    candidates = heatmap_candidates(messages)
     assert len(candidates) == 5 * 13 and set(candidates.location) == set(LOCATIONS)
     own = candidates[(candidates.location == "Basilar Tip") & (candidates.position_mm == 12.5)]
     assert own.SeriesInstanceUID.tolist() == ["s"] and own.cached_col_mm.tolist() == [CACHED_MM]

@@ -21,7 +21,7 @@ def test_each_preset_is_a_configuration_of_training_with_an_encoder_that_timm_kn
     config, saved = parse_config(TrainStage1Config, "", ["--config", str(path)]), yaml.safe_load(path.read_text())
     assert timm.is_model(config.encoder) and config.encoder == saved["encoder"]
     assert config.input.image_size == saved["input"]["image_size"] and config.training.lr == saved["training"]["lr"]
-    assert config.input.image_size % config.heads.heat_stride == 0
+    assert config.input.image_size % config.heads.heatmap_stride == 0
     assert config.training.batch_size % config.training.accumulate == 0
     assert crop_box(config.input, "axial").width > 0 and config.sampling.shift_mm <= config.sampling.label_mm
     assert path.read_text().startswith("# "), "a preset says what it is for"

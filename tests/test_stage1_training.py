@@ -180,10 +180,10 @@ def told_slices() -> pd.DataFrame:
             row |= dict.fromkeys(LABELS, 0.1 if location else 0.3)
             row |= {location: 0.9, LABELS[-1]: 0.5 if uid == "s1" else 0.9} if hit else {}
             for name in LABELS:
-                heat, peak = (0.2 if i == 2 else 0.01), (20.0, 20.0)
+                heatmap, peak = (0.2 if i == 2 else 0.01), (20.0, 20.0)
                 if hit and name in (location, LABELS[-1]):
-                    heat, peak = 0.8, (x + (30 if uid == "s5" else 5), y)  # 12 mm and 2 mm away
-                row |= {f"{name} heat": heat, f"{name} peak_x": peak[0], f"{name} peak_y": peak[1]}
+                    heatmap, peak = 0.8, (x + (30 if uid == "s5" else 5), y)  # 12 mm and 2 mm away
+                row |= {f"{name} heatmap_max": heatmap, f"{name} peak_x": peak[0], f"{name} peak_y": peak[1]}
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -194,7 +194,7 @@ def test_a_series_is_as_suspicious_as_its_most_suspicious_slice_and_a_missing_on
     # Positives 0.9, 0.9, 0.9 and 0.5, negatives 0.3 and 0.3; the missing one has their mean, 0.633: 11 of 12 pairs.
     assert line_of(text, "Aneurysm Present")[:2] == ["4", "0.917"]
     assert line_of(text, "Basilar Tip")[:2] == ["2", "1.000"]
-    without = series_text(told_slices().assign(**{f"{name} heat": np.nan for name in LABELS}),
+    without = series_text(told_slices().assign(**{f"{name} heatmap_max": np.nan for name in LABELS}),
                           read_folds(cache.paths.root, 2), spots, cache)  # fmt: skip
     assert "FROC" in text and "FROC" not in without
 
@@ -259,7 +259,7 @@ def test_scores_of_a_curve_are_those_of_spots_and_series(cache, spots):
         def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
             level = images[:, 1].mean(dim=(1, 2))
             maps = torch.nn.functional.avg_pool2d(images[:, 1:2], 4) * 8 - 6
-            return {"logits": level[:, None].repeat(1, 14), "heat": maps.repeat(1, 14, 1, 1), "found": maps}
+            return {"logits": level[:, None].repeat(1, 14), "heatmap": maps.repeat(1, 14, 1, 1), "aneurysm_map": maps}
 
     config = Stage1Config(input=InputConfig(image_size=64, crop=(0, 1, 0, 1), crop_upright=(0, 1, 0, 1)))
     inference = InferenceConfig(batch_size=8, workers=0)

@@ -42,7 +42,7 @@ def test_noise_has_the_strength_that_is_asked_for_and_places_have_none():
     features.features[0, :, ::2] = 4.0  # standard deviation 1
     tokens = tokens_of(features, config=ALL_INPUTS)
     noisy = augment(tokens, replace(STILL, feature_noise=0.3, logit_noise=0.5), np.random.default_rng(0))
-    for name, sd in (("features", 0.3), ("logits", 0.5), ("heat", 0.5)):
+    for name, sd in (("features", 0.3), ("logits", 0.5), ("heatmap_max", 0.5)):
         assert (noisy[name] - tokens[name]).std().item() == pytest.approx(sd, rel=0.05)
     assert torch.equal(noisy["peaks"], tokens["peaks"])
 

@@ -1,4 +1,4 @@
-"""The transformer of stage 2: padding, millimetres, pooling, and the plain maximum that it starts from."""
+"""The transformer of stage 2: padding, millimetres, pooling, and the maximum that it starts from."""
 
 import math
 from dataclasses import replace
@@ -16,16 +16,19 @@ from aneurysm.stage2.tokens import pad_batch
 from aneurysm.training.losses import label_weights
 
 NET = NetConfig(width=32, depth=2, heads=4)
-INPUTS = ("features", "logits", "heat", "peaks")
+INPUTS = ("features", "logits", "heatmap_max", "peaks")
 N_FEATURES = 8
-WIDTHS = {"features": N_FEATURES, "logits": 14, "heat": 14, "peaks": 28}
+WIDTHS = {"features": N_FEATURES, "logits": 14, "heatmap_max": 14, "peaks": 28}
 
 
 def net(config: NetConfig = NET, inputs: tuple[str, ...] = INPUTS) -> Stage2Net:
     """Any weights but zero, no dropout."""
     torch.manual_seed(0)
     model = Stage2Net(config, inputs, N_FEATURES)
-    added = [*(model.answer or torch.nn.Identity()).parameters(), *(model.judge or torch.nn.Identity()).parameters()]
+    added = [
+        *(model.answer or torch.nn.Identity()).parameters(),
+        *(model.slice_head or torch.nn.Identity()).parameters(),
+    ]
     for parameter in added:
         torch.nn.init.normal_(parameter, 0, 0.3)
     return model.eval()
@@ -119,9 +122,9 @@ def test_an_untrained_model_orders_series_as_the_highest_of_the_maps_does():
     model.start_from([one(item) for item in items], torch.full((14,), 0.2))
     found = answers(model, items)
     for label in range(14):
-        assert (found[:, label].argsort() == highest_of(items, "heat")[:, label].argsort()).all()
+        assert (found[:, label].argsort() == highest_of(items, "heatmap_max")[:, label].argsort()).all()
     assert found.mean().sigmoid().item() == pytest.approx(0.2, abs=1e-4)
-    without = [item | {"heat": torch.full_like(item["heat"], torch.nan)} for item in items]
+    without = [item | {"heatmap_max": torch.full_like(item["heatmap_max"], torch.nan)} for item in items]
     model.start_from([one(item) for item in without], torch.full((14,), 0.2))
     found = answers(model, without)
     for label in range(14):
@@ -140,22 +143,22 @@ def highest_of(items: list[dict[str, torch.Tensor]], name: str) -> torch.Tensor:
 
 def test_the_maxima_of_slices_by_hand():
     """Two slices 3 mm apart weigh each other's values by exp(-9/8) at 2 mm, exp(-1/8) at 6 mm; a third is far."""
-    tokens = {"logits": torch.zeros(3, 14), "heat": torch.zeros(3, 14)}
-    tokens["logits"][0, 2], tokens["logits"][0, 13], tokens["heat"][1, [5, 13]] = 4.0, 2.0, 1.0
+    tokens = {"logits": torch.zeros(3, 14), "heatmap_max": torch.zeros(3, 14)}
+    tokens["logits"][0, 2], tokens["logits"][0, 13], tokens["heatmap_max"][1, [5, 13]] = 4.0, 2.0, 1.0
     tokens |= {"depth_mm": torch.tensor([60.0, 63.0, 163.0]), "mask": torch.ones(3, dtype=torch.bool)}
-    maxima = MaxBaseline(INPUTS).maxima(one(tokens))[0]  # of each smoothing: own logit, logit elsewhere, own heat
+    maxima = MaxBaseline(INPUTS).maxima(one(tokens))[0]  # of each smoothing: own logit, logit elsewhere, own heatmap
     share = [1.0, 1 / (1 + math.exp(-9 / 8)), 1 / (1 + math.exp(-1 / 8))]
-    own, elsewhere, heat = ([maxima[label, kind::3].tolist() for label in (2, 5, 13)] for kind in range(3))
+    own, elsewhere, heatmap = ([maxima[label, kind::3].tolist() for label in (2, 5, 13)] for kind in range(3))
     assert own[0] == pytest.approx([4 * s for s in share]) and own[1] == [0, 0, 0]
     assert own[2] == pytest.approx([2 * s for s in share])
     assert elsewhere[0] == elsewhere[1] == pytest.approx([2 * s for s in share])  # Aneurysm Present
     assert elsewhere[2] == pytest.approx([4 * s for s in share])  # the highest location
-    assert heat[1] == heat[2] == pytest.approx(share) and heat[0] == [0, 0, 0]
+    assert heatmap[1] == heatmap[2] == pytest.approx(share) and heatmap[0] == [0, 0, 0]
 
 
 def test_heat_that_is_not_there_does_no_harm():
     item = series(12, 0)
-    item["heat"][:] = torch.nan
+    item["heatmap_max"][:] = torch.nan
     model = net()
     model.start_from([one(item), one(item)], torch.full((14,), 0.2))
     assert answers(model, [item]).isfinite().all()
@@ -167,13 +170,15 @@ def test_features_beyond_float16_lead_to_a_finite_answer():
     assert answers(net(), [item]).isfinite().all()
 
 
-@pytest.mark.parametrize("inputs", [("features",), ("logits",), ("heat", "peaks"), ("peaks",)])
+@pytest.mark.parametrize("inputs", [("features",), ("logits",), ("heatmap_max", "peaks"), ("peaks",)])
 def test_any_part_of_the_input_can_be_left_out(inputs):
     model = net(inputs=inputs)
     items = [{k: v for k, v in series(9, seed).items() if k in inputs or k not in WIDTHS} for seed in range(2)]
     model.start_from([one(item) for item in items], torch.full((14,), 0.2))
     first, second = answers(model, items)
-    assert (model.plain is not None) == (inputs[0] in ("logits", "heat")) and (first - second).abs().max() > 0.01
+    assert (model.max_baseline is not None) == (inputs[0] in ("logits", "heatmap_max")) and (
+        first - second
+    ).abs().max() > 0.01
 
 
 def test_modality_and_plane_count():
@@ -230,7 +235,7 @@ def test_slices_are_evaluated_again_before_their_maximum_is_taken():
     with torch.no_grad():
         first = model(one(items[0]), with_slices=True)
         assert first[1].mean(dim=(0, 1)).mean().item() == pytest.approx(-5, abs=1)  # few slices show any
-        model.judge.add.bias[4] = 3.0
+        model.slice_head.add.bias[4] = 3.0
         second = model(one(items[0]), with_slices=True)
     moved = second[1] - first[1]
     assert torch.allclose(moved[..., 4], torch.full((1, 15), 3.0)) and moved.abs().sum() == pytest.approx(45, abs=1e-3)
@@ -239,4 +244,4 @@ def test_slices_are_evaluated_again_before_their_maximum_is_taken():
 
 def test_nothing_pooled_and_no_plain_maximum_is_no_answer():
     with pytest.raises(ValueError, match=r"net.pooling: expected any of gem, mean, max, cls"):
-        net(replace(NET, pooling=(), plain=False))
+        net(replace(NET, pooling=(), max_baseline=False))

@@ -1,4 +1,4 @@
-"""What stage 2 and the plain maximum say about a series, and tables of answers: by hand."""
+"""What stage 2 and the maximum say about a series, and tables of answers: by hand."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ TINY = Stage2Config(net=SMALL, training=TrainingConfig(precision="fp32"))
 
 @pytest.mark.usefixtures("native_format")
 def test_the_mean_over_views_puts_left_and_right_back():
-    """At first the model is the plain maximum: mirrored logits that say the same lead to the same answer."""
+    """At first the model is the maximum: mirrored logits that say the same lead to the same answer."""
     torch.manual_seed(0)
     model = Stage2Net(SMALL, ("logits",), 4).eval()
     logits = np.random.default_rng(0).normal(-3, 2, (1, 9, 14))

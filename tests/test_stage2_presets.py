@@ -19,7 +19,7 @@ def test_each_preset_is_a_configuration_whose_network_can_be_built(path):
     assert config.net.width == saved["net"]["width"] and config.training.lr == saved["training"]["lr"]
     check_tokens(config.tokens)
     model = Stage2Net(config.net, config.tokens.inputs, n_features=1280)
-    assert len(model.layers) == saved["net"]["depth"] and model.judge is not None
+    assert len(model.layers) == saved["net"]["depth"] and model.slice_head is not None
     assert config.training.batch_size % config.training.accumulate == 0
     assert path.read_text().startswith("# "), "a preset says what it is for"
 

@@ -44,8 +44,8 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 def test_tokens_by_hand():
     tokens = tokens_of(described(3.0), config=ALL_INPUTS)
     assert tokens["depth_mm"].tolist() == [15, 13, 11, 9, 7, 5, 3, 1] and tokens["mask"].all()
-    assert {name: tuple(tokens[name].shape) for name in ("features", "logits", "heat", "peaks")} == {
-        "features": (8, 6), "logits": (8, 14), "heat": (8, 14), "peaks": (8, 28),
+    assert {name: tuple(tokens[name].shape) for name in ("features", "logits", "heatmap_max", "peaks")} == {
+        "features": (8, 6), "logits": (8, 14), "heatmap_max": (8, 14), "peaks": (8, 28),
     }  # fmt: skip
     assert tokens["modality"] == 2 and tokens["plane"] == 1
     assert (tokens_of(described(3.0), "mirror")["logits"] == 3.5).all()
@@ -190,6 +190,6 @@ def test_jitter_depends_on_epoch_sample_and_seed_alone(made):
 
 def test_damage_in_what_was_stored_leaves_finite_logits_and_what_is_not_there_stays_nan():
     features = described(1.0)
-    features.logits[0, 2, 3], features.logits[0, 3, 3], features.heat[:] = np.nan, np.inf, np.nan
+    features.logits[0, 2, 3], features.logits[0, 3, 3], features.heatmap_max[:] = np.nan, np.inf, np.nan
     tokens = tokens_of(features)
-    assert tokens["logits"][2:4, 3].tolist() == [0, 20] and tokens["heat"].isnan().all()
+    assert tokens["logits"][2:4, 3].tolist() == [0, 20] and tokens["heatmap_max"].isnan().all()

@@ -165,7 +165,7 @@ def test_a_series_without_features_gets_the_prevalence_of_the_other_folds(made, 
     number = held_out.series.SeriesInstanceUID.tolist().index("1.2.0006")
     expected = series[series.fold == 0][list(LABELS)].mean().to_numpy()
     evaluation = evaluate_folds(series, ModelPaths(root / "model", "one"), [1], ALONE)
-    assert np.allclose(evaluation.stage2[number], expected) and np.allclose(evaluation.plain[number], expected)
+    assert np.allclose(evaluation.stage2[number], expected) and np.allclose(evaluation.max_baseline[number], expected)
     assert evaluation.n_missing == 1 and (~held_out.has_features).nonzero()[0].tolist() == [number]
 
 

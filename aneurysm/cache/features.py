@@ -16,8 +16,8 @@ from safetensors.numpy import save
 from aneurysm.cache.config import VIEWS
 from aneurysm.paths import atomic_write
 
-FORMAT = 3  # of the files; 2 has `peak_features`, 3 `slice_spacing_mm`
-CHANNELS = {"logits": 14, "heat": 14, "peak_x": 14, "peak_y": 14}
+FORMAT = 4  # of the files; 2 has `peak_features`, 3 `slice_spacing_mm`, 4 `heatmap_max`
+CHANNELS = {"logits": 14, "heatmap_max": 14, "peak_x": 14, "peak_y": 14}
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class SeriesFeatures:
     peak_features (views, slices, n_peak_features) float16 what stage 1's heads know of the highest pixel of its map of
                  aneurysms; the width is 0 without maps
     logits       (views, slices, 14) float16 in the order of LABELS
-    heat         (views, slices, 14) float16 logit of the highest value of each label's map; NaN without maps
+    heatmap_max  (views, slices, 14) float16 logit of the highest value of each label's map; NaN without maps
     peak_x       (views, slices, 14) float16 where it lies, as a share of the cached image from its left edge
     peak_y       (views, slices, 14) float16 the same from the top
     views        names of the views: original, mirror
@@ -46,7 +46,7 @@ class SeriesFeatures:
     features: np.ndarray
     peak_features: np.ndarray
     logits: np.ndarray
-    heat: np.ndarray
+    heatmap_max: np.ndarray
     peak_x: np.ndarray
     peak_y: np.ndarray
     views: tuple[str, ...]

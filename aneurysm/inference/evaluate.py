@@ -24,7 +24,7 @@ from aneurysm.labels import LABELS
 from aneurysm.paths import DataPaths, ModelPaths
 from aneurysm.scores import compared_text
 from aneurysm.stage2.calibration import errors_table
-from aneurysm.stage2.evaluate import BY_MAP, PLAIN, Evaluation, evaluation_text
+from aneurysm.stage2.evaluate import BY_MAP, MAX_BASELINE, Evaluation, evaluation_text
 from aneurysm.training.distributed import init_distributed
 
 LARGEST, MEAN = 0.01, 0.002  # difference from the cached way that is allowed
@@ -80,7 +80,7 @@ def evaluated_encoders(rows: pd.DataFrame, predictions: Sequence[Prediction]) ->
         name: Evaluation(
             series=rows,
             stage2=np.array([p.by_encoder[name].stage2 for p in predictions]),
-            plain=np.array([p.by_encoder[name].plain for p in predictions]),
+            max_baseline=np.array([p.by_encoder[name].max_baseline for p in predictions]),
             n_missing=n_failed,
             by_map=np.array([p.by_encoder[name].by_map for p in predictions]),
         )
@@ -97,7 +97,7 @@ def together_text(rows: pd.DataFrame, predictions: Sequence[Prediction]) -> str:
     if known:
         middle = np.mean(known, axis=0)
         answers["volume3d"] = np.array([middle if p.second is None else p.second for p in predictions])
-    answers[PLAIN] = np.mean([own.plain for own in evaluation.values()], axis=0)
+    answers[MAX_BASELINE] = np.mean([own.max_baseline for own in evaluation.values()], axis=0)
     by_map = np.mean([own.by_map for own in evaluation.values()], axis=0)
     answers |= {BY_MAP: by_map} if np.isfinite(by_map).all() else {}
     text = evaluation_text("all models", together, together.stage2)

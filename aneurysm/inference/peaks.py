@@ -67,12 +67,12 @@ def find_peaks(features: Sequence[SeriesFeatures], series: SampledSeries) -> tup
     predicted = [view for own in features for view in _views(own, series.geometry.plane) if np.isfinite(view[0]).all()]
     if not predicted:
         return ()
-    heat, x, y = (np.stack(arrays) for arrays in zip(*predicted, strict=True))  # (models and views, windows, 14)
-    mean = heat.mean(axis=0)
+    highest, x, y = (np.stack(arrays) for arrays in zip(*predicted, strict=True))  # (models and views, windows, 14)
+    mean = highest.mean(axis=0)
     peaks = []
     for i, location in enumerate(LOCATIONS):
         window = int(mean[:, i].argmax())
-        surest = int(heat[:, window, i].argmax())
+        surest = int(highest[:, window, i].argmax())
         place = x[surest, window, i], y[surest, window, i]
         peak = _placed(location, float(mean[window, i]), int(series.index[window]), place, series)
         peaks += [peak] if peak is not None else []
@@ -80,15 +80,16 @@ def find_peaks(features: Sequence[SeriesFeatures], series: SampledSeries) -> tup
 
 
 def _views(features: SeriesFeatures, plane: str) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Of each view heat in [0, 1] and x, y in pixels of the cache, (windows, 14), said of the head as it is."""
+    """Of each view the heatmaps' maxima in [0, 1] and their x, y in pixels of the cache, (windows, 14), of the head
+    as it is."""
     found = []
     for number, view in enumerate(features.views):
-        arrays = (features.heat, features.peak_x, features.peak_y)
-        heat, x, y = (array[number].astype(float) for array in arrays)
+        arrays = (features.heatmap_max, features.peak_x, features.peak_y)
+        highest, x, y = (array[number].astype(float) for array in arrays)
         if view == "mirror":
-            heat, x, y = (mirror_logits(array) for array in (heat, x, y))
+            highest, x, y = (mirror_logits(array) for array in (highest, x, y))
             x = 1 - x if left_right_in_columns(plane) else x
-        found.append((_sigmoid(heat), x * SIZE - 0.5, y * SIZE - 0.5))
+        found.append((_sigmoid(highest), x * SIZE - 0.5, y * SIZE - 0.5))
     return found
 
 

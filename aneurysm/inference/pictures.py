@@ -34,7 +34,7 @@ class Picture:
     probability  of Aneurysm Present at this slice by stage 1, the mean over models and views
     location     the most probable one at this slice
     slab         the slice, in its middle, and those around it
-    heat         (512, 512) float32 in [0, 1]: of an aneurysm at each pixel; 0 where nobody looked; NaN without heatmaps
+    heatmap      (512, 512) float32 in [0, 1]: of an aneurysm at each pixel; 0 where nobody looked; NaN without heatmaps
     x, y         where it is highest, in pixels; NaN without heatmaps
     pixel_mm     side of a pixel
     sop_uid, frame, file    the nearest original image; the frame 0-based
@@ -46,7 +46,7 @@ class Picture:
     probability: float
     location: str
     slab: Slab
-    heat: np.ndarray
+    heatmap: np.ndarray
     x: float
     y: float
     pixel_mm: float
@@ -70,9 +70,9 @@ def take_pictures(
         return ()
     windows = _highest_apart(curves, n)
     maps = [found for model in models for found in _maps(model, series, inputs, windows)]
-    heat = np.mean(maps, axis=0) if maps else np.full((len(windows), SIZE, SIZE), np.nan, np.float32)
+    heatmap = np.mean(maps, axis=0) if maps else np.full((len(windows), SIZE, SIZE), np.nan, np.float32)
     slabs = slabs_around(series.slices, series.position_mm, series.index[windows].tolist())
-    return tuple(_picture(series, curves, *own) for own in zip(windows, heat, slabs, strict=True))
+    return tuple(_picture(series, curves, *own) for own in zip(windows, heatmap, slabs, strict=True))
 
 
 def _highest_apart(curves: Curves, n: int) -> list[int]:
@@ -110,18 +110,18 @@ def _found(encoder: Encoder, shown: Shown, windows: list[int], plane: str, view:
         images = mirror_images(images, torch.full((len(images),), in_columns, device=encoder.device))
     with encoder.precision.autocast():
         answer = encoder.model(images.contiguous(memory_format=torch.channels_last))
-    if "found" not in answer:
+    if "aneurysm_map" not in answer:
         return None
-    found = answer["found"][:, 0].float().sigmoid()
+    found = answer["aneurysm_map"][:, 0].float().sigmoid()
     found = found.flip(2) if view == "mirror" and in_columns else found
     return found.cpu().numpy()
 
 
-def _picture(series: SampledSeries, curves: Curves, window: int, heat: np.ndarray, slab: Slab) -> Picture:
+def _picture(series: SampledSeries, curves: Curves, window: int, heatmap: np.ndarray, slab: Slab) -> Picture:
     number, probability = int(series.index[window]), curves.probability[window]
     x = y = np.nan
-    if np.isfinite(heat).all():
-        y, x = map(float, np.unravel_index(heat.argmax(), heat.shape))
+    if np.isfinite(heatmap).all():
+        y, x = map(float, np.unravel_index(heatmap.argmax(), heatmap.shape))
     column, row, sop_uid, frame = _original(series, number, x, y)
     return Picture(
         slice=number,
@@ -129,7 +129,7 @@ def _picture(series: SampledSeries, curves: Curves, window: int, heat: np.ndarra
         probability=float(probability[LABELS.index(PRESENT)]),
         location=LOCATIONS[int(probability[: len(LOCATIONS)].argmax())],
         slab=slab,
-        heat=heat,
+        heatmap=heatmap,
         x=x,
         y=y,
         pixel_mm=series.mapping.crop.width * series.geometry.canonical_spacing[2] / SIZE,

@@ -12,7 +12,7 @@ from aneurysm.inference.pictures import Picture
 from aneurysm.inference.sac_map import SacMap
 from aneurysm.inference.sampled import SampledSeries
 
-MAXIMA = ("logits", "heat")  # of stage 1 over the slices
+MAXIMA = ("logits", "heatmap_max")  # of stage 1 over the slices
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Answer:
     logits and the maps of stage 1 (NaN without maps)."""
 
     stage2: np.ndarray
-    plain: np.ndarray
+    max_baseline: np.ndarray
     by_map: np.ndarray
 
 

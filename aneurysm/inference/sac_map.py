@@ -37,10 +37,10 @@ def sac_map(models: Sequence[Model], rows_of_models: Sequence[Sequence[Rows]], s
     """What models said of a series in each view; of models whose maps show different parts, those alone that show the
     first one's. None where there are no maps."""
     with_maps = [
-        (model.config1.input, rows["found"][:, 0].astype(np.float32))
+        (model.config1.input, rows["aneurysm_map"][:, 0].astype(np.float32))
         for model, views in zip(models, rows_of_models, strict=True)
         for rows in views
-        if "found" in rows
+        if "aneurysm_map" in rows
     ]
     if not with_maps:
         return None

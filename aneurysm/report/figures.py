@@ -100,9 +100,9 @@ def _draw_slice(
     index = int(features.slice[number])
     axis.imshow(cache.window(series_uid, [index])[0].astype(np.float32), cmap="gray", vmin=0, vmax=1)
     title = f"slice {index + 1} of {cache.n_slices(series_uid)}"
-    heat = features.heat[0, number, : len(LOCATIONS)]
-    if np.isfinite(heat).any():
-        location = int(np.nanargmax(heat))
+    highest = features.heatmap_max[0, number, : len(LOCATIONS)]
+    if np.isfinite(highest).any():
+        location = int(np.nanargmax(highest))
         peak = [float(peaks[0, number, location]) * SIZE - 0.5 for peaks in (features.peak_x, features.peak_y)]
         axis.add_patch(Circle(peak, SIZE / 24, fill=False, color=ON_SLICE[ORANGE], lw=1.5))
         title += f"\nhighest heatmap: {short_name(LOCATIONS[location])}"

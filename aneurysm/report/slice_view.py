@@ -19,8 +19,8 @@ PAGE_BYTES = 4_000_000  # of a page, at most
 PICTURE_BYTES = 3_400_000  # of all pictures on it, as base64
 ENLARGED, PROJECTED = 128, 256  # pixels of the slice that these panes show, in each direction
 WHOLE_BAR_MM, PROJECTED_BAR_MM, ENLARGED_BAR_MM = 50, 20, 10  # lengths of the scale bars
-LINE_AT = 0.5  # of the slice's highest heat
-LINE_FLOOR = 0.05  # below this heat there is no line
+LINE_AT = 0.5  # of the heatmap's highest value
+LINE_FLOOR = 0.05  # below this value there is no line
 EDGES = {"axial": ("R", "L"), "coronal": ("R", "L"), "sagittal": ("A", "P")}  # letters at the left and right edge
 UPWARD = {"axial": "the vertex", "coronal": "the back of the head", "sagittal": "the patient's left"}
 
@@ -98,15 +98,15 @@ def slice_views(pictures: Sequence[Picture], plane: str | None, series_type: str
     ]
 
 
-def outline(heat: np.ndarray) -> str:
-    """SVG path in pixels (centres on whole numbers) around what is hotter than half of the highest heat.
+def outline(heatmap: np.ndarray) -> str:
+    """SVG path in pixels (centres on whole numbers) around what is hotter than half of its highest value.
 
-    `heat` is (rows, columns) in [0, 1], or all NaN where there are no heatmaps.
+    `heatmap` is (rows, columns) in [0, 1], or all NaN where there are no heatmaps.
     """
-    highest = heat.max()  # NaN where heat is
+    highest = heatmap.max()  # NaN where the heatmap is
     if not highest >= LINE_FLOOR:
         return ""
-    framed = np.pad(heat, 1)  # so that lines close at the image's edge
+    framed = np.pad(heatmap, 1)  # so that lines close at the image's edge
     lines = contourpy.contour_generator(z=framed).lines(max(LINE_AT * highest, LINE_FLOOR))
     return " ".join(_path(line - 1) for line in lines)
 
@@ -127,7 +127,7 @@ def _view(number: int, picture: Picture, plane: str | None, series_type: str | N
         whole=_pane("Whole slice", picture, size, WHOLE_BAR_MM),
         enlarged=_pane("Around the peak", picture, ENLARGED, ENLARGED_BAR_MM) if has_peak else None,
         projected=_pane(projection_name, picture, PROJECTED if has_peak else size, PROJECTED_BAR_MM),
-        projection=projected, outline=outline(picture.heat), edges=EDGES.get(plane), upward=UPWARD.get(plane, ""),
+        projection=projected, outline=outline(picture.heatmap), edges=EDGES.get(plane), upward=UPWARD.get(plane, ""),
     )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ def held_out_steps(cache_dir: Path, model_paths: ModelPaths, n_folds: int, world
     uids = evaluation.series.SeriesInstanceUID.to_numpy()
     steps = [
         _stage1(cache_dir, model_paths, n_folds),
-        Step("maximum over slices of stage 1", "series", evaluation.truth, evaluation.plain, uids),
+        Step("maximum over slices of stage 1", "series", evaluation.truth, evaluation.max_baseline, uids),
         Step(STAGE2, "series", evaluation.truth, evaluation.stage2, uids),
     ]
     if model_paths.oof_end_to_end_csv.exists():

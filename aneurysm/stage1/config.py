@@ -64,11 +64,11 @@ Tta = Literal["none", "mirror"]
 class ModelConfig:
     """What is built on the encoder, and its regularisation."""
 
-    heat_weight: float = 1.0
+    heatmap_weight: float = 1.0
     """weight of the loss of the aneurysms' map and of their locations in it; 0 leaves the head out"""
     vessel_weight: float = 0.0
     """weight of the loss of the vessel masks; 0 leaves the head out"""
-    heat_stride: int = 4
+    heatmap_stride: int = 4
     """input pixels per pixel of the maps: 4, 8 or 16; a ViT's patches set a lower limit"""
     neck_width: int = 64
     """channels of the feature maps below heatmaps and masks"""

@@ -160,21 +160,21 @@ def shown_spots(spots: pd.DataFrame, config: InputConfig) -> pd.DataFrame:
 
 
 def _check_settings(config: Stage1Config) -> None:
-    sampling, stride = config.sampling, config.heads.heat_stride
+    sampling, stride = config.sampling, config.heads.heatmap_stride
     if sampling.shift_mm > sampling.label_mm:
         raise ValueError(f"shift_mm {sampling.shift_mm}: expected at most label_mm, {sampling.label_mm}")
     if sampling.cut_size < 0 or sampling.cut_size % stride:  # else heatmap pixels and targets would not meet
-        raise ValueError(f"cut_size {sampling.cut_size}: expected 0 or a multiple of heat_stride, {stride}")
+        raise ValueError(f"cut_size {sampling.cut_size}: expected 0 or a multiple of heatmap_stride, {stride}")
 
 
 def _tensors(sample: Sample, pixel_mm: tuple[float, float], config: Stage1Config) -> dict[str, Tensor]:
     """A sample as the model and its losses want it; only the targets of heads that are there."""
-    size, stride, heads = len(sample.image), config.heads.heat_stride, config.heads
+    size, stride, heads = len(sample.image), config.heads.heatmap_stride, config.heads
     tensors = {
         "image": torch.from_numpy(np.ascontiguousarray(sample.image)).permute(2, 0, 1),
         "labels": torch.from_numpy(sample.labels),
     }
-    if heads.heat_weight:
+    if heads.heatmap_weight:
         loss, where = config.loss, (sample.points[:, ::-1], sample.point_locations, pixel_mm[::-1])
         tensors["corner"] = torch.tensor(sample.corner, dtype=torch.float32)
         tensors["sac"] = torch.from_numpy(ball_target(*where, (size // stride,) * 2, stride, loss.disc_mm, loss.rim_mm))

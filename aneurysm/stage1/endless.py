@@ -38,9 +38,9 @@ class EndlessWindows(EndlessSamples):
         """Raises ValueError where the windows do not fit into the input, or the maps' pixels into them, where there is
         something to choose and no network, or the other way round, and where that cannot be read or has another input.
         """
-        stride, image_size = config.heads.heat_stride, config.input.image_size
+        stride, image_size = config.heads.heatmap_stride, config.input.image_size
         if phantoms.part % stride or phantoms.part > image_size:
-            fits = f"a multiple of heat_stride, {stride}, and at most image_size, {image_size}"
+            fits = f"a multiple of heatmap_stride, {stride}, and at most image_size, {image_size}"
             raise ValueError(f"part {phantoms.part}: expected {fits}")
         if (phantoms.mined_of > 1) != (mining_weights is not None):
             found = f"mined_of {phantoms.mined_of}, mining_weights {mining_weights}"
@@ -56,7 +56,7 @@ class EndlessWindows(EndlessSamples):
 
     def make_scan(self, number: int) -> list[PhantomWindow]:
         hardness = partial(false_peak, self.mining_weights) if self.mining_weights else None
-        inputs, stride = self.config.input, self.config.heads.heat_stride
+        inputs, stride = self.config.input, self.config.heads.heatmap_stride
         return scan_windows(self.seed, number, self.phantoms, inputs, stride, hardness=hardness)
 
     def tensors(self, sample: PhantomWindow) -> dict[str, Tensor]:
@@ -64,7 +64,7 @@ class EndlessWindows(EndlessSamples):
             "image": torch.from_numpy(sample.image).permute(2, 0, 1),
             "labels": torch.from_numpy(labels_of(shown_locations(sample.sac))),
         }
-        if self.config.heads.heat_weight:
+        if self.config.heads.heatmap_weight:
             tensors["corner"] = torch.tensor(sample.corner, dtype=torch.float32)
             tensors["sac"] = torch.from_numpy(sample.sac)
         if self.config.heads.vessel_weight:
@@ -76,8 +76,8 @@ class EndlessWindows(EndlessSamples):
 def false_peak(weights: Path, window: PhantomWindow) -> float:
     """Where no sac is, the highest value of the map of Aneurysm Present, in [0, 1], by the network of a file."""
     image = torch.from_numpy(window.image).permute(2, 0, 1)[None].contiguous(memory_format=torch.channels_last)
-    heat = _network(weights)(image)["heat"][0, LABELS.index(PRESENT)].sigmoid()
-    return float(heat[torch.from_numpy(window.sac == 0)].max())
+    heatmap = _network(weights)(image)["heatmap"][0, LABELS.index(PRESENT)].sigmoid()
+    return float(heatmap[torch.from_numpy(window.sac == 0)].max())
 
 
 @cache

@@ -19,7 +19,7 @@ from aneurysm.stage1.config import Stage1Config, Tta
 from aneurysm.stage1.localisation import froc, localisation, points_mm, suppress
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.on_dask import ALONE, DaskWorkers
-from aneurysm.stage1.predict import heat_candidates, highest_heat, load_stage1, predict_series_slices, slice_places
+from aneurysm.stage1.predict import heatmap_candidates, heatmap_maxima, load_stage1, predict_series_slices, slice_places
 from aneurysm.stage1.training import HeldOut, outside_text
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import DistContext
@@ -56,7 +56,7 @@ def evaluate_fold(
     own = spots[spots.fold == fold]
     held_out = HeldOut.from_spots(own, config)
     answers = held_out.answers(model, cache, config, world, inference, f"fold {fold}", tta)
-    peaks = with_pixel_mm(held_out.peaks(answers, own, config.input), cache) if config.heads.heat_weight else None
+    peaks = with_pixel_mm(held_out.peaks(answers, own, config.input), cache) if config.heads.heatmap_weight else None
     return Evaluation(held_out.table(answers), held_out.truth, peaks, outside_text(own, config.input))
 
 
@@ -130,9 +130,9 @@ def series_text(slices: pd.DataFrame, series: pd.DataFrame, spots: pd.DataFrame,
     predicted = highest.fillna(highest.mean()).to_numpy()
     text = f"maximum over the slices of a series, fold {_numbers(own.fold)}; {n_missing} series not in the cache\n"
     text += score_text(own[list(LABELS)].to_numpy(), predicted, series_subgroups(own))
-    if slices[f"{PRESENT} heat"].isna().all():
+    if slices[f"{PRESENT} heatmap_max"].isna().all():
         return text
-    by_map = highest_heat(slices).reindex(own.index)
+    by_map = heatmap_maxima(slices).reindex(own.index)
     answers = {"maximum of the maps": by_map.fillna(by_map.mean()).to_numpy(), "maximum of the logits": predicted}
     text += f"\n\n{compared_text(own[list(LABELS)].to_numpy(), answers)}"
     found = series_froc(slices, spots, len(own), cache)
@@ -142,7 +142,7 @@ def series_text(slices: pd.DataFrame, series: pd.DataFrame, spots: pd.DataFrame,
 
 def series_froc(slices: pd.DataFrame, spots: pd.DataFrame, n_series: int, cache: Cache) -> pd.DataFrame:
     """Sensitivity at 0.5, 1, 2 and 4 false positives per series."""
-    candidates = suppress(points_mm(heat_candidates(slices, [PRESENT])), SUPPRESS_MM)
+    candidates = suppress(points_mm(heatmap_candidates(slices, [PRESENT])), SUPPRESS_MM)
     localizers = spots[(spots.kind == "positive") & spots.SeriesInstanceUID.isin(slices.SeriesInstanceUID)]
     return froc(candidates, points_mm(with_pixel_mm(localizers, cache)), n_series, HIT_MM)
 

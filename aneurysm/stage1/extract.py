@@ -24,7 +24,7 @@ from aneurysm.stage1.config import ExtractSettings, Stage1Config
 from aneurysm.stage1.dataset import EvalWindows
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.on_dask import DaskWorkers
-from aneurysm.stage1.predict import heat_peaks, load_stage1, slice_places
+from aneurysm.stage1.predict import heatmap_peaks, load_stage1, slice_places
 from aneurysm.stage1.sample import mirror_images
 from aneurysm.training.checkpoint import file_hash
 from aneurysm.training.config import PrecisionKind
@@ -32,7 +32,7 @@ from aneurysm.training.data import one_thread
 from aneurysm.training.distributed import DistContext
 from aneurysm.training.precision import inference_precision
 
-PARTS = ("features", "peak_features", "logits", "heat", "peak_x", "peak_y")
+PARTS = ("features", "peak_features", "logits", "heatmap_max", "peak_x", "peak_y")
 Rows = dict[str, np.ndarray]  # the PARTS of some windows: (windows, views, n)
 
 
@@ -59,22 +59,29 @@ class Encoder:
             with self.precision.autocast():
                 answer = self.model(seen.contiguous(memory_format=torch.channels_last))
             parts.append(self._parts(answer, planes, mirrored=view == "mirror"))
-            if self.maps and "found" in answer:
-                parts[-1]["found"] = _unmirrored(answer["found"][:, 0].float().sigmoid(), in_columns, view)
+            if self.maps and "aneurysm_map" in answer:
+                parts[-1]["aneurysm_map"] = _unmirrored(
+                    answer["aneurysm_map"][:, 0].float().sigmoid(), in_columns, view
+                )
         return {name: np.stack([part[name] for part in parts], axis=1) for name in parts[0]}
 
     def _parts(self, answer: dict[str, Tensor], planes: Sequence[str], mirrored: bool) -> Rows:
         n_windows = len(answer["logits"])
-        if "heat" in answer:
-            probability, xy = heat_peaks(answer["heat"].float().sigmoid(), self.config.heads.heat_stride)
-            heat, xy = torch.logit(probability, eps=1e-6), xy.cpu().numpy()
+        if "heatmap" in answer:
+            probability, xy = heatmap_peaks(answer["heatmap"].float().sigmoid(), self.config.heads.heatmap_stride)
+            highest, xy = torch.logit(probability, eps=1e-6), xy.cpu().numpy()
             share = np.stack(
                 [_shares(points, plane, self.config, mirrored) for points, plane in zip(xy, planes, strict=True)]
             )
         else:
-            heat, share = torch.full((n_windows, 14), torch.nan), np.full((n_windows, 14, 2), np.nan)
+            highest, share = torch.full((n_windows, 14), torch.nan), np.full((n_windows, 14, 2), np.nan)
         at_peak = answer.get("peak_features", answer["logits"][:, :0])
-        whole = {"features": answer["features"], "peak_features": at_peak, "logits": answer["logits"], "heat": heat}
+        whole = {
+            "features": answer["features"],
+            "peak_features": at_peak,
+            "logits": answer["logits"],
+            "heatmap_max": highest,
+        }
         rows = {name: tensor.float().cpu().numpy().astype(np.float16) for name, tensor in whole.items()}
         return rows | {"peak_x": share[..., 0].astype(np.float16), "peak_y": share[..., 1].astype(np.float16)}
 

@@ -16,7 +16,7 @@ from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.stage1.config import Stage1Config, Tta
 from aneurysm.stage1.evaluate import HIT_MM, series_froc, with_pixel_mm
 from aneurysm.stage1.localisation import POINT, points_mm
-from aneurysm.stage1.predict import Answers, heat_candidates, highest_heat, predict_series_slices, slice_places
+from aneurysm.stage1.predict import Answers, heatmap_candidates, heatmap_maxima, predict_series_slices, slice_places
 from aneurysm.stage1.training import HeldOut
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import DistContext
@@ -67,7 +67,7 @@ class FreshSeries:
         of_logits = slices.groupby("SeriesInstanceUID")[list(LABELS)].max()
         scores = {}
         for name, windows, highest in (
-            ("map", answers.heat, highest_heat(slices)), ("logits", answers.probability, of_logits),
+            ("map", answers.heatmap_max, heatmap_maxima(slices)), ("logits", answers.probability, of_logits),
         ):  # fmt: skip
             aucs = label_aucs(series[list(LABELS)].to_numpy(), highest.loc[series.index].to_numpy())
             scores |= {
@@ -82,14 +82,14 @@ class FreshSeries:
         """Of all pairs of a localizer and a series without any, how often the peak at the localizer is the higher."""
         placed = points_mm(with_pixel_mm(self.spots[self.spots.kind == "positive"], self.cache))
         negative = self.series.SeriesInstanceUID[self.series[PRESENT] == 0]
-        others = highest_heat(slices)[PRESENT].reindex(negative).dropna().to_numpy()
+        others = heatmap_maxima(slices)[PRESENT].reindex(negative).dropna().to_numpy()
         own = own_peaks(slices, placed)
         return float((own[:, None] > others[None]).mean()) if len(own) and len(others) else np.nan
 
 
 def own_peaks(slices: pd.DataFrame, localizers: pd.DataFrame) -> np.ndarray:
     """(localizers,) the highest peak of the map of all aneurysms within HIT_MM of each, 0 where there is none."""
-    peaks = dict(list(points_mm(heat_candidates(slices, [PRESENT])).groupby("SeriesInstanceUID")))
+    peaks = dict(list(points_mm(heatmap_candidates(slices, [PRESENT])).groupby("SeriesInstanceUID")))
     best = np.zeros(len(localizers))
     for number, (uid, *point) in enumerate(
         localizers[["SeriesInstanceUID", *POINT]].itertuples(index=False, name=None)

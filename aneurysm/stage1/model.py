@@ -18,7 +18,7 @@ from aneurysm.stage1.norms import fold_norms
 from aneurysm.stage1.weights import load_encoder_weights, load_head_weights
 from aneurysm.training.losses import location_log_probability, logits_of
 
-HEAT_PRIOR = -4.6  # logit of one in a hundred: where heatmaps start, so that the empty pixels do not drown the rest
+HEATMAP_PRIOR = -4.6  # logit of one in a hundred: where heatmaps start, so that the empty pixels do not drown the rest
 WAVES = (0.5, 1, 2)  # half periods of a place's waves over half of the input
 LEAST = 3.0  # so far below that, a location's map is far below it
 
@@ -26,15 +26,15 @@ LEAST = 3.0  # so far below that, a location's map is far below it
 class Stage1Net(nn.Module):
     """Answers windows (batch, n_slices, image_size, image_size) in [0, 1] with a dict:
 
-    features  (batch, n_features) pooled encoder features
-    logits    (batch, 14) in the order of LABELS: from the pooled features and, where there are heatmaps, their peaks
-    found     (batch, 1, n, n) logits of the heatmap of aneurysms, wherever they are; n = image_size / heat_stride
-    location  (batch, 13, n, n) logits of the location that an aneurysm there would have, for a softmax
-    heat      (batch, 14, n, n) logits of the labels' maps: of the 13 locations, from both, and `found` as it is; these
-              three where it has the head
-    vessels   (batch, 14, n, n) logits of background and the locations' vessels; where it has the head
-    peak_features (batch, n) what the heads know of the highest pixel of `found`: the features that it is told from
-              and, where there are any, the logits of vessels there
+    features       (batch, n_features) pooled encoder features
+    logits         (batch, 14) in the order of LABELS: from the pooled features and, where there are any, heatmap maxima
+    aneurysm_map   (batch, 1, n, n) logits of an aneurysm of whatever location; n = image_size / heatmap_stride
+    location_map   (batch, 13, n, n) logits of the location that an aneurysm there would have, for a softmax
+    heatmap        (batch, 14, n, n) logits of the labels: of the 13 locations, from both maps, and `aneurysm_map` as it
+                   is; these three with heatmap_weight
+    vessels        (batch, 14, n, n) logits of background and the locations' vessels; with vessel_weight
+    peak_features  (batch, n) of the highest pixel of `aneurysm_map`: its features and, where there are any, its logits
+                   of vessels
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class Stage1Net(nn.Module):
             value = torch.tensor(config[name])
             value = value if n_slices == 3 else value.mean().repeat(n_slices)
             self.register_buffer(name, value.view(1, n_slices, 1, 1), persistent=False)
-        with_maps = heads.heat_weight > 0 or heads.vessel_weight > 0
+        with_maps = heads.heatmap_weight > 0 or heads.vessel_weight > 0
         self.neck = Neck(channels, strides, heads, image_size) if with_maps else None
-        self.heat = HeatHead(heads.neck_width, self.n_features, image_size) if heads.heat_weight > 0 else None
+        self.heatmap = HeatmapHead(heads.neck_width, self.n_features, image_size) if heads.heatmap_weight > 0 else None
         self.vessels = nn.Conv2d(heads.neck_width, len(LOCATIONS) + 1, 1) if heads.vessel_weight > 0 else None
         n_pooled = self.n_features + (heads.neck_width if self.neck else 0)
         self.logits = nn.Sequential(nn.Dropout(heads.drop_rate), nn.Linear(n_pooled, len(LABELS)))
-        self.trust = nn.Parameter(torch.ones(len(LABELS))) if self.heat else None
+        self.evidence_scale = nn.Parameter(torch.ones(len(LABELS))) if self.heatmap else None
         self.weights_text += load_head_weights(self, encoder, weights)
         self.frozen = freeze_stages(self.encoder, heads.freeze_stages)
         if heads.freeze_norms:
@@ -87,32 +87,32 @@ class Stage1Net(nn.Module):
         if self.neck is not None:
             fine = self.neck(maps, images.shape[-1])
             pooled.append(fine.amax(dim=(2, 3)))
-            if self.heat is not None:
-                look, found, location = self.heat(fine, features, images.shape[-1], corner)
-                answer["found"], answer["location"] = found.float(), location.float()
-                own = logits_of(location_log_probability(answer["found"], answer["location"]))
-                answer["heat"] = torch.cat([own, answer["found"]], dim=1)
+            if self.heatmap is not None:
+                pixel_features, aneurysms, locations = self.heatmap(fine, features, images.shape[-1], corner)
+                answer["aneurysm_map"], answer["location_map"] = aneurysms.float(), locations.float()
+                own = logits_of(location_log_probability(answer["aneurysm_map"], answer["location_map"]))
+                answer["heatmap"] = torch.cat([own, answer["aneurysm_map"]], dim=1)
             if self.vessels is not None:
                 answer["vessels"] = self.vessels(fine)
         answer["logits"] = self.logits(torch.cat(pooled, dim=1))
-        if self.heat is not None:
-            known = look if self.vessels is None else torch.cat([look, answer["vessels"]], dim=1)
-            answer["peak_features"] = at_highest(answer["found"], known)
-            answer["logits"] = answer["logits"] + self.trust * _evidence(answer["heat"])
+        if self.heatmap is not None:
+            known = pixel_features if self.vessels is None else torch.cat([pixel_features, answer["vessels"]], dim=1)
+            answer["peak_features"] = at_highest(answer["aneurysm_map"], known)
+            answer["logits"] = answer["logits"] + self.evidence_scale * _evidence(answer["heatmap"])
         return answer
 
 
 class Neck(nn.Module):
-    """Feature maps from `heat_stride` on, brought to one width and summed from coarse to fine (Lin et al. 2017)."""
+    """Feature maps from `heatmap_stride` on, brought to one width and summed from coarse to fine (Lin et al. 2017)."""
 
     def __init__(self, channels: list[int], strides: list[int], heads: ModelConfig, image_size: int):
         super().__init__()
-        if image_size % heads.heat_stride:  # else heatmap pixels and targets would not meet
-            raise ValueError(f"image_size {image_size}: expected a multiple of heat_stride, {heads.heat_stride}")
-        finest = min(max(heads.heat_stride, min(strides)), max(strides))  # patches may be larger, or smaller
+        if image_size % heads.heatmap_stride:  # else heatmap pixels and targets would not meet
+            raise ValueError(f"image_size {image_size}: expected a multiple of heatmap_stride, {heads.heatmap_stride}")
+        finest = min(max(heads.heatmap_stride, min(strides)), max(strides))  # patches may be larger, or smaller
         # of several maps of one stride (a ViT's blocks) the last; the levels from fine to coarse
         self.levels = [i for i, s in enumerate(strides) if s >= finest and s not in strides[i + 1 :]]
-        self.stride = heads.heat_stride
+        self.stride = heads.heatmap_stride
         self.lateral = nn.ModuleList(nn.Conv2d(channels[i], heads.neck_width, 1) for i in self.levels)
         self.mix = nn.Sequential(
             nn.Conv2d(heads.neck_width, heads.neck_width, 3, padding=1, groups=heads.neck_width, bias=False),
@@ -122,56 +122,60 @@ class Neck(nn.Module):
         )
 
     def forward(self, maps: list[Tensor], image_size: int) -> Tensor:
-        """(batch, neck_width, n, n) where n = image_size / heat_stride"""
+        """(batch, neck_width, n, n) where n = image_size / heatmap_stride"""
         n = image_size // self.stride
         total = None
         for level, lateral in zip(reversed(self.levels), reversed(self.lateral), strict=True):
             own = lateral(maps[level])
             total = own if total is None else own + functional.interpolate(total, size=own.shape[-2:], mode="nearest")
-        if total.shape[-1] != n:  # patches of another size than heat_stride
+        if total.shape[-1] != n:  # patches of another size than heatmap_stride
             total = functional.interpolate(total, size=(n, n), mode="bilinear", align_corners=False)
         return self.mix(total)
 
 
-class HeatHead(nn.Module):
-    """Logits of every pixel: of an aneurysm, by its look, and of the location that one would have there, for which
+class HeatmapHead(nn.Module):
+    """Logits of every pixel: of an aneurysm, by its features, and of the location that one would have there, for which
     its place in the input and the whole picture count as well."""
 
     def __init__(self, width: int, n_features: int, image_size: int):
         """`image_size` is that of whole inputs."""
         super().__init__()
         self.image_size = image_size
-        self.look = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GELU())
-        self.found = nn.Conv2d(width, 1, 1)
-        self.pixel, self.whole = nn.Conv2d(width, width, 1), nn.Linear(n_features, width)
-        self.place = nn.Conv2d(2 * (1 + 2 * len(WAVES)), width, 1, bias=False)
+        self.trunk = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GELU())
+        self.aneurysm = nn.Conv2d(width, 1, 1)
+        self.pixel, self.pooled = nn.Conv2d(width, width, 1), nn.Linear(n_features, width)
+        self.position = nn.Conv2d(2 * (1 + 2 * len(WAVES)), width, 1, bias=False)
         self.location = nn.Sequential(nn.GELU(), nn.Conv2d(width, len(LOCATIONS), 1))
-        nn.init.constant_(self.found.bias, HEAT_PRIOR)
+        nn.init.constant_(self.aneurysm.bias, HEATMAP_PRIOR)
 
     def forward(self, fine: Tensor, features: Tensor, n_pixels: int, corner: Tensor | None) -> tuple[Tensor, ...]:
-        """The look of every pixel (batch, width, n, n), and the logits (batch, 1, n, n) and (batch, 13, n, n), of a
+        """The features of every pixel (batch, width, n, n), and the logits (batch, 1, n, n) and (batch, 13, n, n), of a
         neck's maps (batch, width, n, n), the pooled features, and images of `n_pixels` rows and columns; `corner` as in
         Stage1Net.forward."""
-        look, n = self.look(fine), fine.shape[-1]
+        pixel, n = self.trunk(fine), fine.shape[-1]
         centres = (torch.arange(n, device=fine.device) + 0.5) * (n_pixels / n)
         first = torch.zeros(1, 2, device=fine.device) if corner is None else corner
         at = 2 * (centres + first[..., None]) / self.image_size - 1  # (batch, 2, n): x and y from -1 to 1
         waves = [at, *(wave(k * torch.pi * at) for k in WAVES for wave in (torch.sin, torch.cos))]
         x, y = torch.stack(waves, 1).unbind(2)  # each (batch, waves, n)
         place = torch.cat([x[:, :, None].expand(-1, -1, n, -1), y[..., None].expand(-1, -1, -1, n)], 1)
-        place = self.place(place.to(fine.dtype))
-        return look, self.found(look), self.location(self.pixel(look) + place + self.whole(features)[..., None, None])
+        place = self.position(place.to(fine.dtype))
+        return (
+            pixel,
+            self.aneurysm(pixel),
+            self.location(self.pixel(pixel) + place + self.pooled(features)[..., None, None]),
+        )
 
 
-def at_highest(found: Tensor, maps: Tensor) -> Tensor:
-    """(batch, channels) of maps (batch, channels, n, n) at the highest pixel of found (batch, 1, n, n)."""
-    pixel = found.flatten(1).argmax(dim=1)
+def at_highest(aneurysm_map: Tensor, maps: Tensor) -> Tensor:
+    """(batch, channels) of maps (batch, channels, n, n) at the highest pixel of aneurysm_map (batch, 1, n, n)."""
+    pixel = aneurysm_map.flatten(1).argmax(dim=1)
     return maps.flatten(2)[torch.arange(len(maps), device=maps.device), :, pixel]
 
 
-def _evidence(heat: Tensor) -> Tensor:
+def _evidence(heatmap: Tensor) -> Tensor:
     """(batch, 14) how far the highest pixel of each label's map rises above where it started."""
-    highest = heat.amax(dim=(2, 3)) - HEAT_PRIOR
+    highest = heatmap.amax(dim=(2, 3)) - HEATMAP_PRIOR
     return torch.cat([highest[:, :-1].clamp(min=-LEAST), highest[:, -1:]], dim=1)
 
 

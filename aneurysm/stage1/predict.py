@@ -38,13 +38,13 @@ class Answers:
     """One row a window.
 
     probability  (windows, 14) in [0, 1]
-    heat         (windows, 14) highest value of each label's map, in [0, 1]; NaN without that head
-    heat_xy      (windows, 14, 2) where it lies: x, y in pixels of the input
+    heatmap_max  (windows, 14) highest value of each label's map, in [0, 1]; NaN without that head
+    heatmap_xy   (windows, 14, 2) where it lies: x, y in pixels of the input
     """
 
     probability: np.ndarray
-    heat: np.ndarray
-    heat_xy: np.ndarray
+    heatmap_max: np.ndarray
+    heatmap_xy: np.ndarray
 
 
 def load_stage1(
@@ -75,7 +75,7 @@ def stage1_from(about: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Stag
     return model.eval(), config
 
 
-def heat_peaks(probability: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+def heatmap_peaks(probability: Tensor, stride: int) -> tuple[Tensor, Tensor]:
     """Highest value of each map (..., n, n) in [0, 1], and its x, y (..., 2) in pixels of the input.
 
     The place is the centre of mass of the 3 x 3 pixels around the highest.
@@ -112,8 +112,8 @@ def predict_windows(
     n_columns = 1 + sum(WIDTHS)
     table = world.gather(np.concatenate(rows) if rows else np.empty((0, n_columns)))
     table = table[np.argsort(table[:, 0])]
-    probability, heat, xy = np.split(table[:, 1:], np.cumsum(WIDTHS)[:-1], axis=1)
-    return Answers(probability, heat, xy.reshape(-1, 14, 2))
+    probability, highest, xy = np.split(table[:, 1:], np.cumsum(WIDTHS)[:-1], axis=1)
+    return Answers(probability, highest, xy.reshape(-1, 14, 2))
 
 
 @torch.inference_mode()
@@ -128,7 +128,7 @@ def _batches(
         images = batch["image"].to(world.device, memory_format=torch.channels_last)
         with precision.autocast():
             answer = model(images)
-        predicted = {name: answer[name].float().sigmoid() for name in ("logits", "heat") if name in answer}
+        predicted = {name: answer[name].float().sigmoid() for name in ("logits", "heatmap") if name in answer}
         if tta == "mirror":
             in_columns = batch["left_right_in_columns"].to(world.device)
             seen = mirror_images(images, in_columns).contiguous(memory_format=torch.channels_last)
@@ -136,11 +136,11 @@ def _batches(
                 answer = model(seen)
             for name, own in predicted.items():
                 predicted[name] = (own + mirror_answer(answer[name].float().sigmoid(), in_columns)) / 2
-        if "heat" in predicted:
-            heat, xy = heat_peaks(predicted["heat"], config.heads.heat_stride)
+        if "heatmap" in predicted:
+            highest, xy = heatmap_peaks(predicted["heatmap"], config.heads.heatmap_stride)
         else:
-            heat, xy = (torch.full((len(images), 14, *shape), torch.nan) for shape in ((), (2,)))
-        parts = (predicted["logits"], heat, xy.flatten(1))
+            highest, xy = (torch.full((len(images), 14, *shape), torch.nan) for shape in ((), (2,)))
+        parts = (predicted["logits"], highest, xy.flatten(1))
         yield batch["number"].numpy(), *(part.cpu().numpy() for part in parts)
 
 
@@ -165,17 +165,17 @@ def predict_series_slices(
     bar: str,
     tta: Tta = "none",
 ) -> pd.DataFrame:
-    """`places` with the 14 probabilities of each slice, and `heat`, `peak_x`, `peak_y` of each label's map (cache
-    pixels); `tta` as predict_windows.
+    """`places` with the 14 probabilities of each slice, and `heatmap_max`, `peak_x`, `peak_y` of each label's map (in
+    pixels of the cache); `tta` as predict_windows.
 
-    The columns of the latter are named `<label> heat` and so on; NaN where the model has no maps.
+    The columns of the latter are named `<label> heatmap_max` and so on; NaN where the model has no maps.
     """
     windows = EvalWindows(cache, places, config.input)
     answers = predict_windows(model, windows, config, world, inference, bar, tta)
     xy = peaks_in_cache(answers, places, config.input)
     columns = {name: answers.probability[:, i] for i, name in enumerate(LABELS)}
     for i, label in enumerate(LABELS):
-        columns[f"{label} heat"] = answers.heat[:, i]
+        columns[f"{label} heatmap_max"] = answers.heatmap_max[:, i]
         columns[f"{label} peak_x"], columns[f"{label} peak_y"] = xy[:, i, 0], xy[:, i, 1]
     return places.join(pd.DataFrame(columns, index=places.index).astype(np.float32))
 
@@ -183,22 +183,22 @@ def predict_series_slices(
 def peaks_in_cache(answers: Answers, places: pd.DataFrame, config: InputConfig) -> np.ndarray:
     """(windows, 14, 2) where the maps peak: x, y in pixels of the cache."""
     boxes = {plane: crop_box(config, plane) for plane in places.plane.unique()}
-    return np.stack([boxes[plane].to_cache(xy) for plane, xy in zip(places.plane, answers.heat_xy, strict=True)])
+    return np.stack([boxes[plane].to_cache(xy) for plane, xy in zip(places.plane, answers.heatmap_xy, strict=True)])
 
 
-def highest_heat(slices: pd.DataFrame) -> pd.DataFrame:
+def heatmap_maxima(slices: pd.DataFrame) -> pd.DataFrame:
     """One row a series: the highest value of each label's map, columns as LABELS; a plain answer to the series."""
-    highest = slices.groupby("SeriesInstanceUID")[[f"{label} heat" for label in LABELS]].max()
+    highest = slices.groupby("SeriesInstanceUID")[[f"{label} heatmap_max" for label in LABELS]].max()
     return highest.set_axis(list(LABELS), axis=1)
 
 
-def heat_candidates(slices: pd.DataFrame, labels: Sequence[str] = LOCATIONS) -> pd.DataFrame:
+def heatmap_candidates(slices: pd.DataFrame, labels: Sequence[str] = LOCATIONS) -> pd.DataFrame:
     """One row for each slice and label of predict_series_slices: probability (its map's highest), x, y, location."""
     kept = ["SeriesInstanceUID", "position_mm", "cached_col_mm", "cached_row_mm"]
     parts = [
         slices[kept].assign(
-            probability=slices[f"{location} heat"], x=slices[f"{location} peak_x"], y=slices[f"{location} peak_y"],
-            location=location,
+            probability=slices[f"{location} heatmap_max"], x=slices[f"{location} peak_x"],
+            y=slices[f"{location} peak_y"], location=location,
         )
         for location in labels
     ]  # fmt: skip

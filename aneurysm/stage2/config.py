@@ -7,7 +7,7 @@ from typing import Literal
 
 from aneurysm.training.config import TrainingConfig
 
-Input = Literal["features", "peak_features", "logits", "heat", "peaks"]
+Input = Literal["features", "peak_features", "logits", "heatmap_max", "peaks"]
 Pooling = Literal["gem", "mean", "max", "cls"]
 
 
@@ -15,9 +15,9 @@ Pooling = Literal["gem", "mean", "max", "cls"]
 class TokensConfig:
     """What the model sees of a series; a token is a slice."""
 
-    inputs: tuple[Input, ...] = ("logits", "heat", "peaks")
-    """outputs of stage 1 for a slice: features (pooled), peak_features (of the map's highest pixel), logits, heat
-    (highest of each heatmap), peaks (where)"""
+    inputs: tuple[Input, ...] = ("logits", "heatmap_max", "peaks")
+    """outputs of stage 1 for a slice: features (pooled), peak_features (of the map's highest pixel), logits,
+    heatmap_max (highest value of each heatmap), peaks (where)"""
     cross_fitted: bool = True
     """train on what stage 1 says about each series without having seen it, from the folder of the series' own fold;
     without features and peak_features, which differ from one encoder to another. false: on what the encoder of the
@@ -45,8 +45,8 @@ class NetConfig:
     """of what each layer adds, and before the answer"""
     input_dropout: float = 0.2
     """chance that a feature of the encoder is left out, on all slices of a series at once"""
-    plain: bool = True
-    """add a few weights times the plain maxima over the slices, so that training starts from these"""
+    max_baseline: bool = True
+    """add a few weights times the maxima over the slices, so that training starts from these"""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class JitterConfig:
     feature_noise: float = 0.1
     """standard deviation of noise on features and peak_features, as a share of their own"""
     logit_noise: float = 0.2
-    """standard deviation of noise on logits and heat"""
+    """standard deviation of noise on logits and heatmap_max"""
     unknown_p: float = 0.1
     """chance that the modality, and apart from it the plane, is not told"""
     header_modality_p: float = 0.5
@@ -83,8 +83,8 @@ class LossConfig:
     pos_weight_cap: float = 1.0
     """positives of a label count as much as its negatives, but at most this many times; 1 counts all series alike"""
     slice_weight: float = 1.0
-    """weight, beside the loss of the series, of telling the slices with an aneurysm from the others; 0, or net.plain
-    false, leaves it out"""
+    """weight, beside the loss of the series, of telling the slices with an aneurysm from the others; 0, or
+    net.max_baseline false, leaves it out"""
     slice_mm: float = 3.0
     """a slice within this of a localizer, along the slice axis, shows it"""
     clear_mm: float = 12.0

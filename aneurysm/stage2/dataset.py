@@ -60,7 +60,7 @@ def augment(tokens: dict[str, Tensor], config: JitterConfig, rng: np.random.Gene
     stretch = 1 + rng.uniform(-config.stretch, config.stretch)
     shift_mm = rng.uniform(-config.shift_mm, config.shift_mm)
     tokens["depth_mm"] = tokens["depth_mm"] * stretch + shift_mm
-    for name in ("logits", "heat"):
+    for name in ("logits", "heatmap_max"):
         if name in tokens:
             tokens[name] = tokens[name] + _noise(tokens[name], config.logit_noise, rng)
     for name in ("features", "peak_features"):

@@ -1,4 +1,4 @@
-"""Stage 2 on the series that it was not trained on, beside the plain maximum of stage 1 over the slices."""
+"""Stage 2 on the series that it was not trained on, beside the maximum of stage 1 over the slices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aneurysm.stage2.predict import load_stage2
 from aneurysm.stage2.training import HeldOut
 from aneurysm.training.distributed import DistContext
 
-PLAIN, BY_MAP = "maximum over slices", "maximum of the maps"
+MAX_BASELINE, BY_MAP = "maximum over slices", "maximum of the maps"
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Evaluation:
 
     series: pd.DataFrame  # rows of train_{F}_folds.csv of the folds, one after another
     stage2: np.ndarray  # (series, 14) probabilities
-    plain: np.ndarray  # (series, 14) highest probability of stage 1 over the slices
+    max_baseline: np.ndarray  # (series, 14) highest probability of stage 1 over the slices
     n_missing: int  # series without features: the prevalences of the other folds stand for both answers
     by_map: np.ndarray | None = None  # (series, 14) highest value of each label's map over the slices; NaN without maps
 
@@ -66,23 +66,23 @@ def evaluate_folds(
         model, config = load_stage2(model_paths.stage2(fold) / "last.pth", world.device, unseen=fold)
         held_out = HeldOut.all_of(series, model_paths) if fold is None else HeldOut.of_fold(series, model_paths, fold)
         answers = held_out.answers(model, config, world, f"fold {fold}", by_header)
-        plain = [held_out.max_baselines(config.tokens.tta, world, of) for of in ("logits", "heat")]
+        plain = [held_out.max_baselines(config.tokens.tta, world, of) for of in ("logits", "heatmap_max")]
         parts.append((held_out, answers, *plain))
     return Evaluation(
         series=pd.concat([held_out.series for held_out, *_ in parts], ignore_index=True),
         stage2=np.concatenate([answers for _, answers, *_ in parts]),
-        plain=np.concatenate([plain for _, _, plain, _ in parts]),
+        max_baseline=np.concatenate([plain for _, _, plain, _ in parts]),
         n_missing=sum(int((~held_out.has_features).sum()) for held_out, *_ in parts),
         by_map=np.concatenate([by_map for *_, by_map in parts]),
     )
 
 
 def encoder_text(evaluation: Evaluation) -> str:
-    """The tables of AUCs, and stage 2 beside the plain maximum."""
+    """The tables of AUCs, and stage 2 beside the maximum."""
     answers = {"stage 2": evaluation.stage2}
     if evaluation.by_map is not None and np.isfinite(evaluation.by_map).all():
         answers[BY_MAP] = evaluation.by_map
-    answers[PLAIN] = evaluation.plain
+    answers[MAX_BASELINE] = evaluation.max_baseline
     return "\n\n".join(
         [evaluation_text("stage 2", evaluation, evaluation.stage2), compared_text(evaluation.truth, answers)]
     )
@@ -101,7 +101,7 @@ def ensemble_text(evaluation: dict[str, Evaluation]) -> str:
     ranks = np.mean([ranks_in_folds(j.stage2, fold) for j in evaluation.values()], axis=0)
     answers = {f"stage 2 of {name}": j.stage2 for name, j in evaluation.items()}
     answers |= {"mean of probabilities": probabilities, "mean of ranks": ranks}
-    answers[f"{PLAIN}, mean"] = np.mean([j.plain for j in evaluation.values()], axis=0)
+    answers[f"{MAX_BASELINE}, mean"] = np.mean([j.max_baseline for j in evaluation.values()], axis=0)
     title = f"mean of probabilities of {names}"
     return "\n\n".join([evaluation_text(title, first, probabilities), compared_text(first.truth, answers)])
 

@@ -1,4 +1,4 @@
-"""What needs no transformer: how high the logits and the heat of each label rise over the slices of a series."""
+"""What needs no transformer: how high the logits and the heatmaps of each label rise over the slices of a series."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ START_MM = (0.0, 2.0)  # where the weights start: of the locations, of Aneurysm 
 class MaxBaseline(nn.Module):
     """Weighted sums of maxima over the slices: (batch, 14) logits.
 
-    For each label there are maxima of its own logit, of its own heat, and of the logit elsewhere (for a location:
+    For each label there are maxima of its own logit, of its own heatmap, and of the logit elsewhere (for a location:
     Aneurysm Present; for Aneurysm Present: the highest location), each after smoothing over some millimetres. All 13
     locations share their weights, Aneurysm Present has its own: few series of each label cannot tell more. At first
-    the label's own heat is all that counts (without heat its logit), a little smoothed for Aneurysm Present, which did
-    best on series that neither stage had seen.
+    the label's own heatmap is all that counts (without one its logit), a little smoothed for Aneurysm Present,
+    which did best on series that neither stage had seen.
     """
 
     def __init__(self, inputs: Sequence[str]):
         super().__init__()
-        self.with_logits, self.with_heat = "logits" in inputs, "heat" in inputs
-        n_kinds = 2 * self.with_logits + self.with_heat
+        self.with_logits, self.with_heatmap = "logits" in inputs, "heatmap_max" in inputs
+        n_kinds = 2 * self.with_logits + self.with_heatmap
         n_maxima = len(SMOOTH_MM) * n_kinds
         weight = torch.zeros(2, n_maxima)  # of the locations, of Aneurysm Present; by smoothing, then by kind
         for own, mm in zip(weight, START_MM, strict=True):
-            own[SMOOTH_MM.index(mm) * n_kinds + (n_kinds - 1 if self.with_heat else 0)] = 1.0
+            own[SMOOTH_MM.index(mm) * n_kinds + (n_kinds - 1 if self.with_heatmap else 0)] = 1.0
         self.weight = nn.Parameter(weight)
         self.register_buffer("mean", torch.zeros(len(LABELS), n_maxima))
         self.register_buffer("sd", torch.ones(len(LABELS), n_maxima))
@@ -67,6 +67,6 @@ class MaxBaseline(nn.Module):
             own = batch["logits"]
             locations, present = own[..., :n_locations], own[..., n_locations:]
             kinds += [own, torch.cat([present.expand_as(locations), locations.amax(dim=-1, keepdim=True)], dim=-1)]
-        if self.with_heat:
-            kinds.append(torch.nan_to_num(batch["heat"]))
+        if self.with_heatmap:
+            kinds.append(torch.nan_to_num(batch["heatmap_max"]))
         return kinds

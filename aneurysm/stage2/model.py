@@ -14,7 +14,7 @@ from aneurysm.stage2.layers import Layer, Pool, distance_bias
 from aneurysm.stage2.max_baseline import MaxBaseline
 from aneurysm.stage2.tokens import KINDS, PLANES
 
-N_NUMBERS = {"logits": 14, "heat": 14, "peaks": 28}
+N_NUMBERS = {"logits": 14, "heatmap_max": 14, "peaks": 28}
 WAVELENGTHS_MM = (20.0, 800.0)  # of the position embedding: from a vessel's surroundings to more than a head
 N_WAVELENGTHS = 12
 SLICE_PRIOR = -5.0  # logit of a label on a slice, before anything is known: one in a hundred and fifty
@@ -38,15 +38,17 @@ class Stage2Net(nn.Module):
             answer = nn.Linear(config.width * len(config.pooling), len(LABELS), bias=False)
             nn.init.zeros_(answer.weight)
             self.pool, self.answer = Pool(config.pooling), nn.Sequential(nn.Dropout(config.dropout), answer)
-        self.plain = MaxBaseline(inputs) if config.plain and {"logits", "heat"} & set(inputs) else None
-        if self.answer is None and self.plain is None:
-            raise ValueError("net.pooling: expected any of gem, mean, max, cls where there is no plain maximum")
-        self.judge = SliceHead(config.width) if self.plain is not None and "logits" in inputs else None
-        self.rescored = "heat" if "heat" in inputs else "logits"
+        self.max_baseline = (
+            MaxBaseline(inputs) if config.max_baseline and {"logits", "heatmap_max"} & set(inputs) else None
+        )
+        if self.answer is None and self.max_baseline is None:
+            raise ValueError("net.pooling: expected any of gem, mean, max, cls where there is no baseline of maxima")
+        self.slice_head = SliceHead(config.width) if self.max_baseline is not None and "logits" in inputs else None
+        self.rescored = "heatmap_max" if "heatmap_max" in inputs else "logits"
 
     def forward(self, batch: dict[str, Tensor], with_slices: bool = False) -> Tensor | tuple[Tensor, Tensor | None]:
-        """(batch, 14); with it, also the logits of the slices, (batch, slices, 14), or None where there is no plain
-        maximum of them, or stage 1's are not among the inputs."""
+        """(batch, 14); with it, also the logits of the slices, (batch, slices, 14), or None where there is no baseline
+        of maxima, or stage 1's are not among the inputs."""
         mask = batch["mask"]
         x, about = self.embed(batch)
         x = torch.cat([(self.class_token + about)[:, None], x], dim=1)
@@ -58,9 +60,9 @@ class Stage2Net(nn.Module):
             answer = self.prior.expand(len(x), -1)
             if self.answer is not None:
                 answer = answer + self.answer(self.pool(x[:, 0], x[:, 1:], mask))
-            of_slices = None if self.judge is None else self.judge(x[:, 1:], slice_evidence(batch))
-            if self.plain is not None:
-                answer = answer + self.plain(batch if of_slices is None else batch | {self.rescored: of_slices})
+            of_slices = None if self.slice_head is None else self.slice_head(x[:, 1:], slice_evidence(batch))
+            if self.max_baseline is not None:
+                answer = answer + self.max_baseline(batch if of_slices is None else batch | {self.rescored: of_slices})
             return (answer, of_slices) if with_slices else answer
 
     @torch.no_grad()
@@ -71,22 +73,22 @@ class Stage2Net(nn.Module):
         """
         series = list(series)
         self.embed.scale_to(series)
-        if self.judge is not None:
-            self.judge.scale_to(series)
-            series = [one | {self.rescored: self.judge.alone(slice_evidence(one))} for one in series]
-        if self.plain is not None:
-            self.plain.scale_to(series)
+        if self.slice_head is not None:
+            self.slice_head.scale_to(series)
+            series = [one | {self.rescored: self.slice_head.alone(slice_evidence(one))} for one in series]
+        if self.max_baseline is not None:
+            self.max_baseline.scale_to(series)
         self.prior.copy_(prevalence.logit())
 
 
 def slice_evidence(batch: dict[str, Tensor]) -> Tensor:
     """(batch, slices, 14) what stage 1 says of each slice: the highest of its maps, else, without maps, its logits."""
-    heat = batch.get("heat")
-    return batch["logits"] if heat is None else torch.where(heat.isnan(), batch["logits"], heat)
+    highest = batch.get("heatmap_max")
+    return batch["logits"] if highest is None else torch.where(highest.isnan(), batch["logits"], highest)
 
 
 class SliceHead(nn.Module):
-    """Judges each slice again, in view of the others: stage 1's evidence, scaled, and what the transformer adds."""
+    """Scores each slice again, in view of the others: stage 1's evidence, scaled, and what the transformer adds."""
 
     def __init__(self, width: int):
         super().__init__()

@@ -83,7 +83,7 @@ def predict_series(
     return np.mean(answers, axis=0)
 
 
-def max_baseline(features: SeriesFeatures, tta: bool, of: Literal["logits", "heat"] = "logits") -> np.ndarray:
+def max_baseline(features: SeriesFeatures, tta: bool, of: Literal["logits", "heatmap_max"] = "logits") -> np.ndarray:
     """(14,) highest probability of stage 1 over the slices, of its logits or of its maps (NaN where it has none); the
     mean over the views as in predict_series."""
     views = views_asked(features, tta)

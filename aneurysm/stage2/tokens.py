@@ -6,7 +6,7 @@ A batch, or one series without the first axis, is a dict of tensors:
     features  (batch, slices, n_features) float32      these five only where TokensConfig.inputs has them
     peak_features (batch, slices, n_peak_features) float32
     logits    (batch, slices, 14) float32
-    heat      (batch, slices, 14) float32, may be NaN
+    heatmap_max  (batch, slices, 14) float32, may be NaN
     peaks     (batch, slices, 28) float32, may be NaN  x of the 14 maps, then y
     mask      (batch, slices) bool, False where there is no slice
     modality  (batch,) int64 index in KINDS + 1; 0 is unknown
@@ -31,21 +31,21 @@ from aneurysm.stage2.config import TokensConfig
 
 PLANES = tuple(CANONICAL)
 KINDS = (*MODALITIES, "MR")  # MR: of which kind, nobody says
-PER_SLICE = ("depth_mm", "features", "peak_features", "logits", "heat", "peaks", "mask", "slice_labels")
-LOGIT_LIMIT = 20.0  # of logits and heat; what lies beyond is no more certain
+PER_SLICE = ("depth_mm", "features", "peak_features", "logits", "heatmap_max", "peaks", "mask", "slice_labels")
+LOGIT_LIMIT = 20.0  # of logits and heatmap_max; what lies beyond is no more certain
 
 
 def check_tokens(config: TokensConfig) -> None:
     """Raises ValueError where the settings contradict each other."""
     if not config.inputs:
         raise ValueError(
-            "tokens.inputs: expected at least one of features, peak_features, logits, heat, peaks, found none"
+            "tokens.inputs: expected at least one of features, peak_features, logits, heatmap_max, peaks, found none"
         )
     for name in ("features", "peak_features") if config.cross_fitted else ():
         if name in config.inputs:
             raise ValueError(
                 f"tokens.cross_fitted: {name} of different encoders means different things; "
-                f"expected inputs of logits, heat and peaks alone, found {name}"
+                f"expected inputs of logits, heatmap_max and peaks alone, found {name}"
             )
 
 
@@ -78,14 +78,14 @@ def header_modality(modality: str | None) -> str | None:
 
 
 def _part(features: SeriesFeatures, name: str, view: int) -> np.ndarray:
-    """(slices, n) of one view; NaN in heat and peaks says that there is none, elsewhere it is damage."""
+    """(slices, n) of one view; NaN in heatmap_max and peaks says that there is none, elsewhere it is damage."""
     if name in ("features", "peak_features"):
         return getattr(features, name)[view]
     if name == "peaks":
         return np.concatenate([features.peak_x[view], features.peak_y[view]], axis=1)
     if name == "logits":
         return np.nan_to_num(features.logits[view]).clip(-LOGIT_LIMIT, LOGIT_LIMIT)
-    return features.heat[view].clip(-LOGIT_LIMIT, LOGIT_LIMIT)
+    return features.heatmap_max[view].clip(-LOGIT_LIMIT, LOGIT_LIMIT)
 
 
 def thinned(n_slices: int, max_slices: int) -> np.ndarray:

@@ -84,8 +84,10 @@ class HeldOut:
 
         return self._predict_each(predict, world, bar)
 
-    def max_baselines(self, tta: bool, world: DistContext, of: Literal["logits", "heat"] = "logits") -> np.ndarray:
-        """(series, 14) a plain answer: the highest value over the slices, as max_baseline."""
+    def max_baselines(
+        self, tta: bool, world: DistContext, of: Literal["logits", "heatmap_max"] = "logits"
+    ) -> np.ndarray:
+        """(series, 14) a baseline: the highest value over the slices, as max_baseline."""
         return self._predict_each(lambda features, row: max_baseline(features, tta, of), world, "")
 
     def scores(self, answers: np.ndarray) -> dict[str, float]:
