@@ -88,41 +88,44 @@ def test_commands_are_found_in_the_pages_however_they_are_written():
     assert any("--training.sync s3://" in rest for command, rest in cloud if command == "train_stage1.py")
 
 
-@pytest.mark.parametrize(
-    ("page", "command"),
-    [(page, command) for page in PAGES for command in sorted({name for name, _ in commands(page)})],
-    ids=lambda value: value if isinstance(value, str) else str(value.relative_to(ROOT)),
-)
-def test_every_script_and_every_flag_in_a_command_exists(page, command):
-    named = flags_named(page)[command]
-    assert is_there(command) and (not named or named <= flags_of(command)), named - flags_of(command)
-
-
 @each_page
-def test_every_preset_in_a_command_exists(page):
+def test_a_page_names_only_what_exists(page):
+    commands_exist(page)
+    presets_exist(page)
+    flags_exist(page)
+    make_targets_exist(page)
+    files_exist(page)
+    headings_exist(page)
+
+
+def commands_exist(page: Path) -> None:
+    for command, named in flags_named(page).items():
+        assert is_there(command), command
+        assert not named or named <= flags_of(command), (command, named - flags_of(command))
+
+
+def presets_exist(page: Path) -> None:
     for command, rest in commands(page):
         for preset in re.findall(r"--config (\S+)", rest):
             assert (ROOT / preset).exists() or (ROOT / "configs" / f"{preset}.yaml").exists(), f"{command}: {preset}"
 
 
-@each_page
-def test_every_flag_named_in_the_text_belongs_to_a_command(page):
-    """One that the page shows with flags, or the README or the page on the steps."""
+def flags_exist(page: Path) -> None:
+    """Those in the text belong to a command that the page, the README or the page on the steps shows with flags."""
     pages = [page, ROOT / "README.md", ROOT / "docs" / "steps.md"]
     shown = [(command, named) for each in pages for command, named in flags_named(each).items()]
     known = {flag for command, named in shown if named for flag in flags_of(command)}
-    assert set(re.findall(f"`({FLAG})", page.read_text())) <= known
+    named = set(re.findall(f"`({FLAG})", page.read_text()))
+    assert named <= known, named - known
 
 
-@each_page
-def test_every_make_target_exists(page):
+def make_targets_exist(page: Path) -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
     named = {a or b for a, b in re.findall(r"`make ([\w-]+)`|^ *make ([\w-]+)", page.read_text(), re.M)}
     assert named <= targets and (named or page != ROOT / "README.md")
 
 
-@each_page
-def test_every_file_named_or_linked_exists(page):
+def files_exist(page: Path) -> None:
     text = page.read_text()
     for name in re.findall(r"\]\(([^)#]+)\)", text):
         assert name.startswith(("http", *MADE_BY_RUNNING)) or (page.parent / name).exists(), name
@@ -137,7 +140,6 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@each_page
-def test_every_heading_linked_exists(page):
+def headings_exist(page: Path) -> None:
     for name, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
         assert anchor in headings(page.parent / name if name else page), f"{name}#{anchor}"
