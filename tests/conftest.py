@@ -7,18 +7,22 @@ from pathlib import Path
 import pytest
 
 SLOW = (
-    "bundle_in_the_box cache_dir cache_faults damaged_files dicom_bombs elastic end_to_end extract fresh_features "
-    "full_disk gateway header_modality interrupted kaggle_inference models_for_use on_dask parallel phantom_anatomy "
-    "phantom_held_out phantom_leaks phantom_varied phantom_windows preprocess_killed report_browser several_processes "
-    "stage1_scripts summary sync training_faults volume3d_blend volume3d_phantoms volume3d_predict "
-    "volume3d_preprocess"
+    "cache/cache_faults cache/full_disk cache/preprocess_killed dicom/damaged_files dicom/dicom_bombs "
+    "inference/bundle_in_the_box inference/end_to_end inference/gateway inference/header_modality "
+    "inference/kaggle_inference inference/models_for_use phantom/anatomy phantom/held_out phantom/leaks "
+    "phantom/varied phantom/windows project/cache_dir project/parallel report/browser report/summary "
+    "stage1/extract stage1/on_dask stage1/scripts stage2/fresh_features training/elastic training/faults "
+    "training/interrupted training/several_processes training/sync volume3d/blend volume3d/phantoms "
+    "volume3d/predict volume3d/preprocess"
 )  # files whose tests start processes, train models, draw many heads or fill disks: left out by `make test`
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    slow = {f"test_{name}.py" for name in SLOW.split()}
+    slow = {
+        Path(__file__).parent / folder / f"test_{name}.py" for folder, name in (one.split("/") for one in SLOW.split())
+    }
     for item in items:
-        if item.path.name in slow:
+        if item.path in slow:
             item.add_marker(pytest.mark.slow)
 
 
