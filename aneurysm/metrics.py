@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score
 
 from aneurysm.labels import LABELS, PRESENT
 
@@ -23,6 +22,8 @@ def label_aucs(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     truth (series, 14) 0 or 1, predicted (series, 14) any finite scores, both in the order of LABELS.
     Raises ValueError for another shape, and naming the label where a score is NaN or infinite.
     """
+    from sklearn.metrics import roc_auc_score  # half a second, which no training and no answer should begin with
+
     _check(truth, predicted)
     decidable = _decidable(truth)
     columns = zip(truth.T, predicted.T, decidable, strict=True)

@@ -3,12 +3,14 @@
     PYTHONPATH=. python benchmarks/start.py --data_dir demo --model_dir demo/model --folds 2
 
 Reads folders that `make demo` has filled; the scripts are stopped at the first file that they open there, so nothing
-is written. Prints wall and CPU seconds (with all processes that were started), of the rounds the median.
+is written. Prints wall and CPU seconds (with all processes that were started), of the rounds the median, and those of
+importing torch and timm alone, below which no script that trains can be.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -71,6 +73,9 @@ def main(config: BenchmarkConfig) -> None:
         (help_s, help_cpu), (begun_s, begun_cpu) = (tuple(map(median, zip(*r, strict=True))) for r in (asked, begun))
         print(f"| {name} | {help_s:.2f} | {help_cpu:.2f} | {met(help_s, HELP_S)} | {begun_s:.2f} | {begun_cpu:.2f} | "
               f"{goal:g} s: {met(begun_s, goal)} |", flush=True)  # fmt: skip
+    bare = [timed(["-c", "import torch, timm"], 0) for _ in range(config.rounds)]
+    wall, cpu = map(median, zip(*bare, strict=True))
+    print(f"\nimport torch, timm and nothing else: {wall:.2f} s, CPU {cpu:.2f}")
 
 
 def timed(arguments: list, expected: int) -> tuple[float, float]:
@@ -88,7 +93,8 @@ def timed(arguments: list, expected: int) -> tuple[float, float]:
 def needs_torch(arguments: list) -> bool:
     """Whether torch had been imported by then."""
     command = [sys.executable, "-X", "importtime", *map(str, arguments)]
-    return "| torch\n" in subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stderr
+    times = subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stderr
+    return re.search(r"\| +torch$", times, re.MULTILINE) is not None
 
 
 def met(seconds: float, goal: float) -> str:

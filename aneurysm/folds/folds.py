@@ -8,7 +8,6 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from iterstrat.ml_stratifiers import IterativeStratification, MultilabelStratifiedKFold
 
 from aneurysm.labels import LOCATIONS, PRESENT
 
@@ -88,6 +87,8 @@ def unevenness(series: pd.DataFrame, fold: pd.Series, n_folds: int) -> tuple[flo
 
 def _stratify(table: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     """(patients,) fold of each row of a table of 0 and 1."""
+    from iterstrat.ml_stratifiers import MultilabelStratifiedKFold  # loads scikit-learn: for those alone who draw folds
+
     fold = np.empty(len(table), int)
     splitter = MultilabelStratifiedKFold(n_splits=n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
@@ -99,6 +100,8 @@ def _stratify(table: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
 
 def _stratify_parts(table: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
     """(patients,) part of each row of a table of 0 and 1, for parts of different sizes."""
+    from iterstrat.ml_stratifiers import IterativeStratification
+
     rng = np.random.RandomState(seed)  # of this kind, because the library asks for it
     order = rng.permutation(len(table))
     part = np.empty(len(table), int)
