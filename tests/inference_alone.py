@@ -1,6 +1,6 @@
 """Asks a bundle about one series where nothing can be imported that only training needs, as a script.
 
-python tests/inference_alone.py BUNDLE FOLDER
+python tests/inference_alone.py BUNDLE FOLDER [what may be imported all the same]
 """
 
 import sys
@@ -32,15 +32,14 @@ class Blocker:
 def main(bundle: Path, folder: Path) -> None:
     import torch
 
-    from aneurysm.inference.bundle import read_bundle
     from aneurysm.inference.predict import Predictor
 
     torch.set_num_threads(1)
-    prediction = Predictor(read_bundle(bundle), torch.device("cpu")).predict_series(folder)
+    prediction = Predictor.of_bundle(bundle, torch.device("cpu")).predict_series(folder)
     assert not prediction.failure, prediction.failure
     print(len(prediction.probabilities), "probabilities")
 
 
 if __name__ == "__main__":
-    sys.meta_path.insert(0, Blocker())
-    main(*map(Path, sys.argv[1:]))
+    sys.meta_path.insert(0, Blocker(tuple(name for name in BLOCKED if name not in sys.argv[3:])))
+    main(*map(Path, sys.argv[1:3]))

@@ -19,6 +19,7 @@ from aneurysm.inference.models import Pair, read_pair
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.sampled import Request, read_sampled
 from aneurysm.labels import LABELS, MIRROR
+from aneurysm.package import bundle_folder
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1.config import InputConfig
 from aneurysm.stage2.predict import load_stage2, predict_series
@@ -243,8 +244,11 @@ def test_a_damaged_or_missing_file_of_a_bundle_is_named(pairs, bundle, tmp_path)
 
 
 @pytest.mark.slow
-def test_inference_needs_nothing_of_what_training_needs(root, bundle):
-    command = [sys.executable, ROOT / "tests" / "inference_alone.py", bundle, folder(root, "axial")]
+@pytest.mark.parametrize("in_the_box", [False, True])
+def test_inference_needs_nothing_of_what_training_needs(root, bundle, in_the_box):
+    """The second system of the bundle in the box resamples its volumes with scipy."""
+    which = [bundle_folder(), folder(root, "axial"), "scipy"] if in_the_box else [bundle, folder(root, "axial")]
+    command = [sys.executable, ROOT / "tests" / "inference_alone.py", *which]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert result.stdout == "14 probabilities\n", result.stderr[-3000:]
