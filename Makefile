@@ -2,11 +2,13 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
-# One thread a process: the work is spread over processes. Memory is kept and used again, not given back to the system
-# after every tensor: training is a quarter faster (glibc's defaults cost half a million page faults a step).
-RUN := OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 \
-	PYTHONPATH=. $(VENV)/bin/python
 WORKERS ?= $(shell nproc)
+# Memory is kept and used again, not given back to the system after every tensor: training is a quarter faster (glibc's
+# defaults cost half a million page faults a step).
+PROCESS := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 PYTHONPATH=. $(VENV)/bin/python
+# One thread a process where the work is spread over processes, else one a core.
+RUN := OMP_NUM_THREADS=1 $(PROCESS)
+ALONE := OMP_NUM_THREADS=$(WORKERS) $(PROCESS)
 DEMO ?= demo
 DEMO_SERIES ?= 48
 BENCH ?= bench
@@ -31,24 +33,24 @@ demo: install
 	$(RUN) create_folds.py --data_dir $(DEMO) --folds 2
 	$(RUN) scripts/contact_sheet.py --data_dir $(DEMO) --out $(DEMO)/phantoms.png
 	$(RUN) train_stage1.py --data_dir $(DEMO) --model_dir $(DEMO)/model --config configs/stage1/demo.yaml --folds 2 --resume
-	$(RUN) eval_stage1.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2
-	$(RUN) extract_features.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --slice_spacing_mm 3 \
+	$(ALONE) eval_stage1.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2
+	$(ALONE) extract_features.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --slice_spacing_mm 3 \
 		--views original
 	$(RUN) train_stage2.py --data_dir $(DEMO) --model_dir $(DEMO)/model --config configs/stage2/demo.yaml --folds 2 --resume
 	$(RUN) eval_stage2.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --temperature
 	$(RUN) eval_stage2.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --header_modality
-	$(RUN) eval_end_to_end.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --limit 12
+	$(ALONE) eval_end_to_end.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --limit 12
 	$(RUN) scripts/summary.py --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2
-	$(RUN) eval_end_to_end.py --data_dir $(DEMO) --folds 2 --bundle model/bundle
+	$(ALONE) eval_end_to_end.py --data_dir $(DEMO) --folds 2 --bundle model/bundle
 	$(RUN) -m volume3d.build_manifest --data_dir $(DEMO) --workers $(WORKERS)
 	$(RUN) -m volume3d.preprocess --data_dir $(DEMO) --config configs/volume3d/volumes.yaml --workers $(WORKERS)
 	$(RUN) -m volume3d.train --data_dir $(DEMO) --model_dir $(DEMO)/model --config configs/volume3d/demo.yaml --folds 2 \
 		--weights pretrained --limit 16 --resume
-	$(RUN) -m volume3d.eval --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --weights pretrained
-	$(RUN) eval_end_to_end.py --model_dir $(DEMO)/model --folds 2 --export $(DEMO)/bundle
+	$(ALONE) -m volume3d.eval --data_dir $(DEMO) --model_dir $(DEMO)/model --folds 2 --weights pretrained
+	$(ALONE) eval_end_to_end.py --model_dir $(DEMO)/model --folds 2 --export $(DEMO)/bundle
 	$(RUN) make_phantoms.py --out $(DEMO)/test --n_series 3 --seed 1000 --balanced true --workers $(WORKERS)
-	$(RUN) predict.py $(DEMO)/test/series $(REAL_SCANS) --out $(DEMO)/report
-	$(RUN) -m volume3d.predict $(DEMO)/test/series --weights pretrained --out $(DEMO)/volume3d.csv
+	$(ALONE) predict.py $(DEMO)/test/series $(REAL_SCANS) --out $(DEMO)/report
+	$(ALONE) -m volume3d.predict $(DEMO)/test/series --weights pretrained --out $(DEMO)/volume3d.csv
 	@echo "Look at $(DEMO)/phantoms.png, and at summary.md, roc.png and series.png in $(DEMO)/model/*/"
 	@echo "Open $(DEMO)/report/index.html in a browser: what the models say of three heads that nothing was trained on"
 
