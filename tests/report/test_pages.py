@@ -193,6 +193,7 @@ def test_a_peak_at_the_edge_or_none_has_a_thumbnail_too(peak):
     assert thumbnail([picture]).startswith("data:image/jpeg;base64,") and thumbnail([]) is None
 
 
+@pytest.mark.slow
 def test_of_very_many_series_the_most_suspicious_have_thumbnails(tmp_path):
     source = "data:image/jpeg;base64," + 1000 * "A"
 
