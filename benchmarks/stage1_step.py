@@ -10,6 +10,7 @@ turn; printed are the medians of CPU time a window, and of the ratio to the firs
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,7 +126,7 @@ def ratios(own: np.ndarray, first: np.ndarray, column: int) -> str:
     return f"{np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})"
 
 
-def cpu_seconds(work) -> float:
+def cpu_seconds(work: Callable[[], object]) -> float:
     start = time.process_time()
     work()
     return time.process_time() - start

@@ -99,7 +99,7 @@ def slice_views(pictures: Sequence[Picture], plane: str | None, series_type: str
 
 
 def outline(heatmap: np.ndarray) -> str:
-    """SVG path in pixels (centres on whole numbers) around what is hotter than half of its highest value.
+    """SVG path in pixels (centres on whole numbers) around what is higher than half of its highest value.
 
     `heatmap` is (rows, columns) in [0, 1], or all NaN where there are no heatmaps.
     """

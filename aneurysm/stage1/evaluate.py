@@ -120,7 +120,7 @@ def slices_of(
 
 
 def series_text(slices: pd.DataFrame, series: pd.DataFrame, spots: pd.DataFrame, cache: Cache) -> str:
-    """The tables of AUCs of the plain maximum over a series' slices, of logits and of maps, and the FROC of the peaks.
+    """The tables of AUCs of the maximum over a series' slices, of logits and of maps, and the FROC of the peaks.
 
     A series of these folds that is not in the cache counts, with the mean probabilities of the others.
     """

@@ -60,9 +60,8 @@ class Encoder:
                 answer = self.model(seen.contiguous(memory_format=torch.channels_last))
             parts.append(self._parts(answer, planes, mirrored=view == "mirror"))
             if self.maps and "aneurysm_map" in answer:
-                parts[-1]["aneurysm_map"] = _unmirrored(
-                    answer["aneurysm_map"][:, 0].float().sigmoid(), in_columns, view
-                )
+                probability = answer["aneurysm_map"][:, 0].float().sigmoid()
+                parts[-1]["aneurysm_map"] = _unmirrored(probability, in_columns, view)
         return {name: np.stack([part[name] for part in parts], axis=1) for name in parts[0]}
 
     def _parts(self, answer: dict[str, Tensor], planes: Sequence[str], mirrored: bool) -> Rows:
@@ -76,12 +75,8 @@ class Encoder:
         else:
             highest, share = torch.full((n_windows, 14), torch.nan), np.full((n_windows, 14, 2), np.nan)
         at_peak = answer.get("peak_features", answer["logits"][:, :0])
-        whole = {
-            "features": answer["features"],
-            "peak_features": at_peak,
-            "logits": answer["logits"],
-            "heatmap_max": highest,
-        }
+        whole = {name: answer[name] for name in ("features", "logits")}
+        whole |= {"peak_features": at_peak, "heatmap_max": highest}
         rows = {name: tensor.float().cpu().numpy().astype(np.float16) for name, tensor in whole.items()}
         return rows | {"peak_x": share[..., 0].astype(np.float16), "peak_y": share[..., 1].astype(np.float16)}
 

@@ -152,7 +152,7 @@ class HeatmapHead(nn.Module):
         """The features of every pixel (batch, width, n, n), and the logits (batch, 1, n, n) and (batch, 13, n, n), of a
         neck's maps (batch, width, n, n), the pooled features, and images of `n_pixels` rows and columns; `corner` as in
         Stage1Net.forward."""
-        pixel, n = self.trunk(fine), fine.shape[-1]
+        pixel_features, n = self.trunk(fine), fine.shape[-1]
         centres = (torch.arange(n, device=fine.device) + 0.5) * (n_pixels / n)
         first = torch.zeros(1, 2, device=fine.device) if corner is None else corner
         at = 2 * (centres + first[..., None]) / self.image_size - 1  # (batch, 2, n): x and y from -1 to 1
@@ -160,11 +160,8 @@ class HeatmapHead(nn.Module):
         x, y = torch.stack(waves, 1).unbind(2)  # each (batch, waves, n)
         place = torch.cat([x[:, :, None].expand(-1, -1, n, -1), y[..., None].expand(-1, -1, -1, n)], 1)
         place = self.position(place.to(fine.dtype))
-        return (
-            pixel,
-            self.aneurysm(pixel),
-            self.location(self.pixel(pixel) + place + self.pooled(features)[..., None, None]),
-        )
+        known = self.pixel(pixel_features) + place + self.pooled(features)[..., None, None]
+        return pixel_features, self.aneurysm(pixel_features), self.location(known)
 
 
 def at_highest(aneurysm_map: Tensor, maps: Tensor) -> Tensor:

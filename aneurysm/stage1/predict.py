@@ -187,7 +187,7 @@ def peaks_in_cache(answers: Answers, places: pd.DataFrame, config: InputConfig) 
 
 
 def heatmap_maxima(slices: pd.DataFrame) -> pd.DataFrame:
-    """One row a series: the highest value of each label's map, columns as LABELS; a plain answer to the series."""
+    """One row a series: the highest value of each label's map, columns as LABELS; a baseline for the series."""
     highest = slices.groupby("SeriesInstanceUID")[[f"{label} heatmap_max" for label in LABELS]].max()
     return highest.set_axis(list(LABELS), axis=1)
 

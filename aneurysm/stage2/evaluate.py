@@ -66,12 +66,12 @@ def evaluate_folds(
         model, config = load_stage2(model_paths.stage2(fold) / "last.pth", world.device, unseen=fold)
         held_out = HeldOut.all_of(series, model_paths) if fold is None else HeldOut.of_fold(series, model_paths, fold)
         answers = held_out.answers(model, config, world, f"fold {fold}", by_header)
-        plain = [held_out.max_baselines(config.tokens.tta, world, of) for of in ("logits", "heatmap_max")]
-        parts.append((held_out, answers, *plain))
+        maxima = [held_out.max_baselines(config.tokens.tta, world, of) for of in ("logits", "heatmap_max")]
+        parts.append((held_out, answers, *maxima))
     return Evaluation(
         series=pd.concat([held_out.series for held_out, *_ in parts], ignore_index=True),
         stage2=np.concatenate([answers for _, answers, *_ in parts]),
-        max_baseline=np.concatenate([plain for _, _, plain, _ in parts]),
+        max_baseline=np.concatenate([of_logits for _, _, of_logits, _ in parts]),
         n_missing=sum(int((~held_out.has_features).sum()) for held_out, *_ in parts),
         by_map=np.concatenate([by_map for *_, by_map in parts]),
     )

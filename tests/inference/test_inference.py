@@ -15,7 +15,6 @@ from aneurysm.cache.cache import open_cache
 from aneurysm.cache.features import read_features
 from aneurysm.cache.windows import crop_box, read_window
 from aneurysm.inference.bundle import bundle_identity, read_bundle, write_bundle
-from aneurysm.inference.models import Pair, read_pair
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.sampled import Request, read_sampled
 from aneurysm.labels import LABELS, MIRROR
@@ -29,17 +28,6 @@ from tests.end_to_end_data import BROKEN, CPU, ENCODER, EVERY_MM, ROUNDED, SERIE
 ROOT = Path(__file__).parents[2]
 READABLE = [uid for uid in SERIES if uid not in BROKEN]
 HEADER = {"CTA": "CT", "MRA": "MR"}  # what the header of such a series says, which has no descriptions
-
-
-@pytest.fixture(scope="module")
-def root(trained_root) -> Path:
-    """data/ and model/ with pairs of two folds."""
-    return trained_root
-
-
-@pytest.fixture(scope="module")
-def pairs(root) -> list[Pair]:
-    return [read_pair(ModelPaths(root / "model", ENCODER), fold) for fold in (0, 1)]
 
 
 @pytest.fixture(scope="module")

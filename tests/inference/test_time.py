@@ -11,21 +11,10 @@ import torch
 
 from aneurysm.cache.config import InputConfig
 from aneurysm.inference import slice_ensemble
-from aneurysm.inference.models import Model, Pair, read_pair
+from aneurysm.inference.models import Model
 from aneurysm.inference.predict import Predictor
 from aneurysm.inference.sampled import SampledSeries, read_sampled
-from aneurysm.paths import ModelPaths
-from tests.end_to_end_data import CPU, ENCODER, ROUNDED
-
-
-@pytest.fixture(scope="module")
-def root(trained_root) -> Path:
-    return trained_root
-
-
-@pytest.fixture(scope="module")
-def pairs(root) -> list[Pair]:
-    return [read_pair(ModelPaths(root / "model", ENCODER), fold) for fold in (0, 1)]
+from tests.end_to_end_data import CPU, ROUNDED
 
 
 @pytest.fixture
