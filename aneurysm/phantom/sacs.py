@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,12 +16,18 @@ MEDIAN_MM, SMALLER, LARGER = 5.0, 0.42, 0.53  # a lognormal diameter, its upper 
 
 @dataclass(frozen=True)
 class Site:
-    """A place on an artery where a sac may grow: centreline point, way out, vessel radius, and how often it is it."""
+    """A place on an artery where a sac may grow.
+
+    point, outward, along  (3,) on the centreline, unit vector out of the wall, and along the artery, None at forks
+    radius_mm              of the artery
+    weight                 how often sacs grow here, relative to the location's other sites
+    """
 
     point: np.ndarray
     outward: np.ndarray
     radius_mm: float
     weight: float
+    along: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,9 @@ def draw_sacs(
         for _ in range(20):
             site = draw_site(rng, tree, location)
             sac = build(rng, location, site, diameter)
-            apart = all(np.linalg.norm(sac.centre - s.centre) > (diameter + s.diameter_mm) / 2 + 2 for s in sacs)
+            apart = all(
+                np.linalg.norm(sac.centre - s.centre) > (sac.diameter_mm + s.diameter_mm) / 2 + 2 for s in sacs
+            )
             if apart and side_of(location) * sac.centre[0] >= 0:
                 break
         sacs.append(sac)
@@ -87,14 +95,15 @@ def draw_site(rng: np.random.Generator, tree: dict[str, Vessel], location: str) 
     outward = unit(unit(site.outward) + 0.45 * rng.standard_normal(3) / np.sqrt(3))
     if side_of(location) * outward[0] < 0 and abs(site.point[0]) < 5:
         outward = outward * [-1, 1, 1]
-    return Site(site.point, outward, site.radius_mm, site.weight)
+    return replace(site, outward=outward)
 
 
 def wall_site(rng: np.random.Generator, vessel: Vessel, station_mm: float, weight: float, lean=(0, 0, 0)) -> Site:
     """A side-wall site: out of the bend, never along the vessel, with a lean that the anatomy gives."""
     way = unit(vessel.bend_at(station_mm)) + np.asarray(lean) + 0.3 * rng.standard_normal(3)
     along = vessel.direction_at(station_mm)
-    return Site(vessel.at(station_mm), unit(way - (way @ along) * along), vessel.radius_at(station_mm), weight)
+    outward = unit(way - (way @ along) * along)
+    return Site(vessel.at(station_mm), outward, vessel.radius_at(station_mm), weight, along)
 
 
 def infraclinoid_sites(rng, tree, side):

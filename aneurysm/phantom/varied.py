@@ -11,7 +11,6 @@ import numpy as np
 
 from aneurysm.phantom.curves import chord_stations, unit
 from aneurysm.phantom.mimics import STUMP_MM, draw_mimics, infundibulum, loop, swell
-from aneurysm.phantom.sacs import Sac, Site, build_sac
 from aneurysm.phantom.shape import HeadShape, draw_shape
 from aneurysm.phantom.style import Style
 from aneurysm.phantom.varied_contrast import draw_varied_contrast
@@ -19,6 +18,7 @@ from aneurysm.phantom.varied_distractors import draw_distractors
 from aneurysm.phantom.varied_fields import VariedFields
 from aneurysm.phantom.varied_looks import add_enhancing, add_neck_arteries, draw_deposits, draw_plaques
 from aneurysm.phantom.varied_noise import VariedNoise
+from aneurysm.phantom.varied_sacs import build_varied_sac
 from aneurysm.phantom.vessels import SIDES, Vessel
 
 WHOLE_SPREAD, ALONG_SPREAD, NARROWEST, WIDEST = 0.15, 0.08, 0.65, 1.5  # of factors of a vessel's radius
@@ -30,7 +30,10 @@ KINKS = (("MCA", 4, 60, 0.3), ("ICA", 20, 62, 0.4), ("ICA", 82, 128, 0.4), ("ACA
          ("vertebral", 5, 40, 0.4), ("M2", 5, 30, 0.3))  # fmt: skip
 FORKS = (("MCA", None, 0.4), ("ICA", 0.0, 0.3), ("ACA", 15.0, 0.25), ("M2", 0.0, 0.2), ("vertebral", 8.0, 0.2))
 INFUNDIBULA = (("PCom", "ICA", 0.2), ("choroidal", "ICA", 0.15), ("ophthalmic", "ICA", 0.12), ("SCA", "basilar", 0.1))
-LUMPY_SHARE = 0.3
+# Arteries that may run as two channels for a few millimetres: first and last station of the middle, and how often.
+FENESTRATED = (("basilar", 18, 26, 0.06), ("ACom", 1, 3, 0.06), ("left ACA", 6, 12, 0.03), ("right ACA", 6, 12, 0.03),
+               ("left vertebral", 4, 12, 0.03), ("right vertebral", 4, 12, 0.03),
+               ("left MCA", 5, 10, 0.02), ("right MCA", 5, 10, 0.02))  # fmt: skip
 
 
 def draw_varied_shape(rng: np.random.Generator) -> HeadShape:
@@ -54,6 +57,7 @@ def draw_varied_mimics(
     """Kinks vessels, changes calibres, adds look-alikes of all kinds; see `Style.mimics`."""
     kink(rng, tree)
     change_calibres(rng, tree)
+    fenestrate(rng, tree)
     cones, chalk = draw_mimics(rng, tree, shape)
     cones = np.vstack([cones, widen_forks(rng, tree)])
     chalk = [chalk, draw_plaques(rng, tree, shape.atrophy), draw_deposits(rng, shape)]
@@ -102,6 +106,27 @@ def change_calibres(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
             vessel.radius_mm = vessel.radius_mm * np.clip(factor, NARROWEST, WIDEST)
 
 
+def fenestrate(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
+    """Split some arteries into two channels that meet again; the second one is a vessel named after its artery."""
+    for name, first, last, share in FENESTRATED:
+        vessel, middle = tree[name], rng.uniform(first, last)
+        half, swing, turn = rng.uniform(2, 5), rng.uniform(0.7, 1.4), rng.standard_normal(3)
+        near = np.abs(vessel.station_mm - middle) < half
+        if rng.random() >= share or near.sum() < 4:
+            continue
+        radius = vessel.radius_at(middle)
+        bow = np.cos(np.pi / 2 * (vessel.station_mm[near] - middle) / half)[:, None]
+        shift = swing * radius * bow * unit(np.cross(vessel.direction_at(middle), turn))
+        thick = np.where(bow[:, 0] > 0.3, 0.72, 0.9) * vessel.radius_mm[near]
+        other = Vessel(
+            f"{name} fenestration", vessel.station_mm[near], vessel.points[near] - shift, thick, mask=vessel.mask[near]
+        )
+        vessel.points, vessel.radius_mm = vessel.points.copy(), vessel.radius_mm.copy()
+        vessel.points[near] += shift
+        vessel.radius_mm[near] = thick
+        tree[other.name] = other
+
+
 def widen_forks(rng: np.random.Generator, tree: dict[str, Vessel]) -> np.ndarray:
     """Widen some forks, without a dome; returns infundibula, (k, 8) capsules as in Sac.blobs."""
     cones = []
@@ -118,26 +143,6 @@ def widen_forks(rng: np.random.Generator, tree: dict[str, Vessel]) -> np.ndarray
     if rng.random() < 0.3:
         swell(tree["basilar"], rng.uniform(0, 25), rng.uniform(2, 4), rng.uniform(0.1, 0.35))
     return np.array(cones).reshape(-1, 8)
-
-
-def build_varied_sac(rng: np.random.Generator, location: str, site: Site, diameter_mm: float) -> Sac:
-    """A sac of the usual style, or one whose dome is longer and has more lobes; all lies within its diameter."""
-    sac = build_sac(rng, location, site, diameter_mm)
-    if rng.random() >= LUMPY_SHARE:
-        return sac
-    largest, aspect = diameter_mm / 2, rng.uniform(1.1, 2.0)
-    thick, half = largest / aspect, largest * (1 - 1 / aspect)
-    axis = unit(sac.blobs[1, 3:6] - sac.blobs[1, :3] + 1e-6 * site.outward)
-    neck_mm = min(sac.neck_mm, 1.9 * thick)
-    neck = [*site.point, *sac.centre, min(1.3 * site.radius_mm, neck_mm / 2), neck_mm / 2]
-    blobs = [neck, [*(sac.centre - half * axis), *(sac.centre + half * axis), thick, thick]]
-    for _ in range(rng.integers(1, 5)):
-        way = unit(rng.standard_normal(3) + 0.5 * site.outward)
-        lobe = rng.uniform(0.25, 0.5) * largest
-        surface = thick + half * abs(way @ axis)
-        place = sac.centre + way * min(surface, largest - lobe)
-        blobs.append([*place, *place, lobe, lobe])
-    return Sac(location, sac.centre, float(diameter_mm), float(neck_mm), np.array(blobs))
 
 
 VARIED = Style(

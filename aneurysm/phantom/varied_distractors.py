@@ -1,4 +1,4 @@
-"""Balls and short rods anywhere in a head, bright as veins or calcium, far from the arteries that bear sacs."""
+"""Balls and short rods anywhere in a head, bright as veins or calcium, apart from the labelled arteries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aneurysm.phantom.shape import HeadShape
 from aneurysm.phantom.vessels import Vessel
 
 MOST = 8  # in a person
-CLEAR_MM = 6.0  # between their surface and the centreline of a labelled artery, at least
+CLEAR_MM = 2.5  # least distance of their surface from the wall of a labelled artery
 RADIUS_MM = 0.8, 5.0
 # Centre and half axes in mm, standard head, of the ellipsoids that they lie in: about the arteries, or anywhere.
 CENTRAL, ANYWHERE = ((0, 10, 2), (52, 55, 48)), ((0, 12, -25), (75, 95, 115))
@@ -21,11 +21,12 @@ def draw_distractors(
 ) -> tuple[list[Vessel], np.ndarray]:
     """Those that are bright as veins, and (k, 8) capsules, as in Sac.blobs, of those that are bright as calcium."""
     arteries = np.vstack([vessel.points[vessel.mask > 0] for vessel in tree.values()])
+    thick = np.concatenate([vessel.radius_mm[vessel.mask > 0] for vessel in tree.values()])[:, None]
     skin, veins, chalk = HeadFields(shape).skin, [], []
     for number in range(rng.integers(0, MOST + 1)):
         ends, radius = draw_rod(rng, shape)
         path = np.linspace(ends[0], ends[1], 5)
-        clear = np.linalg.norm(arteries[:, None] - path, axis=-1).min() > CLEAR_MM + radius
+        clear = (np.linalg.norm(arteries[:, None] - path, axis=-1) - thick).min() > CLEAR_MM + radius
         venous = rng.random() < 0.6
         if not clear or skin(path.astype(np.float32)).min() < radius + 1.5:
             continue

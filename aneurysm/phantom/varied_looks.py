@@ -14,6 +14,7 @@ from aneurysm.phantom.vessels import LEFT, RIGHT, SIDES, Vessel, tortuous, vesse
 LATERAL_PLEXUS = [[33, 15, -6], [32, 27, -2], [29, 38, 5], [24, 43, 11], [17, 34, 18], [12, 16, 23], [6, 1, 19]]
 FOURTH_PLEXUS = [[0.8, 44, -12], [2, 45, -21], [8, 40, -25], [15, 34, -27]]
 GRAINS_MM = 0.2, 1.75  # radii
+ROUND_GLAND_SHARE = 0.35
 # Where calcium settles: share of people, centre, and the spread of its grains.
 DEPOSITS = (
     (0.45, (24, 42, 10), (1.5, 2.0, 2.0), True),  # choroid plexus
@@ -126,9 +127,13 @@ def draw_plexus(rng: np.random.Generator, side: int) -> list[Vessel]:
 
 
 def draw_pituitary(rng: np.random.Generator) -> list[Vessel]:
-    """The gland, which lies across the sella, and its stalk."""
+    """The gland with its stalk, lying across the sella, or a round gland; missing in some people."""
     if rng.random() < 0.15:
         return []
+    if rng.random() < ROUND_GLAND_SHARE:
+        radius = rng.uniform(2.0, 4.5)
+        centre = np.array([rng.normal(0, 0.8), rng.uniform(-9, -2), rng.uniform(-10, -7)])
+        return [ball("pituitary gland", centre, radius)]
     wide, high = rng.uniform(2, 4.5), rng.uniform(1.8, 3.6)
     gland = np.array([[-wide, -3, -7], [0, -3.5, -7.5], [wide, -3, -7]]) + rng.normal(0, 0.8, 3)
     stalk = np.array([gland[1] + [0, 0, high], [0, 0.5, -1.5], [rng.normal(0, 0.6), 2.5, 1.5]])
