@@ -57,6 +57,8 @@ class TrainingConfig:
     """of weights, order and augmentation"""
     evaluate_every: int = 1
     """epochs from one evaluation to the next; the last epoch is always evaluated"""
+    log_every: int = 50
+    """optimizer steps from one progress line to the next, where the output is not a terminal that shows a bar"""
     tensorboard: bool = False
     """also write TensorBoard events; needs the extra `tracking`"""
     wandb: bool = False
@@ -90,7 +92,7 @@ class InferenceConfig:
 
 PRECISIONS = get_args(PrecisionKind)
 _LIMITS = {
-    "epochs batch_size accumulate evaluate_every": (lambda value: value >= 1, "1 or more"),
+    "epochs batch_size accumulate evaluate_every log_every": (lambda value: value >= 1, "1 or more"),
     "warmup_epochs workers plateau_patience seed": (lambda value: value >= 0, "0 or more"),
     "lr": (lambda value: 0 < value < math.inf, "a number above 0"),
     "weight_decay clip_norm": (lambda value: 0 <= value < math.inf, "a number from 0 on"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -97,13 +98,15 @@ def _train_epoch(
     bar = tqdm(
         throughput.waiting(steps(loader, batches)), f"epoch {run.epoch + 1}/{train_step.config.epochs}",
         batches.n_steps,
-        leave=False, initial=batches.first_step, disable=not world.is_main,
+        leave=False, initial=batches.first_step, disable=None if world.is_main else True,  # None: on a terminal alone
     )  # fmt: skip
     for keys, parts in bar:
         train_step(keys, parts)
         log_step(run.step)
-        if run.step % SHOW_EVERY == 0 and run.n_counted:
-            bar.set_postfix_str(f"loss {float(run.loss_sum) / run.n_counted:.4g}, lr {_lr(run):.2g}", refresh=False)
+        if bar.disable and world.is_main and run.step % train_step.config.log_every == 0:
+            print(_step_text(run, batches, throughput), flush=True)
+        elif not bar.disable and run.step % SHOW_EVERY == 0:
+            bar.set_postfix_str(_loss_text(run), refresh=False)
         if interrupt.agreed(world):
             break
     train_step.watch.look()
@@ -146,11 +149,25 @@ def _end_epoch(
     return scores
 
 
+def _loss_text(run: Run) -> str:
+    """Mean loss of the epoch so far, and the learning rate."""
+    return f"loss {float(run.loss_sum) / (run.n_counted or math.nan):.4g}, lr {_lr(run):.2g}"
+
+
+def _step_text(run: Run, batches: EpochBatches, throughput: Throughput) -> str:
+    step = run.step - run.epoch * batches.n_steps
+    speed = _speed_text(throughput.row((step - batches.first_step) * batches.batch_size))
+    return f"epoch {run.epoch + 1}, step {step}/{batches.n_steps}: {_loss_text(run)}, {speed}"
+
+
+def _speed_text(row: dict[str, float]) -> str:
+    return f"{row['samples_per_s']:.3g} samples/s, {row['wait_share']:.0%} of the time waiting for data"
+
+
 def epoch_text(epoch: int, of: int, row: dict[str, float]) -> str:
     """A line for the terminal: loss, scores where there are any, learning rate, speed, share of time without data."""
     scores = [f"{name.replace('_', ' ')} {row[name]:.3f}" for name in ("score", "auc_present") if name in row]
-    speed = f"{row['samples_per_s']:.3g} samples/s, {row['wait_share']:.0%} of the time waiting for data"
-    return ", ".join([f"epoch {epoch}/{of}: loss {row['loss']:.4g}", *scores, f"lr {row['lr']:.2g}", speed])
+    return ", ".join([f"epoch {epoch}/{of}: loss {row['loss']:.4g}", *scores, f"lr {row['lr']:.2g}", _speed_text(row)])
 
 
 def _lr(run: Run) -> float:

@@ -22,7 +22,7 @@ RESUME = "resume.pth"
 _NOT_SCORES = ("epoch", "loss", "lr", "skipped", *COLUMNS)
 # What leaves the samples, their order and the learning rate alone: how fast, how exactly and how loudly it is done.
 FREE = frozenset(
-    "accumulate precision compile channels_last skip_nan workers tensorboard wandb sync activations".split()
+    "accumulate precision compile channels_last skip_nan workers log_every tensorboard wandb sync activations".split()
 )
 NOTHING = "nothing"
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -226,3 +227,12 @@ def test_the_measurement_of_bfloat16_changes_no_random_number():
     torch.manual_seed(3)
     assert 0 < precision.bfloat16_speedup() < 1000
     assert torch.equal(torch.rand(4), expected)
+
+
+def test_without_a_terminal_progress_is_printed_line_by_line(tmp_path, capsys):
+    train(tmp_path, replace(CONFIG, epochs=2, log_every=3), ALONE)
+    lines = [line for line in capsys.readouterr().out.splitlines() if ", step " in line]
+    assert [line.split(":")[0] for line in lines] == ["epoch 1, step 3/4", "epoch 2, step 2/4"]  # of 4
+    assert all(
+        re.search(r"loss [\d.]+, lr 0[.\d]+, [\d.e+]+ samples/s, \d+% of the time waiting", line) for line in lines
+    )
