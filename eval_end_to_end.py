@@ -77,7 +77,7 @@ def main(config: EvalEndToEndConfig) -> None:
 
 def evaluate_folds(config: EvalEndToEndConfig, encoders: list[ModelPaths], folds: list[int]) -> None:
     """The models of each fold on its series."""
-    from aneurysm.folds.oof import write_answers
+    from aneurysm.folds.oof import write_predictions
     from aneurysm.folds.tables import read_folds
     from aneurysm.inference.evaluate import (
         compared,
@@ -96,7 +96,9 @@ def evaluate_folds(config: EvalEndToEndConfig, encoders: list[ModelPaths], folds
     evaluation = evaluated_encoders(rows, predictions)
     print(ensemble_text(evaluation) if len(evaluation) > 1 else encoder_text(evaluation[encoders[0].encoder]))
     for paths in encoders:
-        written = write_answers(evaluation[paths.encoder].table(), paths.oof_end_to_end_csv, limited=config.limit > 0)
+        written = write_predictions(
+            evaluation[paths.encoder].table(), paths.oof_end_to_end_csv, limited=config.limit > 0
+        )
         print(f"\n{written}")
         copy_up([paths.oof_end_to_end_csv], config.sync, config.model_dir)
         print(compared(evaluation[paths.encoder].table(), paths, config))

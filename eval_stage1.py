@@ -104,7 +104,7 @@ def evaluate_weights(config: EvalStage1Config) -> None:
     path = weights_path(config.encoder or "tf_efficientnet_lite0", config.weights)
     model, stage1 = load_stage1(path, world.device)
     fresh = FreshSeries.read(config.data_dir, config.folds, config.cache_dir)
-    held_out, answers = fresh.predict_spots(model, stage1, world, inference, config.tta)
+    held_out, predictions = fresh.predict_spots(model, stage1, world, inference, config.tta)
     slices = (
         fresh.predict_slices(model, stage1, world, inference, config.slice_spacing_mm, config.tta)
         if config.series
@@ -115,9 +115,9 @@ def evaluate_weights(config: EvalStage1Config) -> None:
     print(f"{path} on all series of {config.data_dir}, which it must not have seen")
     peaks = None
     if stage1.heads.heatmap_weight:
-        peaks = with_pixel_mm(held_out.peaks(answers, fresh.spots, stage1.input), fresh.cache)
+        peaks = with_pixel_mm(held_out.peaks(predictions, fresh.spots, stage1.input), fresh.cache)
     outside = outside_text(fresh.spots, stage1.input)
-    print(windows_text([Evaluation(held_out.table(answers), held_out.truth, peaks, outside)]))
+    print(windows_text([Evaluation(held_out.table(predictions), held_out.truth, peaks, outside)]))
     if slices is not None:
         print(series_text(slices, fresh.series, fresh.spots, fresh.cache))
         print(f"a localizer's own peak above the highest of a series without any: {fresh.own_peak_above(slices):.3f}")

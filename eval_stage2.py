@@ -51,7 +51,7 @@ class EvalStage2Config:
 
 def main(config: EvalStage2Config) -> None:
     # What needs torch is imported here: --help does not wait for it.
-    from aneurysm.folds.oof import write_answers
+    from aneurysm.folds.oof import write_predictions
     from aneurysm.folds.tables import chosen_folds, read_folds
     from aneurysm.report.figures import write_calibrated
     from aneurysm.stage2.calibration import calibrate
@@ -75,7 +75,7 @@ def main(config: EvalStage2Config) -> None:
         for paths in encoders:
             more = write_calibrated(paths, scaled[paths.encoder]) if scaled else []
             table = paths.oof_stage2_header_csv if config.header_modality else paths.oof_stage2_csv
-            written = write_answers(evaluation[paths.encoder].table(), table, limited=False)
+            written = write_predictions(evaluation[paths.encoder].table(), table, limited=False)
             print(written, *more, sep="\n")
             copy_up([table, *more], config.sync, config.model_dir)
     end_distributed()

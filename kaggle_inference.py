@@ -41,7 +41,7 @@ def submission():
 
 def predict(series_path: str):
     """One row with the 14 probabilities of the series in a folder. Never raises."""
-    return submission().answer(series_path)
+    return submission().predict(series_path)
 
 
 def main() -> None:

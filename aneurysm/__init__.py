@@ -1,1 +1,1 @@
-"""Finding intracranial aneurysms in head angiography: what all scripts share."""
+"""Code that all scripts share, to find intracranial aneurysms in head scans."""

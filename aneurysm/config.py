@@ -17,10 +17,9 @@ Config = TypeVar("Config")
 def run_script(
     main: Callable[[Config], int | None], config_class: type[Config], script_doc: str, named: str = ""
 ) -> None:
-    """Calls `main` with the configuration; bad input (ValueError) ends the program with one line and exit code 1.
+    """Calls `main` with the configuration and exits with what it returns; a ValueError gives one line and exit code 1.
 
-    What `main` returns is the exit code otherwise. `named` as in parse_config. Names of files that are no text are
-    printed with their bytes spelt out.
+    `named` as in parse_config. Characters that stdout cannot encode are printed as backslash escapes.
     """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -35,7 +34,7 @@ def parse_config(config_class: type[Config], script_doc: str, args: list[str] | 
 
     Every field of `config_class` is a flag of the same name, and the string literal below it is its help.
     `script_doc` is the script's docstring, shown above the flags; `args` replaces sys.argv[1:]. The field `named`, a
-    tuple, is no flag: one or more words of the command line that belong to none. `--version` prints the project's.
+    tuple, takes the positional arguments (one or more). `--version` prints the version of the project.
     """
     from docstring_parser import parse_from_object  # comes with jsonargparse
     from jsonargparse import ArgumentParser, set_parsing_settings
@@ -63,7 +62,7 @@ def parse_config(config_class: type[Config], script_doc: str, args: list[str] | 
 
 
 def _spelt_out(args: list[str], config_class: type) -> list[str]:
-    """The arguments as the parser wants them: `--resume true` for `--resume`, `--views [a,b]` for `--views a,b`."""
+    """The arguments in the form that jsonargparse reads: `--resume` as `--resume true`, `--views a,b` as `[a,b]`."""
     kinds = dict(_flags(config_class))
     words = []
     for arg, after in zip(args, [*args, "-"][1:], strict=True):
@@ -83,7 +82,7 @@ def _flags(config_class: type, prefix: str = "--") -> Iterator[tuple[str, Any]]:
 
 
 def from_saved(config_class: type[Config], saved: dict[str, Any]) -> Config:
-    """The configuration that `dataclasses.asdict` made a dict of, and a file kept; ValueError for an unknown name."""
+    """The configuration from a saved `dataclasses.asdict`; ValueError for an unknown name."""
     types = get_type_hints(config_class)
     unknown = set(saved) - set(types)
     if unknown:
@@ -93,12 +92,12 @@ def from_saved(config_class: type[Config], saved: dict[str, Any]) -> Config:
 
 
 def subset(config_class: type[Config], config: Any) -> Config:
-    """The part of a script's configuration that `config_class`, which its own class inherits from, describes."""
+    """The fields of `config_class`, a base class of the script's configuration, as an instance of that class."""
     return config_class(**{field.name: getattr(config, field.name) for field in fields(config_class)})
 
 
 def _as_called(script_doc: str, module: str) -> str:
-    """The docstring with the commands of an installed project, where the script was started as one of these."""
+    """The docstring; for an installed command, with its name in place of `python script.py`."""
     if module == "__main__":
         return script_doc
     script = rf"(?:scripts/)?{module.rpartition('.')[2]}\.py"
@@ -107,7 +106,7 @@ def _as_called(script_doc: str, module: str) -> str:
 
 
 def _preset_action() -> type:
-    """A `--config` that takes the name of a preset, too."""
+    """An action for `--config` that also accepts the name of a preset."""
     from jsonargparse import ActionConfigFile
 
     class Preset(ActionConfigFile):
@@ -122,7 +121,7 @@ def _preset_action() -> type:
 
 
 def _formatter() -> type:
-    """Help that keeps the script's docstring as it is written."""
+    """A help formatter that keeps the line breaks of the script's docstring."""
     from argparse import RawDescriptionHelpFormatter
 
     from jsonargparse import DefaultHelpFormatter

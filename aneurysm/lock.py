@@ -1,4 +1,4 @@
-"""One run of a script at a time in a folder: a lock that ends with the process that holds it, however it ends."""
+"""A lock that lets one run of a script at a time work in a folder; it is released even when the process is killed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from aneurysm.paths import writing_to
 
 @contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
-    """Holds `folder` for one run of `what`, the name of a script; of several processes of a run only one may ask.
+    """Locks `folder` for one run of `what`, the name of a script; only one process of a run may call it.
 
-    The lock is the operating system's (flock) on <folder>/.<what>.lock, which stays there, empty, and says while it is
-    held by whom. Raises ValueError naming folder, process, host and time where another run holds it, CannotWrite where
-    the folder takes no files. On file systems without locks a warning is given, and the block runs without one.
+    The lock is the operating system's (flock) on <folder>/.<what>.lock. The file names the holder while the lock is
+    held, and stays, empty, afterwards. Raises ValueError naming folder, process, host and time if another run holds
+    the lock, CannotWrite if the folder cannot be written. On file systems without locks it warns and runs unlocked.
     """
     path = folder / f".{what}.lock"
     lock = FileLock(path, timeout=0, on_acquired=_write_holder)
@@ -46,10 +46,10 @@ def locked(folder: Path, what: str) -> Iterator[None]:
 
 
 def _write_holder(descriptor: int) -> None:
-    """Through the lock's own descriptor: on NFS the lock would be lost by closing another one of the same file."""
+    """Writes through the lock's descriptor: on NFS, closing a second descriptor of the file would drop the lock."""
     since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
     holder = json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": since})
-    with suppress(OSError):  # a full disk
+    with suppress(OSError):  # disk full
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, holder.encode(), 0)
 

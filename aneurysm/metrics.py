@@ -1,6 +1,6 @@
 """The competition's score: half the AUC of Aneurysm Present, half the mean AUC of the 13 locations.
 
-A label without a positive or without a negative has no AUC: it is NaN, left out of the mean, and said by name.
+A label without a positive or without a negative has no AUC: it is NaN, left out of the mean, and reported by name.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ CHUNK = 16  # bootstrap samples at a time
 
 
 def label_aucs(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """(14,) area under the ROC curve of each label; NaN where a label has no positive or no negative.
+    """(14,) area under the ROC curve of each label; NaN for a label without a positive or without a negative.
 
     truth (series, 14) 0 or 1, predicted (series, 14) any finite scores, both in the order of LABELS.
-    Raises ValueError for another shape, and naming the label where a score is NaN or infinite.
+    Raises ValueError for another shape, or naming a label whose truth is not 0 or 1 or whose score is not finite.
     """
-    from sklearn.metrics import roc_auc_score  # half a second, which no training and no answer should begin with
+    from sklearn.metrics import roc_auc_score  # here: the import takes half a second
 
     _check(truth, predicted)
     decidable = _decidable(truth)
@@ -31,9 +31,9 @@ def label_aucs(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def weighted_score(aucs: np.ndarray) -> float:
-    """Half the AUC of Aneurysm Present plus half the mean of the others that have one; NaN where either is missing.
+    """Half the AUC of Aneurysm Present plus half the mean of the known AUCs of the locations; NaN if either is missing.
 
-    aucs (..., 14) in the order of LABELS; the result has the shape of what stands before the 14.
+    aucs (..., 14) in the order of LABELS; returns an array of shape (...).
     """
     others, present = aucs[..., :-1], aucs[..., -1]
     known = np.isfinite(others)
@@ -43,7 +43,7 @@ def weighted_score(aucs: np.ndarray) -> float:
 
 
 def history_scores(truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """What every history.csv tells of an epoch: the competition's score, and the AUC of Aneurysm Present."""
+    """The scores of an epoch in history.csv: the competition's score and the AUC of Aneurysm Present."""
     aucs = label_aucs(truth, predicted)
     return {"score": float(weighted_score(aucs)), "auc_present": float(aucs[-1])}
 
@@ -54,8 +54,8 @@ def bootstrap_aucs(
     """(n_samples, 14) AUCs of rows drawn with replacement; NaN where a sample lacks a positive or a negative.
 
     Rows that depend on each other, such as windows of one series, share a value in `groups` (rows,) and are drawn
-    together, or the interval comes out too narrow (cluster bootstrap: Field and Welsh 2007). Without it, each row is
-    drawn alone. Raises ValueError where `groups` has another length or an empty value.
+    together; otherwise the interval would be too narrow (cluster bootstrap: Field and Welsh 2007). Without `groups`,
+    each row is drawn alone. Raises ValueError if `groups` has another length or an empty value.
     """
     _check(truth, predicted)
     group = _group_numbers(groups, len(truth))
@@ -76,8 +76,8 @@ def score_table(
 ) -> pd.DataFrame:
     """One row per label and, last, one for the weighted score: n, positives, auc and its 95 % bootstrap interval.
 
-    `n` and `positives` count rows of `truth`; `groups` as in bootstrap_aucs. A label that has no AUC shows NaN;
-    `left_out` names these.
+    `n` and `positives` count rows of `truth`; `groups` as in bootstrap_aucs. A label without an AUC is NaN (see
+    `left_out`).
     """
     aucs = label_aucs(truth, predicted)
     samples = bootstrap_aucs(truth, predicted, n_samples, seed, groups)
@@ -93,12 +93,12 @@ def score_table(
 
 
 def left_out(truth: np.ndarray) -> list[str]:
-    """Labels that have no AUC in this selection of series."""
+    """Labels without an AUC: they lack a positive or a negative."""
     return [label for label, ok in zip(LABELS, _decidable(truth), strict=True) if not ok]
 
 
 def _group_numbers(groups: Sequence | None, n_rows: int) -> np.ndarray:
-    """(rows,) 0 to groups - 1; each row its own where there are no groups."""
+    """(rows,) number of each row's group, from 0; without `groups`, each row is a group."""
     if groups is None:
         return np.arange(n_rows)
     numbers, _ = pd.factorize(pd.Series(groups))
@@ -124,8 +124,8 @@ def _check(truth: np.ndarray, predicted: np.ndarray) -> None:
 
 
 def _ranking(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Rows of the positives, rows of the negatives from the lowest up, and for each positive, how many negatives lie
-    below it and how many not above it."""
+    """Rows of the positives; rows of the negatives, sorted by increasing score; and for each positive, how many
+    negatives score lower and how many score lower or equal."""
     positives, negatives = np.flatnonzero(truth == 1), np.flatnonzero(truth == 0)
     negatives = negatives[np.argsort(predicted[negatives])]
     below, not_above = (np.searchsorted(predicted[negatives], predicted[positives], side) for side in ("left", "right"))
@@ -133,9 +133,10 @@ def _ranking(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, ...]
 
 
 def _weighted_aucs(ranking: tuple[np.ndarray, ...], times: np.ndarray) -> np.ndarray:
-    """(samples,) chance that a positive outranks a negative, ties half; row i counts times[sample, i] times."""
+    """(samples,) probability that a positive scores above a negative, ties count half; row i has weight
+    times[sample, i]."""
     positives, negatives, below, not_above = ranking
-    up_to = np.zeros((len(times), len(negatives) + 1), int)  # [:, k]: times that the k lowest negatives were drawn
+    up_to = np.zeros((len(times), len(negatives) + 1), int)  # [:, k]: how often the k lowest negatives were drawn
     np.cumsum(times.take(negatives, axis=1), axis=1, out=up_to[:, 1:])
     positive = times.take(positives, axis=1)
     won = (positive * (up_to.take(below, axis=1) + up_to.take(not_above, axis=1))).sum(axis=1) / 2

@@ -1,4 +1,4 @@
-"""Where the code that runs comes from, a clone or an installed package: version, commit, presets, extras."""
+"""Version, commit, presets and bundled weights of the project, in a clone or an installed package."""
 
 from __future__ import annotations
 
@@ -8,35 +8,34 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-CLONE = PACKAGE.parent  # where this is no clone, the folder of all installed packages
+CLONE = PACKAGE.parent  # site-packages if the project is installed rather than cloned
 
 
 def version() -> str:
-    """What pyproject.toml calls it (1.0.0), or `not installed`; in a clone with `, commit 1a2b3c4`."""
+    """The version in pyproject.toml (1.0.0), or `not installed`; in a clone followed by `, commit 1a2b3c4`."""
     commit = _commit()
     return (_release() or "not installed") + (f", commit {commit}" if commit else "")
 
 
 def code_version() -> str:
-    """The clone's commit, else the installed version; `unknown` of a package that was copied by hand."""
+    """The clone's commit, else the installed version; `unknown` for a package that was copied by hand."""
     return _commit() or _release() or "unknown"
 
 
 def pretrained_folder() -> Path:
-    """Where the pretrained weights lie."""
+    """The folder of the pretrained weights."""
     return PACKAGE / "pretrained" if (PACKAGE / "pretrained").is_dir() else CLONE / "model" / "pretrained"
 
 
 def bundle_folder() -> Path:
-    """Where the models lie that predict.py uses where it is told no others."""
+    """The folder of the models that predict.py uses by default."""
     return PACKAGE / "bundle" if (PACKAGE / "bundle").is_dir() else CLONE / "model" / "bundle"
 
 
 def preset_path(given: str) -> Path:
-    """The file `given`, else the project's own preset of that name: `stage1/demo`, or as in a clone,
-    `configs/stage1/demo.yaml`.
+    """The file `given`, else the project's preset of that name: `stage1/demo` or `configs/stage1/demo.yaml`.
 
-    Raises ValueError that lists the presets where there is neither.
+    Raises ValueError listing the presets if there is neither.
     """
     if Path(given).is_file():
         return Path(given)
@@ -49,7 +48,7 @@ def preset_path(given: str) -> Path:
 
 
 def without_extra(wanted: str, extra: str, error: ImportError) -> ValueError:
-    """What to raise where `wanted` (a flag, a file) needs a package that an extra of pyproject.toml brings."""
+    """The error to raise when `wanted` (a flag, a file) needs a package from an extra of pyproject.toml."""
     return ValueError(
         f"{wanted}: expected the packages of the extra `{extra}`, found {str(error).splitlines()[0]}; in the folder of "
         f"the clone: pip install -e .[{extra}] (without -e where the project was installed without)"
@@ -65,7 +64,7 @@ def _release() -> str | None:
 
 @cache
 def _commit() -> str | None:
-    """None where this is no clone: git would name the commit of whatever repository an environment lies in."""
+    """The commit; None outside a clone, where git could report a surrounding repository (of a .venv, say)."""
     if not (CLONE / ".git").exists():
         return None
     command = ["git", "-C", str(CLONE), "rev-parse", "--short", "HEAD"]

@@ -1,4 +1,4 @@
-"""One function over many items in worker processes, where a worker that dies costs one item and not the run."""
+"""Maps a function over many items in worker processes; a worker that dies costs one item, not the run."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def run_all(
     dask: str = "",
     ends: Callable[[Result], bool] = lambda result: False,
 ) -> Iterator[tuple[int, Result]]:
-    """(index, result) of every item, as they are done. `died(item)` answers for an item whose worker was killed twice
-    (out of memory, a crash in a decoder).
+    """Yields (index, result) of every item as it finishes.
 
-    One worker is this process: an item that kills it ends the run.
-    `dask` is the address of a Dask scheduler that runs the same function on its workers instead. After a result that
-    `ends` says True of, no further item is begun; those in work come to their end (with Dask: are given up).
+    `died(item)` gives the result of an item whose worker was killed twice (out of memory, a crash in a decoder). With
+    one worker everything runs in this process, and an item that kills it ends the run. `dask` is the address of a Dask
+    scheduler that runs the function on its workers instead. After a result for which `ends` returns True, no further
+    item starts; running items finish (with Dask they are dropped).
     """
     if dask:
         run = run_on_dask(function, items, died, dask)
@@ -51,9 +51,9 @@ def run_all(
 def prefetch_map(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int, died: Callable[[Item], Result]
 ) -> Iterator[Result]:
-    """The result of every item, in order, a few items ahead of the caller, however slowly it takes them.
+    """Yields the result of every item in order; workers compute a few items ahead of the caller.
 
-    Without workers this process computes them, none ahead. `died` as in run_all.
+    With `workers` below 1 this process computes each result when it is needed. `died` as in run_all.
     """
     if workers < 1:
         yield from map(function, items)
@@ -70,7 +70,7 @@ def _run_pools(
     ends: Callable = lambda result: False,
     ordered: bool = False,
 ) -> Iterator[tuple[int, Result]]:
-    """The results of a pool; where an item kills it, those in flight run alone, and the rest in another pool."""
+    """Yields the results of a pool; when a worker dies, each item in flight runs alone, the rest in a new pool."""
     left, ended = dict(enumerate(items)), False
 
     def begun() -> Iterator[tuple[int, Item]]:
@@ -97,7 +97,7 @@ def _run_pools(
 def _run_pool(
     function: Callable, items: Iterable[tuple[int, Item]], workers: int, ordered: bool
 ) -> Iterator[tuple[int, Result]]:
-    """A few items are in flight, so that no worker waits; what is done waits for the caller."""
+    """Yields (index, result); keeps a few items in flight, so that no worker is idle."""
     pool, items, waiting, in_flight = _pool(function, workers), iter(items), {}, _in_flight(workers, ordered)
     try:
         while True:
@@ -106,7 +106,7 @@ def _run_pool(
             if not waiting:
                 return
             done = [next(iter(waiting))] if ordered else wait(waiting, return_when=FIRST_COMPLETED).done
-            for future in sorted(done, key=_is_broken):  # first those that were done when the pool broke
+            for future in sorted(done, key=_is_broken):  # first the items that finished before the pool broke
                 yield waiting.pop(future), future.result()
     finally:
         pool.shutdown(cancel_futures=True)
@@ -129,15 +129,15 @@ def _run_alone(function: Callable, item: Item, died: Callable[[Item], Result]) -
 
 
 def _pool(function: Callable, workers: int) -> ProcessPoolExecutor:
-    """Of processes that share nothing with this one: a fork would copy its threads' locks and the GPU's state."""
+    """A pool of processes that share nothing with this one: a fork would copy held locks and the GPU's state."""
     start_server(getattr(function, "func", function).__module__)
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(METHOD), initializer=_end_with_parent)
 
 
 def start_server(module: str) -> None:
-    """Where the system can, all workers are forked off a server that loads `module` once for all; it is started here.
+    """Starts the fork server, which imports `module` once for all workers; does nothing on systems without one.
 
-    Asked for early, it loads while this process does something else. Workers have one thread for matrices.
+    Called early, it imports while this process does something else. Each worker uses one OpenMP thread.
     """
     if METHOD != "forkserver":
         return
@@ -152,7 +152,7 @@ def start_server(module: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """Ends this worker when its parent is gone, however it ended: left alone it would wait for items for ever."""
+    """Ends this worker when its parent ends for any reason; otherwise it would wait for items forever."""
 
     def watch() -> None:
         multiprocessing.parent_process().join()
@@ -166,9 +166,9 @@ def run_on_dask(
 ) -> Iterator[tuple[int, Result]]:
     """As run_all, on the workers of the Dask scheduler at `address`; an item whose worker dies runs on another one.
 
-    Dask gives an item up when its workers have died too often (`distributed.scheduler.allowed-failures`), and cannot
-    tell which of those on a worker killed it: each of them runs once more, alone, after all others. Raises ValueError
-    where Dask is not installed.
+    Dask gives up an item after too many of its workers died (`distributed.scheduler.allowed-failures`), but cannot tell
+    which item on a worker killed it. Each suspect therefore runs once more, alone, after all others. Raises ValueError
+    if Dask is not installed.
     """
     try:
         from dask.distributed import Client, KilledWorker, as_completed

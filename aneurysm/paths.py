@@ -1,4 +1,4 @@
-"""Where files lie below the data folder and that of the cache, and how a file gets there whole or not at all."""
+"""Paths below the data, cache and model folders, and atomic writes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class DataPaths:
-    """The files of the competition, below `root`, and what the scripts make of them, below `cache`."""
+    """The files of the competition, below `root`, and the files that the scripts write, below `cache`."""
 
     root: Path
     cache_dir: Path | None = None
 
     @property
     def cache(self) -> Path:
-        """The folder of all that is written: what --cache_dir says, else that of the data."""
+        """The folder that the scripts write to: --cache_dir, else the data folder."""
         return self.cache_dir or self.root
 
     @property
@@ -40,7 +40,7 @@ class DataPaths:
 
     @property
     def segmentations(self) -> Path:
-        """<uid>/<uid>_cowseg.nii, in some copies without the folder <uid>; .nii.gz as well"""
+        """<uid>/<uid>_cowseg.nii or <uid>_cowseg.nii, each also as .nii.gz"""
         return self.root / "segmentations"
 
     @property
@@ -99,12 +99,12 @@ class DataPaths:
         return self.cache / "volume_errors.csv"
 
 
-VOLUME3D = "volume3d"  # stands for the encoder in the folder of the second system's models
+VOLUME3D = "volume3d"  # name of the second system's model folder, in place of an encoder's name
 
 
 @dataclass(frozen=True)
 class ModelPaths:
-    """What the training scripts leave below the model folder, for one encoder."""
+    """The files that training and evaluation write below the model folder, for one encoder."""
 
     root: Path
     encoder: str
@@ -115,7 +115,7 @@ class ModelPaths:
         return self.root / re.sub(r"[^\w.-]+", "_", self.encoder)
 
     def fold(self, fold: int | None) -> Path:
-        """fold-<k>/, whose models have not seen fold k; fold-none/ (None) for models of all series"""
+        """fold-<k>/, whose models were not trained on fold k; fold-none/ (None) for models trained on all series"""
         return self.folder / f"fold-{'none' if fold is None else fold}"
 
     def stage1(self, fold: int | None) -> Path:
@@ -123,18 +123,18 @@ class ModelPaths:
         return self.fold(fold) / "last.pth"
 
     def features(self, fold: int | None) -> Path:
-        """<uid>.safetensors: what the stage 1 that has not seen `fold` says about the slices of a series."""
+        """<uid>.safetensors: features of a series' slices, from the stage 1 that was not trained on `fold`."""
         return self.fold(fold) / "features"
 
     def stage2(self, fold: int | None) -> Path:
-        """The folder of a stage 2 that has not seen `fold`: last.pth (the one to use), best.pth, history.csv, ..."""
+        """The folder of the stage 2 that was not trained on `fold`: last.pth (use this), best.pth, history.csv, ..."""
         return self.fold(fold) / "stage2"
 
     @classmethod
     def only_one(cls, root: Path, encoder: str) -> ModelPaths:
-        """Those of `encoder`, or, where that is empty, of the only one in the folder; ValueError where there is no one.
+        """The paths of `encoder`; if that is empty, of the only encoder in the folder, else ValueError.
 
-        The name of the folder stands for that of the encoder; that of the second system is none.
+        Folder names count as encoder names, except that of the second system.
         """
         if encoder:
             return cls(root, encoder)
@@ -153,7 +153,7 @@ class ModelPaths:
 
     @property
     def oof_stage2_header_csv(self) -> Path:
-        """The same, where stage 2 was told the modality as by a header without descriptions."""
+        """The same, with the modality that a header without descriptions would give to stage 2."""
         return self.folder / "oof_stage2_header.csv"
 
     @property
@@ -167,7 +167,7 @@ class ModelPaths:
 
     @property
     def volume3d_split(self) -> Path:
-        """The folder of a model of the second system that was trained on the `train` of a split."""
+        """The folder of a model of the second system that was trained on the `train` part of a split."""
         return self.folder / "split"
 
     @property
@@ -181,9 +181,9 @@ class ModelPaths:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A place beside `path` to write a file or folder to; it becomes `path` by rename when the block ends well.
+    """Yields a temporary path beside `path` for a file or folder; renames it to `path` if the block succeeds.
 
-    Raises CannotWrite where the disk is full, read-only or closed to this user.
+    Raises CannotWrite if the disk is full, read-only or not writable for this user.
     """
     beside = path.parent / f".{path.name}.{socket.gethostname()}.{os.getpid()}.part"
     try:
@@ -198,16 +198,16 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 class CannotWrite(ValueError):
-    """A folder that takes no more files, whichever: the message names it and says what to do."""
+    """A folder cannot be written to; the message names it and says what to do."""
 
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NO_RIGHT = {errno.EACCES, errno.EPERM}  # of files that are written only: one that cannot be read is another matter
+_NO_RIGHT = {errno.EACCES, errno.EPERM}  # only for paths in the folder written to: others may be unreadable input
 
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Turns an OSError of the block that says that `folder` takes no more files into CannotWrite."""
+    """Turns an OSError of the block into CannotWrite if it means that `folder` cannot be written to."""
     try:
         yield
     except OSError as error:
@@ -222,7 +222,7 @@ def writing_to(folder: Path) -> Iterator[None]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what killed runs have left half written in a folder."""
+    """Removes half-written files of killed runs from a folder."""
     for left in folder.glob(".*.part"):
         _remove(left)
 

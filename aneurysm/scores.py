@@ -1,4 +1,4 @@
-"""A model's result as a person reads it: the AUCs and the score with their intervals, for all cases and by subgroup."""
+"""Score tables as text: AUCs and weighted score with 95 % intervals, for all cases and by subgroup."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pandas as pd
 from aneurysm.labels import LOCATIONS, PRESENT
 from aneurysm.metrics import QUANTILES, bootstrap_aucs, label_aucs, left_out, score_table, weighted_score
 
-UNKNOWN = "unknown"  # a subgroup's name where the modality, plane, sex or age band is empty
-AGE_LIMITS = (0, 18, 40, 60, 80, 120)  # years; a band holds its lower limit, and not its upper one
+UNKNOWN = "unknown"  # name of the subgroup where modality, plane, sex or age band is empty
+AGE_LIMITS = (0, 18, 40, 60, 80, 120)  # years; a band includes its lower limit and excludes its upper one
 AGE_BANDS = ("0 to 17", "18 to 39", "40 to 59", "60 to 79", "80 and above")  # in the order of their names
 
 
@@ -23,11 +23,11 @@ def score_text(
     seed: int = 0,
     groups: Sequence | None = None,
 ) -> str:
-    """What an eval script prints: the table of labels, that of subgroups, the labels left out, and how the intervals
-    were drawn; '-' stands for what too few cases leave open.
+    """The text that an eval script prints: a table by label, a table by subgroup, the labels left out, and how the
+    intervals were drawn. '-' marks a value that too few cases leave undefined.
 
-    truth, predicted (rows, 14) and `groups` as for score_table: the series of each row where rows are windows.
-    `subgroups` (rows, e.g. modality and plane), one column for each way to divide the rows.
+    truth, predicted (rows, 14) and `groups` as for score_table: the series of each row if rows are windows.
+    `subgroups` has one row per case and one column per way to divide them, e.g. modality and plane.
     """
     labels = score_table(truth, predicted, n_samples, seed, groups)
     parts = subgroup_table(truth, predicted, subgroups, n_samples, seed, groups)
@@ -42,16 +42,16 @@ def score_text(
     )
 
 
-def compared_text(truth: np.ndarray, answers: dict[str, np.ndarray], n_samples: int = 1000, seed: int = 0) -> str:
-    """Several answers (rows, 14) to one truth, by name: AUC of Aneurysm Present, mean AUC of the locations, weighted
-    score; and the difference of each from the last one, whose interval comes from drawing the same rows for both.
+def compared_text(truth: np.ndarray, predictions: dict[str, np.ndarray], n_samples: int = 1000, seed: int = 0) -> str:
+    """A table that compares predictions (rows, 14) by name: AUC of Aneurysm Present, mean AUC of the locations,
+    weighted score, and the difference in score from the last one (interval from the same bootstrap rows for both).
     """
-    samples = {name: weighted_score(bootstrap_aucs(truth, own, n_samples, seed)) for name, own in answers.items()}
-    last = list(answers)[-1]
+    samples = {name: weighted_score(bootstrap_aucs(truth, own, n_samples, seed)) for name, own in predictions.items()}
+    last = list(predictions)[-1]
     rows = []
-    for name, own in answers.items():
+    for name, own in predictions.items():
         aucs = label_aucs(truth, own)
-        score, behind = weighted_score(aucs), weighted_score(label_aucs(truth, answers[last]))
+        score, behind = weighted_score(aucs), weighted_score(label_aucs(truth, predictions[last]))
         known = aucs[:-1][np.isfinite(aucs[:-1])]
         rows.append({
             f"AUC {PRESENT}": _number(aucs[-1]), "mean of locations": _number(known.mean() if len(known) else np.nan),
@@ -60,7 +60,7 @@ def compared_text(truth: np.ndarray, answers: dict[str, np.ndarray], n_samples: 
             " 95 % interval": "" if name == last else _interval(samples[name] - samples[last], "+"),
         })  # fmt: skip
     note = f"Differences from {last}: 95 % intervals of {n_samples} bootstrap samples, the same for all, seed {seed}"
-    return f"{pd.DataFrame(rows, index=list(answers)).to_string()}\n\n{note}"
+    return f"{pd.DataFrame(rows, index=list(predictions)).to_string()}\n\n{note}"
 
 
 def subgroup_table(
@@ -74,7 +74,7 @@ def subgroup_table(
     """One row per subgroup, indexed by column and value: n, positives, and the AUC of Aneurysm Present and the weighted
     score with their 95 % intervals (auc, auc_low, auc_high, score, score_low, score_high).
 
-    `locations` counts those with an AUC: weighted scores over different ones are not to be compared.
+    `locations` counts the locations with an AUC; weighted scores over different locations are not comparable.
     """
     if len(subgroups) != len(truth):
         raise ValueError(f"expected a row of subgroups for each of {len(truth)} cases, found {len(subgroups)}")
@@ -93,7 +93,7 @@ def subgroup_table(
 
 
 def each_subgroup(subgroups: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Column, value, and which rows (rows,) bool have it, for every value of every column; empty ones are 'unknown'."""
+    """Yields column, value and a mask (rows,) bool for every value of every column; empty values are 'unknown'."""
     for by in subgroups:
         values = subgroups[by].astype(object).where(subgroups[by].notna(), UNKNOWN).astype(str)
         for value in sorted(values.unique()):
@@ -101,9 +101,9 @@ def each_subgroup(subgroups: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarra
 
 
 def series_subgroups(series: pd.DataFrame) -> pd.DataFrame:
-    """Modality, plane, sex and age band of each series (rows of train_{F}_folds.csv), as score_text takes them.
+    """Modality, plane, sex and age band of each series (rows of train_{F}_folds.csv), for score_text.
 
-    Sex and age only where the table has them: other people's need not say PatientSex and PatientAge.
+    Sex and age are included only if the table has the columns PatientSex and PatientAge.
     """
     subgroups = series[["series_type", "plane"]].rename(columns={"series_type": "modality"})
     if "PatientSex" in series:
@@ -114,9 +114,9 @@ def series_subgroups(series: pd.DataFrame) -> pd.DataFrame:
 
 
 def age_bands(ages: pd.Series) -> pd.Series:
-    """The name of the band of each age in years; empty for what is no number, or no person's age.
+    """The name of the band of each age in years; NaN if it is not a number from above 0 to below 120.
 
-    0 is no age: anonymisers write it.
+    0 counts as unknown: anonymisers write it.
     """
     years = pd.to_numeric(ages, errors="coerce")
     return pd.cut(years.where(years > 0), AGE_LIMITS, right=False, labels=AGE_BANDS).astype(object)
@@ -164,7 +164,7 @@ def _intervals(low: pd.Series, high: pd.Series) -> list[str]:
 
 
 def _interval(samples: np.ndarray, sign: str = "") -> str:
-    """Of bootstrap samples, those that have a score."""
+    """The 95 % interval of the finite bootstrap samples, as text; '-' if there are none."""
     known = samples[np.isfinite(samples)]
     return " to ".join(_number(q, sign) for q in np.quantile(known, QUANTILES)) if len(known) else "-"
 

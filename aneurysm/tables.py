@@ -1,4 +1,4 @@
-"""CSV tables: read with a sentence about what is wrong in them, and written whole or not at all."""
+"""Reads CSV tables with errors that name file, line and column, and writes them atomically."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FROM_PREPROCESSING = "has preprocess_data.py run?"
 
 
 def read_table(path: Path, columns: Sequence[str], hint: str) -> pd.DataFrame:
-    """A table of the competition or of a script; ValueError naming the file where it is missing (`hint`) or damaged."""
+    """A table of the competition or of a script; ValueError naming the file if it is missing (`hint`) or damaged."""
     if not path.exists():
         raise ValueError(f"{path}: not there; {hint}")
     try:
@@ -35,9 +35,9 @@ def read_table(path: Path, columns: Sequence[str], hint: str) -> pd.DataFrame:
 
 
 def require(path: Path, column: pd.Series, good: pd.Series, expected: str) -> None:
-    """Raises ValueError naming the file, the line of the first value that is not `good`, the column and the value.
+    """Raises ValueError naming file, line, column and value of the first row where `good` is False.
 
-    Lines are counted as in the file, the head being the first; blank ones do not count.
+    The header is line 1; blank lines do not count.
     """
     bad = np.flatnonzero(~good.to_numpy(bool))
     if len(bad):
@@ -50,6 +50,6 @@ def require(path: Path, column: pd.Series, good: pd.Series, expected: str) -> No
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Writes a table without its index, whole or not at all."""
+    """Writes a table without its index, atomically."""
     with atomic_write(path) as beside:
         table.to_csv(beside, index=False)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from aneurysm.config import run_script
-from aneurysm.folds.oof import read_answers
+from aneurysm.folds.oof import read_predictions
 from aneurysm.labels import LABELS, LOCATIONS, PRESENT
 from aneurysm.metrics import score_table
 
@@ -28,15 +28,15 @@ DIAMETERS_MM = (0.0, 3.5, 4.5, 7.0, np.inf)
 class BySacConfig:
     data_dir: Path = Path("data")
     """folder that make_phantoms.py has filled"""
-    answers: Path = Path("model/tf_efficientnet_lite0/oof_stage2.csv")
+    predictions: Path = Path("model/tf_efficientnet_lite0/oof_stage2.csv")
     """what an eval script wrote: SeriesInstanceUID, fold and the 14 probabilities"""
 
 
 def main(config: BySacConfig) -> None:
-    answers = read_answers(config.answers)
+    predictions = read_predictions(config.predictions)
     truth = pd.read_csv(config.data_dir / "truth.csv", usecols=["SeriesInstanceUID", "sacs"])
-    series = truth.merge(answers, on="SeriesInstanceUID", validate="one_to_one")
-    if len(series) != len(answers):
+    series = truth.merge(predictions, on="SeriesInstanceUID", validate="one_to_one")
+    if len(series) != len(predictions):
         raise ValueError(f"{config.answers}: expected series of {config.data_dir}/truth.csv, found others")
     sacs = series.sacs.map(json.loads)
     diameter_mm = sacs.map(lambda own: max((sac["diameter_mm"] for sac in own), default=np.nan))

@@ -78,7 +78,7 @@ def main(config: BenchmarkConfig) -> None:
             write_series(root / kind, n_slices, RLELossless, modality, gap_mm)
         submission = Submission(KaggleSettings(out=root, shared=None), predictor, Clock(1e9, 1))
         for kind in (kinds[0], *kinds):
-            submission.answer(str(root / kind))
+            submission.predict(str(root / kind))
         lines = [json.loads(line) for line in (root / LOG).read_text().splitlines()][1:]
         windows = {kind: len(read_sampled(root / kind, predictor.request).index) for kind in set(kinds)}
     if any(line["failure"] or line["left_out"] for line in lines):

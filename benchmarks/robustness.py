@@ -86,10 +86,10 @@ def main(config: RobustnessConfig) -> None:
     for name in ("none", *config.changes):
         for strength in config.strengths if name in CHANGES else (0.0,):
             cache = ChangedCache(fresh.cache, CHANGES[name], strength) if name in CHANGES else fresh.cache
-            held_out, answers = replace(fresh, cache=cache).predict_spots(
+            held_out, predictions = replace(fresh, cache=cache).predict_spots(
                 model, stage1, world, subset(InferenceConfig, config)
             )
-            aucs = label_aucs(held_out.truth, answers.heatmap_max)
+            aucs = label_aucs(held_out.truth, predictions.heatmap_max)
             rows.append((name, strength, aucs[-1], np.nanmean(aucs[:-1])))
             print(
                 f"{name:14} {strength:4.2f}  Aneurysm Present {aucs[-1]:.3f}, locations {rows[-1][3]:.3f}", flush=True

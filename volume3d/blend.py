@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from aneurysm.folds.oof import answers_in_folds
+from aneurysm.folds.oof import predictions_in_folds
 from aneurysm.labels import LABELS
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.scores import compared_text, score_text, series_subgroups
@@ -39,13 +39,13 @@ class Blend:
     def text(self, name: str) -> str:
         """The weights, the blend's table, and it and both systems side by side; `name` is the first system's."""
         weights = ", ".join(f"{weight:.2f} in fold {fold}" for fold, weight in self.weights.items())
-        answers = {"blend": self.blended, "volume3d": self.second, name: self.first}
+        predictions = {"blend": self.blended, "volume3d": self.second, name: self.first}
         return "\n\n".join(
             [
                 f"Weight of volume3d, chosen on the other folds: {weights}; on all, for new series: {self.weight:.2f}\n"
                 f"{len(self.truth)} series, {self.n_alone} more that only one system has answered left out",
                 f"blend\n{score_text(self.truth, self.blended, self.subgroups)}",
-                compared_text(self.truth, answers),
+                compared_text(self.truth, predictions),
             ]
         )
 
@@ -56,7 +56,7 @@ def blend_of(series: pd.DataFrame, first: Path, second: Path) -> Blend:
     Raises ValueError naming the file where it is missing, where a system had other folds than `series`, or where no
     two folds have been answered by both.
     """
-    one, other = (answers_in_folds(path, series) for path in (first, second))
+    one, other = (predictions_in_folds(path, series) for path in (first, second))
     both = series.SeriesInstanceUID.isin(one.index.intersection(other.index))
     series, n_alone = series[both].reset_index(drop=True), len(one.index.symmetric_difference(other.index))
     fold = series.fold.to_numpy()

@@ -60,7 +60,7 @@ def main(config: EvalVolume3dConfig) -> None:
 
 
 def eval_folds(config: EvalVolume3dConfig, model_paths: ModelPaths) -> None:
-    from aneurysm.folds.oof import write_answers
+    from aneurysm.folds.oof import write_predictions
     from aneurysm.folds.tables import chosen_folds, read_folds
     from aneurysm.training.distributed import init_distributed
     from volume3d.blend import blend_of
@@ -77,7 +77,7 @@ def eval_folds(config: EvalVolume3dConfig, model_paths: ModelPaths) -> None:
     if not world.is_main:
         return
     print(evaluation.text())
-    print(write_answers(evaluation.table(), model_paths.oof_volume3d_csv, limited=config.limit > 0))
+    print(write_predictions(evaluation.table(), model_paths.oof_volume3d_csv, limited=config.limit > 0))
     if config.blend is not None:
         blend = blend_of(
             read_folds(DataPaths(config.data_dir, config.cache_dir).cache, config.folds),

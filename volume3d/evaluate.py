@@ -26,7 +26,7 @@ class Evaluation:
     """Answers about held-out series."""
 
     cases: Cases
-    answers: np.ndarray  # (series, 14) probabilities
+    predictions: np.ndarray  # (series, 14) probabilities
     title: str
 
     @property
@@ -46,7 +46,7 @@ class Evaluation:
     def table(self) -> pd.DataFrame:
         """SeriesInstanceUID, fold (or part of the split) and the 14 probabilities."""
         uids = self.cases.table[["SeriesInstanceUID", "part"]].rename(columns={"part": "fold"})
-        return uids.join(pd.DataFrame(self.answers, columns=list(LABELS)))
+        return uids.join(pd.DataFrame(self.predictions, columns=list(LABELS)))
 
 
 def evaluate_folds(cases: Cases, model_paths: ModelPaths, folds: Sequence[int], world: DistContext) -> Evaluation:
@@ -64,7 +64,7 @@ def evaluate_folds(cases: Cases, model_paths: ModelPaths, folds: Sequence[int], 
     ]
     table = pd.concat([part.cases.table for part in parts], ignore_index=True)
     title = f"fold {', '.join(str(fold) for fold in trained)}"
-    return Evaluation(Cases(cases.data_dir, table), np.concatenate([part.answers for part in parts]), title)
+    return Evaluation(Cases(cases.data_dir, table), np.concatenate([part.predictions for part in parts]), title)
 
 
 def evaluate_split(cases: Cases, model_paths: ModelPaths, part: str, checksum: str, world: DistContext) -> Evaluation:
@@ -84,7 +84,7 @@ def evaluate_weights(cases: Cases, path: Path, world: DistContext) -> Evaluation
         differing = ", ".join(f"{k} {v} instead of {expected[k]}" for k, v in made.items() if v != expected[k])
         raise ValueError(f"{path}: expected volumes as it was trained on, found them made with {differing}")
     unseen = HeldOut.of(cases, cases)
-    return Evaluation(unseen.cases, unseen.answers(trained.model, trained.config, world, path.stem), str(path))
+    return Evaluation(unseen.cases, unseen.predict(trained.model, trained.config, world, path.stem), str(path))
 
 
 def _evaluate(
@@ -92,4 +92,4 @@ def _evaluate(
 ) -> Evaluation:
     trained = load_volume3d(folder / "last.pth", world.device, named)
     unseen = HeldOut.of(held_out, training)
-    return Evaluation(unseen.cases, unseen.answers(trained.model, trained.config, world, title), title)
+    return Evaluation(unseen.cases, unseen.predict(trained.model, trained.config, world, title), title)

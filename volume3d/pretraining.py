@@ -50,7 +50,7 @@ def pretrain(
     checks = {folder.name: check_set(folder, settings.check_folds) for folder in settings.check_dirs}
 
     def evaluate(trained: nn.Module) -> dict[str, float]:
-        scores = {name: check.scores(check.answers(trained, own, world, name)) for name, check in checks.items()}
+        scores = {name: check.scores(check.predict(trained, own, world, name)) for name, check in checks.items()}
         return {f"{name} {score}": value for name, found in scores.items() for score, value in found.items()}
 
     folder = model_dir / "pretrained" / VOLUME3D

@@ -49,18 +49,18 @@ class HeldOut:
         """(series, 14) 0 or 1"""
         return self.cases.labels.astype(int)
 
-    def answers(self, model: nn.Module, config: Volume3dConfig, world: DistContext, bar: str = "") -> np.ndarray:
+    def predict(self, model: nn.Module, config: Volume3dConfig, world: DistContext, bar: str = "") -> np.ndarray:
         """(series, 14) probabilities; several processes share the work and all get them all."""
-        answers = np.tile(self.prevalence, (len(self.cases), 1))
+        predictions = np.tile(self.prevalence, (len(self.cases), 1))
         if self.has_volume.any():
             volumes = EvalVolumes(self.cases.with_volume(), config)
-            answers[self.has_volume] = predict_volumes(model, volumes, config, world, bar)
-        return answers
+            predictions[self.has_volume] = predict_volumes(model, volumes, config, world, bar)
+        return predictions
 
-    def scores(self, answers: np.ndarray) -> dict[str, float]:
+    def scores(self, predictions: np.ndarray) -> dict[str, float]:
         """As history_scores; average precision and accuracy (at 0.5) of Aneurysm Present."""
-        truth, present = self.truth[:, -1], answers[:, -1]
-        return history_scores(self.truth, answers) | {
+        truth, present = self.truth[:, -1], predictions[:, -1]
+        return history_scores(self.truth, predictions) | {
             "ap_present": float(average_precision_score(truth, present)) if truth.any() else np.nan,
             "accuracy_present": float(accuracy_score(truth, present > 0.5)),
         }
@@ -79,14 +79,14 @@ class Volume3dLoss:
         self.pos_weight = pos_weights(prevalence, config.pos_weight_cap)
 
     def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        answer, config = model(batch), self.config
-        total = label_loss(answer["logits"], batch["labels"], self.pos_weight, self.label_weight).mean()
+        outputs, config = model(batch), self.config
+        total = label_loss(outputs["logits"], batch["labels"], self.pos_weight, self.label_weight).mean()
         total = config.logits_weight * total
-        if "sac" in answer:
-            found = sac_loss(answer["sac"], batch["sac"], config.dice_weight, SAC_CELLS)
-            where = location_loss(answer["vessels"][:, 1:], batch["sac"], SAC_CELLS)
+        if "sac" in outputs:
+            found = sac_loss(outputs["sac"], batch["sac"], config.dice_weight, SAC_CELLS)
+            where = location_loss(outputs["vessels"][:, 1:], batch["sac"], SAC_CELLS)
             total = total + config.sac_weight * (found + config.location_weight * where)
-            total = total + config.vessel_weight * vessel_loss(answer["vessels"], batch["vessels"])
+            total = total + config.vessel_weight * vessel_loss(outputs["vessels"], batch["vessels"])
         return total
 
 
@@ -130,7 +130,7 @@ def train(
     watch = Activations(model.backbone, config.activations) if config.activations.every else None
     fit(
         model, train_set, Volume3dLoss(config.loss, prevalence),
-        lambda trained: unseen.scores(unseen.answers(trained, config, world)) if len(unseen.cases) else {},
+        lambda trained: unseen.scores(unseen.predict(trained, config, world)) if len(unseen.cases) else {},
         config.training, folder, world, about, resume, observe=watch,
     )  # fmt: skip
     if world.is_main:

@@ -48,7 +48,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _CacheRequest:
     """How a series is cached; see preprocess_series."""
 
     slices: bool
@@ -72,18 +72,18 @@ def preprocess_series(
     `slices` writes one file per slice besides; `storage` is the form of series file and vessel mask; `verify` compares
     every byte of what is there already with its checksum, which is otherwise trusted where the size is right.
     """
-    paths, wanted = DataPaths(data_dir, cache_dir), _Wanted(slices, storage, verify)
+    paths, request = DataPaths(data_dir, cache_dir), _CacheRequest(slices, storage, verify)
     damage: list[str] = []
 
     def work() -> bool:
         saved = _saved(paths, series_uid, verify, damage)  # first: damage is said even where the DICOM files are gone
         fingerprint = fingerprint_of(paths.series / series_uid, find_mask(paths, series_uid), settings)
-        was_cached = saved is not None and not damage and _is_wanted(paths, series_uid, saved, fingerprint, wanted)
+        was_cached = saved is not None and not damage and _is_cached(paths, series_uid, saved, fingerprint, request)
         if not was_cached:
             with writing_to(paths.cache):
                 _remove(paths, series_uid, slices=saved is None or saved["fingerprint"] != fingerprint)
             try:
-                _write(paths, series_uid, settings, wanted, fingerprint)
+                _write(paths, series_uid, settings, request, fingerprint)
             except CannotWrite:
                 with suppress(OSError):
                     _remove(paths, series_uid, slices=True)  # what was written before the disk was full
@@ -143,30 +143,32 @@ def _saved(paths: DataPaths, series_uid: str, verify: bool, damage: list[str]) -
     return saved
 
 
-def _is_wanted(paths: DataPaths, series_uid: str, saved: dict, fingerprint: str, wanted: _Wanted) -> bool:
+def _is_cached(paths: DataPaths, series_uid: str, saved: dict, fingerprint: str, request: _CacheRequest) -> bool:
     """Whether a series was cached from these files with these settings in this form, and all its files are there."""
     if saved["fingerprint"] != fingerprint:
         return False
-    if wanted.slices and not (paths.npy_slice / series_uid).is_dir():
+    if request.slices and not (paths.npy_slice / series_uid).is_dir():
         return False
     folders = [paths.npy_sequence, *([paths.npy_vessels] if saved["meta"]["vessels"] else [])]
-    return all(_stored(folder, series_uid, wanted).exists() for folder in folders)
+    return all(_stored(folder, series_uid, request).exists() for folder in folders)
 
 
-def _stored(folder: Path, series_uid: str, wanted: _Wanted) -> Path:
-    return folder / f"{series_uid}{ENDINGS[wanted.storage]}"
+def _stored(folder: Path, series_uid: str, request: _CacheRequest) -> Path:
+    return folder / f"{series_uid}{ENDINGS[request.storage]}"
 
 
-def _write(paths: DataPaths, series_uid: str, settings: CacheSettings, wanted: _Wanted, fingerprint: str) -> None:
+def _write(
+    paths: DataPaths, series_uid: str, settings: CacheSettings, request: _CacheRequest, fingerprint: str
+) -> None:
     """Slice files, series file, vessels, description: in this order, so that a description vouches for the rest."""
     series = read_series(paths.series / series_uid, select=())
     window = find_slices(series, settings)
-    written = _write_series(paths, series_uid, series, window, wanted)
+    written = _write_series(paths, series_uid, series, window, request)
     mask = place_series_mask(find_mask(paths, series_uid), series)
     if mask is not None:
-        path = _stored(paths.npy_vessels, series_uid, wanted)
+        path = _stored(paths.npy_vessels, series_uid, request)
         with atomic_write(path) as beside:
-            crc32 = write_slices(beside, wanted.storage, np.uint8, len(mask.slices), mask.images())
+            crc32 = write_slices(beside, request.storage, np.uint8, len(mask.slices), mask.images())
         written |= file_facts(paths, path, crc32)
     description = {"fingerprint": fingerprint, "settings": asdict(settings), "files": written}
     description |= describe(series, series_uid, window, warnings_of(series, paths.root), vessels=mask is not None)
@@ -185,15 +187,15 @@ def _remove(paths: DataPaths, series_uid: str, slices: bool) -> None:
         shutil.rmtree(paths.npy_slice / series_uid)
 
 
-def _write_series(paths: DataPaths, series_uid: str, series: Series, window: Window, wanted: _Wanted) -> dict:
+def _write_series(paths: DataPaths, series_uid: str, series: Series, window: Window, request: _CacheRequest) -> dict:
     """The series file, slice by slice, so that memory does not grow with the series; slice files where asked for."""
-    path = _stored(paths.npy_sequence, series_uid, wanted)
+    path = _stored(paths.npy_sequence, series_uid, request)
     images = cached_slices(series, window, range(series.crop.count))
     with ExitStack() as stack:
         whole = stack.enter_context(atomic_write(path))
-        if wanted.slices:
+        if request.slices:
             images = _each_kept(images, stack.enter_context(atomic_write(paths.npy_slice / series_uid)))
-        crc32 = write_slices(whole, wanted.storage, np.float16, series.crop.count, images)
+        crc32 = write_slices(whole, request.storage, np.float16, series.crop.count, images)
     return file_facts(paths, path, crc32)
 
 

@@ -37,8 +37,8 @@ def decode_apart(path: Path, offset: int, syntax: str, index: int, options: dict
             helper.stdin.write(json.dumps(request).encode() + b"\n")
             helper.stdin.flush()
             line = helper.stdout.readline()
-            answer = json.loads(line or '{"error": "the decoder crashed"}')
-            data = helper.stdout.read(answer.get("n_bytes", 0))
+            reply = json.loads(line or '{"error": "the decoder crashed"}')
+            data = helper.stdout.read(reply.get("n_bytes", 0))
             if not line:
                 _end(helper)
         except BrokenPipeError as error:
@@ -46,9 +46,9 @@ def decode_apart(path: Path, offset: int, syntax: str, index: int, options: dict
             raise RuntimeError("the decoder crashed") from error
         finally:
             timer.cancel()
-    if "error" in answer:
-        raise RuntimeError(answer["error"])
-    return np.frombuffer(data, answer["dtype"]).reshape(answer["shape"])
+    if "error" in reply:
+        raise RuntimeError(reply["error"])
+    return np.frombuffer(data, reply["dtype"]).reshape(reply["shape"])
 
 
 def _running() -> subprocess.Popen:
@@ -74,16 +74,16 @@ def _end(helper: subprocess.Popen) -> None:
 
 def _serve() -> None:
     """Answers requests until there are no more."""
-    answers = os.fdopen(os.dup(1), "wb")
+    replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a decoder prints must not mix with the answers
     for line in sys.stdin:
         try:
             array = _decode(**json.loads(line))
-            answer = {"dtype": array.dtype.str, "shape": array.shape, "n_bytes": array.nbytes}
+            reply = {"dtype": array.dtype.str, "shape": array.shape, "n_bytes": array.nbytes}
         except Exception as error:
-            array, answer = None, {"error": f"{type(error).__name__}: {error}"[:1000]}
-        answers.write(json.dumps(answer).encode() + b"\n" + (b"" if array is None else array.tobytes()))
-        answers.flush()
+            array, reply = None, {"error": f"{type(error).__name__}: {error}"[:1000]}
+        replies.write(json.dumps(reply).encode() + b"\n" + (b"" if array is None else array.tobytes()))
+        replies.flush()
 
 
 def _decode(path: str, offset: int, syntax: str, index: int, options: dict) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""What to train on: folds, localizers, spots, and tables of answers by fold."""
+"""Folds, localizers, training spots, and tables of out-of-fold predictions."""

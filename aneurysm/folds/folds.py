@@ -1,4 +1,4 @@
-"""Folds that keep a patient together and give each the same share of every label, modality and sex."""
+"""Stratified folds by patient: each fold gets the same share of every label, modality and sex."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pandas as pd
 
 from aneurysm.labels import LOCATIONS, PRESENT
 
-TRIES = 12  # stratifications of different seeds, of which the most even is taken
+TRIES = 12  # stratifications with different seeds; the most even one is used
 ALLOWED_COUNT, ALLOWED_SHARE = 2, 0.2  # two folds may differ by this many, or this share of their mean
 
 
 def assign_folds(series: pd.DataFrame, n_folds: int, seed: int) -> pd.Series:
-    """(series,) fold of each row, 0 to n_folds - 1; rows with the same `patient_id` share one.
+    """(series,) fold of each row, 0 to n_folds - 1; rows with the same `patient_id` get the same fold.
 
-    `series` has SeriesInstanceUID, the 13 locations, Aneurysm Present, and, where known, patient_id, Modality and
+    `series` has SeriesInstanceUID, the 13 locations, Aneurysm Present, and optionally patient_id, Modality and
     PatientSex. Iterative stratification (Sechidis et al. 2011) of patients, repeated with other seeds; the most even
-    result is taken. Raises ValueError where there are fewer patients than folds.
+    result is returned. Raises ValueError if there are fewer patients than folds.
     """
     n_patients = patients(series).nunique()
     if n_patients < n_folds:
@@ -30,7 +30,7 @@ def assign_folds(series: pd.DataFrame, n_folds: int, seed: int) -> pd.Series:
 
 
 def assign_parts(series: pd.DataFrame, shares: Sequence[float], seed: int) -> pd.Series:
-    """(series,) part of each row, 0 to len(shares) - 1; as assign_folds, but part i takes a share of shares[i].
+    """(series,) part of each row, 0 to len(shares) - 1; as assign_folds, but part i gets the share shares[i].
 
     `shares` sum to 1.
     """
@@ -39,7 +39,7 @@ def assign_parts(series: pd.DataFrame, shares: Sequence[float], seed: int) -> pd
 
 
 def _most_even(series: pd.DataFrame, stratify: Callable, score: Callable, seed: int) -> pd.Series:
-    """(series,) the best by `score` of some stratifications of the patients, with different seeds."""
+    """(series,) the stratification of the patients with the lowest `score`, over TRIES seeds."""
     patient = patients(series)
     table = strata(series).groupby(patient.to_numpy()).max()
     best, best_score = None, None
@@ -53,7 +53,7 @@ def _most_even(series: pd.DataFrame, stratify: Callable, score: Callable, seed: 
 
 
 def patients(series: pd.DataFrame) -> pd.Series:
-    """(series,) who each row belongs to: its patient_id where that is known, else the series itself."""
+    """(series,) the patient of each row: "patient " + patient_id if known, else the SeriesInstanceUID."""
     if "patient_id" not in series:
         return series.SeriesInstanceUID
     known = series.patient_id.notna() & (series.patient_id.astype(str).str.strip() != "")
@@ -70,14 +70,14 @@ def strata(series: pd.DataFrame) -> pd.DataFrame:
 
 
 def fold_counts(series: pd.DataFrame, fold: pd.Series, n_folds: int) -> pd.DataFrame:
-    """One row per column of `strata` and one for all series: the count in each fold, and whether they are even."""
+    """One row per column of `strata` and one for all series: the count in each fold, and whether they are `even`."""
     counts = strata(series).assign(series=1).groupby(fold.to_numpy()).sum().reindex(range(n_folds), fill_value=0).T
     spread = counts.max(axis=1) - counts.min(axis=1)
     return counts.assign(even=spread <= np.maximum(ALLOWED_COUNT, ALLOWED_SHARE * counts.mean(axis=1)))
 
 
 def unevenness(series: pd.DataFrame, fold: pd.Series, n_folds: int) -> tuple[float, ...]:
-    """Smaller is better: labels that a fold lacks although there are enough, rows that are not even, largest spread."""
+    """Smaller is better: labels with enough cases that some fold lacks, rows that are not even, largest spread."""
     table = fold_counts(series, fold, n_folds)
     counts = table.drop(columns="even")
     lacking = ((counts.min(axis=1) == 0) & (counts.sum(axis=1) >= n_folds)).sum()
@@ -87,12 +87,12 @@ def unevenness(series: pd.DataFrame, fold: pd.Series, n_folds: int) -> tuple[flo
 
 def _stratify(table: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     """(patients,) fold of each row of a table of 0 and 1."""
-    from iterstrat.ml_stratifiers import MultilabelStratifiedKFold  # loads scikit-learn: for those alone who draw folds
+    from iterstrat.ml_stratifiers import MultilabelStratifiedKFold  # here: it imports scikit-learn
 
     fold = np.empty(len(table), int)
     splitter = MultilabelStratifiedKFold(n_splits=n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # rare labels: said by the table of counts instead
+        warnings.simplefilter("ignore")  # about rare labels: the table of counts shows them
         for number, (_, held_out) in enumerate(splitter.split(table, table)):
             fold[held_out] = number
     return fold
@@ -102,7 +102,7 @@ def _stratify_parts(table: np.ndarray, shares: np.ndarray, seed: int) -> np.ndar
     """(patients,) part of each row of a table of 0 and 1, for parts of different sizes."""
     from iterstrat.ml_stratifiers import IterativeStratification
 
-    rng = np.random.RandomState(seed)  # of this kind, because the library asks for it
+    rng = np.random.RandomState(seed)  # the library requires this class
     order = rng.permutation(len(table))
     part = np.empty(len(table), int)
     part[order] = IterativeStratification(labels=table[order].astype(bool), r=shares, random_state=rng)
@@ -110,7 +110,7 @@ def _stratify_parts(table: np.ndarray, shares: np.ndarray, seed: int) -> np.ndar
 
 
 def _distance(series: pd.DataFrame, part: pd.Series, shares: np.ndarray) -> tuple[int, float]:
-    """Smaller is better: labels that a part lacks although one is due to it, largest distance from what is due."""
+    """Smaller is better: labels that a part lacks although at least one is due, largest relative deviation."""
     table = strata(series).assign(series=1)
     counts = table.groupby(part.to_numpy()).sum().reindex(range(len(shares)), fill_value=0).T.to_numpy()
     due = table.sum().to_numpy()[:, None] * shares

@@ -1,4 +1,4 @@
-"""Hard negatives: slices far from every localizer that stage 1, not trained on their series, took for an aneurysm."""
+"""Hard negatives: slices far from every localizer in which an out-of-fold stage 1 predicts an aneurysm."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCHEMA = pa.schema(
     [
         ("SeriesInstanceUID", pa.string()),
         ("slice", pa.int32()),
-        ("probability", pa.float32()),  # of Aneurysm Present, by the model of the fold that held the series out
+        ("probability", pa.float32()),  # of Aneurysm Present, by the model that held this series out
         ("position_mm", pa.float64()),
         ("fold", pa.int32()),
     ]
@@ -27,10 +27,11 @@ LARGEST = np.iinfo(np.int32).max  # slice index
 def select_hard_negatives(
     slices: pd.DataFrame, positives: pd.DataFrame, barred: set[str], threshold: float, safe_mm: float
 ) -> pd.DataFrame:
-    """The rows of `slices` with at least this probability and `safe_mm` from every localizer along the slice axis.
+    """The rows of `slices` with a probability of at least `threshold`, at least `safe_mm` from every localizer along
+    the slice axis, sorted by series and slice.
 
-    `slices` has the columns of SCHEMA, one row a slice; `positives` are the positive spots. Series in `barred` (see
-    excluded_series) supply none. Sorted by series and slice. Raises ValueError where a probability is NaN.
+    `slices` has the columns of SCHEMA, one row per slice; `positives` are the positive spots. Series in `barred` (see
+    excluded_series) are left out. Raises ValueError if a probability is NaN.
     """
     if slices.probability.isna().any():
         unknown = slices.SeriesInstanceUID[slices.probability.isna()].iloc[0]
@@ -45,7 +46,7 @@ def select_hard_negatives(
 
 
 def write_hard_negatives(table: pd.DataFrame, path: Path) -> None:
-    """Writes the columns of SCHEMA, whole or not at all; ValueError naming the file where one is missing."""
+    """Writes the columns of SCHEMA atomically; ValueError naming the file if one is missing."""
     _check_columns(path, SCHEMA.names, table.columns)
     rows = pa.Table.from_pandas(table[SCHEMA.names], schema=SCHEMA, preserve_index=False)
     with atomic_write(path) as beside:
@@ -53,10 +54,10 @@ def write_hard_negatives(table: pd.DataFrame, path: Path) -> None:
 
 
 def read_hard_negatives(path: str | Path) -> dict[str, np.ndarray]:
-    """Series uid -> sorted slice indices, each once, from what write_hard_negatives wrote.
+    """Series uid -> sorted unique slice indices, from a file of write_hard_negatives.
 
-    Raises ValueError naming the file where it is missing, damaged, lacks a column, or holds anything but series uids
-    and slice indices.
+    Raises ValueError naming the file if it is missing, damaged, lacks a column, or holds invalid series uids or slice
+    indices.
     """
     path = Path(path)
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Localizers: the points in the original images where aneurysms were marked, and where they lie in the cache."""
+"""Localizers: the annotated aneurysm points in the original images, and their positions in the cache."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _COLUMNS = ("SeriesInstanceUID", "SOPInstanceUID", "coordinates", "location")
 
 
 def read_localizers(path: Path) -> pd.DataFrame:
-    """train_localizers.csv with `coordinates` taken apart: x (column) and y (row) in pixels, frame (0-based, or NA).
+    """train_localizers.csv with `coordinates` parsed: x (column) and y (row) in pixels, frame (0-based, or NA).
 
-    Raises ValueError naming the file where it or a column is missing, and the row where the coordinates are anything
-    but a dict of numbers x, y and perhaps f, a UID is missing, or the location is unknown. A warning counts rows that
-    repeat another.
+    Raises ValueError naming the file if it or a column is missing, and also the line if a UID is missing, the
+    coordinates are not a dict of numbers x, y and optionally f, or the location is unknown. Duplicate rows are dropped
+    with a warning.
     """
     table = read_table(path, _COLUMNS, FROM_COMPETITION)
     for name in ("SeriesInstanceUID", "SOPInstanceUID"):
@@ -58,10 +58,10 @@ def _parse_point(text: str) -> tuple[float, float, int | None]:
 def place_localizers(
     cache: Cache, localizers: pd.DataFrame, series_uids: Collection[str] | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The localizers with cache_x, cache_y and slice (pixels and slices of the cache), and those that have no place.
+    """Two tables: localizers with cache_x, cache_y and slice (pixels and slices of the cache), and unplaced localizers.
 
-    The second table says in `error` why: series not in the cache or, where they are given, none of `series_uids`;
-    image missing, frame missing or out of range, outside the image, outside the cached part of the head.
+    The column `error` of the second gives the reason: series not in the cache or not in `series_uids` (if given); image
+    missing, frame missing or out of range, point outside the image or outside the cached part of the head.
     """
     placed, errors = [], []
     for row in localizers.itertuples(index=False):

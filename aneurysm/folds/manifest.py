@@ -1,4 +1,4 @@
-"""data/manifest.jsonl: one line per series with its patient, what kind of images it has, and its labels."""
+"""data/manifest.jsonl: one line per series with its patient, modality, paths and labels."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ LABEL_KEYS = (*(re.sub(r"\W+", "_", name.lower()) for name in LOCATIONS), "label
 
 @dataclass(frozen=True)
 class Entry:
-    """One series; None (and NaN among the labels) where nobody says it.
+    """One series; unknown values are None (NaN in `labels`).
 
     modality           CT or MR
     subtype            CT, CTA, MR, MRA, MRI T1post or MRI T2
-    patient_id         the SeriesInstanceUID where the header names no patient
+    patient_id         the SeriesInstanceUID if the header names no patient
     patient_age        years
     patient_sex        F or M
     patient_weight     kilograms
     image_path         folder of the DICOM files, relative to the data folder
     segmentation_path  vessel mask, relative to the data folder
-    labels           (14,) float32, 0 or 1, in the order of LABELS
+    labels             (14,) float32, 0 or 1, in the order of LABELS
     """
 
     series_uid: str
@@ -51,7 +51,7 @@ _NUMBERS = ("patient_age", "patient_weight")
 
 
 def write_manifest(path: Path, entries: Iterable[Entry]) -> None:
-    """Writes the entries, one JSON object a line, whole or not at all."""
+    """Writes the entries atomically, one JSON object per line."""
     with atomic_write(path) as beside:
         beside.write_text("".join(json.dumps(_to_json(entry)) + "\n" for entry in entries))
 
@@ -59,7 +59,7 @@ def write_manifest(path: Path, entries: Iterable[Entry]) -> None:
 def read_manifest(path: Path) -> list[Entry]:
     """The entries of a manifest.
 
-    Raises ValueError naming the file and the line where it is missing, damaged, or names a series twice.
+    Raises ValueError naming the file if it is missing, and also the line if it is damaged or repeats a series.
     """
     if not path.exists():
         raise ValueError(f"{path}: not there; has volume3d.build_manifest run?")
@@ -76,7 +76,7 @@ def read_manifest(path: Path) -> list[Entry]:
 
 
 def manifest_table(entries: Sequence[Entry]) -> pd.DataFrame:
-    """The entries in the columns of train.csv, as the functions on folds take them; labels nobody knows count as 0."""
+    """The entries in the columns of train.csv, for the functions that make folds; missing labels count as 0."""
     labels = np.nan_to_num(np.array([entry.labels for entry in entries]).reshape(-1, len(LABELS))).astype(int)
     table = pd.DataFrame(labels, columns=list(LABELS))
     table.insert(0, "SeriesInstanceUID", [entry.series_uid for entry in entries])
@@ -89,9 +89,9 @@ def manifest_table(entries: Sequence[Entry]) -> pd.DataFrame:
 
 
 def with_manifest(series: pd.DataFrame, entries: Sequence[Entry]) -> pd.DataFrame:
-    """`series` with the patients of a manifest; also Modality and PatientSex, where it has no such column.
+    """`series` with patient_id from a manifest, and Modality and PatientSex if it lacks these columns.
 
-    What the manifest does not name stays as it is.
+    A patient_id that the manifest lacks stays as it is.
     """
     table = manifest_table(entries).set_index("SeriesInstanceUID")
     found = {name: series.SeriesInstanceUID.map(table[name]) for name in ("patient_id", "Modality", "PatientSex")}
@@ -103,7 +103,7 @@ def with_manifest(series: pd.DataFrame, entries: Sequence[Entry]) -> pd.DataFram
 
 
 def _to_json(entry: Entry) -> dict:
-    """Whole numbers without a point; null where nothing is known."""
+    """A JSON object with labels as whole numbers and null for unknown values."""
     labels = (None if np.isnan(value) else int(value) for value in entry.labels)
     return {key: getattr(entry, name) for name, key in _FIELDS.items()} | dict(zip(LABEL_KEYS, labels, strict=True))
 

@@ -1,4 +1,4 @@
-"""What eval scripts say about held-out series (oof_*.csv): read beside the folds, and written without losing others."""
+"""Out-of-fold predictions (oof_*.csv): reading them with a fold check, and writing without losing other folds."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from aneurysm.labels import LABELS
 from aneurysm.tables import read_table, write_csv
 
 
-def read_answers(path: Path) -> pd.DataFrame:
-    """What an eval script wrote: SeriesInstanceUID, fold and 14 probabilities; ValueError as read_folds."""
+def read_predictions(path: Path) -> pd.DataFrame:
+    """A table of an eval script: SeriesInstanceUID, fold and 14 probabilities; ValueError as read_folds."""
     return read_table(path, ["SeriesInstanceUID", "fold", *LABELS], "has its eval script run?")
 
 
-def answers_in_folds(path: Path, series: pd.DataFrame) -> pd.DataFrame:
-    """The answers in a file about `series`, rows of train_{F}_folds.csv, by SeriesInstanceUID; others are left out.
+def predictions_in_folds(path: Path, series: pd.DataFrame) -> pd.DataFrame:
+    """The predictions of a file for `series` (rows of train_{F}_folds.csv), indexed by SeriesInstanceUID.
 
-    Raises ValueError naming the file where it is missing or damaged, or where a series was held out in another fold:
-    its model has then been trained on series that are held out here.
+    Raises ValueError naming the file if it is missing or damaged, or if a series was held out in another fold: its
+    model was then trained on series that are held out here.
     """
-    table = read_answers(path).set_index("SeriesInstanceUID")
+    table = read_predictions(path).set_index("SeriesInstanceUID")
     fold = series.set_index("SeriesInstanceUID").fold
     table = table[table.index.isin(fold.index)]
     wrong = table.index[table.fold.to_numpy() != fold.loc[table.index].to_numpy()]
@@ -33,23 +33,23 @@ def answers_in_folds(path: Path, series: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def write_answers(answers: pd.DataFrame, path: Path, limited: bool) -> str:
-    """Writes answers, one row a series, as replace_folds does; returns what there is to print about the file.
+def write_predictions(predictions: pd.DataFrame, path: Path, limited: bool) -> str:
+    """Writes predictions, one row per series, with replace_folds; returns a line to print about the file.
 
-    Where only some series of each fold were asked about (`limited`), a file that holds others of these folds stays.
+    If `limited` (only some series of each fold were predicted), a file with other series of these folds is not changed.
     """
-    n_others = _n_others(answers, path) if limited else 0
+    n_others = _n_others(predictions, path) if limited else 0
     if n_others:
         return f"{path} stays as it is: it holds {n_others} series of these folds that were not asked about now"
-    replace_folds(answers, path)
+    replace_folds(predictions, path)
     return str(path)
 
 
 def replace_folds(table: pd.DataFrame, path: Path) -> None:
-    """Writes out-of-fold answers, by fold: rows of folds that `table` has none of stay as they are in the file.
+    """Writes out-of-fold predictions; rows of folds that are not in `table` stay as they are in the file.
 
-    `table` has SeriesInstanceUID and fold. A file that is damaged, has other columns, or comes from another division
-    into folds (a series of the table has another fold there) is replaced as a whole.
+    `table` has SeriesInstanceUID and fold. The whole file is replaced if it is damaged, has other columns, or has
+    other folds (a series of `table` is in another fold there).
     """
     kept = _rows_of_other_folds(table, path)
     if len(kept):
@@ -58,7 +58,7 @@ def replace_folds(table: pd.DataFrame, path: Path) -> None:
 
 
 def _rows_of_other_folds(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Of the file, as text but for the fold, so that numbers are written back as they were."""
+    """The rows of the file to keep; all columns but the fold as text, so that numbers are written back unchanged."""
     nothing = table[:0]
     try:
         before = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -71,9 +71,11 @@ def _rows_of_other_folds(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     return nothing if others.SeriesInstanceUID.isin(table.SeriesInstanceUID).any() else others
 
 
-def _n_others(answers: pd.DataFrame, path: Path) -> int:
+def _n_others(predictions: pd.DataFrame, path: Path) -> int:
     try:
-        before = read_answers(path)
-    except ValueError:  # not there, or damaged
+        before = read_predictions(path)
+    except ValueError:  # missing or damaged
         return 0
-    return int((before.fold.isin(answers.fold) & ~before.SeriesInstanceUID.isin(answers.SeriesInstanceUID)).sum())
+    return int(
+        (before.fold.isin(predictions.fold) & ~before.SeriesInstanceUID.isin(predictions.SeriesInstanceUID)).sum()
+    )

@@ -1,4 +1,4 @@
-"""Spots: the places that stage 1 is trained on, around localizers and away from them. Distances are in millimetres."""
+"""Spots: the slices that stage 1 is trained on, at localizers and away from them. Distances are in millimetres."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from aneurysm.labels import PRESENT
 
-REDRAWS = 8  # heights drawn for each spot wanted: some lie too near to a localizer, or outside the series
+REDRAWS = 8  # heights drawn per negative spot: some lie too near to a localizer, or outside the series
 COLUMNS = [
     "SeriesInstanceUID", "fold", "kind", "slice", "position_mm", "x", "y", "location", "modality", "plane",
 ]  # fmt: skip
@@ -43,8 +43,8 @@ def negative_spots(
 ) -> pd.DataFrame:
     """Up to `per_series` slices of each series, at least `safe_mm` from each of its localizers along the slice axis.
 
-    Their heights (millimetres below the uppermost slice) are drawn from those of the positives of the same kind and
-    plane, so that height gives nothing away. Series in `excluded_series` supply none.
+    Their heights (millimetres below the uppermost slice) are drawn from the positives of the same modality and plane,
+    so that height does not reveal the label. Series in `excluded_series` are skipped.
     """
     barred = excluded_series(series, positives, unplaced)
     heights = _heights(positives, position_mm)
@@ -63,10 +63,10 @@ def negative_spots(
 
 
 def excluded_series(series: pd.DataFrame, positives: pd.DataFrame, unplaced: pd.DataFrame) -> set[str]:
-    """Series that supply no negatives, since nobody knows where all their aneurysms lie.
+    """Series from which no negatives are drawn, because not all positions of their aneurysms are known.
 
-    They have a localizer without a place, or are positive without any localizer. `series` has SeriesInstanceUID and
-    Aneurysm Present; `positives` are positive spots and `unplaced` localizers without a place, of any series.
+    They have an unplaced localizer, or are positive without any localizer. `series` has SeriesInstanceUID and Aneurysm
+    Present; `positives` are the positive spots and `unplaced` the unplaced localizers, of any series.
     """
     positive = set(series.SeriesInstanceUID[series[PRESENT] == 1])
     return set(unplaced.SeriesInstanceUID) | positive - set(positives.SeriesInstanceUID)
@@ -78,28 +78,28 @@ def marked_mm(positives: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def distance_mm(positions: np.ndarray, marks: np.ndarray) -> np.ndarray:
-    """(n,) distance of each position to the nearest of the series' localizers; infinite without any."""
+    """(n,) distance of each position to the nearest localizer of the series; infinite if there is none."""
     return np.abs(positions[:, None] - marks[None]).min(axis=1, initial=np.inf)
 
 
 def _heights(positives: pd.DataFrame, position_mm: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Kind, plane and millimetres below the uppermost slice of each positive spot."""
+    """Modality, plane and millimetres below the uppermost slice of each positive spot."""
     top = positives.SeriesInstanceUID.map(lambda uid: position_mm[uid][-1])
     return positives[["modality", "plane"]].assign(below_top_mm=top - positives.position_mm)
 
 
 def _draw(heights: pd.DataFrame, own, n: int, rng: np.random.Generator) -> np.ndarray:
-    """(n,) heights of positives of the same kind and plane; of the same plane, or of any, where those are few."""
+    """(n,) heights of positives of the same modality and plane; if fewer than 5, of the same plane, else of all."""
     same_plane = heights.plane == own.plane
     for alike in (same_plane & (heights.modality == own.series_type), same_plane, same_plane | True):
         if alike.sum() >= 5:
             drawn = rng.choice(heights.below_top_mm[alike].to_numpy(), n)
-            return drawn + rng.normal(0, 3, n)  # a few millimetres more or less: no height is drawn twice
+            return drawn + rng.normal(0, 3, n)  # jitter of a few millimetres, so that no height repeats
     return rng.uniform(0, 180, n)
 
 
 def _safe_slices(positions: np.ndarray, wanted_mm: np.ndarray, marks: np.ndarray, safe_mm: float, n: int) -> list[int]:
-    """Slices nearest to the first `n` wanted positions that are far enough from every localizer; each once."""
+    """Sorted unique slices nearest to the first `n` wanted positions that are far enough from every localizer."""
     wanted_mm = wanted_mm[(wanted_mm >= positions[0]) & (wanted_mm <= positions[-1])]
     nearest = np.abs(positions[None] - wanted_mm[:, None]).argmin(axis=1)
     far = distance_mm(positions, marks) >= safe_mm
@@ -107,6 +107,6 @@ def _safe_slices(positions: np.ndarray, wanted_mm: np.ndarray, marks: np.ndarray
 
 
 def _stream(seed: int, series_uid: str) -> np.random.Generator:
-    """Random numbers of a series' own, so that no other series changes them."""
+    """A random generator that depends only on the seed and this series."""
     own = int.from_bytes(hashlib.sha256(series_uid.encode()).digest()[:8], "little")
     return np.random.default_rng([seed, own])

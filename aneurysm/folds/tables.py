@@ -1,4 +1,4 @@
-"""The tables that training reads: labels beside the cache's columns, folds, spots; and which folds a flag names."""
+"""Reads the tables for training: labels with the cache's columns, folds, spots; and parses `--fold`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from aneurysm.labels import LABELS, LOCATIONS, PRESENT
 from aneurysm.paths import DataPaths
 from aneurysm.tables import FROM_COMPETITION, FROM_PREPROCESSING, read_table, require
 
-FEWEST_TO_TELL = 10  # series: of fewer, most may well be of one patient
+FEWEST_TO_TELL = 10  # series; with fewer, most may well belong to one patient
 
 
 def labelled_series(paths: DataPaths) -> pd.DataFrame:
-    """train.csv with the columns of train_meta.csv; empty in these for a series that is not in the cache.
+    """train.csv with the columns of train_meta.csv, which are empty for a series that is not in the cache.
 
-    One patient_id of most series, as some anonymisers write it, tells no patients apart and counts as none, with a
-    warning. Raises ValueError naming the file where one is missing or damaged, and line and column where a label of
+    A patient_id that more than half of the series share, as some anonymisers write it, counts as unknown, with a
+    warning. Raises ValueError naming the file if it is missing or damaged, and also line and column if a label of
     train.csv is not 0 or 1.
     """
     train = read_table(paths.train_csv, ["SeriesInstanceUID", *LABELS], FROM_COMPETITION)
@@ -50,24 +50,26 @@ def _with_known_patients(meta: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def read_folds(cache_dir: Path, folds: int) -> pd.DataFrame:
-    """train_{folds}_folds.csv, one row a series; ValueError naming the file where it is missing or damaged."""
+    """train_{folds}_folds.csv, one row per series; ValueError naming the file if it is missing or damaged."""
     columns = ["SeriesInstanceUID", "fold", "n_slices", "series_type", "plane", *LABELS]
     return read_table(cache_dir / f"train_{folds}_folds.csv", columns, _made_by(folds))
 
 
 def read_spots(cache_dir: Path, folds: int) -> pd.DataFrame:
-    """train_stage1_{folds}_folds.csv, one row a spot; ValueError as read_folds."""
+    """train_stage1_{folds}_folds.csv, one row per spot; ValueError as read_folds."""
     return read_table(cache_dir / f"train_stage1_{folds}_folds.csv", SPOT_COLUMNS, _made_by(folds))
 
 
 def read_unplaced(cache_dir: Path, folds: int) -> pd.DataFrame:
-    """localizer_errors.csv, one row a localizer without a place; ValueError as read_folds."""
+    """localizer_errors.csv, one row per unplaced localizer; ValueError as read_folds."""
     return read_table(DataPaths(cache_dir).localizer_errors_csv, ["SeriesInstanceUID"], _made_by(folds))
 
 
 def chosen_folds(fold: str, folds: int, none: bool = False) -> list[int | None]:
-    """The folds that a script's `--fold` names: one, `all`, or, where `none` allows for it, none (as [None]), which
-    holds nothing out. Raises ValueError for anything else."""
+    """The folds that `--fold` names: a number, `all`, or, if `none` is True, `none` ([None]: nothing is held out).
+
+    Raises ValueError for anything else.
+    """
     if fold == "all":
         return list(range(folds))
     if fold == "none":

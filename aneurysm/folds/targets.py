@@ -1,4 +1,4 @@
-"""Where the aneurysms of a series are marked in the cache."""
+"""Training targets: the localizers of a series, their 14 labels, and masks of aneurysms with a rim to ignore."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pandas as pd
 
 from aneurysm.labels import LABELS, LOCATIONS
 
-RIM = 255  # of a pixel in a target: at the border of an aneurysm, where neither answer is wrong
-LEAST_RIM, LEAST_SAC = 0.02, 0.15  # of the pixel that a sac fills most: from here on it is a border, and a sac
+RIM = 255  # target value at the border of an aneurysm, which the loss ignores
+LEAST_RIM, LEAST_SAC = 0.02, 0.15  # a sac is marked with a rim, and as a sac, if it fills this share of some pixel
 _NUMBER = {location: i for i, location in enumerate(LOCATIONS)}
 
 
@@ -24,25 +24,25 @@ class Localizers:
     locations: np.ndarray  # (n,) index into LOCATIONS
 
     def near(self, position_mm: float, label_mm: float) -> Localizers:
-        """Those within `label_mm` of a slice."""
+        """The localizers within `label_mm` of a slice at `position_mm`."""
         return self.subset(np.abs(self.position_mm - position_mm) <= label_mm + 1e-6)
 
     def subset(self, mask: np.ndarray) -> Localizers:
-        """Those where `mask` (n,) is true."""
+        """The localizers where `mask` (n,) is True."""
         return Localizers(self.position_mm[mask], self.points[mask], self.locations[mask])
 
     def labels(self) -> np.ndarray:
-        """(14,) float32, as labels_of."""
+        """(14,) float32, see labels_of."""
         return labels_of(self.locations)
 
 
 def shown_locations(target: np.ndarray) -> np.ndarray:
-    """(n,) index into LOCATIONS of each that a target (see mark_sac) shows a sac of."""
+    """(n,) sorted indices into LOCATIONS of the sacs in a target (see mark_sac)."""
     return np.unique(target[(target > 0) & (target != RIM)]).astype(int) - 1
 
 
 def labels_of(locations: np.ndarray) -> np.ndarray:
-    """(14,) float32: 1 for each of these indices into LOCATIONS, and for Aneurysm Present where there is any."""
+    """(14,) float32: 1 for each of these indices into LOCATIONS, and for Aneurysm Present if there are any."""
     labels = np.zeros(len(LABELS), np.float32)
     labels[locations] = 1
     labels[-1] = labels[:-1].max()
@@ -66,10 +66,10 @@ NONE = Localizers(np.empty(0), np.empty((0, 2), np.float32), np.empty(0, np.int6
 
 
 def mark_sac(target: np.ndarray, share: np.ndarray, location: int) -> None:
-    """Writes into a target, uint8, how much of its pixels a sac fills, in [0, 1]: RIM, or 1 + its location's index.
+    """Marks a sac in `target` (uint8, in place): 1 + `location` in the sac, RIM at its border.
 
-    A pixel belongs to a sac that fills at least half as much of it as of the pixel that it fills most: so thin caps,
-    and sacs smaller than a pixel, have a middle, too.
+    `share` in [0, 1] is how much of each pixel the sac fills. A pixel belongs to the sac if its share is at least half
+    of the largest one, so that thin caps and sacs smaller than a pixel are marked, too.
     """
     if share.max() > LEAST_RIM:
         target[share > 0.1 * share.max()] = RIM
@@ -81,11 +81,11 @@ def ball_target(
     points: np.ndarray, locations: np.ndarray, pixel_mm: Sequence[float], counts: Sequence[int], stride: int,
     ball_mm: float, rim_mm: float,
 ) -> np.ndarray:  # fmt: skip
-    """`counts` uint8: 0, 1 + index in LOCATIONS in a ball (or disc) around each point, RIM around the balls.
+    """A target of shape `counts`, uint8: 1 + index into LOCATIONS in a ball (or disc) around each point, RIM around it.
 
-    points (n, axes) in pixels of the input, which are `pixel_mm` large; of the target's pixels each is `stride` of
-    them wide; the diameters are in mm. The pixel nearest to a point inside the input is in its ball. Where balls meet,
-    the nearer point counts.
+    points (n, axes) in pixels of the input, whose size is `pixel_mm`; a target pixel spans `stride` of them.
+    `ball_mm` and `rim_mm` are diameters. The target pixel that contains a point always belongs to its ball. Where balls
+    overlap, the nearer point wins.
     """
     target, nearest = np.zeros(counts, np.uint8), np.full(counts, np.inf)
     centres = [(np.arange(n) + 0.5) * stride - 0.5 for n in counts]

@@ -12,7 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from aneurysm.escape import escape_control_characters
-from aneurysm.folds.oof import read_answers
+from aneurysm.folds.oof import read_predictions
 from aneurysm.inference.bundle import CARD, write_calibration
 from aneurysm.inference.config import HeldOutConfig
 from aneurysm.inference.models import Pair, read_pair
@@ -92,17 +92,19 @@ def together_text(rows: pd.DataFrame, predictions: Sequence[Prediction]) -> str:
     """The tables of all models' answers together, and each system's beside them."""
     evaluation = evaluated_encoders(rows, predictions)
     together = replace(next(iter(evaluation.values())), stage2=np.array([p.probabilities for p in predictions]))
-    answers = {"all models": together.stage2} | {f"stage 2 of {name}": own.stage2 for name, own in evaluation.items()}
+    predictions = {"all models": together.stage2} | {
+        f"stage 2 of {name}": own.stage2 for name, own in evaluation.items()
+    }
     known = [p.second for p in predictions if p.second is not None]
     if known:
         middle = np.mean(known, axis=0)
-        answers["volume3d"] = np.array([middle if p.second is None else p.second for p in predictions])
-    answers[MAX_BASELINE] = np.mean([own.max_baseline for own in evaluation.values()], axis=0)
+        predictions["volume3d"] = np.array([middle if p.second is None else p.second for p in predictions])
+    predictions[MAX_BASELINE] = np.mean([own.max_baseline for own in evaluation.values()], axis=0)
     by_map = np.mean([own.by_map for own in evaluation.values()], axis=0)
-    answers |= {BY_MAP: by_map} if np.isfinite(by_map).all() else {}
+    predictions |= {BY_MAP: by_map} if np.isfinite(by_map).all() else {}
     text = evaluation_text("all models", together, together.stage2)
     errors = errors_table(together.truth, {"all models": together.stage2}).map("{:.4f}".format)
-    return f"{text}\n\n{compared_text(together.truth, answers)}\n\n{errors.to_string()}"
+    return f"{text}\n\n{compared_text(together.truth, predictions)}\n\n{errors.to_string()}"
 
 
 def agreement_text(found: pd.DataFrame, cached: pd.DataFrame) -> str:
@@ -137,17 +139,17 @@ def compared(table: pd.DataFrame, paths: ModelPaths, config: HeldOutConfig) -> s
         return f"{cached} is not there to compare with: {command} writes it"
     if config.tta == "none":
         return f"not compared with {cached}, whose series were mirrored"
-    return agreement_text(table, read_answers(cached))
+    return agreement_text(table, read_predictions(cached))
 
 
 def calibrated(bundle: Path, rows: pd.DataFrame, predictions: Sequence[Prediction]) -> str:
     """Puts the calibration into the bundle; what it changes on the series that it was fitted on, which flatters it."""
     read = np.array([not p.failure for p in predictions])
     truth = rows[list(LABELS)].to_numpy(int)[read]
-    answers = np.array([p.probabilities for p in predictions])[read]
-    scaling = fit_platt(truth, answers)
+    predictions = np.array([p.probabilities for p in predictions])[read]
+    scaling = fit_platt(truth, predictions)
     write_calibration(bundle, scaling)
-    table = errors_table(truth, {"before": answers, "after": scaling(answers)})
+    table = errors_table(truth, {"before": predictions, "after": scaling(predictions)})
     return f"\n{scaling}\n{table.map('{:.4f}'.format).to_string()}\n{bundle / CARD}"
 
 

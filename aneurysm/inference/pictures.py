@@ -109,10 +109,10 @@ def _found(encoder: Encoder, shown: Shown, windows: list[int], plane: str, view:
     if view == "mirror":
         images = mirror_images(images, torch.full((len(images),), in_columns, device=encoder.device))
     with encoder.precision.autocast():
-        answer = encoder.model(images.contiguous(memory_format=torch.channels_last))
-    if "aneurysm_map" not in answer:
+        outputs = encoder.model(images.contiguous(memory_format=torch.channels_last))
+    if "aneurysm_map" not in outputs:
         return None
-    found = answer["aneurysm_map"][:, 0].float().sigmoid()
+    found = outputs["aneurysm_map"][:, 0].float().sigmoid()
     found = found.flip(2) if view == "mirror" and in_columns else found
     return found.cpu().numpy()
 

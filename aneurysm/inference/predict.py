@@ -29,7 +29,7 @@ from aneurysm.inference.models import Model, Pair, only_one
 from aneurysm.inference.peaks import curves, find_peaks
 from aneurysm.inference.pictures import take_pictures
 from aneurysm.inference.platt import Platt
-from aneurysm.inference.prediction import MAXIMA, Answer, Prediction
+from aneurysm.inference.prediction import MAXIMA, EncoderPrediction, Prediction
 from aneurysm.inference.sac_map import sac_map
 from aneurysm.inference.sampled import Request, SampledSeries, Unreadable, died, read_sampled
 from aneurysm.inference.second_system import SecondSystem, VolumeEnsemble
@@ -74,7 +74,9 @@ class Predictor:
         self.second = VolumeEnsemble(second, self.devices[0]) if second else None
         volumes = self.second.settings if self.second else None
         self.request = Request(settings, slice_spacing_mm, self.ensemble.inputs, threads, n_pictures > 0, volumes)
-        self._prevalences = self._by_encoder({n: Answer(*[m.prevalence] * 3) for n, m in enumerate(self.models)})
+        self._prevalences = self._by_encoder(
+            {n: EncoderPrediction(*[m.prevalence] * 3) for n, m in enumerate(self.models)}
+        )
         self.prevalence = _mean(self._prevalences)
 
     @classmethod
@@ -133,13 +135,13 @@ class Predictor:
         result = self.ensemble.predict(series, deadline)
         encoded = perf_counter()
         series, modality, plane = result.series, modality or series.type, series.geometry.plane
-        answers = {
-            number: Answer(
+        predictions = {
+            number: EncoderPrediction(
                 self.models[number].classify(own, modality, plane), *(max_baseline(own, True, of) for of in MAXIMA)
             )
             for number, own in result.features.items()
         }
-        by_encoder = self._by_encoder(answers)
+        by_encoder = self._by_encoder(predictions)
         probabilities = _mean(by_encoder)
         seconds = {"headers": series.headers_s, "decode": series.decode_s, "encode": encoded - start,
                    "sequence": perf_counter() - encoded}  # fmt: skip
@@ -185,13 +187,15 @@ class Predictor:
         except Exception as error:  # the GPU's memory, say: the first system has answered
             return None, (f"volume3d failed and has no part in the answer: {type(error).__name__}: {error}",), ()
 
-    def _by_encoder(self, answers: Mapping[int, Answer]) -> dict[str, Answer]:
+    def _by_encoder(self, predictions: Mapping[int, EncoderPrediction]) -> dict[str, EncoderPrediction]:
         """The mean over each encoder's folds, of answers by the number of the model."""
-        found: dict[str, list[Answer]] = {}
-        for number, answer in answers.items():
-            found.setdefault(self.models[number].name, []).append(answer)
+        found: dict[str, list[EncoderPrediction]] = {}
+        for number, prediction in predictions.items():
+            found.setdefault(self.models[number].name, []).append(prediction)
         return {
-            name: Answer(*(np.mean([getattr(a, part.name) for a in own], axis=0) for part in fields(Answer)))
+            name: EncoderPrediction(
+                *(np.mean([getattr(a, part.name) for a in own], axis=0) for part in fields(EncoderPrediction))
+            )
             for name, own in found.items()
         }
 
@@ -203,8 +207,8 @@ class Predictor:
         return Prediction(_folder(place), self.prevalence, self._prevalences, uid, warnings=warnings, failure=reason)
 
 
-def _mean(by_encoder: Mapping[str, Answer]) -> np.ndarray:
-    return np.mean([answer.stage2 for answer in by_encoder.values()], axis=0)
+def _mean(by_encoder: Mapping[str, EncoderPrediction]) -> np.ndarray:
+    return np.mean([prediction.stage2 for prediction in by_encoder.values()], axis=0)
 
 
 def _folder(place: Path | SeriesFiles) -> Path:

@@ -16,7 +16,7 @@ MAXIMA = ("logits", "heatmap_max")  # of stage 1 over the slices
 
 
 @dataclass(frozen=True)
-class Answer:
+class EncoderPrediction:
     """(14,) probabilities of one encoder, the mean over its folds: by stage 2, and the maxima over the slices of the
     logits and the maps of stage 1 (NaN without maps)."""
 
@@ -45,7 +45,7 @@ class Prediction:
 
     folder: Path
     probabilities: np.ndarray
-    by_encoder: dict[str, Answer]
+    by_encoder: dict[str, EncoderPrediction]
     uid: str = ""
     series: SampledSeries | None = None
     curves: Curves | None = None

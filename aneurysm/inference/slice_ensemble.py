@@ -71,23 +71,23 @@ class SliceEnsemble:
         The first question is always asked: of the first model, about fewer windows where all would take too long.
         """
         step = self._step(len(series.index), deadline - perf_counter())
-        asked = series.thinned(step)
-        images = [[_images_on(device, shown) for device in self.devices] for shown in asked.shown]
+        sampled = series.thinned(step)
+        images = [[_images_on(device, shown) for device in self.devices] for shown in sampled.shown]
         rows_of: dict[int, dict[str, Rows]] = {}
         skipped: list[tuple[int, str]] = []
         for number, view in self.questions:
             model = self.models[number]
-            expected_s = self._window_s.get(number, 0.0) * len(asked.index)
+            expected_s = self._window_s.get(number, 0.0) * len(sampled.index)
             unasked = view != model.views[0] and number not in rows_of
             if rows_of and (unasked or perf_counter() + expected_s > deadline):
                 skipped.append((number, view))
                 continue
             kind = self.inputs.index(model.config1.input)
-            answer = self._predict(number, view, images[kind], asked.shown[kind].rows, asked.geometry.plane)
-            rows_of.setdefault(number, {})[view] = answer
-        features = {number: self.models[number].features(own, asked) for number, own in sorted(rows_of.items())}
-        thinned = (f"only {len(asked.index)} of {len(series.index)} slices were asked about",) if step > 1 else ()
-        return EnsembleResult(asked, features, rows_of, thinned + self._skipped_text(skipped))
+            rows = self._predict(number, view, images[kind], sampled.shown[kind].rows, sampled.geometry.plane)
+            rows_of.setdefault(number, {})[view] = rows
+        features = {number: self.models[number].features(own, sampled) for number, own in sorted(rows_of.items())}
+        thinned = (f"only {len(sampled.index)} of {len(series.index)} slices were asked about",) if step > 1 else ()
+        return EnsembleResult(sampled, features, rows_of, thinned + self._skipped_text(skipped))
 
     def _step(self, n_windows: int, seconds: float) -> int:
         """Of which windows every one is asked about, so that the first model is done in time."""
@@ -99,13 +99,13 @@ class SliceEnsemble:
     def _predict(self, number: int, view: str, images: Sequence[Tensor], rows: np.ndarray, plane: str) -> Rows:
         def encode(batch_size: int) -> tuple[Rows, float]:
             start = perf_counter()
-            answer = self.models[number].encode(view, images, rows, plane, batch_size)
-            return answer, perf_counter() - start
+            encoded = self.models[number].encode(view, images, rows, plane, batch_size)
+            return encoded, perf_counter() - start
 
-        (answer, seconds), self.batch_size = retry_smaller_batch(encode, self.batch_size)
+        (encoded, seconds), self.batch_size = retry_smaller_batch(encode, self.batch_size)
         latest = seconds / len(rows)
         self._window_s[number] = (latest + self._window_s.get(number, latest)) / 2
-        return answer
+        return encoded
 
     def _skipped_text(self, skipped: Sequence[tuple[int, str]]) -> tuple[str, ...]:
         n_all = len(self.models)

@@ -67,7 +67,7 @@ class Submission:
         )
         return cls(settings, predictor, clock)
 
-    def answer(self, series_path: str) -> Any:
+    def predict(self, series_path: str) -> Any:
         """One row about the series in a folder: a frame of the 14 LABELS, in [0, 1]. Never raises.
 
         What cannot be answered has the training prevalences. Last of all, the shared folder is emptied.

@@ -65,9 +65,7 @@ def draw_sacs(
         for _ in range(20):
             site = draw_site(rng, tree, location)
             sac = build(rng, location, site, diameter)
-            apart = all(
-                np.linalg.norm(sac.centre - s.centre) > (sac.diameter_mm + s.diameter_mm) / 2 + 2 for s in sacs
-            )
+            apart = all(np.linalg.norm(sac.centre - s.centre) > (sac.diameter_mm + s.diameter_mm) / 2 + 2 for s in sacs)
             if apart and side_of(location) * sac.centre[0] >= 0:
                 break
         sacs.append(sac)

@@ -43,7 +43,7 @@ def roc_figure(steps: Sequence[Step], out: Path) -> None:
 
 
 @styled()
-def reliability_figure(truth: np.ndarray, answers: Mapping[str, np.ndarray], out: Path) -> None:
+def reliability_figure(truth: np.ndarray, predictions: Mapping[str, np.ndarray], out: Path) -> None:
     """Draws the PNG `out`: the share of positives in bins of like probability, and below it how many cases are in each.
 
     truth (series, 14); `answers` two of the same shape, by name.
@@ -54,7 +54,7 @@ def reliability_figure(truth: np.ndarray, answers: Mapping[str, np.ndarray], out
         GROUPS.items(), figure.subplots(2, 2, height_ratios=[5, 1], sharex="col").T, strict=True
     ):
         found = truth[:, columns].ravel()
-        bins = {name: reliability(found, predicted[:, columns].ravel()) for name, predicted in answers.items()}
+        bins = {name: reliability(found, predicted[:, columns].ravel()) for name, predicted in predictions.items()}
         highest = np.clip(1.08 * max(own[["predicted", "found"]].max().max() for own in bins.values()), 0.01, 1)
         upper.plot([0, 1], [0, 1], color=LINE, lw=1, ls=":", label="perfect")
         for (name, own), (color, marker) in zip(bins.items(), LOOKS, strict=True):
@@ -118,5 +118,5 @@ def write_calibrated(paths: ModelPaths, scaled: Calibrated) -> list[Path]:
     table, figure = paths.oof_stage2_calibrated_csv, paths.folder / "reliability.png"
     write_csv(scaled.after.table(), table)
     write_temperature(paths, list(scaled.temperatures), scaled.overall)
-    reliability_figure(scaled.before.truth, scaled.answers, figure)
+    reliability_figure(scaled.before.truth, scaled.predictions, figure)
     return [table, figure, paths.temperature_json]

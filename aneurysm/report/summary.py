@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aneurysm.folds.oof import answers_in_folds, read_answers
+from aneurysm.folds.oof import predictions_in_folds, read_predictions
 from aneurysm.folds.tables import read_folds, read_spots
 from aneurysm.folds.targets import localizers_by_series
 from aneurysm.labels import LABELS, PRESENT
@@ -53,7 +53,7 @@ def held_out_steps(cache_dir: Path, model_paths: ModelPaths, n_folds: int, world
 
 def _stage1(cache_dir: Path, model_paths: ModelPaths, n_folds: int) -> Step:
     """Windows of spots, as eval_stage1.py has answered them."""
-    windows = read_answers(model_paths.oof_stage1_csv)
+    windows = read_predictions(model_paths.oof_stage1_csv)
     fold = trained_folds(model_paths, sorted(windows.fold.unique()))[0]
     _, config = load_stage1(model_paths.stage1(fold))
     localizers = localizers_by_series(read_spots(cache_dir, n_folds))
@@ -64,10 +64,10 @@ def _stage1(cache_dir: Path, model_paths: ModelPaths, n_folds: int) -> Step:
 
 def _end_to_end(series: pd.DataFrame, model_paths: ModelPaths) -> Step:
     """Series, as eval_end_to_end.py has answered them from their DICOM files."""
-    answers = answers_in_folds(model_paths.oof_end_to_end_csv, series)
-    truth = series.set_index("SeriesInstanceUID").loc[answers.index, list(LABELS)].to_numpy(int)
-    predicted = answers[list(LABELS)].to_numpy()
-    return Step("end to end, from DICOM", "series", truth, predicted, answers.index.to_numpy())
+    predictions = predictions_in_folds(model_paths.oof_end_to_end_csv, series)
+    truth = series.set_index("SeriesInstanceUID").loc[predictions.index, list(LABELS)].to_numpy(int)
+    predicted = predictions[list(LABELS)].to_numpy()
+    return Step("end to end, from DICOM", "series", truth, predicted, predictions.index.to_numpy())
 
 
 def steps_table(steps: Sequence[Step]) -> pd.DataFrame:

@@ -55,9 +55,11 @@ def evaluate_fold(
     model, config = load_stage1(model_paths.stage1(fold), world.device, unseen=fold)
     own = spots[spots.fold == fold]
     held_out = HeldOut.from_spots(own, config)
-    answers = held_out.answers(model, cache, config, world, inference, f"fold {fold}", tta)
-    peaks = with_pixel_mm(held_out.peaks(answers, own, config.input), cache) if config.heads.heatmap_weight else None
-    return Evaluation(held_out.table(answers), held_out.truth, peaks, outside_text(own, config.input))
+    predictions = held_out.predict(model, cache, config, world, inference, f"fold {fold}", tta)
+    peaks = (
+        with_pixel_mm(held_out.peaks(predictions, own, config.input), cache) if config.heads.heatmap_weight else None
+    )
+    return Evaluation(held_out.table(predictions), held_out.truth, peaks, outside_text(own, config.input))
 
 
 def windows_text(evaluation: Sequence[Evaluation]) -> str:
@@ -133,8 +135,8 @@ def series_text(slices: pd.DataFrame, series: pd.DataFrame, spots: pd.DataFrame,
     if slices[f"{PRESENT} heatmap_max"].isna().all():
         return text
     by_map = heatmap_maxima(slices).reindex(own.index)
-    answers = {"maximum of the maps": by_map.fillna(by_map.mean()).to_numpy(), "maximum of the logits": predicted}
-    text += f"\n\n{compared_text(own[list(LABELS)].to_numpy(), answers)}"
+    predictions = {"maximum of the maps": by_map.fillna(by_map.mean()).to_numpy(), "maximum of the logits": predicted}
+    text += f"\n\n{compared_text(own[list(LABELS)].to_numpy(), predictions)}"
     found = series_froc(slices, spots, len(own), cache)
     title = f"FROC: peaks of the map of all aneurysms within {HIT_MM:g} mm of a localizer"
     return f"{text}\n\n{title}\n{found.round(3).to_string(index=False)}"

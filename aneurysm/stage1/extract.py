@@ -57,31 +57,31 @@ class Encoder:
         for view in self.views:
             seen = mirror_images(images, in_columns) if view == "mirror" else images
             with self.precision.autocast():
-                answer = self.model(seen.contiguous(memory_format=torch.channels_last))
-            parts.append(self._parts(answer, planes, mirrored=view == "mirror"))
-            if self.maps and "aneurysm_map" in answer:
-                probability = answer["aneurysm_map"][:, 0].float().sigmoid()
-                parts[-1]["aneurysm_map"] = _unmirrored(probability, in_columns, view)
+                outputs = self.model(seen.contiguous(memory_format=torch.channels_last))
+            parts.append(self._parts(outputs, planes, mirrored=view == "mirror"))
+            if self.maps and "aneurysm_map" in outputs:
+                probability = outputs["aneurysm_map"][:, 0].float().sigmoid()
+                parts[-1]["aneurysm_map"] = _flip_back(probability, in_columns, view)
         return {name: np.stack([part[name] for part in parts], axis=1) for name in parts[0]}
 
-    def _parts(self, answer: dict[str, Tensor], planes: Sequence[str], mirrored: bool) -> Rows:
-        n_windows = len(answer["logits"])
-        if "heatmap" in answer:
-            probability, xy = heatmap_peaks(answer["heatmap"].float().sigmoid(), self.config.heads.heatmap_stride)
+    def _parts(self, outputs: dict[str, Tensor], planes: Sequence[str], mirrored: bool) -> Rows:
+        n_windows = len(outputs["logits"])
+        if "heatmap" in outputs:
+            probability, xy = heatmap_peaks(outputs["heatmap"].float().sigmoid(), self.config.heads.heatmap_stride)
             highest, xy = torch.logit(probability, eps=1e-6), xy.cpu().numpy()
             share = np.stack(
                 [_shares(points, plane, self.config, mirrored) for points, plane in zip(xy, planes, strict=True)]
             )
         else:
             highest, share = torch.full((n_windows, 14), torch.nan), np.full((n_windows, 14, 2), np.nan)
-        at_peak = answer.get("peak_features", answer["logits"][:, :0])
-        whole = {name: answer[name] for name in ("features", "logits")}
+        at_peak = outputs.get("peak_features", outputs["logits"][:, :0])
+        whole = {name: outputs[name] for name in ("features", "logits")}
         whole |= {"peak_features": at_peak, "heatmap_max": highest}
         rows = {name: tensor.float().cpu().numpy().astype(np.float16) for name, tensor in whole.items()}
         return rows | {"peak_x": share[..., 0].astype(np.float16), "peak_y": share[..., 1].astype(np.float16)}
 
 
-def _unmirrored(found: Tensor, in_columns: Tensor, view: str) -> np.ndarray:
+def _flip_back(found: Tensor, in_columns: Tensor, view: str) -> np.ndarray:
     """(windows, n, n) float16 maps of the head as it is."""
     if view == "mirror":
         found = torch.where(in_columns[:, None, None], found.flip(2), found)

@@ -16,7 +16,13 @@ from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.stage1.config import Stage1Config, Tta
 from aneurysm.stage1.evaluate import HIT_MM, series_froc, with_pixel_mm
 from aneurysm.stage1.localisation import POINT, points_mm
-from aneurysm.stage1.predict import Answers, heatmap_candidates, heatmap_maxima, predict_series_slices, slice_places
+from aneurysm.stage1.predict import (
+    WindowPredictions,
+    heatmap_candidates,
+    heatmap_maxima,
+    predict_series_slices,
+    slice_places,
+)
 from aneurysm.stage1.training import HeldOut
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import DistContext
@@ -39,9 +45,9 @@ class FreshSeries:
 
     def predict_spots(
         self, model: nn.Module, config: Stage1Config, world: DistContext, inference: InferenceConfig, tta: Tta = "none"
-    ) -> tuple[HeldOut, Answers]:
+    ) -> tuple[HeldOut, WindowPredictions]:
         held_out = HeldOut.from_spots(self.spots, config)
-        return held_out, held_out.answers(model, self.cache, config, world, inference, "spots", tta)
+        return held_out, held_out.predict(model, self.cache, config, world, inference, "spots", tta)
 
     def predict_slices(
         self, model: nn.Module, config: Stage1Config, world: DistContext, inference: InferenceConfig,
@@ -61,13 +67,13 @@ class FreshSeries:
         slice_spacing_mm: float,
     ) -> dict[str, float]:
         """What a curve of training shows: AUCs of spots and series, by logits and by maps, and how peaks stand."""
-        held_out, answers = self.predict_spots(model, config, world, inference)
+        held_out, predictions = self.predict_spots(model, config, world, inference)
         slices = self.predict_slices(model, config, world, inference, slice_spacing_mm)
         series = self.series.set_index("SeriesInstanceUID").loc[slices.SeriesInstanceUID.unique()]
         of_logits = slices.groupby("SeriesInstanceUID")[list(LABELS)].max()
         scores = {}
         for name, windows, highest in (
-            ("map", answers.heatmap_max, heatmap_maxima(slices)), ("logits", answers.probability, of_logits),
+            ("map", predictions.heatmap_max, heatmap_maxima(slices)), ("logits", predictions.probability, of_logits),
         ):  # fmt: skip
             aucs = label_aucs(series[list(LABELS)].to_numpy(), highest.loc[series.index].to_numpy())
             scores |= {

@@ -24,16 +24,16 @@ class Stage1Loss:
         self.config, self.heads = config, heads
 
     def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        answer = model(*(batch[name] for name in ("image", "corner") if name in batch))
-        total = self.config.logits_weight * logits_loss(answer["logits"].float(), batch["labels"], self.config)
-        if "heatmap" in answer:
-            found = sac_loss(answer["aneurysm_map"].float()[:, 0], batch["sac"], self.config.dice_weight, SAC_PIXELS)
-            where = location_loss(answer["location_map"].float(), batch["sac"], SAC_PIXELS)
+        outputs = model(*(batch[name] for name in ("image", "corner") if name in batch))
+        total = self.config.logits_weight * logits_loss(outputs["logits"].float(), batch["labels"], self.config)
+        if "heatmap" in outputs:
+            found = sac_loss(outputs["aneurysm_map"].float()[:, 0], batch["sac"], self.config.dice_weight, SAC_PIXELS)
+            where = location_loss(outputs["location_map"].float(), batch["sac"], SAC_PIXELS)
             total = total + self.heads.heatmap_weight * (found + self.config.location_weight * where)
-        if "vessels" in answer:
-            vessels = vessel_loss(answer["vessels"].float(), batch["vessels"])
-            if "location_map" in answer:
-                vessels = vessels + vessel_location_loss(answer["location_map"].float(), batch["vessels"])
+        if "vessels" in outputs:
+            vessels = vessel_loss(outputs["vessels"].float(), batch["vessels"])
+            if "location_map" in outputs:
+                vessels = vessels + vessel_location_loss(outputs["location_map"].float(), batch["vessels"])
             total = total + self.heads.vessel_weight * vessels
         return total
 

@@ -82,24 +82,24 @@ class Stage1Net(nn.Module):
         """`corner` (batch, 2): first column and row of the images in inputs that they are parts of."""
         last, maps = self.encoder.forward_intermediates((images - self.mean) / self.std, output_fmt="NCHW")
         features = self.encoder.forward_head(last, pre_logits=True)
-        answer = {"features": features}
+        outputs = {"features": features}
         pooled = [features]
         if self.neck is not None:
             fine = self.neck(maps, images.shape[-1])
             pooled.append(fine.amax(dim=(2, 3)))
             if self.heatmap is not None:
                 pixel_features, aneurysms, locations = self.heatmap(fine, features, images.shape[-1], corner)
-                answer["aneurysm_map"], answer["location_map"] = aneurysms.float(), locations.float()
-                own = logits_of(location_log_probability(answer["aneurysm_map"], answer["location_map"]))
-                answer["heatmap"] = torch.cat([own, answer["aneurysm_map"]], dim=1)
+                outputs["aneurysm_map"], outputs["location_map"] = aneurysms.float(), locations.float()
+                own = logits_of(location_log_probability(outputs["aneurysm_map"], outputs["location_map"]))
+                outputs["heatmap"] = torch.cat([own, outputs["aneurysm_map"]], dim=1)
             if self.vessels is not None:
-                answer["vessels"] = self.vessels(fine)
-        answer["logits"] = self.logits(torch.cat(pooled, dim=1))
+                outputs["vessels"] = self.vessels(fine)
+        outputs["logits"] = self.logits(torch.cat(pooled, dim=1))
         if self.heatmap is not None:
-            known = pixel_features if self.vessels is None else torch.cat([pixel_features, answer["vessels"]], dim=1)
-            answer["peak_features"] = at_highest(answer["aneurysm_map"], known)
-            answer["logits"] = answer["logits"] + self.evidence_scale * _evidence(answer["heatmap"])
-        return answer
+            known = pixel_features if self.vessels is None else torch.cat([pixel_features, outputs["vessels"]], dim=1)
+            outputs["peak_features"] = at_highest(outputs["aneurysm_map"], known)
+            outputs["logits"] = outputs["logits"] + self.evidence_scale * _evidence(outputs["heatmap"])
+        return outputs
 
 
 class Neck(nn.Module):

@@ -18,13 +18,13 @@ from aneurysm.training.checkpoint import file_hash
 from aneurysm.training.data import one_thread
 from aneurysm.training.distributed import DistContext
 
-Answer = TypeVar("Answer")
-Question = Callable[[Stage1Net, Stage1Config, str], Answer]  # about the series with this uid
+Result = TypeVar("Result")
+PredictSeries = Callable[[Stage1Net, Stage1Config, str], Result]  # about the series with this uid
 ALONE = DistContext(0, 1, torch.device("cpu"))  # a worker, to what it runs
 
 
 @dataclass(frozen=True)
-class PlacedModel:
+class ModelFile:
     """A fold's model by its place: no weights travel with a question."""
 
     checkpoint: Path
@@ -54,15 +54,15 @@ class DaskWorkers:
         self.failures: dict[str, str] = {}
 
     def predict(
-        self, question: Question, checkpoint: Path, fold: int, series_uids: Sequence[str]
-    ) -> Iterator[tuple[str, Answer]]:
+        self, predict: PredictSeries, checkpoint: Path, fold: int, series_uids: Sequence[str]
+    ) -> Iterator[tuple[str, Result]]:
         """(series uid, answer) as they come, each once; a series without an answer goes to `failures`.
 
         `question` goes to the workers by its name, with the model that has not seen `fold` and its configuration.
         """
         if not series_uids:
             return
-        job = partial(answer, question, PlacedModel(checkpoint.absolute(), fold, file_hash(checkpoint)))
+        job = partial(predict_on_worker, predict, ModelFile(checkpoint.absolute(), fold, file_hash(checkpoint)))
         for index, result in run_on_dask(job, series_uids, _died, self.address):
             if isinstance(result, Failure):
                 self.failures[series_uids[index]] = result.reason
@@ -76,17 +76,17 @@ class DaskWorkers:
             raise ValueError(f"{len(self.failures)} series have no answer from the workers:\n{named}")
 
 
-def answer(question: Question, model: PlacedModel, series_uid: str) -> Answer | Failure:
+def predict_on_worker(predict: PredictSeries, model: ModelFile, series_uid: str) -> Result | Failure:
     """What runs on a worker, on one thread."""
     one_thread(0)
     try:
-        return question(*_loaded(model), series_uid)
+        return predict(*_loaded(model), series_uid)
     except (ValueError, OSError) as error:
         return Failure(str(error))
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: PlacedModel) -> tuple[Stage1Net, Stage1Config]:
+def _loaded(model: ModelFile) -> tuple[Stage1Net, Stage1Config]:
     """The model, kept by this process until another one is asked."""
     found = file_hash(model.checkpoint)
     if found != model.sha256:

@@ -23,7 +23,7 @@ from aneurysm.stage1.config import InputConfig, Stage1Config, Tta
 from aneurysm.stage1.dataset import EvalWindows
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.norms import unfolded
-from aneurysm.stage1.sample import mirror_answer, mirror_images
+from aneurysm.stage1.sample import mirror_images, mirror_prediction
 from aneurysm.training.checkpoint import load_trained, read_pretrained
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.data import one_thread
@@ -34,7 +34,7 @@ WIDTHS = (14, 14, 28)  # columns of the parts of Answers
 
 
 @dataclass(frozen=True)
-class Answers:
+class WindowPredictions:
     """One row a window.
 
     probability  (windows, 14) in [0, 1]
@@ -101,7 +101,7 @@ def predict_windows(
     inference: InferenceConfig,
     bar: str = "",
     tta: Tta = "none",
-) -> Answers:
+) -> WindowPredictions:
     """The answers to all items of `windows`, in their order; several processes share the work and all get them all.
 
     With `mirror` probabilities and maps are the means of those of the windows and of their mirror images.
@@ -113,7 +113,7 @@ def predict_windows(
     table = world.gather(np.concatenate(rows) if rows else np.empty((0, n_columns)))
     table = table[np.argsort(table[:, 0])]
     probability, highest, xy = np.split(table[:, 1:], np.cumsum(WIDTHS)[:-1], axis=1)
-    return Answers(probability, highest, xy.reshape(-1, 14, 2))
+    return WindowPredictions(probability, highest, xy.reshape(-1, 14, 2))
 
 
 @torch.inference_mode()
@@ -127,15 +127,15 @@ def _batches(
     for batch in tqdm(loader, desc=bar, unit="batch", leave=False, disable=not (bar and world.is_main)):
         images = batch["image"].to(world.device, memory_format=torch.channels_last)
         with precision.autocast():
-            answer = model(images)
-        predicted = {name: answer[name].float().sigmoid() for name in ("logits", "heatmap") if name in answer}
+            outputs = model(images)
+        predicted = {name: outputs[name].float().sigmoid() for name in ("logits", "heatmap") if name in outputs}
         if tta == "mirror":
             in_columns = batch["left_right_in_columns"].to(world.device)
             seen = mirror_images(images, in_columns).contiguous(memory_format=torch.channels_last)
             with precision.autocast():
-                answer = model(seen)
+                outputs = model(seen)
             for name, own in predicted.items():
-                predicted[name] = (own + mirror_answer(answer[name].float().sigmoid(), in_columns)) / 2
+                predicted[name] = (own + mirror_prediction(outputs[name].float().sigmoid(), in_columns)) / 2
         if "heatmap" in predicted:
             highest, xy = heatmap_peaks(predicted["heatmap"], config.heads.heatmap_stride)
         else:
@@ -171,19 +171,19 @@ def predict_series_slices(
     The columns of the latter are named `<label> heatmap_max` and so on; NaN where the model has no maps.
     """
     windows = EvalWindows(cache, places, config.input)
-    answers = predict_windows(model, windows, config, world, inference, bar, tta)
-    xy = peaks_in_cache(answers, places, config.input)
-    columns = {name: answers.probability[:, i] for i, name in enumerate(LABELS)}
+    predictions = predict_windows(model, windows, config, world, inference, bar, tta)
+    xy = peaks_in_cache(predictions, places, config.input)
+    columns = {name: predictions.probability[:, i] for i, name in enumerate(LABELS)}
     for i, label in enumerate(LABELS):
-        columns[f"{label} heatmap_max"] = answers.heatmap_max[:, i]
+        columns[f"{label} heatmap_max"] = predictions.heatmap_max[:, i]
         columns[f"{label} peak_x"], columns[f"{label} peak_y"] = xy[:, i, 0], xy[:, i, 1]
     return places.join(pd.DataFrame(columns, index=places.index).astype(np.float32))
 
 
-def peaks_in_cache(answers: Answers, places: pd.DataFrame, config: InputConfig) -> np.ndarray:
+def peaks_in_cache(predictions: WindowPredictions, places: pd.DataFrame, config: InputConfig) -> np.ndarray:
     """(windows, 14, 2) where the maps peak: x, y in pixels of the cache."""
     boxes = {plane: crop_box(config, plane) for plane in places.plane.unique()}
-    return np.stack([boxes[plane].to_cache(xy) for plane, xy in zip(places.plane, answers.heatmap_xy, strict=True)])
+    return np.stack([boxes[plane].to_cache(xy) for plane, xy in zip(places.plane, predictions.heatmap_xy, strict=True)])
 
 
 def heatmap_maxima(slices: pd.DataFrame) -> pd.DataFrame:

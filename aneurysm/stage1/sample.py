@@ -72,12 +72,12 @@ def mirror_images(images: Tensor, in_columns: Tensor) -> Tensor:
     return torch.where(in_columns[:, None, None, None], images.flip(3), images.flip(1))
 
 
-def mirror_answer(answer: Tensor, in_columns: Tensor) -> Tensor:
+def mirror_prediction(prediction: Tensor, in_columns: Tensor) -> Tensor:
     """(batch, 14) or (batch, 14, n, n) answers about mirrored windows, as answers about the windows themselves.
 
     `in_columns` as in mirror_images: where it is true, the maps' columns change places, too.
     """
-    own = answer[:, LABEL_ORDER]
+    own = prediction[:, LABEL_ORDER]
     return torch.where(in_columns[:, None, None, None], own.flip(3), own) if own.ndim == 4 else own
 
 

@@ -20,7 +20,7 @@ from aneurysm.stage1.dataset import EvalWindows, TrainingWindows, label_windows,
 from aneurysm.stage1.endless import MixedWindows
 from aneurysm.stage1.losses import Stage1Loss
 from aneurysm.stage1.model import Stage1Net
-from aneurysm.stage1.predict import Answers, peaks_in_cache, predict_windows
+from aneurysm.stage1.predict import WindowPredictions, peaks_in_cache, predict_windows
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import DistContext
 from aneurysm.training.engine import fit
@@ -42,29 +42,29 @@ class HeldOut:
         places = spots[COLUMNS].drop_duplicates(["SeriesInstanceUID", "slice"]).reset_index(drop=True)
         return cls(places, label_windows(places, localizers, config.sampling.label_mm, config.input))
 
-    def answers(
+    def predict(
         self, model: nn.Module, cache: Cache, config: Stage1Config, world: DistContext, inference: InferenceConfig,
         bar: str = "", tta: Tta = "none",
-    ) -> Answers:  # fmt: skip
+    ) -> WindowPredictions:  # fmt: skip
         """What a model says about each window; `tta` as predict_windows."""
         return predict_windows(model, EvalWindows(cache, self.places, config.input), config, world, inference, bar, tta)
 
-    def scores(self, answers: Answers) -> dict[str, float]:
+    def scores(self, predictions: WindowPredictions) -> dict[str, float]:
         """Of windows, as history_scores."""
-        return history_scores(self.truth, answers.probability)
+        return history_scores(self.truth, predictions.probability)
 
-    def table(self, answers: Answers) -> pd.DataFrame:
+    def table(self, predictions: WindowPredictions) -> pd.DataFrame:
         """One row a window: what it is, and its 14 probabilities."""
-        return self.places.join(pd.DataFrame(answers.probability, columns=list(LABELS)))
+        return self.places.join(pd.DataFrame(predictions.probability, columns=list(LABELS)))
 
-    def peaks(self, answers: Answers, spots: pd.DataFrame, config: InputConfig) -> pd.DataFrame:
+    def peaks(self, predictions: WindowPredictions, spots: pd.DataFrame, config: InputConfig) -> pd.DataFrame:
         """The positive spots that the crop shows, with peak_x, peak_y: the peak of their own location's heatmap, in
         pixels of the cache."""
         spots = shown_spots(spots, config)
         positives = spots[spots.kind == "positive"].reset_index(drop=True)
         number = self.places.reset_index().set_index(["SeriesInstanceUID", "slice"])["index"]
         rows = number[pd.MultiIndex.from_frame(positives[["SeriesInstanceUID", "slice"]])].to_numpy()
-        xy = peaks_in_cache(answers, self.places, config)[rows, positives.location.map(LOCATIONS.index)]
+        xy = peaks_in_cache(predictions, self.places, config)[rows, positives.location.map(LOCATIONS.index)]
         return positives.assign(peak_x=xy[:, 0], peak_y=xy[:, 1])
 
 
@@ -106,7 +106,7 @@ def train_fold(
     inference = InferenceConfig(batch_size=config.training.batch_size, workers=config.training.workers)
 
     def evaluate(trained: nn.Module) -> dict[str, float]:
-        return held_out.scores(held_out.answers(trained, cache, config, world, inference)) if fold is not None else {}
+        return held_out.scores(held_out.predict(trained, cache, config, world, inference)) if fold is not None else {}
 
     settings = cache.settings(spots.SeriesInstanceUID.unique())
     about = {"stage1": asdict(config), "fold": fold, "cache": settings and asdict(settings)}

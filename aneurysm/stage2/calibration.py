@@ -37,13 +37,13 @@ class Calibrated:
     overall: float  # fitted on all folds: for series that none of the models has seen
 
     @property
-    def answers(self) -> dict[str, np.ndarray]:
+    def predict(self) -> dict[str, np.ndarray]:
         """(series, 14) probabilities before and after."""
         return {"before": self.before.stage2, "after": self.after.stage2}
 
     def text(self, name: str) -> str:
         """The temperatures, and the errors before and after; `name` is the encoder's."""
-        table = errors_table(self.before.truth, self.answers)
+        table = errors_table(self.before.truth, self.predictions)
         temperatures = ", ".join(f"{value:.3f} in fold {fold}" for fold, value in self.temperatures.items())
         return (
             f"Temperature scaling of stage 2 of {name}: log-odds / temperature, fitted on the other folds' answers\n"
@@ -93,7 +93,7 @@ def fit_temperature(truth: np.ndarray, predicted: np.ndarray) -> float:
     return float(np.exp(best.x)) if best.fun < loss(0.0) else 1.0
 
 
-def errors_table(truth: np.ndarray, answers: Mapping[str, np.ndarray]) -> pd.DataFrame:
+def errors_table(truth: np.ndarray, predictions: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """Log loss, Brier score, expected calibration error and what of it is chance, of each of GROUPS and each answer.
 
     truth and each of `answers`, by name: (series, 14).
@@ -101,7 +101,7 @@ def errors_table(truth: np.ndarray, answers: Mapping[str, np.ndarray]) -> pd.Dat
     rows = {}
     for group, columns in GROUPS.items():
         found = truth[:, columns].ravel()
-        for name, predicted in answers.items():
+        for name, predicted in predictions.items():
             probability = predicted[:, columns].ravel()
             bins = reliability(found, probability)
             rows[group, name] = {

@@ -65,12 +65,12 @@ def evaluate_folds(
     for fold in folds:
         model, config = load_stage2(model_paths.stage2(fold) / "last.pth", world.device, unseen=fold)
         held_out = HeldOut.all_of(series, model_paths) if fold is None else HeldOut.of_fold(series, model_paths, fold)
-        answers = held_out.answers(model, config, world, f"fold {fold}", by_header)
+        predictions = held_out.predict(model, config, world, f"fold {fold}", by_header)
         maxima = [held_out.max_baselines(config.tokens.tta, world, of) for of in ("logits", "heatmap_max")]
-        parts.append((held_out, answers, *maxima))
+        parts.append((held_out, predictions, *maxima))
     return Evaluation(
         series=pd.concat([held_out.series for held_out, *_ in parts], ignore_index=True),
-        stage2=np.concatenate([answers for _, answers, *_ in parts]),
+        stage2=np.concatenate([predictions for _, predictions, *_ in parts]),
         max_baseline=np.concatenate([of_logits for _, _, of_logits, _ in parts]),
         n_missing=sum(int((~held_out.has_features).sum()) for held_out, *_ in parts),
         by_map=np.concatenate([by_map for *_, by_map in parts]),
@@ -79,12 +79,12 @@ def evaluate_folds(
 
 def encoder_text(evaluation: Evaluation) -> str:
     """The tables of AUCs, and stage 2 beside the maximum."""
-    answers = {"stage 2": evaluation.stage2}
+    predictions = {"stage 2": evaluation.stage2}
     if evaluation.by_map is not None and np.isfinite(evaluation.by_map).all():
-        answers[BY_MAP] = evaluation.by_map
-    answers[MAX_BASELINE] = evaluation.max_baseline
+        predictions[BY_MAP] = evaluation.by_map
+    predictions[MAX_BASELINE] = evaluation.max_baseline
     return "\n\n".join(
-        [evaluation_text("stage 2", evaluation, evaluation.stage2), compared_text(evaluation.truth, answers)]
+        [evaluation_text("stage 2", evaluation, evaluation.stage2), compared_text(evaluation.truth, predictions)]
     )
 
 
@@ -99,24 +99,25 @@ def ensemble_text(evaluation: dict[str, Evaluation]) -> str:
     fold = first.series.fold.to_numpy()
     probabilities = np.mean([j.stage2 for j in evaluation.values()], axis=0)
     ranks = np.mean([ranks_in_folds(j.stage2, fold) for j in evaluation.values()], axis=0)
-    answers = {f"stage 2 of {name}": j.stage2 for name, j in evaluation.items()}
-    answers |= {"mean of probabilities": probabilities, "mean of ranks": ranks}
-    answers[f"{MAX_BASELINE}, mean"] = np.mean([j.max_baseline for j in evaluation.values()], axis=0)
+    predictions = {f"stage 2 of {name}": j.stage2 for name, j in evaluation.items()}
+    predictions |= {"mean of probabilities": probabilities, "mean of ranks": ranks}
+    predictions[f"{MAX_BASELINE}, mean"] = np.mean([j.max_baseline for j in evaluation.values()], axis=0)
     title = f"mean of probabilities of {names}"
-    return "\n\n".join([evaluation_text(title, first, probabilities), compared_text(first.truth, answers)])
+    return "\n\n".join([evaluation_text(title, first, probabilities), compared_text(first.truth, predictions)])
 
 
-def ranks_in_folds(answers: np.ndarray, fold: np.ndarray) -> np.ndarray:
+def ranks_in_folds(predictions: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """(series, 14) rank of each answer among its label's answers in its fold, in (0, 1]; equal ones share theirs."""
-    ranks = np.empty(answers.shape)
+    ranks = np.empty(predictions.shape)
     for own in (fold == k for k in np.unique(fold)):
-        ranks[own] = rankdata(answers[own], axis=0) / own.sum()
+        ranks[own] = rankdata(predictions[own], axis=0) / own.sum()
     return ranks
 
 
-def evaluation_text(title: str, evaluation: Evaluation, answers: np.ndarray) -> str:
+def evaluation_text(title: str, evaluation: Evaluation, predictions: np.ndarray) -> str:
     """The scores of some answers about the series of `evaluation`, by group."""
     folds = ", ".join(str(fold) for fold in sorted(evaluation.series.fold.unique()))
     subgroups = series_subgroups(evaluation.series)
     missing = f"{evaluation.n_missing} without features, whose answer is the other folds' prevalence"
-    return f"{title}, held-out series of fold {folds}; {missing}\n{score_text(evaluation.truth, answers, subgroups)}"
+    scores = score_text(evaluation.truth, predictions, subgroups)
+    return f"{title}, held-out series of fold {folds}; {missing}\n{scores}"

@@ -33,15 +33,15 @@ class Stage2Net(nn.Module):
         self.layers = nn.ModuleList(Layer(config.width, config.heads, config.dropout) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
         self.prior = nn.Parameter(torch.zeros(len(LABELS)))
-        self.pool = self.answer = None
+        self.pool = self.pooled_head = None
         if config.pooling:
-            answer = nn.Linear(config.width * len(config.pooling), len(LABELS), bias=False)
-            nn.init.zeros_(answer.weight)
-            self.pool, self.answer = Pool(config.pooling), nn.Sequential(nn.Dropout(config.dropout), answer)
+            linear = nn.Linear(config.width * len(config.pooling), len(LABELS), bias=False)
+            nn.init.zeros_(linear.weight)
+            self.pool, self.pooled_head = Pool(config.pooling), nn.Sequential(nn.Dropout(config.dropout), linear)
         self.max_baseline = (
             MaxBaseline(inputs) if config.max_baseline and {"logits", "heatmap_max"} & set(inputs) else None
         )
-        if self.answer is None and self.max_baseline is None:
+        if self.pooled_head is None and self.max_baseline is None:
             raise ValueError("net.pooling: expected any of gem, mean, max, cls where there is no baseline of maxima")
         self.slice_head = SliceHead(config.width) if self.max_baseline is not None and "logits" in inputs else None
         self.rescored = "heatmap_max" if "heatmap_max" in inputs else "logits"
@@ -57,13 +57,13 @@ class Stage2Net(nn.Module):
             x = layer(x, bias)
         x = self.norm(x).float()
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 would make ties, which cost AUC
-            answer = self.prior.expand(len(x), -1)
-            if self.answer is not None:
-                answer = answer + self.answer(self.pool(x[:, 0], x[:, 1:], mask))
+            logits = self.prior.expand(len(x), -1)
+            if self.pooled_head is not None:
+                logits = logits + self.pooled_head(self.pool(x[:, 0], x[:, 1:], mask))
             of_slices = None if self.slice_head is None else self.slice_head(x[:, 1:], slice_evidence(batch))
             if self.max_baseline is not None:
-                answer = answer + self.max_baseline(batch if of_slices is None else batch | {self.rescored: of_slices})
-            return (answer, of_slices) if with_slices else answer
+                logits = logits + self.max_baseline(batch if of_slices is None else batch | {self.rescored: of_slices})
+            return (logits, of_slices) if with_slices else logits
 
     @torch.no_grad()
     def start_from(self, series: Iterable[dict[str, Tensor]], prevalence: Tensor) -> None:

@@ -50,14 +50,14 @@ def stage2_from(about: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Stag
     return model.eval(), config
 
 
-def views_asked(features: SeriesFeatures, tta: bool) -> tuple[str, ...]:
+def views_used(features: SeriesFeatures, tta: bool) -> tuple[str, ...]:
     """All views that there are, or the first alone."""
     return features.views if tta else features.views[:1]
 
 
-def swap_left_right(answer: np.ndarray, view: str) -> np.ndarray:
+def swap_left_right(prediction: np.ndarray, view: str) -> np.ndarray:
     """(14,) what is said of a view, as said of the series: after `mirror`, left and right are exchanged."""
-    return answer[list(MIRROR)] if view == "mirror" else answer
+    return prediction[list(MIRROR)] if view == "mirror" else prediction
 
 
 @torch.inference_mode()
@@ -74,19 +74,19 @@ def predict_series(
         raise ValueError(f"expected {expected} features a slice, found {found}: they come from another encoder")
     device = next(model.parameters()).device
     precision = inference_precision(device)
-    answers = []
-    for view in views_asked(features, config.tokens.tta):
+    predictions = []
+    for view in views_used(features, config.tokens.tta):
         tokens = series_tokens(features, view, modality, plane, config.tokens)
         with precision.autocast():
             logits = model({name: tensor[None].to(device) for name, tensor in tokens.items()})
-        answers.append(swap_left_right(logits[0].double().sigmoid().cpu().numpy(), view))
-    return np.mean(answers, axis=0)
+        predictions.append(swap_left_right(logits[0].double().sigmoid().cpu().numpy(), view))
+    return np.mean(predictions, axis=0)
 
 
 def max_baseline(features: SeriesFeatures, tta: bool, of: Literal["logits", "heatmap_max"] = "logits") -> np.ndarray:
     """(14,) highest probability of stage 1 over the slices, of its logits or of its maps (NaN where it has none); the
     mean over the views as in predict_series."""
-    views = views_asked(features, tta)
+    views = views_used(features, tta)
     highest = {view: own.max(axis=0) for view, own in zip(features.views, getattr(features, of), strict=True)}
-    answers = [swap_left_right(1 / (1 + np.exp(-highest[view].astype(float))), view) for view in views]
-    return np.mean(answers, axis=0)
+    predictions = [swap_left_right(1 / (1 + np.exp(-highest[view].astype(float))), view) for view in views]
+    return np.mean(predictions, axis=0)

@@ -70,7 +70,7 @@ class HeldOut:
     def path(self, row: Any) -> Path:
         return self.folder / f"{row.SeriesInstanceUID}.safetensors"
 
-    def answers(
+    def predict(
         self, model: nn.Module, config: Stage2Config, world: DistContext, bar: str = "", by_header: bool = False
     ) -> np.ndarray:
         """(series, 14) probabilities; several processes share the work and all get them all.
@@ -90,19 +90,21 @@ class HeldOut:
         """(series, 14) a baseline: the highest value over the slices, as max_baseline."""
         return self._predict_each(lambda features, row: max_baseline(features, tta, of), world, "")
 
-    def scores(self, answers: np.ndarray) -> dict[str, float]:
+    def scores(self, predictions: np.ndarray) -> dict[str, float]:
         """As history_scores."""
-        return history_scores(self.truth, answers)
+        return history_scores(self.truth, predictions)
 
     def _predict_each(
         self, predict: Callable[[SeriesFeatures, Any], np.ndarray], world: DistContext, bar: str
     ) -> np.ndarray:
         rows = list(self.series.itertuples())[world.rank :: world.size]
-        answers = []
+        predictions = []
         for row in tqdm(rows, desc=bar, leave=False, disable=not (bar and world.is_main)):
-            answer = predict(read_features(self.path(row)), row) if self.has_features[row.Index] else self.prevalence
-            answers.append([row.Index, *answer])
-        table = world.gather(np.array(answers).reshape(-1, 1 + len(LABELS)))
+            prediction = (
+                predict(read_features(self.path(row)), row) if self.has_features[row.Index] else self.prevalence
+            )
+            predictions.append([row.Index, *prediction])
+        table = world.gather(np.array(predictions).reshape(-1, 1 + len(LABELS)))
         return table[np.argsort(table[:, 0]), 1:]
 
 
@@ -138,6 +140,6 @@ def train_fold(
              "sampling": table.sampling, "prevalence": held_out.prevalence.tolist()}  # fmt: skip
     fit(
         model, train_set, Stage2Loss(config.loss, prevalence),
-        lambda trained: held_out.scores(held_out.answers(trained, config, world)) if fold is not None else {},
+        lambda trained: held_out.scores(held_out.predict(trained, config, world)) if fold is not None else {},
         config.training, model_paths.stage2(fold), world, about, resume, pad_batch, model_dir=model_paths.root,
     )  # fmt: skip

@@ -72,12 +72,12 @@ def test_each_series_is_answered_by_the_pair_that_has_not_seen_its_fold(root, ca
     evaluate(root, fold="1")
     found = pd.read_csv(ModelPaths(root / "model", ENCODER).oof_end_to_end_csv).set_index(UID)
     assert set(found.index) == set(SERIES[1::2]) and set(found.fold) == {1}
-    answers = []
+    predictions = []
     for fold in (0, 1):
         predictor = Predictor([read_pair(ModelPaths(root / "model", ENCODER), fold)], CPU)
-        answers.append(predictor.predict_series(root / "data" / "series" / "enhanced", "MR").probabilities)
-    np.testing.assert_allclose(found.loc["enhanced", list(LABELS)].astype(float), answers[1], atol=ROUNDED)
-    assert np.abs(answers[0] - answers[1]).max() > 0.01
+        predictions.append(predictor.predict_series(root / "data" / "series" / "enhanced", "MR").probabilities)
+    np.testing.assert_allclose(found.loc["enhanced", list(LABELS)].astype(float), predictions[1], atol=ROUNDED)
+    assert np.abs(predictions[0] - predictions[1]).max() > 0.01
 
 
 def test_a_look_at_a_few_series_or_at_one_fold_costs_no_answer_about_others(root, tmp_path, capsys):

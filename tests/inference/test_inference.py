@@ -96,10 +96,10 @@ def test_answers_differ_between_series_views_and_folds(root, pairs):
     """Else agreement would prove nothing."""
     both, first = Predictor(pairs, CPU), Predictor(pairs[:1], CPU)
     plain = Predictor(pairs[:1], CPU, tta=False)
-    answers = [p.predict_series(folder(root, "axial")).probabilities for p in (both, first, plain)]
-    answers.append(first.predict_series(folder(root, "sagittal")).probabilities)
-    for i, one in enumerate(answers):
-        assert all(np.abs(one - other).max() > 0.01 for other in answers[:i])
+    predictions = [p.predict_series(folder(root, "axial")).probabilities for p in (both, first, plain)]
+    predictions.append(first.predict_series(folder(root, "sagittal")).probabilities)
+    for i, one in enumerate(predictions):
+        assert all(np.abs(one - other).max() > 0.01 for other in predictions[:i])
 
 
 def test_without_the_mirrored_view_the_original_alone_is_asked(root, pairs):
@@ -125,12 +125,12 @@ def test_curves_are_the_mean_over_views_with_left_and_right_put_back(root, pairs
 
 def test_the_14_probabilities_stand_in_the_order_of_the_labels(root, pairs):
     """A stage 2 whose answer is one number a label, whatever it sees: mirrored, the pairs of sides are exchanged."""
-    answer = torch.linspace(-3, 3, 14)
+    prediction = torch.linspace(-3, 3, 14)
     still = {name: torch.zeros_like(tensor) if name in ("answer.1.weight", "max_baseline.weight") else tensor
              for name, tensor in pairs[0].stage2.weights.items()}  # fmt: skip
-    stage2 = replace(pairs[0].stage2, weights=still | {"prior": answer})
+    stage2 = replace(pairs[0].stage2, weights=still | {"prior": prediction})
     pair = replace(pairs[0], stage2=stage2)
-    expected = 1 / (1 + np.exp(-answer.double().numpy()))
+    expected = 1 / (1 + np.exp(-prediction.double().numpy()))
     alone = Predictor([pair], CPU, tta=False).predict_series(folder(root, "axial")).probabilities
     np.testing.assert_allclose(alone, expected, atol=1e-6)
     both = Predictor([pair], CPU).predict_series(folder(root, "axial")).probabilities

@@ -98,7 +98,7 @@ def rerun(runs) -> Path:
     return runs["rerun"]
 
 
-def answers(out: Path) -> pd.DataFrame:
+def predictions(out: Path) -> pd.DataFrame:
     return pd.read_parquet(out / "submission.parquet").set_index("SeriesInstanceUID")
 
 
@@ -110,7 +110,7 @@ def log(out: Path) -> dict[str, dict]:
 @pytest.mark.parametrize("way", ["local", "rerun"])
 def test_every_series_has_a_valid_row_and_what_cannot_be_read_the_prevalences(root, way, runs):
     out = runs[way]
-    table, lines = answers(out), log(out)
+    table, lines = predictions(out), log(out)
     hidden = sorted(os.listdir(root / "hidden"))
     assert len(hidden) == 15 and sorted(table.index) == sorted(lines) == hidden
     assert list(table) == list(LABELS) and np.isfinite(table.to_numpy()).all()
@@ -126,11 +126,11 @@ def test_the_other_rows_are_what_the_models_say(root, local):
     predictor = Predictor(read_bundle(root / "bundle"), CPU)
     for uid in set(os.listdir(root / "hidden")) - set(UNREADABLE):
         expected = predictor.predict_series(root / "hidden" / uid).probabilities
-        np.testing.assert_allclose(answers(local).loc[uid], expected, atol=ROUNDED)
+        np.testing.assert_allclose(predictions(local).loc[uid], expected, atol=ROUNDED)
 
 
 def test_without_polars_and_decoders_the_answers_are_the_same(local, rerun):
-    np.testing.assert_allclose(answers(rerun), answers(local).loc[answers(rerun).index], atol=ROUNDED)
+    np.testing.assert_allclose(predictions(rerun), predictions(local).loc[predictions(rerun).index], atol=ROUNDED)
 
 
 @pytest.mark.parametrize("way", ["local", "rerun"])

@@ -66,7 +66,7 @@ def raising(error: BaseException):
 
 
 def test_a_row_is_a_polars_frame_of_the_14_labels(root, predictor, tmp_path):
-    row = made(predictor, tmp_path).answer(str(root / "data" / "series" / "axial"))
+    row = made(predictor, tmp_path).predict(str(root / "data" / "series" / "axial"))
     assert isinstance(row, polars.DataFrame) and row.columns == list(LABELS)
     assert row.shape == (1, 14) and set(row.dtypes) == {polars.Float64}
     expected = predictor.predict_series(root / "data" / "series" / "axial").probabilities
@@ -76,7 +76,7 @@ def test_a_row_is_a_polars_frame_of_the_14_labels(root, predictor, tmp_path):
 
 def test_where_polars_cannot_be_imported_it_is_a_pandas_frame(predictor, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "polars", None)
-    row = made(predictor, tmp_path).answer(str(tmp_path / "nothing"))
+    row = made(predictor, tmp_path).predict(str(tmp_path / "nothing"))
     assert isinstance(row, pandas.DataFrame) and list(row) == list(LABELS) and row.shape == (1, 14)
 
 
@@ -84,7 +84,7 @@ def test_where_polars_cannot_be_imported_it_is_a_pandas_frame(predictor, tmp_pat
 def test_whatever_is_raised_the_prevalences_are_the_answer_and_the_failures_are_counted(tmp_path, error):
     submission = made(Broken(raising(error)), tmp_path)
     for number in (1, 2):
-        row = submission.answer("series/1.2.3")
+        row = submission.predict("series/1.2.3")
         np.testing.assert_allclose(row.to_numpy()[0], Broken.prevalence)
         assert (log_of(tmp_path)["failures"], log_of(tmp_path)["uid"]) == (number, "1.2.3")
         assert log_of(tmp_path)["failure"].startswith(type(error).__name__)
@@ -93,20 +93,20 @@ def test_whatever_is_raised_the_prevalences_are_the_answer_and_the_failures_are_
 def test_an_answer_that_is_no_probability_is_not_given(predictor, tmp_path):
     sound = predictor.predict_series(tmp_path)
     nan = type(sound)(tmp_path, np.where(np.arange(14) == 3, np.nan, 0.5), {})
-    np.testing.assert_allclose(made(Broken(lambda: nan), tmp_path).answer("a").to_numpy()[0], Broken.prevalence)
+    np.testing.assert_allclose(made(Broken(lambda: nan), tmp_path).predict("a").to_numpy()[0], Broken.prevalence)
     assert "expected 14 probabilities" in log_of(tmp_path)["failure"]
     beyond = type(sound)(tmp_path, np.linspace(-0.1, 1.1, 14), {})
-    row = made(Broken(lambda: beyond), tmp_path).answer("a").to_numpy()[0]
+    row = made(Broken(lambda: beyond), tmp_path).predict("a").to_numpy()[0]
     assert row[0] == 0 and row[-1] == 1 and log_of(tmp_path)["failure"] == ""
     unknown = Broken(raising(ValueError()))
     unknown.prevalence = np.full(14, np.nan)
-    assert (made(unknown, tmp_path).answer("a").to_numpy() == 0.5).all()
+    assert (made(unknown, tmp_path).predict("a").to_numpy() == 0.5).all()
 
 
 def test_a_series_that_hangs_is_not_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "HANGS_S", 0.2)
     start = time.perf_counter()
-    row = made(Broken(lambda: time.sleep(20)), tmp_path).answer("a")
+    row = made(Broken(lambda: time.sleep(20)), tmp_path).predict("a")
     assert time.perf_counter() - start < 5 and log_of(tmp_path)["failure"] == "no answer within 0 s"
     np.testing.assert_allclose(row.to_numpy()[0], Broken.prevalence)
 
@@ -130,14 +130,14 @@ def test_a_series_that_was_given_up_does_not_ask_the_models_when_its_decoder_com
     )
     monkeypatch.setattr(module, "HANGS_S", 0.5)
     before = set(threading.enumerate())
-    assert made(predictor, tmp_path).answer(str(root / "data" / "series" / "coronal")).shape == (1, 14)
+    assert made(predictor, tmp_path).predict(str(root / "data" / "series" / "coronal")).shape == (1, 14)
     assert log_of(tmp_path)["failure"].startswith("no answer within")
     (left_behind,) = set(threading.enumerate()) - before
     released.set()
     left_behind.join(30)
     assert back.is_set() and not left_behind.is_alive() and asked == []
     monkeypatch.setattr(module, "HANGS_S", 100.0)
-    row = made(predictor, tmp_path).answer(str(root / "data" / "series" / "axial"))
+    row = made(predictor, tmp_path).predict(str(root / "data" / "series" / "axial"))
     assert log_of(tmp_path)["failure"] == "" and len(asked) == 1
     expected = predictor.predict_series(root / "data" / "series" / "axial").probabilities
     np.testing.assert_allclose(row.to_numpy()[0], expected, atol=ROUNDED)
@@ -156,21 +156,21 @@ def test_a_device_that_is_out_of_memory_once_is_asked_again_about_fewer_windows(
         return forward(layer, images)
 
     monkeypatch.setattr(torch.nn.Conv2d, "forward", short_of_memory)
-    row = made(predictor, tmp_path).answer(str(root / "data" / "series" / "axial"))
+    row = made(predictor, tmp_path).predict(str(root / "data" / "series" / "axial"))
     assert log_of(tmp_path)["failure"] == "" and sizes[0] == 16 and max(sizes[1:]) == 8
     np.testing.assert_allclose(row.to_numpy()[0], expected, atol=1e-5)
 
 
 def test_when_time_is_short_something_is_left_out_and_logged(root, predictor, tmp_path, monkeypatch):
     monkeypatch.setattr(predictor.ensemble, "_window_s", {0: 0.01, 1: 50.0})  # the second model would take minutes
-    row = made(predictor, tmp_path, total_s=20.0).answer(str(root / "data" / "series" / "axial"))
+    row = made(predictor, tmp_path, total_s=20.0).predict(str(root / "data" / "series" / "axial"))
     assert log_of(tmp_path)["failure"] == "" and "only 1 of 2 models were asked" in log_of(tmp_path)["left_out"]
     assert np.isfinite(row.to_numpy()).all()
 
 
 def test_when_time_is_over_the_prevalences_are_the_answer_at_once(tmp_path):
     asked = []
-    row = made(Broken(lambda: asked.append(1)), tmp_path, total_s=0.9).answer("a")  # 0.45 s for each of two
+    row = made(Broken(lambda: asked.append(1)), tmp_path, total_s=0.9).predict("a")  # 0.45 s for each of two
     np.testing.assert_allclose(row.to_numpy()[0], Broken.prevalence)
     assert not asked and log_of(tmp_path)["left_out"] == ["everything: the time of the submission is over"]
     assert log_of(tmp_path)["failures"] == 0
@@ -178,7 +178,7 @@ def test_when_time_is_over_the_prevalences_are_the_answer_at_once(tmp_path):
 
 def test_a_log_that_cannot_be_written_stops_nothing(tmp_path):
     for out in (tmp_path / "missing", None):
-        assert made(Broken(raising(ValueError("x"))), out).answer("a").shape == (1, 14)
+        assert made(Broken(raising(ValueError("x"))), out).predict("a").shape == (1, 14)
 
 
 def test_the_shared_folder_is_emptied_after_the_series_was_read_and_links_are_not_followed(tmp_path):
@@ -191,7 +191,7 @@ def test_the_shared_folder_is_emptied_after_the_series_was_read_and_links_are_no
     (shared / "broken").symlink_to(tmp_path / "nowhere")
     (shared / "file").write_text("b")
     seen = []
-    made(Broken(lambda: seen.append((shared / "file").exists())), None, shared=shared).answer("a")
+    made(Broken(lambda: seen.append((shared / "file").exists())), None, shared=shared).predict("a")
     assert seen == [True] and shared.is_dir() and not list(shared.iterdir())
     assert (kept / "a.dcm").read_text() == "a"
     empty(tmp_path / "nowhere")  # as long as nothing was shared, there is no such folder
@@ -200,7 +200,7 @@ def test_the_shared_folder_is_emptied_after_the_series_was_read_and_links_are_no
 def test_nothing_is_emptied_where_the_settings_name_no_folder(tmp_path, monkeypatch):
     emptied = []
     monkeypatch.setattr(module, "empty", emptied.append)
-    made(Broken(raising(ValueError())), tmp_path, shared=None).answer("a")
+    made(Broken(raising(ValueError())), tmp_path, shared=None).predict("a")
     assert emptied == []
-    made(Broken(raising(ValueError())), tmp_path, shared=tmp_path / "s").answer("a")
+    made(Broken(raising(ValueError())), tmp_path, shared=tmp_path / "s").predict("a")
     assert emptied == [tmp_path / "s"]

@@ -163,8 +163,8 @@ def test_where_not_even_one_window_fits_the_prevalences_are_the_answer(root, pai
 def test_threads_that_decode_change_nothing(root, pairs):
     one, four = (Predictor(pairs[:1], CPU, threads=threads) for threads in (1, 4))
     for uid in ("axial", "coronal", "enhanced"):
-        answers = [p.predict_series(root / "data" / "series" / uid).probabilities for p in (one, four)]
-        np.testing.assert_array_equal(*answers)
+        predictions = [p.predict_series(root / "data" / "series" / uid).probabilities for p in (one, four)]
+        np.testing.assert_array_equal(*predictions)
 
 
 def test_the_pace_is_measured_with_windows_of_as_many_slices_as_each_model_takes():

@@ -47,8 +47,8 @@ def test_the_page_holds_each_steps_score_and_its_figures_are_there(root, capsys)
     page = (folder / "summary.md").read_text()
     truth = pd.read_csv(root / "data" / "train_2_folds.csv").set_index("SeriesInstanceUID")["Aneurysm Present"]
     for name, csv in (("stage 2", "oof_stage2.csv"), ("end to end, from DICOM", "oof_end_to_end.csv")):
-        answers = pd.read_csv(folder / csv)
-        expected = roc_auc_score(truth[answers.SeriesInstanceUID], answers["Aneurysm Present"])
+        predictions = pd.read_csv(folder / csv)
+        expected = roc_auc_score(truth[predictions.SeriesInstanceUID], predictions["Aneurysm Present"])
         assert f"| {name} | 8 series | 5 | {expected:.3f} (" in page
     windows = pd.read_csv(folder / "oof_stage1.csv")
     positive = (windows.fold == 0) & (windows.slice == 5)
@@ -72,12 +72,12 @@ def test_a_run_without_answers_from_dicom_is_summarised_too(root):
 def test_answers_from_dicom_are_held_against_the_folds(root):
     paths = ModelPaths(root / "model", ENCODER)
     kept = paths.oof_end_to_end_csv.read_bytes()
-    answers = pd.read_csv(paths.oof_end_to_end_csv)
-    gone = answers[:1].assign(SeriesInstanceUID="gone")  # from train.csv since
-    pd.concat([answers, gone]).to_csv(paths.oof_end_to_end_csv, index=False)
+    predictions = pd.read_csv(paths.oof_end_to_end_csv)
+    gone = predictions[:1].assign(SeriesInstanceUID="gone")  # from train.csv since
+    pd.concat([predictions, gone]).to_csv(paths.oof_end_to_end_csv, index=False)
     main(SummaryConfig(root / "data", root / "model", folds=2))
     assert "| end to end, from DICOM | 8 series | 5 |" in (paths.folder / "summary.md").read_text()
-    answers.assign(fold=1 - answers.fold).to_csv(paths.oof_end_to_end_csv, index=False)
+    predictions.assign(fold=1 - predictions.fold).to_csv(paths.oof_end_to_end_csv, index=False)
     with pytest.raises(ValueError, match=r"oof_end_to_end.csv: expected the folds of create_folds.py, axial in fold 0"):
         main(SummaryConfig(root / "data", root / "model", folds=2))
     paths.oof_end_to_end_csv.write_bytes(kept)

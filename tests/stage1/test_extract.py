@@ -63,10 +63,10 @@ def test_the_features_of_a_slice_are_what_the_model_says_about_its_window(data_d
     for index in (0, 3, N_SLICES - 1):
         window = torch.from_numpy(read_window(cache, uid, index, 3, box)).permute(2, 0, 1)[None]
         with torch.no_grad():
-            answer = model(window)
-        highest, _ = heatmap_peaks(answer["heatmap"].sigmoid(), CONFIG.heads.heatmap_stride)
-        np.testing.assert_allclose(features.logits[0, index], answer["logits"][0], atol=0.02, rtol=0.01)
-        np.testing.assert_allclose(features.features[0, index], answer["features"][0], atol=0.02, rtol=0.01)
+            prediction = model(window)
+        highest, _ = heatmap_peaks(prediction["heatmap"].sigmoid(), CONFIG.heads.heatmap_stride)
+        np.testing.assert_allclose(features.logits[0, index], prediction["logits"][0], atol=0.02, rtol=0.01)
+        np.testing.assert_allclose(features.features[0, index], prediction["features"][0], atol=0.02, rtol=0.01)
         np.testing.assert_allclose(
             features.heatmap_max[0, index], torch.logit(highest[0], eps=1e-6), atol=0.02, rtol=0.01
         )

@@ -115,15 +115,15 @@ def test_vessels_that_nobody_knows_cost_nothing_and_still_have_a_gradient():
     assert loss.item() == 0 and logits.grad.abs().max() == 0
 
 
-class Answers(nn.Module):
+class WindowPredictions(nn.Module):
     """Answers always the same, whatever the image."""
 
-    def __init__(self, **answers: torch.Tensor):
+    def __init__(self, **predictions: torch.Tensor):
         super().__init__()
-        self.answers = answers
+        self.predictions = predictions
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        return self.answers
+        return self.predictions
 
 
 BATCH = {
@@ -144,10 +144,10 @@ def test_the_whole_loss_is_the_weighted_sum_of_its_parts(weights):
     parts = logits_loss(PARTS["logits"], BATCH["labels"], config).item(), heatmap, math.log(14) + math.log(13)
     loss = Stage1Loss(config, ModelConfig(heatmap_weight=weights[1], vessel_weight=weights[2]))
     expected = sum(weight * part for weight, part in zip(weights, parts, strict=True))
-    assert loss(Answers(**PARTS), BATCH).item() == pytest.approx(expected)
+    assert loss(WindowPredictions(**PARTS), BATCH).item() == pytest.approx(expected)
 
 
 def test_a_model_without_maps_needs_no_targets_of_them():
     loss = Stage1Loss(LossConfig(), replace(BOTH, heatmap_weight=0, vessel_weight=0))
-    value = loss(Answers(logits=PARTS["logits"]), {"image": BATCH["image"], "labels": BATCH["labels"]})
+    value = loss(WindowPredictions(logits=PARTS["logits"]), {"image": BATCH["image"], "labels": BATCH["labels"]})
     assert value.item() == pytest.approx((13 * LN2 - 4 * math.log(0.75)) / 17)

@@ -61,14 +61,14 @@ def test_peak_features_are_the_numbers_that_the_highest_pixel_is_told_from():
     """The last layers of both heads are linear: on the peak's numbers they give the map's highest value and the vessels
     of that pixel."""
     model = make("convnext_atto", 64)
-    answer = model(images(64))
+    prediction = model(images(64))
     width = model.heatmap.aneurysm.in_channels
-    known, vessels = answer["peak_features"][:, :width], answer["peak_features"][:, width:]
+    known, vessels = prediction["peak_features"][:, :width], prediction["peak_features"][:, width:]
     found = known @ model.heatmap.aneurysm.weight.flatten(1).T + model.heatmap.aneurysm.bias
-    torch.testing.assert_close(found[:, 0], answer["aneurysm_map"].amax(dim=(1, 2, 3)))
-    for i, pixels in enumerate(answer["aneurysm_map"].flatten(1)):
-        row, column = divmod(int(pixels.argmax()), answer["aneurysm_map"].shape[-1])
-        torch.testing.assert_close(vessels[i], answer["vessels"][i, :, row, column])
+    torch.testing.assert_close(found[:, 0], prediction["aneurysm_map"].amax(dim=(1, 2, 3)))
+    for i, pixels in enumerate(prediction["aneurysm_map"].flatten(1)):
+        row, column = divmod(int(pixels.argmax()), prediction["aneurysm_map"].shape[-1])
+        torch.testing.assert_close(vessels[i], prediction["vessels"][i, :, row, column])
 
 
 @pytest.mark.parametrize(("name", "size", "n_features"), ENCODERS)
@@ -101,9 +101,9 @@ def test_a_heatmap_pixel_looks_at_its_own_place_in_the_image(name, size, stride)
     for i, (row, column) in enumerate(zip(rows, columns, strict=True)):
         changed[1 + i, :, row * 16 : row * 16 + 16, column * 16 : column * 16 + 16] = 0
     with torch.no_grad():
-        answer = model(changed)
+        prediction = model(changed)
         maps = torch.cat(
-            [answer["aneurysm_map"], answer["vessels"]], dim=1
+            [prediction["aneurysm_map"], prediction["vessels"]], dim=1
         )  # the location's looks at the whole image, too
     difference = (maps[1:] - maps[:1]).abs().mean(dim=1)
     by_field = torch.nn.functional.avg_pool2d(difference, 16 // stride).flatten(1).argmax(dim=1)
@@ -150,7 +150,7 @@ def test_patches_smaller_than_the_heatmaps_stride_give_heatmaps_too(name, size):
 
 @pytest.mark.parametrize("name", ["convnext_atto", "vit_tiny_patch16_224", "tf_efficientnet_lite0"])
 def test_gradient_checkpointing_computes_twice_and_changes_neither_outputs_nor_gradients(name):
-    def answer(checkpointing: bool) -> tuple[torch.Tensor, torch.Tensor, int]:
+    def prediction(checkpointing: bool) -> tuple[torch.Tensor, torch.Tensor, int]:
         model, calls = make(name, 64, replace(ALL_HEADS, grad_checkpointing=checkpointing)), []
         for module in model.encoder.modules():
             module.register_forward_hook(lambda *_: calls.append(1))
@@ -158,8 +158,8 @@ def test_gradient_checkpointing_computes_twice_and_changes_neither_outputs_nor_g
         heatmap.square().sum().backward()
         return heatmap, next(model.encoder.parameters()).grad, len(calls)
 
-    *plain, n_plain = answer(False)
-    *saving, n_saving = answer(True)
+    *plain, n_plain = prediction(False)
+    *saving, n_saving = prediction(True)
     torch.testing.assert_close(plain, saving)
     assert n_saving > 1.5 * n_plain
 

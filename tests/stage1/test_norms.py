@@ -33,20 +33,20 @@ def model(request) -> Stage1Net:
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 
 
-def answers(model: nn.Module) -> dict[str, Tensor]:
+def predictions(model: nn.Module) -> dict[str, Tensor]:
     with torch.no_grad():
         return model(IMAGES)
 
 
 def test_outputs_stay_and_norms_go(model):
-    before, pairs = answers(model), conv_norm_pairs(model)
+    before, pairs = predictions(model), conv_norm_pairs(model)
     model.fold_norms()
-    after = answers(model)
+    after = predictions(model)
     assert sum(isinstance(module, FoldedNorm) for module in model.modules()) == len(pairs) > 15
     for name, expected in before.items():
         torch.testing.assert_close(after[name], expected, rtol=0, atol=1e-4 * (1 + float(expected.abs().max())))
     model.fold_norms()  # nothing is left to fold
-    torch.testing.assert_close(answers(model)["logits"], after["logits"], rtol=0, atol=0)
+    torch.testing.assert_close(predictions(model)["logits"], after["logits"], rtol=0, atol=0)
 
 
 def test_folded_norms_are_taken_out_again(model):

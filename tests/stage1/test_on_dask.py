@@ -26,7 +26,7 @@ from aneurysm.stage1 import extract, on_dask
 from aneurysm.stage1.config import InputConfig, ModelConfig, Stage1Config
 from aneurysm.stage1.extract import PARTS
 from aneurysm.stage1.model import Stage1Net
-from aneurysm.stage1.on_dask import ALONE, DaskWorkers, PlacedModel, answer
+from aneurysm.stage1.on_dask import ALONE, DaskWorkers, ModelFile, predict_on_worker
 from aneurysm.training.checkpoint import file_hash, save_checkpoint
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.distributed import DistContext
@@ -144,8 +144,8 @@ def careless(model: Stage1Net, config: Stage1Config, series_uid: str) -> tuple[s
 
 def test_a_series_that_kills_its_workers_and_a_damaged_one_are_named_in_the_end_and_stop_nothing(folder, address):
     workers = DaskWorkers(address, ALONE)
-    answers = list(workers.predict(careless, ModelPaths(folder / "model", CONFIG.encoder).stage1(1), 1, CACHED))
-    assert sorted(answers) == [(uid, (CONFIG.encoder, 1)) for uid in CACHED if uid not in ("s2", "s4")]
+    predictions = list(workers.predict(careless, ModelPaths(folder / "model", CONFIG.encoder).stage1(1), 1, CACHED))
+    assert sorted(predictions) == [(uid, (CONFIG.encoder, 1)) for uid in CACHED if uid not in ("s2", "s4")]
     assert set(workers.failures) == {"s2", "s4"}
     with pytest.raises(
         ValueError, match=r"2 series have no answer(.|\n)*series s2: each worker(.|\n)*was killed"
@@ -156,18 +156,18 @@ def test_a_series_that_kills_its_workers_and_a_damaged_one_are_named_in_the_end_
 
 def test_no_weights_travel_with_a_question(folder):
     checkpoint = ModelPaths(folder / "model", CONFIG.encoder).stage1(0)
-    job = partial(answer, careless, PlacedModel(checkpoint, 0, file_hash(checkpoint)))
+    job = partial(predict_on_worker, careless, ModelFile(checkpoint, 0, file_hash(checkpoint)))
     assert len(pickle.dumps(job)) < 1000
 
 
 def test_a_worker_that_sees_another_model_than_the_one_asked_has_no_answer(folder, tmp_path):
     checkpoint = ModelPaths(folder / "model", CONFIG.encoder).stage1(0)
-    asked = PlacedModel(tmp_path / "last.pth", 0, file_hash(checkpoint))
-    assert "last.pth" in answer(process_of, asked, "s0").reason  # none
+    asked = ModelFile(tmp_path / "last.pth", 0, file_hash(checkpoint))
+    assert "last.pth" in predict_on_worker(process_of, asked, "s0").reason  # none
     shutil.copy(ModelPaths(folder / "model", CONFIG.encoder).stage1(1), tmp_path / "last.pth")
-    assert "last.pth: expected the file that begins the run" in answer(process_of, asked, "s0").reason
+    assert "last.pth: expected the file that begins the run" in predict_on_worker(process_of, asked, "s0").reason
     shutil.copy(checkpoint, tmp_path / "last.pth")
-    assert answer(process_of, asked, "s0") == os.getpid()
+    assert predict_on_worker(process_of, asked, "s0") == os.getpid()
 
 
 @pytest.mark.parametrize("world", [DistContext(0, 2, torch.device("cpu")), DistContext(0, 1, torch.device("cuda", 0))])

@@ -85,8 +85,8 @@ def test_frozen_stages_keep_weights_and_statistics_while_the_others_learn(images
     model = Stage1Net("tf_efficientnet_lite0", ModelConfig(freeze_stages=2, drop_rate=0), 64).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
-    answer = model(images)
-    (answer["logits"].square().sum() + answer["heatmap"].square().sum()).backward()
+    prediction = model(images)
+    (prediction["logits"].square().sum() + prediction["heatmap"].square().sum()).backward()
     optimizer.step()
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     first = ("encoder.conv_stem", "encoder.bn1", "encoder.blocks.0.", "encoder.blocks.1.")
@@ -138,14 +138,14 @@ def test_the_highest_pixel_of_each_locations_heatmap_and_of_that_of_all_aneurysm
     model = Stage1Net("mobilenetv4_conv_small", ModelConfig(drop_rate=0), 64).eval()
     with torch.no_grad():
         model.evidence_scale.copy_(torch.linspace(0.1, 1.4, 14))
-        answer = model(images)
+        prediction = model(images)
         model.evidence_scale.zero_()
         plain = model(images)["logits"]
-    assert torch.equal(answer["heatmap"][:, 13:], answer["aneurysm_map"])
-    highest = answer["heatmap"].flatten(2).max(dim=2).values - HEATMAP_PRIOR
+    assert torch.equal(prediction["heatmap"][:, 13:], prediction["aneurysm_map"])
+    highest = prediction["heatmap"].flatten(2).max(dim=2).values - HEATMAP_PRIOR
     highest[:, :13] = highest[:, :13].clamp(min=-3)
     expected = highest * torch.linspace(0.1, 1.4, 14)
-    torch.testing.assert_close(answer["logits"] - plain, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(prediction["logits"] - plain, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_a_part_of_an_input_knows_its_place_in_it():

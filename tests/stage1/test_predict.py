@@ -84,12 +84,12 @@ class Reader(nn.Module):
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         mean = images[:, 1].mean(dim=(1, 2)).clamp(1e-3, 1 - 1e-3)
-        answer = {"logits": torch.logit(mean)[:, None] + torch.arange(14) / 10}
+        prediction = {"logits": torch.logit(mean)[:, None] + torch.arange(14) / 10}
         if self.with_heatmap:
             fields = nn.functional.avg_pool2d(images[:, 1:2], 8)
             heatmap = torch.where(fields == fields.amax(dim=(2, 3), keepdim=True), 2.0, NOTHING)
-            answer["heatmap"] = heatmap.repeat(1, 14, 1, 1)
-        return answer
+            prediction["heatmap"] = heatmap.repeat(1, 14, 1, 1)
+        return prediction
 
 
 class Filled(torch.utils.data.Dataset):
@@ -105,14 +105,14 @@ class Filled(torch.utils.data.Dataset):
 @pytest.mark.usefixtures("native_format")
 @pytest.mark.parametrize("batch_size", [1, 4, 10, 64])
 def test_answers_come_in_the_order_of_the_windows_whatever_the_batches(batch_size):
-    answers = predict_windows(Reader(), Filled(), CONFIG, ALONE, InferenceConfig(batch_size=batch_size, workers=0))
+    predictions = predict_windows(Reader(), Filled(), CONFIG, ALONE, InferenceConfig(batch_size=batch_size, workers=0))
     odds = np.maximum(np.arange(10) / 100, 1e-3)
     expected = 1 / (1 + (1 - odds) / odds)
-    np.testing.assert_allclose(answers.probability[:, 0], expected, rtol=1e-4)
-    assert answers.probability.shape == (10, 14) and answers.heatmap_max.shape == (10, 14)
-    assert answers.heatmap_xy.shape == (10, 14, 2) and np.isfinite(answers.heatmap_xy).all()
-    np.testing.assert_allclose(answers.heatmap_max, 1 / (1 + np.exp(-2.0)), rtol=1e-5)
-    assert (np.diff(answers.probability, axis=1) > 0).all()  # the labels keep their order too
+    np.testing.assert_allclose(predictions.probability[:, 0], expected, rtol=1e-4)
+    assert predictions.probability.shape == (10, 14) and predictions.heatmap_max.shape == (10, 14)
+    assert predictions.heatmap_xy.shape == (10, 14, 2) and np.isfinite(predictions.heatmap_xy).all()
+    np.testing.assert_allclose(predictions.heatmap_max, 1 / (1 + np.exp(-2.0)), rtol=1e-5)
+    assert (np.diff(predictions.probability, axis=1) > 0).all()  # the labels keep their order too
 
 
 @pytest.mark.usefixtures("native_format")
@@ -137,10 +137,10 @@ def test_with_mirror_images_the_answer_is_the_mean_of_both_told_of_the_head_as_i
             image[:, :, 16:] *= 2
             return {"image": image, "number": torch.tensor(number), "left_right_in_columns": torch.tensor(number == 0)}
 
-    answers = predict_windows(Sides(), Two(), CONFIG, ALONE, InferenceConfig(batch_size=2, workers=0), tta="mirror")
+    predictions = predict_windows(Sides(), Two(), CONFIG, ALONE, InferenceConfig(batch_size=2, workers=0), tta="mirror")
     s = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
     assert LABELS[MIRROR[0]] == LABELS[0].replace("Left", "Right")
-    axial, sagittal = answers.probability
+    axial, sagittal = predictions.probability
     # Axial: the left half is 2, that of the mirror image 4; the slice below stays (mean 1.5).
     assert axial[[0, MIRROR[0], 13]] == pytest.approx([(s(2) + 0.5) / 2, (0.5 + s(4)) / 2, s(1.5)])
     # Sagittal: columns stay, the slice below becomes the one above (mean 4.5).
@@ -158,7 +158,7 @@ def test_answers_of_several_processes_are_put_together_in_order():
 
     sent: list[np.ndarray] = []
     for rank in (0, 1):
-        answers = predict_windows(
+        predictions = predict_windows(
             Reader(),
             Filled(),
             CONFIG,
@@ -168,15 +168,15 @@ def test_answers_of_several_processes_are_put_together_in_order():
     alone = predict_windows(Reader(), Filled(), CONFIG, ALONE, InferenceConfig(batch_size=3, workers=0))
     assert [len(rows) for rows in sent] == [5, 5]
     for name in ("probability", "heatmap_max", "heatmap_xy"):
-        np.testing.assert_allclose(getattr(answers, name), getattr(alone, name))
+        np.testing.assert_allclose(getattr(predictions, name), getattr(alone, name))
 
 
 def test_without_heatmaps_the_peaks_are_nan_and_the_probabilities_are_there():
-    answers = predict_windows(
+    predictions = predict_windows(
         Reader(with_heatmap=False), Filled(), CONFIG, ALONE, InferenceConfig(batch_size=4, workers=0)
     )
-    assert np.isnan(answers.heatmap_max).all() and np.isnan(answers.heatmap_xy).all()
-    assert answers.heatmap_max.shape == (10, 14) and np.isfinite(answers.probability).all()
+    assert np.isnan(predictions.heatmap_max).all() and np.isnan(predictions.heatmap_xy).all()
+    assert predictions.heatmap_max.shape == (10, 14) and np.isfinite(predictions.probability).all()
 
 
 def test_slices_are_sampled_by_millimetres_from_the_first_to_the_last():

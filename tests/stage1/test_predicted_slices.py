@@ -116,7 +116,9 @@ def test_a_second_round_trains_with_hard_negatives_and_its_model_says_later_what
     folder, mined, tmp_path, monkeypatch, capsys
 ):
     messages, scores = [], HeldOut.scores
-    monkeypatch.setattr(HeldOut, "scores", lambda self, answers: messages.append(answers) or scores(self, answers))
+    monkeypatch.setattr(
+        HeldOut, "scores", lambda self, predictions: messages.append(predictions) or scores(self, predictions)
+    )
     call(train_stage1, folder, tmp_path, "--fold", "0", "--training.epochs", "1")
     assert "13 windows an epoch, 3 series with hard negatives" in capsys.readouterr().out  # s1, s3 and s5
     call(eval_stage1, folder, tmp_path, "--fold", "0")

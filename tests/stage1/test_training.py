@@ -25,7 +25,7 @@ from aneurysm.stage1.evaluate import (
     with_pixel_mm,
 )
 from aneurysm.stage1.fresh import FreshSeries
-from aneurysm.stage1.predict import Answers
+from aneurysm.stage1.predict import WindowPredictions
 from aneurysm.stage1.training import HeldOut, outside_text, train_fold
 from aneurysm.training.config import InferenceConfig, TrainingConfig
 from aneurysm.training.distributed import DistContext
@@ -107,21 +107,21 @@ def test_localizers_outside_the_crop_give_no_label_and_no_window_and_are_counted
     held_out = HeldOut.from_spots(TWO_IN_ONE_SLICE, narrow)
     assert held_out.places[["SeriesInstanceUID", "slice"]].to_numpy().tolist() == [["a", 9], ["a", 4]]
     assert [np.flatnonzero(row).tolist() for row in held_out.truth] == [[], [ACOM, 13]]
-    assert held_out.peaks(answers(2), TWO_IN_ONE_SLICE, narrow.input).location.tolist() == [LOCATIONS[ACOM]]
+    assert held_out.peaks(predictions(2), TWO_IN_ONE_SLICE, narrow.input).location.tolist() == [LOCATIONS[ACOM]]
     assert outside_text(TWO_IN_ONE_SLICE, narrow.input).startswith("2 of 3 localizers lie outside the crop")
     assert outside_text(TWO_IN_ONE_SLICE, WHOLE.input).startswith("0 of 3 localizers")
 
 
-def answers(n: int, probability: np.ndarray | None = None) -> Answers:
+def predictions(n: int, probability: np.ndarray | None = None) -> WindowPredictions:
     """The peak of location k in window i lies at input pixel (i, k)."""
     xy = np.stack(np.meshgrid(np.arange(n), np.arange(13), indexing="ij"), axis=-1).astype(float)
-    return Answers(np.zeros((n, 14)) if probability is None else probability, np.ones((n, 13)), xy)
+    return WindowPredictions(np.zeros((n, 14)) if probability is None else probability, np.ones((n, 13)), xy)
 
 
 def test_each_localizer_is_held_against_the_peak_of_its_own_location_in_its_own_window():
     held_out = HeldOut.from_spots(TWO_IN_ONE_SLICE, WHOLE)
     config = InputConfig(image_size=64, crop=(0.125, 0.875, 0.125, 0.625), crop_upright=(0.0, 1.0, 0.0, 1.0))
-    peaks = held_out.peaks(answers(3), TWO_IN_ONE_SLICE, config)
+    peaks = held_out.peaks(predictions(3), TWO_IN_ONE_SLICE, config)
     assert peaks[["x", "y"]].to_numpy().tolist() == [[100, 90], [300, 200], [50, 60]]
     # From (64, 64) on, 6 x 4 cached pixels an input pixel in axial windows; 8 x 8 from (0, 0) on in the sagittal one.
     expected = [[6 * 1 + 2.5 + 64, 4 * BASILAR + 1.5 + 64], [6 * 1 + 2.5 + 64, 4 * ACOM + 1.5 + 64],
@@ -134,9 +134,9 @@ def test_the_scores_are_those_of_the_windows():
     probability = np.zeros((3, 14))
     probability[:, 13] = [0.5, 0.9, 0.1]  # one of two positives above the negative
     probability[:, BASILAR], probability[:, ACOM] = [0.1, 0.2, 0.3], [0.9, 0.1, 0.2]
-    scores = held_out.scores(answers(3, probability))
+    scores = held_out.scores(predictions(3, probability))
     assert scores == {"score": 0.5 * 0.5 + 0.5 * (1.0 + 0.0) / 2, "auc_present": 0.5}
-    table = held_out.table(answers(3, probability))
+    table = held_out.table(predictions(3, probability))
     assert table[list(LABELS)].to_numpy().tolist() == probability.tolist()
     assert table.columns[:6].tolist() == ["SeriesInstanceUID", "fold", "slice", "position_mm", "modality", "plane"]
 
@@ -151,7 +151,7 @@ def test_windows_of_all_folds_are_told_in_one_table_and_localisation_where_there
     for fold in (0, 1):
         own = spots[spots.fold == fold]
         held_out = HeldOut.from_spots(own, WHOLE)
-        messages = answers(len(held_out.truth), held_out.truth.astype(float))
+        messages = predictions(len(held_out.truth), held_out.truth.astype(float))
         positives = own[own.kind == "positive"]
         peaks = positives.assign(peak_x=positives.x + 10 * (1 + fold * 2.6), peak_y=positives.y)
         evaluation.append(Evaluation(held_out.table(messages), held_out.truth, with_pixel_mm(peaks, cache)))

@@ -90,7 +90,7 @@ def test_each_fold_gets_the_temperature_of_the_others_and_keeps_its_order():
         own = fold == k
         expected = at_temperature(evaluation.stage2[own], scaled.temperatures[k])
         np.testing.assert_array_equal(scaled.after.stage2[own], expected)
-        orders = [np.argsort(answers[own], axis=0) for answers in (evaluation.stage2, scaled.after.stage2)]
+        orders = [np.argsort(predictions[own], axis=0) for predictions in (evaluation.stage2, scaled.after.stage2)]
         np.testing.assert_array_equal(*orders)
     assert scaled.after.series is evaluation.series and scaled.before is evaluation
 
@@ -159,7 +159,7 @@ def test_answers_that_are_all_the_same_are_scaled_and_drawn(probability, positiv
     assert np.isfinite(scaled.after.stage2).all() and "nan" not in scaled.text("one")
     if probability == 0.5:  # no temperature changes it
         assert scaled.temperatures == {0: 1.0, 1: 1.0}
-    reliability_figure(truth, scaled.answers, tmp_path / "r.png")
+    reliability_figure(truth, scaled.predictions, tmp_path / "r.png")
     assert cv2.imread(str(tmp_path / "r.png")).shape[1] == round(WIDTH_IN * DPI)
 
 

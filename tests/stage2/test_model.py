@@ -26,7 +26,7 @@ def net(config: NetConfig = NET, inputs: tuple[str, ...] = INPUTS) -> Stage2Net:
     torch.manual_seed(0)
     model = Stage2Net(config, inputs, N_FEATURES)
     added = [
-        *(model.answer or torch.nn.Identity()).parameters(),
+        *(model.pooled_head or torch.nn.Identity()).parameters(),
         *(model.slice_head or torch.nn.Identity()).parameters(),
     ]
     for parameter in added:
@@ -61,7 +61,7 @@ def one(tokens: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def answers(model: Stage2Net, items: list[dict[str, torch.Tensor]]) -> torch.Tensor:
+def predictions(model: Stage2Net, items: list[dict[str, torch.Tensor]]) -> torch.Tensor:
     """(series, 14), each series asked about alone"""
     return torch.cat([model(one(item)) for item in items])
 
@@ -78,7 +78,7 @@ def test_padding_changes_no_answer(pooling):
         together, of_slices = model(batch, with_slices=True)
         of_first = model(one(items[0]), with_slices=True)[1]
     assert (of_slices[0, :5] - of_first[0]).abs().max() < 1e-5
-    alone = answers(model, items)
+    alone = predictions(model, items)
     assert (together - alone).abs().max() < 1e-5 and alone.std(dim=0).min() > 0.01
 
 
@@ -87,13 +87,13 @@ def test_slices_are_known_by_their_millimetres_alone_and_not_by_their_order():
     order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
     shuffled = {name: tensor[order] if tensor.ndim else tensor for name, tensor in item.items()}
     moved = item | {"depth_mm": item["depth_mm"] * 1.5}
-    original, same, other = answers(model, [item, shuffled, moved])
+    original, same, other = predictions(model, [item, shuffled, moved])
     assert (original - same).abs().max() < 1e-5 < 0.01 < (original - other).abs().max()
 
 
 def test_another_spacing_of_slices_changes_the_answer_little():
     model = net()
-    fine, coarse = (answers(model, [wave(mm, seed) for seed in range(6)]) for mm in (1.0, 2.0))
+    fine, coarse = (predictions(model, [wave(mm, seed) for seed in range(6)]) for mm in (1.0, 2.0))
     assert (fine - coarse).abs().mean() < 0.05 * fine.std(dim=0).mean()
 
 
@@ -120,13 +120,13 @@ def test_an_untrained_model_orders_series_as_the_highest_of_the_maps_does():
     torch.manual_seed(0)
     model = Stage2Net(NET, INPUTS, N_FEATURES).eval()
     model.start_from([one(item) for item in items], torch.full((14,), 0.2))
-    found = answers(model, items)
+    found = predictions(model, items)
     for label in range(14):
         assert (found[:, label].argsort() == highest_of(items, "heatmap_max")[:, label].argsort()).all()
     assert found.mean().sigmoid().item() == pytest.approx(0.2, abs=1e-4)
     without = [item | {"heatmap_max": torch.full_like(item["heatmap_max"], torch.nan)} for item in items]
     model.start_from([one(item) for item in without], torch.full((14,), 0.2))
-    found = answers(model, without)
+    found = predictions(model, without)
     for label in range(14):
         assert (found[:, label].argsort() == highest_of(items, "logits")[:, label].argsort()).all()
 
@@ -161,13 +161,13 @@ def test_heat_that_is_not_there_does_no_harm():
     item["heatmap_max"][:] = torch.nan
     model = net()
     model.start_from([one(item), one(item)], torch.full((14,), 0.2))
-    assert answers(model, [item]).isfinite().all()
+    assert predictions(model, [item]).isfinite().all()
 
 
 def test_features_beyond_float16_lead_to_a_finite_answer():
     item = series(12, 0)
     item["features"][3, 2], item["features"][4, 1] = torch.inf, torch.nan
-    assert answers(net(), [item]).isfinite().all()
+    assert predictions(net(), [item]).isfinite().all()
 
 
 @pytest.mark.parametrize("inputs", [("features",), ("logits",), ("heatmap_max", "peaks"), ("peaks",)])
@@ -175,7 +175,7 @@ def test_any_part_of_the_input_can_be_left_out(inputs):
     model = net(inputs=inputs)
     items = [{k: v for k, v in series(9, seed).items() if k in inputs or k not in WIDTHS} for seed in range(2)]
     model.start_from([one(item) for item in items], torch.full((14,), 0.2))
-    first, second = answers(model, items)
+    first, second = predictions(model, items)
     assert (model.max_baseline is not None) == (inputs[0] in ("logits", "heatmap_max")) and (
         first - second
     ).abs().max() > 0.01
@@ -184,7 +184,7 @@ def test_any_part_of_the_input_can_be_left_out(inputs):
 def test_modality_and_plane_count():
     model, item = net(), series(9, 0)
     others = [item | {name: torch.tensor(value)} for name in ("modality", "plane") for value in (0, 3)]
-    original, *changed = answers(model, [item, *others])
+    original, *changed = predictions(model, [item, *others])
     assert all((original - other).abs().max() > 1e-3 for other in changed)
 
 

@@ -49,8 +49,8 @@ def test_the_plain_maximum_by_hand():
 
 
 def test_ranks_within_folds_by_hand():
-    answers = np.tile([[0.9], [0.1], [0.1], [0.3], [0.2]], 14)
-    ranks = ranks_in_folds(answers, np.array([0, 0, 0, 1, 1]))
+    predictions = np.tile([[0.9], [0.1], [0.1], [0.3], [0.2]], 14)
+    ranks = ranks_in_folds(predictions, np.array([0, 0, 0, 1, 1]))
     assert ranks[:, 5] == pytest.approx([1, 0.5, 0.5, 1, 0.5])
 
 

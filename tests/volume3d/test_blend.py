@@ -21,8 +21,10 @@ def made(tmp_path, n: int = 120, folds: int = 3, seed: int = 0) -> pd.DataFrame:
     return series.assign(series_type=np.where(rng.random(n) < 0.5, "CTA", "MRA"))
 
 
-def write(path, series: pd.DataFrame, answers: np.ndarray) -> None:
-    series[["SeriesInstanceUID", "fold"]].join(pd.DataFrame(answers, columns=list(LABELS))).to_csv(path, index=False)
+def write(path, series: pd.DataFrame, predictions: np.ndarray) -> None:
+    series[["SeriesInstanceUID", "fold"]].join(pd.DataFrame(predictions, columns=list(LABELS))).to_csv(
+        path, index=False
+    )
 
 
 def test_the_average_of_log_odds_by_hand():

@@ -78,9 +78,9 @@ def test_checkpointing_changes_neither_outputs_nor_gradients_nor_statistics(norm
     inputs = [batch(), batch()]
     for model in (plain, kept):
         model.train()
-        model.answers = [model(one)["logits"] for one in inputs]
-        sum(answer.square().sum() for answer in model.answers).backward()
-    assert all(torch.equal(a, b) for a, b in zip(plain.answers, kept.answers, strict=True))
+        model.predictions = [model(one)["logits"] for one in inputs]
+        sum(prediction.square().sum() for prediction in model.predictions).backward()
+    assert all(torch.equal(a, b) for a, b in zip(plain.predictions, kept.predictions, strict=True))
     for (name, one), other in zip(plain.named_parameters(), kept.parameters(), strict=True):
         assert torch.allclose(one.grad, other.grad, rtol=1e-4, atol=1e-6), name
     for (name, one), other in zip(plain.named_buffers(), kept.buffers(), strict=True):
@@ -93,9 +93,9 @@ def test_checkpointing_computes_each_convolution_again_and_only_in_training():
     model, calls = net(checkpointing=True), []
     model.backbone.layer1[0].conv1[0].register_forward_hook(lambda *_: calls.append(1))
     model.train()
-    answer = model(batch())["logits"]
+    prediction = model(batch())["logits"]
     assert len(calls) == 1
-    answer.sum().backward()
+    prediction.sum().backward()
     assert len(calls) == 3  # of the block, and of the half of the block in it
     calls.clear()
     model.eval()(batch())["logits"].sum().backward()
@@ -119,8 +119,8 @@ def test_the_patient_counts_only_where_that_is_asked_for():
         for patient in (False, True):
             model = net(patient=patient).eval()
             image = batch()["image"]
-            answers = [model(one | {"image": image})["logits"] for one in (batch(), known)]
-            assert torch.equal(*answers) != patient
+            predictions = [model(one | {"image": image})["logits"] for one in (batch(), known)]
+            assert torch.equal(*predictions) != patient
 
 
 def test_stem_and_width_change_the_feature_map_as_they_say():
@@ -232,12 +232,12 @@ def test_cells_are_as_many_as_the_layer_has_and_the_logits_are_their_highest(lay
     model = dense_net(dense=layer).eval()
     assert model.config.stride == 2**layer
     with torch.no_grad():
-        answer = model(batch() | places())
-    assert answer["sac"].shape == (2, *cells) and answer["vessels"].shape == (2, 14, *cells)
-    sac, where = answer["sac"].sigmoid(), answer["vessels"][:, 1:].softmax(dim=1)
+        prediction = model(batch() | places())
+    assert prediction["sac"].shape == (2, *cells) and prediction["vessels"].shape == (2, 14, *cells)
+    sac, where = prediction["sac"].sigmoid(), prediction["vessels"][:, 1:].softmax(dim=1)
     expected = torch.cat([(sac[:, None] * where).flatten(2).amax(2), sac.flatten(1).amax(1, keepdim=True)], dim=1)
-    assert torch.allclose(answer["logits"].sigmoid(), expected, atol=1e-6)
-    assert model.head is None and answer["logits"].shape == (2, 14)
+    assert torch.allclose(prediction["logits"].sigmoid(), expected, atol=1e-6)
+    assert model.head is None and prediction["logits"].shape == (2, 14)
 
 
 def test_the_place_in_the_head_counts_for_the_artery_and_not_for_the_aneurysm():
@@ -277,7 +277,7 @@ def test_cells_of_unlike_sides_are_refused():
 
 def test_the_loss_of_cells_is_that_of_the_maps_with_their_weights():
     torch.manual_seed(0)
-    answer = {"sac": torch.randn(2, 4, 4, 4), "vessels": torch.randn(2, 14, 4, 4, 4), "logits": torch.zeros(2, 14)}
+    prediction = {"sac": torch.randn(2, 4, 4, 4), "vessels": torch.randn(2, 14, 4, 4, 4), "logits": torch.zeros(2, 14)}
     sac = torch.zeros(2, 4, 4, 4, dtype=torch.uint8)
     sac[0, 1, 1, 1:3], sac[0, 0, 0, 0] = 5, RIM
     vessels = torch.randint(0, 14, (2, 4, 4, 4), dtype=torch.uint8)
@@ -285,11 +285,13 @@ def test_the_loss_of_cells_is_that_of_the_maps_with_their_weights():
 
     def loss(**weights) -> float:
         nothing = {"logits_weight": 0.0, "sac_weight": 0.0, "location_weight": 0.0, "vessel_weight": 0.0}
-        return Volume3dLoss(LossConfig(**nothing | weights), torch.full((14,), 0.5))(lambda _: answer, target).item()
+        return Volume3dLoss(LossConfig(**nothing | weights), torch.full((14,), 0.5))(
+            lambda _: prediction, target
+        ).item()
 
     assert loss(logits_weight=2.0) == pytest.approx(2 * math.log(2), rel=1e-6)
-    assert loss(vessel_weight=3.0) == pytest.approx(3 * vessel_loss(answer["vessels"], vessels).item(), rel=1e-6)
-    found = sac_loss(answer["sac"], sac, 1.0, SAC_CELLS).item()
-    where = answer["vessels"][0, 1:, 1, 1, 1:3].log_softmax(0)[4].neg().sum().item() / (SAC_CELLS * 2)
+    assert loss(vessel_weight=3.0) == pytest.approx(3 * vessel_loss(prediction["vessels"], vessels).item(), rel=1e-6)
+    found = sac_loss(prediction["sac"], sac, 1.0, SAC_CELLS).item()
+    where = prediction["vessels"][0, 1:, 1, 1, 1:3].log_softmax(0)[4].neg().sum().item() / (SAC_CELLS * 2)
     assert loss(sac_weight=1.0) == pytest.approx(found, rel=1e-6)
     assert loss(sac_weight=2.0, location_weight=0.5) == pytest.approx(2 * (found + 0.5 * where), rel=1e-5)

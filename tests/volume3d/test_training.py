@@ -111,10 +111,12 @@ class LeftHalf(torch.nn.Module):
 def test_what_is_said_of_the_mirror_image_is_said_of_the_other_side(tmp_path):
     make_volumes(tmp_path)
     volumes = EvalVolumes(cases_of_folds(tmp_path, 2), TINY)
-    answers = predict_volumes(LeftHalf(), volumes, TINY, ALONE)
+    predictions = predict_volumes(LeftHalf(), volumes, TINY, ALONE)
     halves = torch.stack([volumes[i]["image"].reshape(-1, 2, 16).mean(dim=(0, 2)) for i in range(8)])
     right, left = halves.sigmoid().T.numpy()
-    assert answers[:, 4] == pytest.approx((left + 0.5) / 2) and answers[:, 5] == pytest.approx((right + 0.5) / 2)
+    assert predictions[:, 4] == pytest.approx((left + 0.5) / 2) and predictions[:, 5] == pytest.approx(
+        (right + 0.5) / 2
+    )
     plain = predict_volumes(LeftHalf(), volumes, replace(TINY, input=replace(TINY.input, tta=False)), ALONE)
     assert plain[:, 4] == pytest.approx(left) and (np.delete(plain, 4, axis=1) == 0.5).all()
 
@@ -127,13 +129,13 @@ def held_out_of(truth: np.ndarray, **columns) -> HeldOut:
 def test_scores_are_those_of_torchmetrics_and_scikit_learn():
     rng = np.random.default_rng(0)
     truth = (rng.random((80, 14)) < 0.3).astype(int)
-    answers = np.clip(0.3 * truth + 0.7 * rng.random((80, 14)), 0, 1)
-    scores = held_out_of(truth).scores(answers)
-    each = MultilabelAUROC(num_labels=14, average=None)(torch.tensor(answers), torch.tensor(truth)).double().numpy()
+    predictions = np.clip(0.3 * truth + 0.7 * rng.random((80, 14)), 0, 1)
+    scores = held_out_of(truth).scores(predictions)
+    each = MultilabelAUROC(num_labels=14, average=None)(torch.tensor(predictions), torch.tensor(truth)).double().numpy()
     assert scores["score"] == pytest.approx(0.5 * each[13] + 0.5 * each[:13].mean(), abs=1e-6)
     assert scores["auc_present"] == pytest.approx(each[13], abs=1e-6)
-    assert scores["ap_present"] == average_precision_score(truth[:, 13], answers[:, 13])
-    assert scores["accuracy_present"] == accuracy_score(truth[:, 13], answers[:, 13] > 0.5)
+    assert scores["ap_present"] == average_precision_score(truth[:, 13], predictions[:, 13])
+    assert scores["accuracy_present"] == accuracy_score(truth[:, 13], predictions[:, 13] > 0.5)
 
 
 def test_a_fold_without_any_aneurysm_has_no_average_precision_and_no_score():
@@ -149,12 +151,14 @@ def test_a_series_without_a_volume_is_answered_with_the_prevalences_of_the_other
         config = replace(TINY, training=replace(TINY.training, batch_size=2))
         one_fold(cases, fold, config, paths.fold(fold))
     evaluation = evaluate_folds(cases, paths, [0, 1], ALONE)
-    answers = evaluation.table().set_index("SeriesInstanceUID")
+    predictions = evaluation.table().set_index("SeriesInstanceUID")
     other = table[table.fold == 1][list(LABELS)].to_numpy()
-    assert answers.loc["1.2.1", list(LABELS)].tolist() == pytest.approx((other.sum(axis=0) + 0.5) / (len(other) + 1))
+    assert predictions.loc["1.2.1", list(LABELS)].tolist() == pytest.approx(
+        (other.sum(axis=0) + 0.5) / (len(other) + 1)
+    )
     assert (
-        set(answers.index) == set(table.SeriesInstanceUID)
-        and answers[list(LABELS)].round(6).drop_duplicates().shape[0] == 8
+        set(predictions.index) == set(table.SeriesInstanceUID)
+        and predictions[list(LABELS)].round(6).drop_duplicates().shape[0] == 8
     )
     assert evaluation.counted.startswith("8 series, 1 without a volume")
     with pytest.raises(ValueError, match="expected a model that has not seen fold or split 1, found 0"):
