@@ -153,7 +153,7 @@ class ModelPaths:
 
     @property
     def oof_stage2_header_csv(self) -> Path:
-        """The same, with the modality that a header without descriptions would give to stage 2."""
+        """As oof_stage2_csv, but stage 2 gets the modality that a header without descriptions would give."""
         return self.folder / "oof_stage2_header.csv"
 
     @property

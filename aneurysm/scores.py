@@ -12,7 +12,7 @@ from aneurysm.metrics import QUANTILES, bootstrap_aucs, label_aucs, left_out, sc
 
 UNKNOWN = "unknown"  # name of the subgroup where modality, plane, sex or age band is empty
 AGE_LIMITS = (0, 18, 40, 60, 80, 120)  # years; a band includes its lower limit and excludes its upper one
-AGE_BANDS = ("0 to 17", "18 to 39", "40 to 59", "60 to 79", "80 and above")  # in the order of their names
+AGE_BANDS = ("0 to 17", "18 to 39", "40 to 59", "60 to 79", "80 and above")  # in alphabetical order
 
 
 def score_text(

@@ -1,7 +1,7 @@
 """Which aneurysms are told from series without one: AUC of Aneurysm Present by size and by location of the sac.
 
     python make_phantoms.py --out data --n_series 240 --seed 1 --balanced true
-    python benchmarks/by_sac.py --data_dir data --answers model/tf_efficientnet_lite0/oof_stage2.csv
+    python benchmarks/by_sac.py --data_dir data --predictions model/tf_efficientnet_lite0/oof_stage2.csv
 
 Reads  truth.csv of synthetic heads, and the 14 probabilities of each series by models that have not seen it
 Writes nothing
@@ -37,7 +37,7 @@ def main(config: BySacConfig) -> None:
     truth = pd.read_csv(config.data_dir / "truth.csv", usecols=["SeriesInstanceUID", "sacs"])
     series = truth.merge(predictions, on="SeriesInstanceUID", validate="one_to_one")
     if len(series) != len(predictions):
-        raise ValueError(f"{config.answers}: expected series of {config.data_dir}/truth.csv, found others")
+        raise ValueError(f"{config.predictions}: expected series of {config.data_dir}/truth.csv, found others")
     sacs = series.sacs.map(json.loads)
     diameter_mm = sacs.map(lambda own: max((sac["diameter_mm"] for sac in own), default=np.nan))
     rows = {}
@@ -48,7 +48,7 @@ def main(config: BySacConfig) -> None:
     for location in LOCATIONS:
         rows[location] = sacs.map(lambda own, name=location: any(sac["location"] == name for sac in own))
     table = pd.DataFrame({name: against_none(series, own, diameter_mm.isna()) for name, own in rows.items()}).T
-    print(f"{PRESENT}, against the {diameter_mm.isna().sum()} series without a sac, by {config.answers}")
+    print(f"{PRESENT}, against the {diameter_mm.isna().sum()} series without a sac, by {config.predictions}")
     print(table.to_string())
 
 

@@ -41,7 +41,7 @@ class Evaluation:
         if subgroups.plane.isna().all():  # a manifest does not tell it
             subgroups = subgroups.drop(columns="plane")
         head = f"volume3d, held-out series of {self.title}; {self.counted}"
-        return f"{head}\n{score_text(self.cases.labels.astype(int), self.answers, subgroups)}"
+        return f"{head}\n{score_text(self.cases.labels.astype(int), self.predictions, subgroups)}"
 
     def table(self) -> pd.DataFrame:
         """SeriesInstanceUID, fold (or part of the split) and the 14 probabilities."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from aneurysm.config import from_saved
 from aneurysm.labels import LABELS, MIRROR
-from aneurysm.training.checkpoint import load_checkpoint, read_pretrained
+from aneurysm.training.checkpoint import load_model
 from aneurysm.training.data import one_thread
 from aneurysm.training.distributed import DistContext
 from aneurysm.training.precision import batch_on, inference_precision
@@ -36,34 +37,13 @@ class Trained:
     volumes: VolumeSettings | None
 
 
-def read_volume3d(path: Path) -> dict[str, Any]:
-    """`weights` and `config` of a checkpoint or, .safetensors, of pretrained weights; ValueError naming the file."""
-    return read_pretrained(path) if path.suffix == ".safetensors" else load_checkpoint(path)
-
-
-def load_volume3d(path: Path, device: torch.device, held_out: int | str | None) -> Trained:
-    """A trained model, of a checkpoint or, .safetensors, of volume3d.pretrain.
-
-    `held_out` is the fold that it must not have seen, or the checksum of the split whose `train` it was trained on; any
-    for None.
-    Raises ValueError naming the file where it is missing, holds another model, or one that has held out something else.
-    """
-    saved = read_volume3d(path)
-    about = saved.get("config", {})
-    if "volume3d" not in about:
-        raise ValueError(f"{path}: expected a checkpoint of volume3d.train, found {', '.join(about or saved)}")
-    if held_out is not None and about["held_out"] != held_out:
-        raise ValueError(
-            f"{path}: expected a model that has not seen fold or split {held_out}, found {about['held_out']}"
-        )
-    try:
-        return volume3d_from(about, saved["weights"], device)
-    except RuntimeError as error:  # of another version of this code
-        raise ValueError(f"{path}: {error}") from error
+def load_volume3d(path: Path, device: torch.device, unseen: int | str | None) -> Trained:
+    """A trained model of volume3d.train or, .safetensors, of volume3d.pretrain. Raises ValueError as load_trained."""
+    return load_model(path, "volume3d", partial(volume3d_from, device=device), unseen)
 
 
 def volume3d_from(about: dict[str, Any], weights: dict[str, Tensor], device: torch.device) -> Trained:
-    """The model, ready to be asked, from a checkpoint's `config` and `weights`; errors as load_state_dict's."""
+    """The model from a checkpoint's `config` and `weights`, in eval mode; errors as load_state_dict's."""
     config, volumes = from_saved(Volume3dConfig, about["volume3d"]), about.get("volumes")
     model = Volume3dNet(config.net)
     model.load_state_dict(weights)

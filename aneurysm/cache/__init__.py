@@ -1,1 +1,1 @@
-"""Series as training and prediction read them: preprocessed, stored, and cut into windows."""
+"""Preprocesses series, stores them in the cache, and cuts windows from them for training and prediction."""

@@ -1,4 +1,4 @@
-"""The cache of preprocessed series: slices (512, 512) float16 in [0, 1] and vessel masks, read a few at a time."""
+"""Reads the cache of preprocessed series: slices (512, 512) float16 in [0, 1] and vessel masks, a few at a time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Cache:
         self._stored_vessels = lru_cache(maxsize=None)(self._open_vessels)
 
     def __reduce__(self) -> tuple:
-        """What goes to a process that does not share this one's memory: the folders."""
+        """Pickles the two folders only."""
         return Cache, (self.paths.root, self.paths.cache_dir)
 
     def series_uids(self) -> list[str]:
@@ -41,15 +41,15 @@ class Cache:
         return sorted(whole | single)
 
     def n_slices(self, series_uid: str) -> int:
-        """Number of slices of a series; ValueError if it is not in the cache or damaged."""
+        """Number of slices of a series; ValueError if the series is not in the cache or damaged."""
         stored = self._stored(series_uid)
         return stored if isinstance(stored, int) else stored.n_slices
 
     def window(self, series_uid: str, indices: Sequence[int]) -> np.ndarray:
-        """(len(indices), 512, 512) float16 in [0, 1]; neighbouring indices cost one read.
+        """(len(indices), 512, 512) float16 in [0, 1]; consecutive indices cost one read.
 
-        Raises ValueError naming the file where the series is not in the cache or a file is damaged, IndexError where
-        a slice does not exist.
+        Raises ValueError naming the file if the series is not in the cache or a file is damaged, IndexError if a slice
+        does not exist.
         """
         stored, n_slices = self._stored(series_uid), self.n_slices(series_uid)
         indices = np.asarray(indices, int)
@@ -65,9 +65,9 @@ class Cache:
         return out
 
     def vessels(self, series_uid: str, index: int) -> np.ndarray | None:
-        """(512, 512) uint8 of one slice: 0, or 1 + index into LOCATIONS; None where the series has no vessel mask.
+        """(512, 512) uint8 of one slice: 0, or 1 + index into LOCATIONS; None if the series has no vessel mask.
 
-        Raises ValueError naming the file where it is damaged, IndexError where the slice does not exist.
+        Raises ValueError naming the file if it is damaged, IndexError if the slice does not exist.
         """
         stored = self._stored_vessels(series_uid)
         if stored is None:
@@ -83,17 +83,17 @@ class Cache:
         return self._positions(series_uid)
 
     def mapping(self, series_uid: str) -> Mapping:
-        """The way from original images to this cache and back."""
+        """The mapping between original images and this cache."""
         return Mapping.from_dict(self._described(series_uid)["mapping"])
 
     def fingerprint(self, series_uid: str) -> str:
-        """Changes when the series' DICOM files or the settings of the cache have changed."""
+        """A hash of the series' DICOM files, vessel mask and cache settings (see fingerprint_of)."""
         return self._described(series_uid)["fingerprint"]
 
     def settings(self, series_uids: Iterable[str]) -> CacheSettings | None:
-        """What all these series were cached with; None where none of them says it (caches made before it was kept).
+        """The settings that all these series were cached with; None if none has them (older caches).
 
-        Raises ValueError where they differ.
+        Raises ValueError if they differ.
         """
         found = {json.dumps(self._described(uid).get("settings")) for uid in series_uids} - {"null"}
         if len(found) > 1:
@@ -111,7 +111,7 @@ class Cache:
         return read_description(self.paths.npy_sequence / f"{series_uid}.json")
 
     def _open(self, series_uid: str) -> SliceFile | int:
-        """The series file; where only slice files exist, their number."""
+        """The series file; if only slice files exist, their number."""
         path = find_slices_file(self.paths.npy_sequence, series_uid)
         if path:
             return open_slices(path, np.float16)
@@ -121,7 +121,7 @@ class Cache:
         return n_slices
 
     def _open_vessels(self, series_uid: str) -> SliceFile | None:
-        """The series' vessel mask; None where it has none."""
+        """The vessel mask of a series; None if it has none."""
         path = find_slices_file(self.paths.npy_vessels, series_uid)
         if path is None:
             return None
@@ -132,7 +132,7 @@ class Cache:
 
 
 def open_cache(data_dir: str | Path, cache_dir: Path | None = None) -> Cache:
-    """The cache below `cache_dir`, or else `data_dir`, as preprocess_data.py left it."""
+    """The cache that preprocess_data.py wrote below `cache_dir`, or else `data_dir`."""
     return Cache(data_dir, cache_dir)
 
 
@@ -144,7 +144,7 @@ def _load(path: Path) -> np.ndarray:
 
 
 def _runs(indices: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Start and stop of each stretch of `indices` that counts up by one."""
+    """Start and stop of each run of consecutive `indices`."""
     breaks = np.flatnonzero(np.diff(indices) != 1) + 1
     edges = [0, *breaks.tolist(), len(indices)]
     yield from ((a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a)

@@ -1,4 +1,4 @@
-"""Settings of the cache and of windows; apart from what uses them, for a quick --help."""
+"""Settings of the cache and of windows; a file without heavy imports, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Storage = Literal["float16", "blosc2"]
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """What decides the bytes of the cache, besides the DICOM files; ValueError where the settings make no sense.
+    """The settings that change the content of the cache; ValueError if they are invalid.
 
-    head_mm         millimetres of the head that are kept, from its top; 0 keeps all
+    head_mm         millimetres of the head to keep, from its top; 0 keeps all
     window_low_hu   CT: Hounsfield units that become 0
     window_high_hu  CT: Hounsfield units that become 1
     """
@@ -32,15 +32,15 @@ class CacheSettings:
 
 @dataclass(frozen=True)
 class InputConfig:
-    """From the cache to the picture that the encoder sees; the same in training and in prediction."""
+    """How the encoder's input is made from the cache; the same in training and prediction."""
 
     image_size: int = 448
     """rows and columns of the encoder's input"""
     crop: tuple[float, float, float, float] = (0.14, 0.86, 0.12, 0.82)
-    """the vessel region of axial slices: left, right, top, bottom as shares of the cached image"""
+    """the vessel region of axial slices: left, right, top, bottom as fractions of the cached image"""
     crop_upright: tuple[float, float, float, float] = (0.1, 0.9, 0.2, 1.0)
     """the same for coronal and sagittal slices"""
     n_slices: int = 3
-    """slices of a window, an odd number: its own, and as many below as above"""
+    """slices of a window, an odd number: the central one, and as many below as above"""
     neighbour_mm: float = 2.0
-    """distance of each of them from the next, in millimetres"""
+    """distance between neighbouring slices of a window, in millimetres"""

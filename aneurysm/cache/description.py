@@ -1,4 +1,4 @@
-"""The JSON beside a cached series: what is known of it besides pixels, and how to tell that a file is damaged."""
+"""The JSON file of a cached series: everything but its pixels, with sizes and checksums that reveal damaged files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BLOCK = 1 << 20
 
 
 def read_description(path: Path) -> dict:
-    """What `write_description` wrote; ValueError naming the file where it is missing or damaged."""
+    """A description that `write_description` wrote; ValueError naming the file if it is missing or damaged."""
     if not path.exists():
         raise ValueError(f"{path}: not there; has preprocess_data.py run for this series?")
     try:
@@ -24,25 +24,26 @@ def read_description(path: Path) -> dict:
         not isinstance(description.get(name), kind) for name, kind in _EXPECTED.items()
     ):
         raise ValueError(f"{path}: expected the description of a series with {', '.join(_EXPECTED)}; {REMEDY}")
-    if description.pop("crc32", None) not in (None, _crc32_of(description)):  # None: of before it was kept
+    if description.pop("crc32", None) not in (None, _crc32_of(description)):  # None: an older file without checksum
         raise ValueError(f"{path}: expected the description as it was written, found damage; {REMEDY}")
     return description
 
 
 def write_description(path: Path, description: dict) -> None:
-    """Writes it with a checksum of its own, whole or not at all."""
+    """Writes a description with a checksum of itself, atomically."""
     with atomic_write(path) as file:
         file.write_text(json.dumps(description | {"crc32": _crc32_of(description)}))
 
 
 def file_facts(paths: DataPaths, path: Path, crc32: int) -> dict[str, dict]:
-    """The entry of a file in a description's `files`, by its name from the cache's folder: bytes, crc32."""
+    """A file's entry in a description's `files`: path relative to the cache -> bytes and crc32."""
     return {path.relative_to(paths.cache).as_posix(): {"bytes": path.stat().st_size, "crc32": f"{crc32:08x}"}}
 
 
 def damaged_files(paths: DataPaths, description: dict, every_byte: bool) -> list[str]:
-    """A sentence for each file of a cached series that is not as it was written; only its size is looked at, unless
-    `every_byte` is read.
+    """A sentence for each file of a cached series that has changed since it was written.
+
+    Compares only sizes, or with `every_byte` also checksums.
     """
     if every_byte and not description.get("files"):
         return [f"{paths.npy_sequence / description['meta']['SeriesInstanceUID']}: cached before checksums were kept"]
@@ -57,7 +58,7 @@ def _damage(path: Path, facts: dict, every_byte: bool) -> str:
             return f"{path}: expected {facts['bytes']} bytes, found {n_bytes}"
         if every_byte and (crc32 := _crc32_of_file(path)) != facts["crc32"]:
             return f"{path}: expected the CRC-32 {facts['crc32']}, found {crc32}"
-    except OSError as error:  # not there, or on a part of the disk that cannot be read any more
+    except OSError as error:  # missing, or on a bad part of the disk
         return f"{path}: {error.strerror}"
     return ""
 

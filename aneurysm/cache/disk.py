@@ -1,4 +1,4 @@
-"""How much disk a cache will need, said before the work begins."""
+"""Estimates how much disk a cache will need, before preprocessing starts."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from aneurysm.paths import DataPaths
 Item = TypeVar("Item")
 
 SAMPLE = 16  # series whose headers are read for the estimate
-PACKED = 8  # series of which slices are compressed for the estimate
+PACKED = 8  # series from which slices are compressed for the estimate
 
 
 def estimate_bytes(paths: DataPaths, series_uids: Sequence[str], head_mm: float, copies: float) -> int:
-    """Bytes that the cache of these series takes, from the headers of a sample and the number of files of all.
+    """Estimated bytes of the cache of these series, from the headers of a sample and the number of files of all.
 
-    Counts the top `head_mm` of each axial series (0: all of it). An estimate: the head itself is not looked for.
-    `copies` is what the series files (stored_share) and slice files of a series take, in float16 arrays of all its
-    slices. Vessel masks, which few series have, are counted as if they were not compressed.
+    Counts the top `head_mm` of each axial series (0: all of it), without finding the head. `copies` is the size of a
+    series' cached files (series file, see stored_share, and slice files) in units of the float16 array of its slices.
+    Vessel masks, which few series have, are counted uncompressed.
     """
     if not series_uids:
         return 0
@@ -44,9 +44,9 @@ def estimate_bytes(paths: DataPaths, series_uids: Sequence[str], head_mm: float,
 
 
 def stored_share(paths: DataPaths, series_uids: Sequence[str], settings: CacheSettings, storage: Storage) -> float:
-    """The share of a float16 array that a series file takes: 1, or measured on three slices of a few of these series.
+    """Size of a series file relative to a float16 array: 1, or measured on three slices of a few of these series.
 
-    1 where none of these can be read.
+    1 if none of these can be read.
     """
     if storage == "float16":
         return 1.0
@@ -65,14 +65,14 @@ def _packed_bytes(folder: Path, settings: CacheSettings) -> list[int]:
 
 
 def sample_of(items: Sequence[Item], n: int = SAMPLE) -> list[Item]:
-    """A few of the items, spread evenly, for an estimate."""
+    """Up to `n` items, spread evenly, for an estimate."""
     return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, n).astype(int))] if items else []
 
 
 def require_disk(root: Path, needed: int, caches: Sequence[Path], remedy: str) -> None:
-    """Raises ValueError saying how much is missing where the disk of `root` cannot hold `needed` bytes.
+    """Raises ValueError with needed and free space if the disk of `root` cannot hold `needed` bytes.
 
-    What lies in the folders `caches` already counts as room. `remedy` is what a person can do.
+    Cached files that are already in the folders `caches` count as free. `remedy` ends the message.
     """
     free = shutil.disk_usage(root).free
     if needed <= free:

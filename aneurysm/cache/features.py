@@ -1,4 +1,4 @@
-"""What stage 1 says about the slices of one series: a file for stage 2."""
+"""Features files: the output of stage 1 for the slices of one series, input of stage 2."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from safetensors.numpy import save
 from aneurysm.cache.config import VIEWS
 from aneurysm.paths import atomic_write
 
-FORMAT = 4  # of the files; 2 has `peak_features`, 3 `slice_spacing_mm`, 4 `heatmap_max`
+FORMAT = 4  # version of the files; 2 added `peak_features`, 3 `slice_spacing_mm`, 4 `heatmap_max`
 CHANNELS = {"logits": 14, "heatmap_max": 14, "peak_x": 14, "peak_y": 14}
 
 
 @dataclass(frozen=True)
 class SeriesFeatures:
-    """The sampled slices of one series, from the lowest up (axial), seen in one or more views.
+    """The sampled slices of one series, from the lowest up (axial), in one or more views.
 
-    slice        (slices,) int32 index in the cache
-    position_mm  (slices,) float32 along the slice axis, increasing
-    depth_mm     (slices,) float32 millimetres from the series' last slice (axial: its uppermost), at least 0
-    features     (views, slices, n_features) float16 pooled features of the encoder
-    peak_features (views, slices, n_peak_features) float16 what stage 1's heads know of the highest pixel of its map of
-                 aneurysms; the width is 0 without maps
-    logits       (views, slices, 14) float16 in the order of LABELS
-    heatmap_max  (views, slices, 14) float16 logit of the highest value of each label's map; NaN without maps
-    peak_x       (views, slices, 14) float16 where it lies, as a share of the cached image from its left edge
-    peak_y       (views, slices, 14) float16 the same from the top
-    views        names of the views: original, mirror
-    slice_spacing_mm     distance that the slices were sampled at, 0 for every slice; None where it is not told
+    slice             (slices,) int32 index in the cache
+    position_mm       (slices,) float32 along the slice axis, increasing
+    depth_mm          (slices,) float32 millimetres from the series' last slice (axial: its uppermost), at least 0
+    features          (views, slices, n_features) float16 pooled features of the encoder
+    peak_features     (views, slices, n_peak_features) float16 features of stage 1's heads at the maximum of its
+                      aneurysm map; the width is 0 without maps
+    logits            (views, slices, 14) float16 in the order of LABELS
+    heatmap_max       (views, slices, 14) float16 logit of the maximum of each label's map; NaN without maps
+    peak_x            (views, slices, 14) float16 x of that maximum, as a fraction of the cached image from the left
+    peak_y            (views, slices, 14) float16 y of that maximum, as a fraction from the top
+    views             names of the views: original, mirror
+    slice_spacing_mm  distance between sampled slices, 0 for every slice; None if unknown
 
-    In the view `mirror`, left and right are exchanged: everything is said of the mirrored head, in its own labels.
+    In the view `mirror` left and right are swapped, in the labels as well: all values describe the mirrored head.
     """
 
     slice: np.ndarray
@@ -65,30 +65,30 @@ class SeriesFeatures:
 
 
 def write_features(path: Path, features: SeriesFeatures, made_from: str) -> None:
-    """Writes them, whole or not at all; `made_from` is a fingerprint that tells when they are out of date."""
+    """Writes features atomically; `made_from` is a fingerprint that shows when they are out of date."""
     names = [field.name for field in fields(features) if field.name not in ("views", "slice_spacing_mm")]
     arrays = {name: np.ascontiguousarray(getattr(features, name)) for name in names}
     sampling = {"views": json.dumps(features.views), "slice_spacing_mm": json.dumps(features.slice_spacing_mm)}
     with atomic_write(path) as beside:
-        # Not save_file: its error does not tell that a disk is full.
+        # Not save_file: its error does not reveal a full disk.
         beside.write_bytes(save(arrays, {**sampling, "made_from": made_from}))
 
 
 def read_features(path: Path) -> SeriesFeatures:
-    """A series' features; ValueError naming the file where it is missing or damaged."""
+    """The features of a series; ValueError naming the file if it is missing or damaged."""
     with _opened(path) as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return SeriesFeatures(**arrays, **_sampling(file.metadata()))
 
 
 def read_sampling(path: Path) -> dict[str, Any]:
-    """`views` and `slice_spacing_mm` from the header of a features file; ValueError naming it where it has none."""
+    """`views` and `slice_spacing_mm` from the header of a features file; ValueError naming the file if it has none."""
     with _opened(path) as file:
         return _sampling(file.metadata())
 
 
 def made_from(path: Path) -> str | None:
-    """The fingerprint of a features file; None where there is no such file, or none that can be read."""
+    """The fingerprint of a features file; None if the file is missing or unreadable."""
     try:
         with _opened(path) as file:
             return file.metadata()["made_from"]
@@ -97,7 +97,7 @@ def made_from(path: Path) -> str | None:
 
 
 def n_sampled_slices(path: Path) -> int:
-    """Number of slices in a features file, read from its header; 0 where there is no such file, or none to be read."""
+    """Number of slices in a features file, from its header; 0 if the file is missing or unreadable."""
     try:
         with _opened(path) as file:
             return file.get_slice("slice").get_shape()[0]
@@ -107,7 +107,7 @@ def n_sampled_slices(path: Path) -> int:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """A features file of safetensors; whatever is missing from it or wrong with it is a ValueError that names it."""
+    """Opens a features file (safetensors); turns every error of the block into a ValueError that names the file."""
     try:
         with safe_open(path, framework="numpy") as file:
             yield file
@@ -116,6 +116,6 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _sampling(metadata: dict[str, str] | None) -> dict[str, Any]:
-    """Raises TypeError or KeyError where there is none, ValueError where it is damaged."""
+    """Raises TypeError or KeyError if the values are missing, ValueError if they are damaged."""
     views = tuple(json.loads(metadata["views"]))
     return {"views": views, "slice_spacing_mm": json.loads(metadata.get("slice_spacing_mm", "null"))}

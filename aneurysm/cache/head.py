@@ -1,4 +1,4 @@
-"""Finds the head in a series from a few of its slices: which slices, which square, and for MR which window."""
+"""Finds the head in a series from a few of its slices: slice range, square crop, and for MR the intensity window."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aneurysm.dicom.intensity import Window, mr_window
 from aneurysm.dicom.mapping import Crop, square_crop
 from aneurysm.dicom.series import Series
 
-SAMPLES = 24  # slices looked at
-GRID_MM = 2.0  # distance of the pixels looked at
-THIN_MM = 8.0  # what is thinner is no head: head rests, blankets, tubes
-AREA_MM2 = 1200.0  # a smaller section is no head
-TISSUE_HU, TISSUE_MR = -250.0, 0.12  # from here on it is tissue; for MR between the 2nd and 98th percentile
-MARGIN = 0.04  # added around the head, as a share of its size
+SAMPLES = 24  # sampled slices
+GRID_MM = 2.0  # distance between sampled pixels
+THIN_MM = 8.0  # thinner structures are not the head: head rests, blankets, tubes
+AREA_MM2 = 1200.0  # smaller sections are not the head
+TISSUE_HU, TISSUE_MR = -250.0, 0.12  # lower limits of tissue; MR: as a fraction from 2nd to 98th percentile
+MARGIN = 0.04  # added around the head, as a fraction of its size
 
 
 def find_head(
@@ -30,9 +30,8 @@ def find_head(
     """Sets the series' `crop` to the head and, for CT, corrects Hounsfield units that the pixels prove wrong.
 
     Keeps the top `head_mm` of the head (0: all slices). Returns the window that maps values to [0, 1]: `ct_window`,
-    or for MR what `mr` makes of the values looked at and the mask of the head in them. The slices looked at stay in
-    memory for the next pass over the series. Raises ValueError naming the folder where these are all images of the
-    series and none can be decoded.
+    or for MR the result of `mr(sampled values, head mask)`. The sampled slices stay in memory for the next pass over
+    the series. Raises ValueError naming the folder if these are all images of the series and none can be decoded.
     """
     indices, steps = looked_at(series.geometry)
     slope, intercept = series.scale
@@ -50,14 +49,14 @@ def find_head(
 
 
 def looked_at(geometry: Geometry) -> tuple[np.ndarray, tuple[int, int]]:
-    """Canonical slices (n,) that are looked at, and the steps of rows and columns from one pixel to the next."""
+    """Indices (n,) of the sampled canonical slices, and the steps in rows and columns between sampled pixels."""
     indices = np.unique(np.linspace(0, geometry.canonical_shape[0] - 1, SAMPLES).round().astype(int))
     _, row_mm, col_mm = geometry.canonical_spacing
     return indices, (max(1, round(GRID_MM / row_mm)), max(1, round(GRID_MM / col_mm)))
 
 
 def head_mask(tissue: np.ndarray, geometry: Geometry, steps: tuple[int, int]) -> np.ndarray:
-    """(slices, rows, columns) bool: the head in the tissue, bool, of the pixels that were looked at."""
+    """(slices, rows, columns) bool: the head in the tissue mask (bool) of the sampled pixels."""
     _, row_mm, col_mm = geometry.canonical_spacing
     return np.stack([_largest_part(image, (steps[0] * row_mm, steps[1] * col_mm)) for image in tissue])
 
@@ -69,13 +68,13 @@ def _tissue(values: np.ndarray, modality: str) -> np.ndarray:
 
 
 def mr_tissue(values: np.ndarray) -> np.ndarray:
-    """Bool of the shape of the MR signals that were looked at."""
+    """Tissue mask (bool) of sampled MR values, in their shape."""
     low, high = np.percentile(values, (2, 98))
     return values > low + TISSUE_MR * (high - low)
 
 
 def _largest_part(tissue: np.ndarray, grid_mm: tuple[float, float]) -> np.ndarray:
-    """The largest connected part of one slice's mask, without thin things; empty where it is too small for a head."""
+    """The largest connected part of one slice's mask, without thin structures; empty if it is too small for a head."""
     filled = cv2.morphologyEx(tissue.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, tuple(max(1, round(THIN_MM / mm)) for mm in grid_mm[::-1]))
     opened = cv2.morphologyEx(filled, cv2.MORPH_OPEN, kernel)
@@ -90,9 +89,10 @@ def _largest_part(tissue: np.ndarray, grid_mm: tuple[float, float]) -> np.ndarra
 def head_crop(
     geometry: Geometry, indices: np.ndarray, head: np.ndarray, steps: tuple[int, int], head_mm: float
 ) -> Crop:
-    """The square around the head, and the top `head_mm` of it along the slices or along the rows.
+    """The square around the head, limited to its top `head_mm` (0: all): along the slices if axial, else the rows.
 
-    `head` (slices, rows, columns) bool of the slices `indices`, not empty, and of every so many rows and columns.
+    `head` (slices, rows, columns) bool, not empty: the mask of the slices `indices`, rows and columns sampled every
+    `steps`.
     """
     spacing, shape = geometry.canonical_spacing, geometry.canonical_shape
     first, last = 0, shape[0]
@@ -109,7 +109,7 @@ def head_crop(
 
 
 def _top_slices(geometry: Geometry, indices: np.ndarray, head: np.ndarray, head_mm: float) -> tuple[int, int]:
-    """First and last (exclusive) slice of the top of the head; between two slices looked at, the outer one counts."""
+    """First and last (exclusive) slice of the top of the head, rounded outwards to a sampled slice at the top."""
     position_mm = geometry.slice_positions_mm()
     highest = int(np.flatnonzero(head.any(axis=(1, 2)))[-1])
     above = indices[min(highest + 1, len(indices) - 1)]
@@ -118,7 +118,7 @@ def _top_slices(geometry: Geometry, indices: np.ndarray, head: np.ndarray, head_
 
 
 def _span(present: Sequence[bool], step: int, length: int) -> tuple[float, float]:
-    """From the first to the last True, in pixels of the image, with a margin."""
+    """Range from the first to the last True, in pixels of the image, with a margin."""
     found = np.flatnonzero(present)
     low, high = found[0] * step, min(found[-1] * step + step, length)
     margin = MARGIN * (high - low)

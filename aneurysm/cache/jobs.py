@@ -1,4 +1,4 @@
-"""Many series through one job, with a bar of progress; a disk that takes no more files ends the run and is named."""
+"""Runs a job over many series with a progress bar; a disk that cannot be written ends the run with an error."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def run_jobs(
     folders: Sequence[Path],
     errors_csv: Path,
 ) -> list[Outcome]:
-    """The outcome of each item, in their order; half files of killed runs are removed from `folders`.
+    """The outcome of each item, in order; removes half-written files of killed runs from `folders`.
 
-    Raises CannotWrite where the disk takes no more files: no further series is begun, those done stay, and series that
-    are broken themselves are written to `errors_csv` if that is possible.
+    Raises CannotWrite if the disk cannot be written: no further series starts, finished series stay, and unreadable
+    series are listed in `errors_csv` if possible.
     """
     done = run_all(job, items, workers, died, dask, ends=_is_refused)
     outcomes = dict(tqdm(done, total=len(items), unit="series", smoothing=0.1))

@@ -1,9 +1,9 @@
-"""A vessel mask brought to the slices, rows and columns of the cache, or to others between the pixels of the images.
+"""Resamples a vessel mask to the slices, rows and columns of the cache, or to another grid in the series.
 
-It is placed by patient coordinates: cache pixel -> source index -> millimetres -> mask voxel, the nearest one. A mask
-with as many voxels as the series has pixels, axis by axis, was drawn on these very images. Where by patient
-coordinates it lies elsewhere (multi-frame files without positions, a wrong pixel spacing, unevenly spaced slices), its
-voxels and the pixels are matched one to one, both turned to the canonical orientation, the mask by its own affine.
+Patient coordinates place the mask: cache pixel -> source index -> millimetres -> nearest mask voxel. A mask with the
+shape of the series was drawn on its images. If patient coordinates put such a mask elsewhere (multi-frame files without
+positions, wrong pixel spacing, unevenly spaced slices), voxels and pixels are matched one to one instead, both in
+canonical orientation (the mask's from its affine).
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from aneurysm.cache.vessel_masks import VesselMask, read_mask
 from aneurysm.dicom.geometry import turn_axes
 from aneurysm.dicom.series import Series
 
-MEET_VOXELS = 0.5  # patient coordinates hold where they lead nowhere further than this from one to one
-MEET_SHARE = 0.9  # of the vessels inside the series: where the counts differ, patient coordinates hold from here on
-ROUNDING = 1e-3  # of a voxel: halfway between two voxels the upper one counts, whatever the rounding errors
+MEET_VOXELS = 0.5  # patient coordinates are used if they differ from one-to-one matching by at most this
+MEET_SHARE = 0.9  # if the shapes differ, at least this share of the vessels must lie inside the series
+ROUNDING = 1e-3  # of a voxel: halfway between two voxels the upper one is used, despite rounding errors
 
 
 @dataclass(frozen=True)
 class ResampledMask:
-    """A mask in the cache of one series, say: pixel (k, i, j) shows the voxel nearest to slices[k] + rows[i] + cols[j].
+    """A mask on a new grid: pixel (k, i, j) takes the voxel nearest to slices[k] + rows[i] + cols[j].
 
     box         uint8, the box around the vessels with a rim of background: 0, or 1 + index into LOCATIONS
-    slices      (cached slices, 3) in voxels of the box
-    rows, cols  (n, 3) the same, for the rows and columns `shown`: those that show the image and not its padding
-    size        rows and columns in all
+    slices      (slices of the grid, 3) in voxels of the box
+    rows, cols  (n, 3) the same, for the rows and columns `shown`
+    shown       rows and columns of the grid that lie in the image, not in its padding
+    size        number of rows and of columns of the grid
     """
 
     box: np.ndarray
@@ -45,20 +46,20 @@ class ResampledMask:
         """`size` uint8 for each slice: 0, or 1 + index into LOCATIONS."""
         for start in self.slices:
             image = np.zeros(self.size, np.uint8)
-            # Vessels fill a few per cent of the head: only rows and columns that can hold any are looked up.
+            # Vessels fill a few per cent of the head: only rows and columns that can contain them are looked up.
             rows, cols = self._near(start + self.rows, self.cols), self._near(start + self.cols, self.rows)
             if rows.stop and cols.stop:
                 image[self.shown][rows, cols] = self._nearest(start + self.rows[rows], self.cols[cols])
             yield image
 
     def _near(self, lines: np.ndarray, across: np.ndarray) -> slice:
-        """From the first to the last of `lines`, rows or columns of a slice, that somewhere `across` meets the box."""
+        """The range of `lines` (rows or columns of a slice) that meet the box somewhere along `across`."""
         low, high = lines + across.min(0), lines + across.max(0)
         met = np.flatnonzero(((high > -1) & (low < self.box.shape)).all(1))
         return slice(met[0], met[-1] + 1) if len(met) else slice(0, 0)
 
     def _nearest(self, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        """(rows, cols) the box's values; an axis along which only one of the two moves is looked up along that one."""
+        """(rows, cols) values of the box; an axis that depends only on rows or only on columns is looked up in 1D."""
         index = np.zeros((1, 1), np.int32)
         for axis in (2, 1, 0):
             row, col = rows[:, axis, None], cols[None, :, axis]
@@ -73,7 +74,7 @@ class ResampledMask:
 def place_series_mask(
     path: Path | None, series: Series, pixels: Sequence[np.ndarray] | None = None
 ) -> ResampledMask | None:
-    """The series' vessel mask; None where it has none or none of use, which is a warning of the series, not its end.
+    """The vessel mask of a series; None if it has none, or an unusable one, which adds a warning to the series.
 
     `pixels` as in `place_mask`.
     """
@@ -90,10 +91,10 @@ def place_series_mask(
 def place_mask(
     mask: VesselMask, series: Series, warnings: list[str], pixels: Sequence[np.ndarray] | None = None
 ) -> ResampledMask:
-    """The mask in the cache of `series.crop`; a sentence in `warnings` where patient coordinates do not hold.
+    """The mask on the grid of the cache (`series.crop`); adds a warning if patient coordinates are wrong.
 
-    `pixels` asks for other slices, rows and columns than the cache's: see Mapping.cached_pixels. Raises ValueError
-    naming the file where patient coordinates do not hold and the counts of voxels and pixels differ.
+    `pixels` gives another grid of slices, rows and columns, see Mapping.cached_pixels. Raises ValueError naming the
+    file if patient coordinates are wrong and the mask does not have the shape of the series.
     """
     pixels = series.mapping.cached_pixels() if pixels is None else pixels
     size = (len(pixels[1]), len(pixels[2]))
@@ -116,7 +117,7 @@ def place_mask(
 
 
 def _shown_pixels(series: Series, pixels: Sequence[np.ndarray]) -> tuple[list[np.ndarray], tuple[slice, slice]]:
-    """Source indices of the slices, rows and columns, padding left out, and the rows and columns so `shown`."""
+    """Source indices of the slices, rows and columns without padding, and the slices `shown` of rows and columns."""
     slices, *lines = pixels
     inner, shown = [slices], []
     for line, length in zip(lines, series.geometry.canonical_shape[1:], strict=True):
@@ -127,7 +128,7 @@ def _shown_pixels(series: Series, pixels: Sequence[np.ndarray]) -> tuple[list[np
 
 
 def _by_position(mask: VesselMask, series: Series, pixels: list[np.ndarray]) -> list[np.ndarray]:
-    """(n, 3) mask voxels of the cache's slices, rows and columns, to be added up; through patient coordinates."""
+    """(n, 3) mask voxels for the slices, rows and columns of the grid, to be summed; by patient coordinates."""
     to_voxel, geometry = np.linalg.inv(mask.affine), series.geometry
     parts_mm = [geometry.part_mm(axis, indices) for axis, indices in zip(geometry.order, pixels, strict=True)]
     slices, rows, cols = (part_mm @ to_voxel[:3, :3].T for part_mm in parts_mm)
@@ -135,7 +136,7 @@ def _by_position(mask: VesselMask, series: Series, pixels: list[np.ndarray]) -> 
 
 
 def _one_to_one(mask: VesselMask, series: Series, pixels: list[np.ndarray]) -> list[np.ndarray] | None:
-    """The same by counting, voxel by pixel; None where mask and series differ in their counts."""
+    """The same by matching voxels and pixels one to one; None if mask and series differ in shape."""
     geometry = series.geometry
     _, order, flip = turn_axes(mask.directions, geometry.plane)
     if tuple(mask.shape[axis] for axis in order) != geometry.canonical_shape:
@@ -148,7 +149,7 @@ def _one_to_one(mask: VesselMask, series: Series, pixels: list[np.ndarray]) -> l
 
 
 def _voxels_apart(a: list[np.ndarray], b: list[np.ndarray]) -> float:
-    """The largest difference, along one axis, between the voxels that the two ways lead a cached pixel to."""
+    """The largest difference along one axis between the voxels that the two methods give for a pixel of the grid."""
     differences = [one - other for one, other in zip(a, b, strict=True)]
     high, low = (sum(extreme(part, axis=0) for part in differences) for extreme in (np.max, np.min))
     return float(np.maximum(high, -low).max())
@@ -169,7 +170,7 @@ def _boxed(
     mask: VesselMask, ways: list[np.ndarray], shown: tuple[slice, slice], size: tuple[int, int]
 ) -> ResampledMask:
     low, high = mask.voxels.min(0), mask.voxels.max(0)
-    box = np.zeros(high - low + 3, np.uint8, order="F")  # as NIfTI files lie, so that a row of pixels lies together
+    box = np.zeros(high - low + 3, np.uint8, order="F")  # as in NIfTI files, so that a row of pixels is contiguous
     box[tuple((mask.voxels - low + 1).T)] = mask.numbers
     slices, rows, cols = ways
     return ResampledMask(box, slices - low + 1, rows, cols, shown, size)

@@ -1,4 +1,4 @@
-"""One series from DICOM into the cache, done once: files by rename, a fingerprint of what they were made from."""
+"""Preprocesses one series from DICOM into the cache, unless a fingerprint shows that it is up to date."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from aneurysm.dicom.series import Series, read_series
 from aneurysm.escape import escape_control_characters
 from aneurysm.paths import CannotWrite, DataPaths, atomic_write, writing_to
 
-FORMAT = 3  # raised when the same DICOM files would give another cache
-CANNOT_WRITE = "disk takes no more files"  # the kind of an outcome that is not the series' fault
+FORMAT = 3  # increased when the code gives another cache for the same DICOM files
+CANNOT_WRITE = "disk takes no more files"  # kind of an outcome whose cause is the disk, not the series
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one series: `kind` is empty when it is in the cache, else what went wrong, with a message.
+    """The outcome of one series: `kind` is empty if it is in the cache, else the kind of error, with a `message`.
 
-    `damage` says what was wrong with its files in the cache, which have been made anew where `kind` is empty.
+    `damage` lists damaged files found in the cache; they were replaced if `kind` is empty.
     """
 
     series_uid: str
@@ -65,18 +65,16 @@ def preprocess_series(
     verify: bool = False,
     cache_dir: Path | None = None,
 ) -> Outcome:
-    """Brings one series into the cache in `cache_dir` (None: data_dir), unless it is there already.
+    """Writes one series to the cache in `cache_dir` (None: data_dir), unless it is there already.
 
-    Never raises: an error is an Outcome.
-
-    `slices` writes one file per slice besides; `storage` is the form of series file and vessel mask; `verify` compares
-    every byte of what is there already with its checksum, which is otherwise trusted where the size is right.
+    Never raises: an error is an Outcome. `slices` also writes one file per slice; `storage` is the format of series
+    file and vessel mask; `verify` compares the checksum of every cached file, instead of its size alone.
     """
     paths, request = DataPaths(data_dir, cache_dir), _CacheRequest(slices, storage, verify)
     damage: list[str] = []
 
     def work() -> bool:
-        saved = _saved(paths, series_uid, verify, damage)  # first: damage is said even where the DICOM files are gone
+        saved = _saved(paths, series_uid, verify, damage)  # first: reports damage even if the DICOM files are gone
         fingerprint = fingerprint_of(paths.series / series_uid, find_mask(paths, series_uid), settings)
         was_cached = saved is not None and not damage and _is_cached(paths, series_uid, saved, fingerprint, request)
         if not was_cached:
@@ -86,7 +84,7 @@ def preprocess_series(
                 _write(paths, series_uid, settings, request, fingerprint)
             except CannotWrite:
                 with suppress(OSError):
-                    _remove(paths, series_uid, slices=True)  # what was written before the disk was full
+                    _remove(paths, series_uid, slices=True)  # the files written before the disk was full
                 raise
         return was_cached
 
@@ -94,7 +92,7 @@ def preprocess_series(
 
 
 def outcome_of(series_uid: str, folder: Path, work: Callable[[], bool]) -> Outcome:
-    """The outcome of `work`, which makes something of the series in `folder`, or says True where it is there already.
+    """The outcome of `work`, which processes the series in `folder` and returns True if it was cached already.
 
     Never raises.
     """
@@ -107,7 +105,7 @@ def outcome_of(series_uid: str, folder: Path, work: Callable[[], bool]) -> Outco
         return Outcome(series_uid, "unreadable series", escape_control_characters(str(error)))
     except FileNotFoundError as error:
         return Outcome(series_uid, "missing folder", str(error))
-    except Exception as error:  # whatever one series brings, the others go on, and it is counted
+    except Exception as error:  # no error of one series may stop the others
         return Outcome(series_uid, type(error).__name__, escape_control_characters(f"{folder}: {error}"))
 
 
@@ -117,9 +115,9 @@ def died(series_uid: str) -> Outcome:
 
 
 def fingerprint_of(folder: Path, mask: Path | None, settings: Any) -> str:
-    """Changes when a DICOM file or the vessel mask is added, removed or written anew, or a setting (dataclass) changes.
+    """A hash that changes when a DICOM file or the vessel mask is added, removed or rewritten, or a setting changes.
 
-    Raises FileNotFoundError where there is no such folder.
+    `settings` is a dataclass. Raises FileNotFoundError if `folder` does not exist.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
@@ -130,7 +128,7 @@ def fingerprint_of(folder: Path, mask: Path | None, settings: Any) -> str:
 
 
 def _saved(paths: DataPaths, series_uid: str, verify: bool, damage: list[str]) -> dict | None:
-    """The description of a series that is in the cache; sentences on files that are damaged go to `damage`."""
+    """The description of a cached series, or None; adds a sentence to `damage` for each damaged file."""
     described = paths.npy_sequence / f"{series_uid}.json"
     if not described.exists():
         return None
@@ -144,7 +142,7 @@ def _saved(paths: DataPaths, series_uid: str, verify: bool, damage: list[str]) -
 
 
 def _is_cached(paths: DataPaths, series_uid: str, saved: dict, fingerprint: str, request: _CacheRequest) -> bool:
-    """Whether a series was cached from these files with these settings in this form, and all its files are there."""
+    """Whether a series was cached from these files with these settings in this format, and all its files exist."""
     if saved["fingerprint"] != fingerprint:
         return False
     if request.slices and not (paths.npy_slice / series_uid).is_dir():
@@ -160,7 +158,7 @@ def _stored(folder: Path, series_uid: str, request: _CacheRequest) -> Path:
 def _write(
     paths: DataPaths, series_uid: str, settings: CacheSettings, request: _CacheRequest, fingerprint: str
 ) -> None:
-    """Slice files, series file, vessels, description: in this order, so that a description vouches for the rest."""
+    """Writes slice files, series file, vessel mask and, last, the description: if it exists, the rest is complete."""
     series = read_series(paths.series / series_uid, select=())
     window = find_slices(series, settings)
     written = _write_series(paths, series_uid, series, window, request)
@@ -176,9 +174,10 @@ def _write(
 
 
 def _remove(paths: DataPaths, series_uid: str, slices: bool) -> None:
-    """The description first, then series file and vessel mask in either form, and the files of single `slices`.
+    """Removes first the description, then series file and vessel mask in either format, and with `slices` the slice
+    files.
 
-    These may stay where they are of the same DICOM files and settings; others would be taken for such in a later run.
+    Slice files may stay only if they come from the same DICOM files and settings: a later run would reuse them.
     """
     (paths.npy_sequence / f"{series_uid}.json").unlink(missing_ok=True)
     for folder, ending in product((paths.npy_sequence, paths.npy_vessels), ENDINGS.values()):
@@ -188,7 +187,7 @@ def _remove(paths: DataPaths, series_uid: str, slices: bool) -> None:
 
 
 def _write_series(paths: DataPaths, series_uid: str, series: Series, window: Window, request: _CacheRequest) -> dict:
-    """The series file, slice by slice, so that memory does not grow with the series; slice files where asked for."""
+    """Writes the series file slice by slice, in constant memory, and slice files if requested."""
     path = _stored(paths.npy_sequence, series_uid, request)
     images = cached_slices(series, window, range(series.crop.count))
     with ExitStack() as stack:
@@ -200,7 +199,7 @@ def _write_series(paths: DataPaths, series_uid: str, series: Series, window: Win
 
 
 def _each_kept(images: Iterable[np.ndarray], folder: Path) -> Iterator[np.ndarray]:
-    """The images, each of which is written to a file of its own on its way."""
+    """Yields the images and writes each to its own file."""
     folder.mkdir()
     for index, image in enumerate(images):
         write_npy(folder / f"{index:04d}.npy", image)
@@ -208,14 +207,13 @@ def _each_kept(images: Iterable[np.ndarray], folder: Path) -> Iterator[np.ndarra
 
 
 def warnings_of(series: Series, root: Path) -> list[str]:
-    """The series' warnings, where files of the series or others below `root` go by their names from there, and
-    bytes that are no text are spelt out."""
+    """The series' warnings with paths relative to its folder or to `root`, and control characters escaped."""
     short = (warning.replace(f"{series.folder}/", "").replace(f"{root}/", "") for warning in series.warnings)
     return list(map(escape_control_characters, short))
 
 
 def describe(series: Series, series_uid: str, window: Window, warnings: list[str], vessels: bool) -> dict:
-    """What the cache knows of a series besides its pixels: the row of train_meta.csv, slice positions, mapping."""
+    """The description of a series, apart from its files: row of train_meta.csv, slice positions, mapping."""
     geometry, crop = series.geometry, series.crop
     slice_mm, row_mm, col_mm = (round(mm, 6) for mm in geometry.canonical_spacing)
     meta = {

@@ -1,4 +1,4 @@
-"""All series into the cache: what that will take, one job a series, the tables, and what came of it in words."""
+"""Preprocesses all series into the cache: disk estimate, one job per series, tables, and a summary as text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aneurysm.paths import CannotWrite, DataPaths
 def estimate_disk(
     paths: DataPaths, series_uids: Sequence[str], settings: CacheSettings, slices: bool, storage: Storage
 ) -> tuple[int, str]:
-    """Bytes that the cache of these series will take, with a second copy in `slices` or not, and that in words."""
+    """Estimated bytes of the cache of these series, with slice files if `slices`, and the same as text."""
     share = stored_share(paths, series_uids, settings, storage)
     needed = estimate_bytes(paths, series_uids, settings.head_mm, share + slices)
     lines = [f"{len(series_uids)} series, about {needed / 1e9:.1f} GB of cache"]
@@ -38,9 +38,9 @@ def preprocess_all(
 ) -> tuple[list[Outcome], pd.DataFrame, pd.DataFrame]:
     """The outcome of each series, and the tables that were written: train_meta.csv and preprocess_errors.csv.
 
-    `job` is preprocess_series with all but the series given; `workers` and `dask` as in run_all. Raises ValueError
-    where the disk cannot hold `needed` bytes, CannotWrite where it takes no more in the middle of the work: then
-    train_meta.csv tells, if it still can be written, what is in the cache by now.
+    `job` is preprocess_series with every argument but the series; `workers` and `dask` as in run_all. Raises ValueError
+    if the disk cannot hold `needed` bytes, CannotWrite if it cannot be written during the run; then train_meta.csv
+    lists the series cached so far, if possible.
     """
     caches = (paths.npy_sequence, paths.npy_slice, paths.npy_vessels)
     remedy = "leave the slice files out (no --slices), compress (--storage blosc2) or keep less (--head_mm)"
@@ -56,7 +56,7 @@ def preprocess_all(
 
 
 def _is_cached(paths: DataPaths, series_uid: str) -> bool:
-    """Whether there is a sound description of the series, of this run or an earlier one."""
+    """Whether the series has an undamaged description, from this run or an earlier one."""
     try:
         read_description(paths.npy_sequence / f"{series_uid}.json")
     except ValueError:
@@ -67,7 +67,7 @@ def _is_cached(paths: DataPaths, series_uid: str) -> bool:
 def summarise(
     paths: DataPaths, outcomes: Sequence[Outcome], meta: pd.DataFrame, errors: pd.DataFrame, verified: bool
 ) -> str:
-    """What came of it, as lines for the terminal: damage that was found, counts, the first error of each kind."""
+    """A summary for the terminal: damaged files, counts, the first error of each kind."""
     damaged = [outcome for outcome in outcomes if outcome.damage]
     lines = []
     if verified or damaged:

@@ -1,4 +1,4 @@
-"""One canonical image -> one cached slice: cropped to a square, resized to 512 x 512, windowed to [0, 1], float16."""
+"""Makes cached slices from canonical images: cropped to a square, resized to 512 x 512, windowed to [0, 1], float16."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from aneurysm.dicom.series import Series
 
 
 def find_slices(series: Series, settings: CacheSettings, threads: int = 1) -> Window:
-    """Sets the crop of a series whose headers are read to its head; returns the window that maps values to [0, 1].
+    """Sets the crop of a series (headers read) to its head; returns the window that maps values to [0, 1].
 
-    Decodes a few slices, by so many `threads`. Raises ValueError naming the folder where these are all images of the
-    series and none can be decoded; where there are more, the pass over all of them finds out.
+    Decodes a few slices with `threads` threads. Raises ValueError naming the folder if these are all images of the
+    series and none can be decoded; in a longer series, reading all slices raises it.
     """
     return find_head(series, Window(settings.window_low_hu, settings.window_high_hu), settings.head_mm, threads)
 
@@ -29,9 +29,9 @@ def cached_positions_mm(series: Series) -> np.ndarray:
 
 
 def cached_slices(series: Series, window: Window, indices: Iterable[int], threads: int = 1) -> Iterator[np.ndarray]:
-    """(512, 512) float16 in [0, 1] for each cached slice asked for (0 is the first slice of the series' crop).
+    """Yields (512, 512) float16 in [0, 1] for each of `indices` (0 is the first slice of the series' crop).
 
-    The array is the same one every time: use or copy it before the next.
+    Every iteration reuses the same array: use or copy it before the next.
     """
     slope, intercept = series.scale
     gain, offset = slope / (window.high - window.low), (intercept - window.low) / (window.high - window.low)
@@ -41,12 +41,12 @@ def cached_slices(series: Series, window: Window, indices: Iterable[int], thread
         np.multiply(resize(_cropped(image, series.crop, blank=-offset / gain)), np.float32(gain), out=numbers)
         np.add(numbers, np.float32(offset), out=numbers)
         np.clip(numbers, 0, 1, out=numbers)
-        # OpenCV's cast rounds like numpy's and takes a fortieth of its time; it hands the bits out as int16.
+        # OpenCV's cast rounds like numpy's and takes a fortieth of its time; it returns the bits as int16.
         yield cv2.convertFp16(numbers, halves).view(np.float16)
 
 
 def _cropped(image: np.ndarray, crop: Crop, blank: float) -> np.ndarray:
-    """The crop's rows and columns; `blank` where it reaches beyond the image."""
+    """Rows and columns of the crop; `blank` where it extends beyond the image."""
     n_rows, n_cols = image.shape
     top, left = max(crop.top, 0), max(crop.left, 0)
     bottom, right = min(crop.top + crop.height, n_rows), min(crop.left + crop.width, n_cols)
@@ -59,19 +59,19 @@ def _cropped(image: np.ndarray, crop: Crop, blank: float) -> np.ndarray:
 
 
 class Resizer:
-    """Resizes images to SIZE x SIZE, into memory that is used again: fresh memory costs more than the resizing."""
+    """Resizes images to SIZE x SIZE into reused memory: allocating it costs more than resizing."""
 
     def __init__(self) -> None:
         self._out = {np.dtype(kind): np.empty((SIZE, SIZE), kind) for kind in (np.int16, np.uint16, np.float32)}
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """(SIZE, SIZE); averaged where it shrinks, so that no vessel is stepped over.
+        """(SIZE, SIZE); shrinking averages pixels, so that no vessel is skipped.
 
-        Whole numbers stay whole where they are large enough to lose nothing by it.
+        Integers stay integers if their range is wide enough to make rounding harmless.
         """
         if image.dtype not in self._out or (image.dtype != np.float32 and np.ptp(image[::16, ::16]) < 1000):
             image = image.astype(np.float32)
-        if image.strides[1] != image.itemsize or image.strides[0] < 0:  # a turned view
+        if image.strides[1] != image.itemsize or image.strides[0] < 0:  # a flipped or transposed view
             image = np.ascontiguousarray(image)
         rows, cols = min(image.shape[0], SIZE), min(image.shape[1], SIZE)
         if (rows, cols) != image.shape:  # OpenCV averages only where no side grows

@@ -1,9 +1,9 @@
-"""Two forms of a file of cached slices: plain npy, or each slice compressed by itself; a window costs one read.
+"""Two formats for files of cached slices: plain npy, or each slice compressed separately; a window costs one read.
 
-<name>.npy     what numpy.load reads: (slices, 512, 512)
-<name>.blosc2  the slices one after another, each compressed by Blosc2 (bytes shuffled, then zstd); an index of where
-               each ends and its CRC-32; a footer with type, number of slices and the CRC-32 of the index
-Blosc2's own file format is not used: it gives neither the reason why a disk refuses bytes nor a checksum.
+<name>.npy     readable by numpy.load: (slices, 512, 512)
+<name>.blosc2  the slices one after another, each compressed by Blosc2 (bytes shuffled, then zstd); an index with the
+               end and CRC-32 of each slice; a footer with type, number of slices and the CRC-32 of the index
+Blosc2's own file format has no checksum and hides the reason when a disk refuses a write.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from aneurysm.dicom.mapping import SIZE
 
 try:
     from zlib_ng import zlib_ng as zlib
-except ImportError:  # the same numbers in four times the time
+except ImportError:  # same checksums, four times slower
     import zlib
 
 ENDINGS: dict[Storage, str] = {"float16": ".npy", "blosc2": ".blosc2"}
@@ -37,12 +37,12 @@ _MAGIC = b"slices\r\n"
 
 @dataclass(frozen=True)
 class SliceFile:
-    """A file of slices whose head has been read: where each of them lies.
+    """A file of slices with the byte offsets of each slice, read from its header or index.
 
     n_slices  number of slices
     dtype     float16 or uint8
-    edges     (n_slices + 1,) the byte where each slice begins, and where the last one ends
-    crc32     (n_slices,) CRC-32 of the compressed bytes of each slice; None where they are not compressed
+    edges     (n_slices + 1,) byte where each slice begins, and where the last one ends
+    crc32     (n_slices,) CRC-32 of the compressed bytes of each slice; None if uncompressed
     """
 
     path: Path
@@ -52,7 +52,7 @@ class SliceFile:
     crc32: np.ndarray | None
 
     def read(self, first: int, out: np.ndarray) -> None:
-        """Fills `out` (n, 512, 512) with the slices from `first` on; ValueError naming the file where it is damaged."""
+        """Fills `out` (n, 512, 512) with the slices from `first` on; ValueError naming the file if it is damaged."""
         begin, end = int(self.edges[first]), int(self.edges[first + len(out)])
         with open(self.path, "rb", buffering=0) as file:
             if self.crc32 is None:
@@ -70,32 +70,32 @@ class SliceFile:
         edges = (self.edges[first : first + len(out) + 1] - self.edges[first]).tolist()
         for k, image in enumerate(out):
             chunk = packed[edges[k] : edges[k + 1]]
-            # The library trusts its input: bytes that are not a slice's would be written past the end of the image.
+            # Blosc2 does not check its input: a wrong chunk would be written past the end of the image.
             if zlib.crc32(chunk) != self.crc32[first + k] or blosc2.get_cbuffer_sizes(chunk)[0] != image.nbytes:
                 raise ValueError(f"{self.path}: expected slice {first + k} as it was written, found damage; {REMEDY}")
             blosc2.decompress2(chunk, dst=image, nthreads=1)
 
 
 def find_slices_file(folder: Path, name: str) -> Path | None:
-    """The file of slices `name` in a folder, in whichever form it lies there."""
+    """The file of slices `name` in a folder, in either format; None if there is none."""
     return next((path for path in (folder / f"{name}{ending}" for ending in ENDINGS.values()) if path.exists()), None)
 
 
 def open_slices(path: Path, dtype: type) -> SliceFile:
-    """A file of slices by its head; ValueError naming the file where it is damaged or of another type."""
+    """Opens a file of slices; ValueError naming the file if its header or index is damaged or of another dtype."""
     try:
         return (_open_blosc2 if path.suffix == ENDINGS["blosc2"] else _open_npy)(path, np.dtype(dtype))
     except OSError:
         raise
-    except Exception as error:  # numpy's parser of a damaged header has errors of many kinds
+    except Exception as error:  # numpy raises many kinds of errors for a damaged header
         found = f"{error}" if str(path) in str(error) else f"{path}: expected slices, found damage ({error})"
         raise ValueError(f"{found}; {REMEDY}") from error
 
 
 def write_slices(path: Path, storage: Storage, dtype: type, n_slices: int, images: Iterable[np.ndarray]) -> int:
-    """Writes (512, 512) images of one type one by one, never held together; returns the CRC-32 of the file.
+    """Writes (512, 512) images of one dtype one by one, without collecting them; returns the CRC-32 of the file.
 
-    `path` may have any name. Raises OSError where the disk does not take them.
+    `path` may have any name. Raises OSError if writing fails.
     """
     with open(path, "wb") as file:
         out = _Summed(file)
@@ -110,7 +110,7 @@ def write_slices(path: Path, storage: Storage, dtype: type, n_slices: int, image
 
 
 def write_npy(path: Path, array: np.ndarray) -> None:
-    """One array, as np.save writes it, whose OSError does not tell that a disk is full."""
+    """Writes one array as np.save does, whose OSError would not reveal a full disk."""
     array = np.ascontiguousarray(array)
     with open(path, "wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
@@ -118,15 +118,15 @@ def write_npy(path: Path, array: np.ndarray) -> None:
 
 
 def compressed(image: np.ndarray) -> bytes:
-    """A slice as it lies in a .blosc2 file."""
-    # Of phantoms' slices, shuffled bytes leave 36 %, shuffled bits 41 %, and stronger levels gain a hundredth.
+    """A slice compressed as in a .blosc2 file."""
+    # Slices of phantoms shrink to 36 % with byte shuffle, to 41 % with bit shuffle; higher levels gain 1 %.
     blosc2 = _blosc2()
     how = {"codec": blosc2.Codec.ZSTD, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1}
     return blosc2.compress2(image, typesize=image.itemsize, **how)
 
 
 class _Summed:
-    """A file that is written from front to back, and the CRC-32 of what it has been given."""
+    """Writes a file sequentially and keeps the CRC-32 of its content."""
 
     def __init__(self, file: BufferedWriter) -> None:
         self.file, self.crc32 = file, 0
@@ -180,7 +180,7 @@ def _open_npy(path: Path, dtype: np.dtype) -> SliceFile:
 
 @cache
 def _blosc2() -> ModuleType:
-    import blosc2  # here: half a second that caches without it need not spend
+    import blosc2  # here: the import takes half a second, and float16 caches do not need it
 
     blosc2.set_nthreads(1)
     return blosc2

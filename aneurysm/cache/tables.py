@@ -1,4 +1,4 @@
-"""The tables of the cache: one row a series, one row a slice, one row an error; gathered from the series' files."""
+"""The tables of the cache: one row per series, per slice and per error, collected from the series' descriptions."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _SLICE_SCHEMA = pa.schema(
         ("SeriesInstanceUID", pa.string()),
         ("slice", pa.int32()),
         ("position_mm", pa.float64()),
-        ("SOPInstanceUID", pa.string()),  # null in re-sliced series, whose slices cut through all images
+        ("SOPInstanceUID", pa.string()),  # null in re-sliced series: a slice cuts through all images
         ("frame", pa.int32()),
     ]
 )
 
 
 def series_to_do(paths: DataPaths) -> list[str]:
-    """SeriesInstanceUIDs of train.csv, in its order; without one, the names of the folders in series/.
+    """SeriesInstanceUIDs of train.csv, in its order; without a train.csv, the names of the folders in series/.
 
-    Raises ValueError naming the file where neither is there or train.csv has no or repeated UIDs.
+    Raises ValueError naming the file if neither exists, or if train.csv has missing or repeated UIDs.
     """
     if not paths.train_csv.exists():
         if not paths.series.is_dir():
@@ -42,7 +42,7 @@ def series_to_do(paths: DataPaths) -> list[str]:
 
 
 def unlisted_series(paths: DataPaths, series_uids: Sequence[str]) -> list[str]:
-    """Folders in series/ that train.csv does not name."""
+    """Folders in series/ that are not in `series_uids`."""
     folders = {folder.name for folder in paths.series.iterdir()} if paths.series.is_dir() else set()
     return sorted(folders - set(series_uids))
 
@@ -50,7 +50,7 @@ def unlisted_series(paths: DataPaths, series_uids: Sequence[str]) -> list[str]:
 def write_tables(paths: DataPaths, outcomes: Sequence[Outcome]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Writes train_meta.csv, slices.parquet and preprocess_errors.csv; returns the first and the last.
 
-    Every outcome is a row of one of the two.
+    Every outcome is a row in one of these two.
     """
     meta = write_meta(paths, [outcome.series_uid for outcome in outcomes if not outcome.kind])
     errors = error_rows(outcomes)
@@ -59,11 +59,9 @@ def write_tables(paths: DataPaths, outcomes: Sequence[Outcome]) -> tuple[pd.Data
 
 
 def write_meta(paths: DataPaths, series_uids: Sequence[str]) -> pd.DataFrame:
-    """Writes slices.parquet and train_meta.csv of series that are in the cache; returns the latter.
+    """Writes slices.parquet and train_meta.csv for cached series; returns the latter.
 
-    Of a folder's name that is no text the bytes are spelt out.
-
-    Where train.csv names a Modality, it is the series_type.
+    Control characters in folder names are escaped. If train.csv has a Modality, it becomes the series_type.
     """
     rows = []
     with atomic_write(paths.slices_parquet) as beside, pq.ParquetWriter(beside, _SLICE_SCHEMA) as slices:

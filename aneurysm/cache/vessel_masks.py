@@ -1,4 +1,4 @@
-"""The competition's vessel masks (`_cowseg.nii`): finding the one of a series and reading its vessels."""
+"""Finds and reads the competition's vessel masks (`_cowseg.nii`)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from aneurysm.labels import LOCATIONS, VESSEL_MASK
 from aneurysm.paths import DataPaths
 
-WHOLE = 1e-3  # a value this near to a whole number is that number: scaled files hold 4.9999998
+WHOLE = 1e-3  # values this near to a whole number are rounded: scaled files hold 4.9999998
 
-# MASK_TO_LOCATION[v] is what value v of a mask becomes: 0, or 1 + index into LOCATIONS.
+# MASK_TO_LOCATION[v] is the cached value of mask value v: 0, or 1 + index into LOCATIONS.
 MASK_TO_LOCATION = np.array([0, *(1 + LOCATIONS.index(VESSEL_MASK[value]) for value in sorted(VESSEL_MASK))], np.uint8)
 
 
@@ -23,7 +23,7 @@ class VesselMask:
     """The vessels of one mask file.
 
     shape    voxels along the file's three axes
-    voxels   (n, 3) indices of those that mark a vessel
+    voxels   (n, 3) indices of the vessel voxels
     numbers  (n,) uint8, 1 + index into LOCATIONS
     affine   (4, 4) from indices to millimetres (LPS)
     """
@@ -41,21 +41,21 @@ class VesselMask:
         return (steps / np.linalg.norm(steps, axis=0)).T
 
     def points_mm(self) -> np.ndarray:
-        """(n, 3) the vessels' voxels in millimetres (LPS)."""
+        """(n, 3) the vessel voxels in millimetres (LPS)."""
         return self.voxels @ self.affine[:3, :3].T + self.affine[:3, 3]
 
 
 def find_mask(paths: DataPaths, series_uid: str) -> Path | None:
-    """The vessel mask of a series, or None where it has none."""
+    """The vessel mask file of a series, or None if it has none."""
     folders = (paths.segmentations / series_uid, paths.segmentations)
     places = (folder / f"{series_uid}_cowseg{ending}" for folder, ending in product(folders, (".nii", ".nii.gz")))
     return next((place for place in places if place.is_file()), None)
 
 
 def read_mask(path: Path, warnings: list[str]) -> VesselMask:
-    """The vessels of a NIfTI file; values that mark no vessel become background, with a sentence in `warnings`.
+    """The vessels of a NIfTI file; unknown values become background, with a sentence in `warnings`.
 
-    Raises ValueError naming the file, what was expected and what was found, where it is no such mask.
+    Raises ValueError naming the file, what was expected and what was found, if it is not a vessel mask.
     """
     import nibabel  # here: only preprocessing reads masks
 
@@ -63,7 +63,7 @@ def read_mask(path: Path, warnings: list[str]) -> VesselMask:
         image = nibabel.load(path, keep_file_open=True)
         problem = _problem(image)
         voxels, numbers, strange = (None, None, None) if problem else _vessels(image)
-    except Exception as error:  # nibabel, gzip and zlib have errors of their own for each kind of damage
+    except Exception as error:  # nibabel, gzip and zlib raise a different error for each kind of damage
         raise ValueError(f"{path}: expected a NIfTI file, found a damaged one ({error})") from error
     if problem:
         raise ValueError(f"{path}: expected {problem}")
@@ -79,7 +79,7 @@ def read_mask(path: Path, warnings: list[str]) -> VesselMask:
 
 
 def _problem(image) -> str:
-    """What was expected of an image's header and what was found instead; empty where it is fit."""
+    """What was expected of an image's header and what was found instead; empty if the header is usable."""
     shape, dtype, header, affine = image.shape, image.get_data_dtype(), image.header, image.affine
     if len(shape) < 3 or set(shape[3:]) - {1}:
         return f"three axes, found {' x '.join(map(str, shape))} voxels"
@@ -93,12 +93,12 @@ def _problem(image) -> str:
 
 
 def _vessels(image) -> tuple[np.ndarray, np.ndarray, Counter[str]]:
-    """Voxels and numbers as in VesselMask, and how often each value occurs that is none of 0 to 13; plane by plane."""
+    """Voxels and numbers as in VesselMask, and counts of values other than 0 to 13; read plane by plane."""
     voxels, numbers, strange = [np.empty((0, 3), np.int32)], [np.empty(0, np.uint8)], Counter()
     rest = (0,) * (len(image.shape) - 3)
     for z in range(image.shape[2]):
-        plane = np.asarray(image.dataobj[(slice(None), slice(None), z, *rest)]).T  # (y, x), as it lies in the file
-        found = np.flatnonzero(plane != 0)  # of the comparison: sixty times faster than of the numbers
+        plane = np.asarray(image.dataobj[(slice(None), slice(None), z, *rest)]).T  # (y, x), as stored in the file
+        found = np.flatnonzero(plane != 0)  # on bool: sixty times faster than on the numbers
         if not len(found):
             continue
         values = plane.ravel()[found].astype(np.float64)
@@ -113,8 +113,8 @@ def _vessels(image) -> tuple[np.ndarray, np.ndarray, Counter[str]]:
 
 
 def in_blocks(vessels: np.ndarray, stride: int) -> np.ndarray:
-    """uint8: the first location of each block, `stride` long on every axis, that a vessel runs through, or 0; what is
-    left at the ends of the axes counts nowhere."""
+    """uint8: the lowest vessel value in each block of `stride` pixels along every axis, or 0; incomplete blocks at the
+    ends are dropped."""
     counts = [n // stride for n in vessels.shape]
     whole = vessels[tuple(slice(0, n * stride) for n in counts)]
     blocks = whole.reshape([size for n in counts for size in (n, stride)])

@@ -1,1 +1,1 @@
-"""From a folder of DICOM files to one series: pixels in physical units, with their geometry."""
+"""Reads a folder of DICOM files as one series: pixels in physical units, with their geometry."""

@@ -1,4 +1,4 @@
-"""Zip archives from anywhere: unpacked into a folder, or refused in a sentence."""
+"""Unpacks untrusted zip archives into a folder, or refuses them with a reason."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 MAX_BYTES = 100 * 2**30  # of an unpacked archive
-MAX_EXPANSION = 100  # unpacked bytes for each byte of an archive; DICOM files come to 2 to 5
-ALWAYS_BYTES = 2**26  # that an archive may have when unpacked, however small it is: blank slices shrink a lot
+MAX_EXPANSION = 100  # unpacked bytes per byte of the archive; 2 to 5 are usual for DICOM files
+ALWAYS_BYTES = 2**26  # unpacked size that is always allowed: blank slices compress very well
 
 
 def unpack(archive: Path, to: Path) -> str:
-    """Unpacks a zip archive into the new folder `to`; the reason why it cannot be, or nothing.
+    """Unpacks a zip archive into the new folder `to`; returns the reason if that fails, else "".
 
-    Refused as a whole: members that would lie elsewhere or are links, more than the free disk or the limits above hold.
+    Refuses the whole archive if a member is a link or would be written outside `to`, or if the unpacked size exceeds
+    the free disk or the limits above.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
             to.mkdir(parents=True)
             reason = _refused(opened, archive.stat().st_size, to)
             if not reason:
-                opened.extractall(to)  # no more bytes than the members declare
-    except Exception as error:  # a password, a full disk, and an error of its own for each kind of damage
+                opened.extractall(to)  # writes no more bytes than the members declare
+    except Exception as error:  # a password, a full disk, and a different error for each kind of damage
         reason = f"cannot be unpacked ({type(error).__name__}: {error})"
     return reason and f"{archive}: {reason}"
 
@@ -45,7 +46,7 @@ def _refused(opened: zipfile.ZipFile, size: int, to: Path) -> str:
 
 
 def _leaves(member: zipfile.ZipInfo) -> bool:
-    """Whether a member is a link, or its name leads out of the folder that it is unpacked to, here or on Windows."""
+    """Whether a member is a link, or its name points outside the target folder, here or on Windows."""
     path = PurePosixPath(member.orig_filename.replace("\\", "/"))
     named_so = path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", str(path)) is not None
     return named_so or stat.S_ISLNK(member.external_attr >> 16)

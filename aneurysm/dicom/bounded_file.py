@@ -1,4 +1,4 @@
-"""A DICOM file that gives up where pydicom would fill the memory with it, or read it for minutes."""
+"""Limits on header size, so that a damaged DICOM file cannot fill the memory or keep pydicom busy for minutes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import zlib
 import pydicom
 from pydicom.dataelem import RawDataElement
 
-MAX_INFLATED = 2**26  # bytes that a deflated data set may always have; a larger one, 20 times its deflated length
-MAX_ITEMS = 200_000  # in all sequences of a header, at 80 microseconds and a kilobyte each
-MAX_READS = 500_000  # of a header by pydicom, one or two for each element and item: an enhanced MR takes 206 an image
+MAX_INFLATED = 2**26  # bytes always allowed for an inflated data set; otherwise at most 20 times the deflated length
+MAX_ITEMS = 200_000  # in all sequences of a header; each costs 80 microseconds and a kilobyte
+MAX_READS = 500_000  # by pydicom per header, one or two per element and item; an enhanced MR takes 206 per image
 
 
 class BoundedFile(io.BufferedReader):
-    """An open file, for pydicom.dcmread; reads raise ValueError where the header has no end or inflates without one."""
+    """An open file for pydicom.dcmread; reading raises ValueError if the header, or its inflated size, is too large."""
 
     n_reads = 0
 
     def read(self, size: int | None = -1) -> bytes:
-        """As ever. All that is left is read at once only where that is a deflated data set, to be inflated."""
+        """Counts reads; checks the inflated size if all the rest is read, which pydicom does only to inflate it."""
         self.n_reads += 1
         if self.n_reads > MAX_READS:
             raise ValueError(f"expected at most {MAX_ITEMS} items and elements in a header, found more")
@@ -40,7 +40,7 @@ def _check_inflated(deflated: bytes) -> None:
 
 
 def check_items(dataset: pydicom.Dataset) -> None:
-    """Raises ValueError where sequences that pydicom has not looked into yet have too many items."""
+    """Raises ValueError if sequences that pydicom has not parsed yet have too many items."""
     raw = (dataset.get_item(tag, keep_deferred=True) for tag in dataset.keys())  # noqa: SIM118
     values = [one.value for one in raw if isinstance(one, RawDataElement) and isinstance(one.value, bytes)]
     n_items = sum(value.count(mark) for value in values for mark in (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"))

@@ -1,6 +1,6 @@
-"""The size that a compressed image states of itself, to be compared with the header before a decoder sees it.
+"""Checks the size in a compressed image against the DICOM header before decoding.
 
-A decoder that meets another size than it was promised may end the whole process (GDCM does so on JPEG-LS).
+A decoder that meets an unexpected size may crash the whole process (GDCM does so on JPEG-LS).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ _FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # JPEG (ISO 10
 
 
 def check_codestream(encoded: bytes, rows: int, cols: int) -> None:
-    """Raises ValueError where a JPEG, JPEG-LS or JPEG 2000 image is not grey or not of this size."""
+    """Raises ValueError if a JPEG, JPEG-LS or JPEG 2000 image is not grey or not of this size."""
     try:
         found = _jpeg_2000_size(encoded) if encoded[:2] == b"\xff\x4f" else _jpeg_size(encoded)
     except (struct.error, IndexError) as error:
@@ -21,13 +21,13 @@ def check_codestream(encoded: bytes, rows: int, cols: int) -> None:
 
 
 def _jpeg_2000_size(encoded: bytes) -> tuple[int, int, int]:
-    """Rows, columns, components by the SIZ segment, which comes first (ISO 15444-1 A.5.1)."""
+    """Rows, columns, components from the SIZ segment, which comes first (ISO 15444-1 A.5.1)."""
     right, bottom, left, top = struct.unpack(">4I", encoded[8:24])
     return bottom - top, right - left, struct.unpack(">H", encoded[40:42])[0]
 
 
 def _jpeg_size(encoded: bytes) -> tuple[int, int, int]:
-    """Rows, columns, components by the frame header, which comes before the first scan."""
+    """Rows, columns, components from the frame header, which comes before the first scan."""
     at = 2
     while encoded[at] == 0xFF:
         marker = encoded[at + 1]

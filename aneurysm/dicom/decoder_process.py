@@ -1,7 +1,7 @@
-"""Decodes JPEG and JPEG-LS in a process of its own, because GDCM ends the process it runs in on some damaged files.
+"""Decodes JPEG and JPEG-LS in a helper process, because GDCM crashes its process on some damaged files.
 
-One helper serves this process; it is started when first needed, and again after a crash, and ends with its caller.
-It is sent one JSON line a frame, and answers with a JSON line and the pixels.
+Each process has one helper. It starts when first needed and again after a crash, and ends with its caller. The request
+for a frame is one JSON line, the reply a JSON line and the pixels.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import numpy as np
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 
-TIMEOUT_S = 60.0  # for one frame; a sound one takes milliseconds
+TIMEOUT_S = 60.0  # for one frame; an undamaged one takes milliseconds
 
 _lock = Lock()
-_helpers: dict[int, subprocess.Popen] = {}  # by the caller's process id: a fork must not share its parent's
+_helpers: dict[int, subprocess.Popen] = {}  # by the caller's process id: a forked process must not use its parent's
 
 
 def decode_apart(path: Path, offset: int, syntax: str, index: int, options: dict) -> np.ndarray:
-    """Stored values (rows, cols) of one frame; `options` are those of pydicom's decoder.
+    """Stored values (rows, cols) of one frame; `options` are passed to pydicom's decoder.
 
-    Raises RuntimeError where the decoder refuses the frame, crashes or does not come to an end.
+    Raises RuntimeError if the decoder refuses the frame, crashes or takes longer than TIMEOUT_S.
     """
     request = {"path": str(path), "offset": offset, "syntax": str(syntax), "index": index, "options": options}
     with _lock:
@@ -67,15 +67,15 @@ def _running() -> subprocess.Popen:
 
 
 def _end(helper: subprocess.Popen) -> None:
-    """Waits until a crashed helper is gone: while it is going, it would be taken for one that still answers."""
+    """Kills a crashed helper and waits for its end: until then poll() would report it as running."""
     helper.kill()
     helper.wait()
 
 
 def _serve() -> None:
-    """Answers requests until there are no more."""
+    """Answers requests until stdin is closed."""
     replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a decoder prints must not mix with the answers
+    os.dup2(2, 1)  # output that a decoder prints must not mix with the replies
     for line in sys.stdin:
         try:
             array = _decode(**json.loads(line))
@@ -87,7 +87,7 @@ def _serve() -> None:
 
 
 def _decode(path: str, offset: int, syntax: str, index: int, options: dict) -> np.ndarray:
-    """By GDCM where it is there: pyjpegls, which pydicom asks as well, takes a minute over a frame cut short."""
+    """Decodes with GDCM if it is installed: pyjpegls, pydicom's alternative, takes a minute on a truncated frame."""
     decoder = get_decoder(UID(syntax))
     plugin = "gdcm" if "gdcm" in decoder.available_plugins else ""
     with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""The elements of a header that a reader of images needs, and their values: texts, or tuples of finite numbers."""
+"""The header elements that are needed to read images, and how their values become text or tuples of finite numbers."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def _text(value: Any, _: bool) -> str:
 
 
 def _decimals(value: Any, _: bool) -> tuple[float, ...]:
-    """Finite numbers of an element that holds them as text (VR DS or IS, DICOM PS3.5 section 6.2), also with commas."""
+    """Finite numbers stored as text (VR DS or IS, DICOM PS3.5 section 6.2); accepts decimal commas."""
     if isinstance(value, bytes):
         value = [text.replace(",", ".") for text in value.decode("ascii").strip("\0 ").split("\\") if text]
     return _finite(value)
 
 
 def _shorts(value: Any, little_endian: bool) -> tuple[float, ...]:
-    """Numbers of an element that holds them as unsigned 16-bit integers (VR US, or SS read as US)."""
+    """Numbers stored as unsigned 16-bit integers (VR US, or SS read as US)."""
     if isinstance(value, bytes):
         value = struct.unpack(f"{'<' if little_endian else '>'}{len(value) // 2}H", value)
     return _finite(value)
@@ -50,11 +50,11 @@ def _finite(value: Any) -> tuple[float, ...]:
 
 
 def usable(number: float) -> bool:
-    """Whether a number of a header can mean something: finite, and not so large that sums of it overflow."""
+    """Whether a number from a header is finite and small enough that sums do not overflow."""
     return math.isfinite(number) and abs(number) < 1e12
 
 
-# Tag: its keyword, and what makes its value of raw bytes, or of what pydicom has made of them, and the byte order.
+# Tag -> keyword and converter; the converter takes raw bytes or pydicom's value, and whether they are little endian.
 WANTED = {
     int(tag_for_keyword(name)): (name, convert)
     for names, convert in ((_TEXT, _text), (_DECIMAL, _decimals), (_BINARY, _shorts))

@@ -1,5 +1,4 @@
-"""Which series lie in the folders, files and archives that a person names: told apart by SeriesInstanceUID, and by
-what contradicts within it."""
+"""Finds the series in folders, files and zip archives, by SeriesInstanceUID and contradictions within it."""
 
 from __future__ import annotations
 
@@ -16,19 +15,19 @@ from aneurysm.dicom.header import Header, NoPicture, read_header
 from aneurysm.dicom.split_series import series_keys, split_folders, split_id
 
 IMAGE_SUFFIXES = (".dcm", ".dicom", ".ima")
-SCOUT_IMAGES = 2  # a series of so many, beside larger ones, shows no head
+SCOUT_IMAGES = 2  # a series with at most this many images, beside larger ones, is a scout
 
 
 @dataclass(frozen=True)
 class SeriesFiles:
     """The files of one series.
 
-    uid       SeriesInstanceUID; where it is missing, or nothing can be read, the name of the folder (several studies
-              in one folder: StudyInstanceUID). Of several series that share it (split_series): with a dash and eight
-              digits, or their SeriesNumber, that are the same in every run
-    folder    where they were found, as a person would name it (inside an archive: below the archive's name)
+    uid       SeriesInstanceUID; if it is missing or nothing can be read, the folder's name (several studies in one
+              folder: StudyInstanceUID). Series that share one (see split_series) get a suffix, the same in every run:
+              a dash and their SeriesNumber or eight hex digits
+    folder    where they were found, in the user's terms (inside an archive: below the archive's name)
     left_out  why other files there are not images, one sentence each
-    no_head   why this is no series to be asked about, though nothing is wrong with it: scouts, reports; else ""
+    no_head   why a valid series is not predicted (scout, report); else ""
     """
 
     uid: str
@@ -38,31 +37,30 @@ class SeriesFiles:
     no_head: str = ""
 
     def fingerprint(self) -> str:
-        """Changes when a file comes, goes or has another size; not when all are moved or unpacked again."""
+        """A hash of the files' names and sizes; the same after the files are moved or unpacked again."""
         facts = sorted((file.name.encode("utf-8", "surrogateescape"), file.stat().st_size) for file in self.files)
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
 @dataclass
 class _Place:
-    """A folder on disk, under the name that it is shown by, and what was found in it."""
+    """A folder under its displayed name, and the files found in it."""
 
     name: Path
     files: list[tuple[Path, Header]] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
-    looks_like_images: bool = False  # something in it should be an image, by its name, and is none
-    n_no_pictures: int = 0  # of those refused, DICOM objects of other kinds
+    looks_like_images: bool = False  # a refused file has the suffix of an image
+    n_no_pictures: int = 0  # refused files that are valid DICOM objects of other kinds
 
 
 def find_series(paths: Sequence[Path], unpack_to: Path) -> Iterator[SeriesFiles]:
-    """Every series below `paths`: folders at any depth, single files, zip archives (unpacked below `unpack_to`;
-    archives in them are files like others).
+    """Every series below `paths`: folders at any depth, single files, zip archives (unpacked below `unpack_to`; nested
+    archives are not unpacked).
 
-    A series that lies in several of them is one, unless they contradict (split_series); files without a
-    SeriesInstanceUID, as the competition has them, are a series for each folder and study; a file that is named twice
-    counts once. A folder without any image is
-    a series without files, and so are a missing path and a damaged archive: nothing that was asked for is lost. But a
-    folder above images need not hold one itself, if it does not look so (README.txt, say).
+    A series spread over several paths is one series, unless its parts contradict (split_series). Files without a
+    SeriesInstanceUID, as in the competition, form one series per folder and study. A file named twice counts once.
+    A folder without images, a missing path and a damaged archive each give a series without files, so that nothing is
+    lost. Exception: a folder above images, unless a file in it has the suffix of an image.
     """
     places: dict[Path, _Place] = {}
     for number, path in enumerate(paths):
@@ -76,14 +74,14 @@ def find_series(paths: Sequence[Path], unpack_to: Path) -> Iterator[SeriesFiles]
 
 
 def without_scouts(found: Iterable[SeriesFiles]) -> tuple[list[SeriesFiles], list[str]]:
-    """The series to be asked about, and a sentence on each that is left out (no_head)."""
+    """The series to predict, and a sentence for each that is left out (no_head)."""
     found = list(found)
     asked = [series for series in found if not series.no_head]
     return asked, [f"{series.folder} ({series.uid}): {series.no_head}" for series in found if series.no_head]
 
 
 def _files_of(path: Path, unpacked: Path) -> Iterator[tuple[Path | str, Path]]:
-    """(file, folder as a person names it); in place of a file why there is none, or "" for an empty folder."""
+    """Yields (file, displayed folder); in place of a file the reason why there is none, "" for an empty folder."""
     if path.is_file() and zipfile.is_zipfile(path):
         reason = unpack(path, unpacked)
         if reason:
@@ -110,7 +108,7 @@ def _files_of(path: Path, unpacked: Path) -> Iterator[tuple[Path | str, Path]]:
 
 
 def _is_shown(path: Path, root: Path) -> bool:
-    """Whether neither a file or folder nor a folder above it, up to `root`, is hidden or what macOS adds."""
+    """Whether no part of the path below `root` is hidden or `__MACOSX`."""
     return not any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(root).parts)
 
 
@@ -126,7 +124,7 @@ def _look_at(file: Path, place: _Place) -> None:
 
 
 def _series_in(places: Sequence[_Place]) -> Iterator[SeriesFiles]:
-    """One for each SeriesInstanceUID, in the order in which they were met, and for each place without an image."""
+    """Yields a series for each id, in the order found, then one for each place without an image."""
     names: set[str] = set()
     series = list(_split_places(places))
     headers = {file.resolve(): header for place in places for file, header in place.files}
@@ -150,7 +148,7 @@ def _series_in(places: Sequence[_Place]) -> Iterator[SeriesFiles]:
 
 
 def _split_places(places: Sequence[_Place]) -> Iterator[tuple[str, dict[Path, _Place]]]:
-    """(id, files with their places) of each series; a file that is named twice belongs to its first place."""
+    """Yields (id, files with their places) of each series; a file named twice belongs to its first place."""
     first = {file.resolve(): place for place in reversed(places) for file, _ in place.files}
     files = [(place, file, header) for place in places for file, header in place.files]
     files = list({file.resolve(): one for one in files if first[(file := one[1]).resolve()] is one[0]}.values())
@@ -171,14 +169,14 @@ def _split_places(places: Sequence[_Place]) -> Iterator[tuple[str, dict[Path, _P
 
 
 def _name(header: Header, place: _Place) -> str:
-    """SeriesInstanceUID, or where it is missing the folder's name, or its study's where it holds several."""
+    """SeriesInstanceUID; if missing, StudyInstanceUID if the folder holds several studies, else the folder's name."""
     studies = {header.values.get("StudyInstanceUID") for _, header in place.files}
     study = header.values.get("StudyInstanceUID") if len(studies) > 1 else None
     return header.values.get("SeriesInstanceUID") or study or place.name.resolve().name
 
 
 def _n_images(header: Header) -> int:
-    """Frames of a file, as far as its header tells; many where a compressed one does not."""
+    """Frames of a file by its header; more than SCOUT_IMAGES if a compressed file does not state them."""
     frame_bytes = header.number("Rows") * header.number("Columns") * header.number("BitsAllocated", 16) // 8
     if header.number("NumberOfFrames"):
         return int(header.number("NumberOfFrames"))
@@ -188,6 +186,6 @@ def _n_images(header: Header) -> int:
 
 
 def _unused(name: str, names: set[str]) -> str:
-    """The name, numbered where it is taken: every series has a file of its own in a report."""
+    """The name, with a number if it is taken: every series needs its own file in a report."""
     numbered = (name if i == 1 else f"{name}-{i}" for i in range(1, len(names) + 2))
     return next(one for one in numbered if one not in names)

@@ -1,4 +1,4 @@
-"""All files below a folder, those of linked folders included: each folder once, and no loop."""
+"""Lists all files below a folder; follows links to folders, visits each folder once, and avoids loops."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 def folders_below(folder: Path) -> tuple[list[Path], list[Path]]:
     """(the folder and all folders in it, links that are not followed), in a fixed order.
 
-    Links to folders are followed, each folder once, under its own name rather than a link's; one to a folder that
-    holds `folder` itself is not, since it would lead out of it.
+    Links to folders are followed. Each folder appears once, under its real name rather than a link's. A link to a
+    folder that contains `folder` is not followed, since it leads outside.
     """
     found: dict[str, str] = {}
     links, left_out = [str(folder)], []
@@ -32,7 +32,7 @@ def folders_below(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files in a folder and the folders in it, linked ones included (folders_below), in a fixed order."""
+    """All files in a folder and in its subfolders, linked ones included (see folders_below), in a fixed order."""
     return [Path(file) for file in sorted(file for place in folders_below(folder)[0] for file in _files_in(place))]
 
 
@@ -40,5 +40,5 @@ def _files_in(folder: Path) -> list[str]:
     try:
         with os.scandir(folder) as entries:
             return [entry.path for entry in entries if not entry.is_dir()]
-    except OSError:  # as os.walk, which lists what this user may see
+    except OSError:  # not readable: skipped, as os.walk does
         return []

@@ -1,4 +1,4 @@
-"""How many frames a DICOM file holds, and what no sound file declares."""
+"""Counts the frames that a DICOM file really holds, and rejects implausible numbers."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pydicom.uid import CTImageStorage, MRImageStorage, RLELossless
 from aneurysm.dicom.header import Header
 
 ONE_FRAME_CLASSES = (CTImageStorage, MRImageStorage)
-_ITEM = 0xE000FFFE  # as a little endian number
-MAX_FRAMES = 2**15  # of one file
-MAX_EXPANSION = 10_000  # decoded bytes for each byte of a compressed file; a blank slice of 512 x 512 has 600
-MAX_DECODED = 2**32  # bytes of a compressed file's frames together: 8,192 slices of 512 x 512
+_ITEM = 0xE000FFFE  # tag of an item, read as a little endian number
+MAX_FRAMES = 2**15  # per file
+MAX_EXPANSION = 10_000  # decoded bytes per byte of a compressed file; about 600 for a blank slice of 512 x 512
+MAX_DECODED = 2**32  # decoded bytes of all frames of a compressed file: 8,192 slices of 512 x 512
 
 
 def count_frames(header: Header, frame_bytes: int, listed: int) -> tuple[int, int]:
-    """(number of frames of `frame_bytes` decoded bytes, number missing), by what is there rather than by what
-    NumberOfFrames says.
+    """(number of frames in the file, number missing), from its content rather than NumberOfFrames alone.
 
-    `listed` are those that have a functional group. Raises ValueError naming the file where it is too short for even
-    one, or where frames are declared that it cannot hold: memory would be taken for them.
+    A decoded frame has `frame_bytes` bytes; `listed` is the number of per-frame functional groups. Raises ValueError
+    naming the file if it has no pixel data, is too short for one frame, or declares more frames than it can hold (they
+    would be allocated).
     """
     stated = max(0, int(header.number("NumberOfFrames", 0)))
     if header.pixel_bytes is None:
@@ -44,8 +44,8 @@ def count_frames(header: Header, frame_bytes: int, listed: int) -> tuple[int, in
 
 
 def _whole_fragments(header: Header, n_frames: int) -> int:
-    """Fragments that lie whole in a compressed file that is cut short; `n_frames` where it is not (or is damaged
-    otherwise, which the decoder tells)."""
+    """Complete fragments in a truncated compressed file; `n_frames` if it is not truncated (or is damaged in another
+    way, which the decoder reports)."""
     size = header.path.stat().st_size
     if header.pixel_offset is None:
         return n_frames
@@ -64,7 +64,7 @@ def _whole_fragments(header: Header, n_frames: int) -> int:
 
 
 def _count_encapsulated(header: Header) -> int:
-    """Frames of a compressed file that does not say how many: each begins with its codec's mark (DICOM PS3.5 A.4)."""
+    """Frames of a compressed file that does not state them: each begins with its codec's marker (DICOM PS3.5 A.4)."""
     if header.values.get("SOPClassUID") in ONE_FRAME_CLASSES or header.pixel_offset is None:
         return 1
     with open(header.path, "rb") as file:
@@ -74,6 +74,6 @@ def _count_encapsulated(header: Header) -> int:
             starts = [fragment[:2] for fragment in generate_fragments(file)]
         except (ValueError, struct.error) as error:
             raise ValueError(f"{header.path}: damaged compressed pixels ({error})") from error
-    if header.syntax == RLELossless:  # one fragment a frame, without a mark
+    if header.syntax == RLELossless:  # one fragment per frame, without a marker
         return max(1, len(starts))
     return max(1, sum(start in (b"\xff\xd8", b"\xff\x4f") for start in starts))  # JPEG and JPEG-LS, JPEG 2000

@@ -1,4 +1,4 @@
-"""The frames of one DICOM file: one in a plain image, many in a multi-frame one, each with its own place and scale."""
+"""Reads the frames of one DICOM file, single-frame or multi-frame, each with its own position and rescale."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from aneurysm.dicom.frame_count import count_frames
 from aneurysm.dicom.functional_groups import group_numbers, group_texts, sequence_items
 from aneurysm.dicom.header import FUNCTIONAL_GROUPS, MODALITY_LUT, Header
 
-MAX_PIXELS = 8192 * 8192  # one frame; more is a damaged header
+MAX_PIXELS = 8192 * 8192  # per frame; more means a damaged header
 TISSUE_HU = (-500, 3000)
-# What differs between the volumes of one series, the most telling first; how one is chosen: see one_volume.
+# Elements that can differ between the volumes of one series, the most distinctive first; see one_volume.
 TRAITS = (
     "ComplexImageComponent",
     "ImageType",
@@ -31,7 +31,7 @@ TRAITS = (
     "SOPInstanceUID",
     "folder",
 )
-_IN_GROUPS = {  # by another name in the functional groups of a multi-frame file
+_IN_GROUPS = {  # their names in the functional groups of a multi-frame file
     "ImageType": "FrameType",
     "EchoTime": "EffectiveEchoTime",
     "TemporalPositionIdentifier": "TemporalPositionIndex",
@@ -43,27 +43,25 @@ _IN_GROUPS = {  # by another name in the functional groups of a multi-frame file
 
 @dataclass(frozen=True, slots=True)
 class PixelStorage:
-    """How the pixels of a file are stored; what a decoder needs to know."""
+    """How the pixels of a file are stored, for the decoder."""
 
     path: Path
     syntax: UID
     offset: int | None
     n_bytes: int | None
     n_frames: int
-    n_missing: int  # frames that the header declares and the file, cut short, does not hold
+    n_missing: int  # frames that the header declares but the truncated file does not hold
     rows: int
     cols: int
     bits_allocated: int
     bits_stored: int
-    high_bit: int  # as the header says it; what is not bits_stored - 1 contradicts
+    high_bit: int  # as in the header; anything but bits_stored - 1 is a contradiction
     signed: bool
     floats: bool
-    padding: tuple[int, int] | None  # stored values from..to that mark pixels outside the image
-    padding_like_tissue: bool  # the padding value is that of tissue as well, 0 of water say
-    lut: (
-        pydicom.Dataset | None
-    )  # with the Modality LUT that makes physical values of stored ones, in place of a rescale
-    inverted: bool  # high values are dark: MONOCHROME1, but for CT, where the rescale gives Hounsfield units anyway
+    padding: tuple[int, int] | None  # range of stored values (inclusive) that marks pixels outside the image
+    padding_like_tissue: bool  # the padding value is also a value of tissue (0 is water, for example)
+    lut: pydicom.Dataset | None  # contains a Modality LUT, which replaces the rescale from stored to physical values
+    inverted: bool  # high values are dark (MONOCHROME1); never for CT, where the rescale gives Hounsfield units anyway
 
     @property
     def frame_bytes(self) -> int:
@@ -75,7 +73,7 @@ class PixelStorage:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of what decode_frame returns."""
+        """dtype of the array that decode_frame returns."""
         return self.stored_dtype if self.lut is None else np.dtype(np.uint16)
 
     @property
@@ -86,15 +84,17 @@ class PixelStorage:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One image of a series. Lengths in millimetres, vectors in LPS; None where the file does not say it.
+    """One image of a series. Lengths in millimetres, vectors in LPS; missing values are None.
 
-    index        0-based frame in its file
-    position     (3,) centre of the first pixel
-    orientation  (6,) direction of increasing column index, then of increasing row index (DICOM PS3.3 C.7.6.2.1.1)
-    spacing      (between rows, between columns); nominal_spacing at the detector or of the scan, where that is all
-    instance     InstanceNumber; of a multi-frame file the place in its stack, and file_number that of the file
-    location     SliceLocation
-    traits       one for each of TRAITS; InstanceNumber is that of the file, frame the 0-based one in it
+    index            0-based frame in its file
+    position         (3,) centre of the first pixel
+    orientation      (6,) direction of increasing column index, then of increasing row index (DICOM PS3.3 C.7.6.2.1.1)
+    spacing          (between rows, between columns)
+    nominal_spacing  the same of the scan or at the detector, a fallback
+    instance         InstanceNumber; in a multi-frame file the position in its stack, else the frame's index
+    file_number      InConcatenationNumber or InstanceNumber of a multi-frame file; else 0
+    location         SliceLocation
+    traits           one for each of TRAITS; InstanceNumber is that of the file, frame is `index`
     """
 
     storage: PixelStorage
@@ -117,7 +117,7 @@ class Frame:
 
     @property
     def name(self) -> str:
-        """For messages: the file, and the frame where there are several."""
+        """For messages: file name, and the frame if the file has several."""
         name = self.storage.path.name
         return name if self.storage.n_frames == 1 else f"{name} frame {self.index}"
 
@@ -125,7 +125,8 @@ class Frame:
 def read_frames(header: Header) -> list[Frame]:
     """All frames of a file, in the file's order.
 
-    Raises ValueError naming the file where its pixels are not grey values that a series of slices can hold.
+    Raises ValueError naming the file if its pixels are not grey values of a supported size and number of bits, or its
+    number of frames is implausible (count_frames).
     """
     storage = _storage(header)
     shared, per_frame = _functional_groups(header)
@@ -172,7 +173,7 @@ def _padding(header: Header, signed: bool) -> tuple[int, int] | None:
     if value is None:
         return None
     limit = header.number("PixelPaddingRangeLimit", value)
-    ends = [int(v) - 65536 if signed and v >= 32768 else int(v) for v in (value, limit)]  # both have 16 bits
+    ends = [int(v) - 65536 if signed and v >= 32768 else int(v) for v in (value, limit)]  # both are 16-bit values
     return min(ends), max(ends)
 
 
@@ -184,12 +185,12 @@ def _is_like_tissue(header: Header) -> bool:
 
 
 def _functional_groups(header: Header) -> tuple[list, list]:
-    """The items of the shared and of the per-frame functional groups (DICOM PS3.3 C.7.6.16)."""
+    """The items of the shared and the per-frame functional groups (DICOM PS3.3 C.7.6.16)."""
     return tuple(sequence_items(header.dataset, tag) for tag in FUNCTIONAL_GROUPS)
 
 
 def _frame(header: Header, storage: PixelStorage, index: int, shared: list, own: list) -> Frame:
-    """One frame; its own functional group wins over the shared one, and that one over the top of the file."""
+    """One frame; its functional group takes precedence over the shared one, and both over the top-level elements."""
     groups = [*shared, *own]
     found, texts = (group_numbers(groups), group_texts(groups)) if groups else ({}, {})
 

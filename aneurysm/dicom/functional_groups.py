@@ -1,4 +1,4 @@
-"""Elements of the functional groups of a multi-frame file: what they hold of a frame, however damaged they are."""
+"""Reads frame attributes from the functional groups of a multi-frame file; damaged elements count as missing."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _TEXTS = {
 
 
 def group_numbers(items: list[pydicom.Dataset]) -> dict[str, tuple[float, ...]]:
-    """The numbers that functional groups hold, by keyword; of several items that have one the last wins."""
+    """The numbers in functional groups, by keyword; the last item that has a keyword wins."""
     return {name: value for name, inner in _elements(items, _NUMBERS) if (value := _floats(inner, name))}
 
 
 def group_texts(items: list[pydicom.Dataset]) -> dict[str, str]:
-    """The texts, by keyword, several values joined by backslashes as in the file; else as group_numbers."""
+    """The texts by keyword, several values joined by backslashes as in the file; otherwise as group_numbers."""
     found = {}
     for name, inner in _elements(items, _TEXTS):
         value = element_value(inner, name)
@@ -55,13 +55,13 @@ def _item(dataset: pydicom.Dataset, name: str) -> pydicom.Dataset | None:
 
 
 def sequence_items(dataset: pydicom.Dataset | None, name: str | int) -> list[pydicom.Dataset]:
-    """The items of a sequence, by keyword or tag; none where it is absent, is no sequence or cannot be read."""
+    """The items of a sequence, by keyword or tag; [] if it is absent, not a sequence or unreadable."""
     value = None if dataset is None else element_value(dataset, name)
     return list(value) if isinstance(value, pydicom.Sequence) else []
 
 
 def _floats(dataset: pydicom.Dataset, name: str) -> tuple[float, ...]:
-    """The numbers of an element; an element that holds none counts as absent."""
+    """The numbers of an element; () if it is absent or any value is not a usable number."""
     value = element_value(dataset, name)
     try:
         numbers = tuple(map(float, value if isinstance(value, pydicom.multival.MultiValue | list) else [value]))
@@ -71,8 +71,8 @@ def _floats(dataset: pydicom.Dataset, name: str) -> tuple[float, ...]:
 
 
 def element_value(dataset: pydicom.Dataset, name: str | int) -> Any:
-    """The value of an element; one that pydicom cannot read counts as absent."""
+    """The value of an element; None if it is absent or pydicom cannot read it."""
     try:
         return dataset[name].value if name in dataset else None
-    except Exception:  # pydicom has an error of its own for each kind of damage
+    except Exception:  # pydicom raises a different error for each kind of damage
         return None

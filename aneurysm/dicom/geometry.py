@@ -1,7 +1,7 @@
-"""Where the pixels of a stack of images lie in the patient, and how the stack is turned to one orientation.
+"""Patient coordinates of the pixels of a stack of images, and its canonical orientation.
 
 Source indices are (slice, row, column) of the images as stored, slices sorted along their normal. Canonical indices
-are those after turning, by flips and transposes only, to the orientation of the plane:
+are those after flips and transposes to the standard orientation of the plane:
 
     axial     slices upward, rows to the back, columns to the patient's left
     coronal   slices to the back, rows downward, columns to the patient's left
@@ -15,20 +15,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-# Patient axis (0 left, 1 back, 2 up) and sense of the canonical slice, row and column axes.
+# Patient axis (0 left, 1 back, 2 up) and sign of the canonical slice, row and column axes.
 CANONICAL = {
     "axial": ((2, 1), (1, 1), (0, 1)),
     "coronal": ((1, 1), (2, -1), (0, 1)),
     "sagittal": ((0, 1), (2, -1), (1, 1)),
 }
 PLANE_OF_AXIS = {2: "axial", 1: "coronal", 0: "sagittal"}
-RESLICE_UP_TO_MM = 2.0  # non-axial stacks with slices at most this far apart become axial
+RESLICE_UP_TO_MM = 2.0  # non-axial stacks with at most this slice spacing are re-sliced to axial
 ROUNDING_MM = 1e-4  # of a distance between positions
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """A sorted stack of parallel images in the patient (LPS, millimetres) and its turn to the canonical orientation.
+    """A sorted stack of parallel images in the patient (LPS, millimetres) and its canonical orientation.
 
     shape        (slices, rows, columns) of the source
     positions    (slices, 3) centre of the first pixel of each image
@@ -36,7 +36,7 @@ class Geometry:
     spacing      (3,) between source slices (median along the normal), rows and columns
     plane        of the canonical images: axial, coronal or sagittal
     order        order[i] is the source axis that canonical axis i runs along
-    flip         flip[i] tells whether canonical axis i runs against it
+    flip         flip[i] is True if canonical axis i runs in the opposite direction
     """
 
     shape: tuple[int, int, int]
@@ -66,7 +66,7 @@ class Geometry:
         return np.cross(self.orientation[:3], self.orientation[3:])
 
     def to_patient(self, source: np.ndarray) -> np.ndarray:
-        """(3,) millimetres (LPS) of one source index (slice, row, column); the slice is a whole number.
+        """(3,) millimetres (LPS) of one source index (slice, row, column); the slice index is truncated to an integer.
 
         DICOM PS3.3 equation C.7.6.2.1-1, with each image's own position.
         """
@@ -75,9 +75,9 @@ class Geometry:
         return self.positions[int(image)] + column * self.spacing[2] * along_row + row * self.spacing[1] * along_column
 
     def part_mm(self, axis: int, indices: np.ndarray) -> np.ndarray:
-        """(n, 3) what n indices along one source axis, fractions allowed, add to `to_patient`: its sum over the axes.
+        """(n, 3) contribution in mm of n (fractional) indices on one source axis; the three axes sum to `to_patient`.
 
-        Between two images lies what is between their positions; beyond the first and last image, these.
+        Slice positions are interpolated linearly between images, and constant beyond the first and last one.
         """
         if axis == 0:
             numbers = np.arange(self.shape[0])
@@ -86,11 +86,11 @@ class Geometry:
         return np.asarray(indices, float)[:, None] * self.spacing[axis] * direction
 
     def slice_positions_mm(self) -> np.ndarray:
-        """(canonical slices,) position along the axis of the canonical slices, increasing, in patient coordinates."""
+        """(canonical slices,) position of each along the slice axis, increasing, in patient coordinates."""
         return self.positions_mm(0)
 
     def positions_mm(self, axis: int) -> np.ndarray:
-        """(n,) position of each index along a canonical axis, increasing: its point times `canonical_directions`."""
+        """(n,) position of each index along a canonical axis, increasing: projected on `canonical_directions[axis]`."""
         source = self.order[axis]
         if source == 0:
             along = self.positions @ self.normal
@@ -110,7 +110,7 @@ class Geometry:
         return self.source_directions[list(self.order)] * np.where(self.flip, -1.0, 1.0)[:, None]
 
     def turned_to(self, plane: str) -> Geometry:
-        """The same images, cut in another plane."""
+        """The same images, re-sliced in another plane."""
         plane, order, flip = canonical_axes(self.orientation, plane)
         return replace(self, plane=plane, order=order, flip=flip)
 
@@ -125,14 +125,14 @@ class Geometry:
 
 
 def canonical_axes(orientation: np.ndarray, plane: str | None = None) -> tuple[str, tuple, tuple]:
-    """Plane, order and flip (see Geometry) that turn images of this orientation; `plane` forces a re-slicing to it."""
+    """Plane, order and flip (see Geometry) for images of this orientation; `plane` forces re-slicing to that plane."""
     along_row, along_column = np.asarray(orientation[:3], float), np.asarray(orientation[3:], float)
     return turn_axes(np.stack([np.cross(along_row, along_column), along_column, along_row]), plane)
 
 
 def turn_axes(directions: np.ndarray, plane: str | None = None) -> tuple[str, tuple, tuple]:
     """The same for any array: directions[i] is the unit direction (LPS) of its axis i."""
-    # Each axis is given the patient axis that it runs along most closely, all three at once.
+    # Assigns the three axes to patient axes so that the sum of absolute cosines is largest.
     along = np.abs(directions)
     best = max(itertools.permutations(range(3)), key=lambda axes: sum(along[i, a] for i, a in enumerate(axes)))
     plane = plane or PLANE_OF_AXIS[best[0]]
@@ -143,9 +143,9 @@ def turn_axes(directions: np.ndarray, plane: str | None = None) -> tuple[str, tu
 
 
 def left_right_in_columns(plane: str) -> bool:
-    """Whether the patient's left-right axis runs along the columns of canonical images, not across the slices.
+    """Whether the patient's left-right axis runs along the columns of canonical images, not along the slice axis.
 
-    Raises ValueError where `plane` is none of axial, coronal, sagittal.
+    Raises ValueError if `plane` is not axial, coronal or sagittal.
     """
     if plane not in CANONICAL:
         raise ValueError(f"plane {plane!r}: expected one of {', '.join(CANONICAL)}")
@@ -157,7 +157,7 @@ def make_geometry(
 ) -> Geometry:
     """The geometry of a sorted stack; thin and evenly spaced non-axial stacks are re-sliced to axial.
 
-    `gap_mm` is the distance between slices where the positions do not tell it (a single slice).
+    `gap_mm` is the slice spacing of a single slice, which positions cannot give.
     """
     along = positions @ np.cross(orientation[:3], orientation[3:])
     gaps = np.diff(along)
@@ -171,7 +171,7 @@ def make_geometry(
 
 
 def shear_mm(positions: np.ndarray, orientation: np.ndarray) -> np.ndarray:
-    """(slices, 2) how far each image is shifted along its rows and columns against the first (gantry tilt), in mm."""
+    """(slices, 2) shift in mm of each image along its rows and columns relative to the first one (gantry tilt)."""
     offset = positions - positions[0]
     return np.stack([offset @ orientation[:3], offset @ orientation[3:]], axis=1)
 

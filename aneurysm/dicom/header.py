@@ -1,7 +1,7 @@
-"""One DICOM file's header: the few elements that a reader of images needs, and where the pixels begin.
+"""Reads the header of one DICOM file: the few elements that are needed to read images, and where the pixels begin.
 
-A plain header is parsed from the first bytes of the file, five times faster than a whole pydicom data set; any other
-(sequences, big endian, deflated, no preamble) goes through pydicom, with the same result.
+A plain header is parsed from the first bytes of the file, five times faster than with pydicom; any other (sequences,
+big endian, deflated, no preamble) is read by pydicom, with the same result.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ from aneurysm.dicom.bounded_file import BoundedFile, check_items
 from aneurysm.dicom.elements import WANTED
 
 PIXEL_DATA = 0x7FE00010
-FLOAT_PIXELS = {(0x7FE0, 0x0008): 32, (0x7FE0, 0x0009): 64}  # Float and Double Float Pixel Data: bits a pixel
+FLOAT_PIXELS = {(0x7FE0, 0x0008): 32, (0x7FE0, 0x0009): 64}  # Float and Double Float Pixel Data: bits per pixel
 FUNCTIONAL_GROUPS = (0x52009229, 0x52009230)  # shared, per frame
 MODALITY_LUT = 0x00283000
 _END = -1
-_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # their length takes four bytes
+_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # with a length of four bytes
 _VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()) | _LONG_VRS
 _ELEMENT, _LENGTH = struct.Struct("<HH2sH"), struct.Struct("<I")  # tag, VR and length; length of four bytes
-_SHORT = 128  # bytes of a value that is kept in case other files have it, too
+_SHORT = 128  # values with fewer bytes are converted through a cache
 _PLAIN_BYTES = 4096  # a single-frame header of the competition takes 800 to 1,100 bytes
 
 
 NO_PICTURE = "SEG PR SR KO RTSTRUCT RTPLAN RTDOSE RTRECORD REG FID DOC PLAN ASMT AU ECG HD".split()  # modalities
-SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and multi-frame ones, below it
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # prefix: also of the multi-frame secondary captures
 
 
 class NoPicture(ValueError):
-    """A DICOM object that holds no picture of a patient, or a screenshot of one: left out, and no fault."""
+    """A valid DICOM object that is not an image of a patient, or a screenshot; it is left out without an error."""
 
 
 @dataclass
 class Header:
-    """What one file says of itself.
+    """The header of one file.
 
-    values        keyword -> str for texts, tuple of floats for numbers; what is absent or unreadable is left out
+    values        keyword -> str for texts, tuple of floats for numbers; without absent and unreadable elements
     syntax        transfer syntax of the pixels
-    pixel_offset  byte at which the value of Pixel Data begins; None where it does not lie plainly in the file
-    pixel_bytes   length of that value; None where it is encapsulated
-    float_bits    32 or 64 where the pixels are floating-point numbers; else 0
-    dataset       the pydicom data set, for files that have functional groups (multi-frame) or a Modality LUT; else None
+    pixel_offset  byte at which the value of Pixel Data begins; None if it is absent or the file is deflated
+    pixel_bytes   length of that value; None if it is encapsulated
+    float_bits    32 or 64 for floating-point pixels; else 0
+    dataset       the pydicom data set, for files with functional groups (multi-frame) or a Modality LUT; else None
     """
 
     path: Path
@@ -70,7 +70,7 @@ class Header:
         return self.values[name][0] if self.values.get(name) else default
 
     def vector(self, name: str, length: int) -> tuple[float, ...] | None:
-        """A numeric element of exactly `length` finite values, or None."""
+        """A numeric element with exactly `length` finite values, or None."""
         value = self.values.get(name, ())
         return value if len(value) == length else None
 
@@ -78,8 +78,8 @@ class Header:
 def read_header(path: Path) -> Header:
     """The header of one DICOM image file, without its pixels.
 
-    Raises ValueError naming the file where it is no DICOM file, or holds no image; of these NoPicture where it is none
-    by its kind: segmentations, reports, presentation states, plans, doses, screenshots.
+    Raises ValueError naming the file if it is not a DICOM file or has no image, and its subclass NoPicture for
+    segmentations, reports, presentation states, plans, doses and screenshots.
     """
     with BoundedFile(open(path, "rb", buffering=0)) as file:
         header = _read_plain(path, file.read(_PLAIN_BYTES))
@@ -97,7 +97,7 @@ def read_header(path: Path) -> Header:
 
 
 def _read_plain(path: Path, start: bytes) -> Header | None:
-    """The header, where it is flat, little endian and ends within the bytes given; else None."""
+    """The header if it is flat, little endian and ends within `start`; else None."""
     if start[128:132] != b"DICM":
         return None
     try:
@@ -106,7 +106,7 @@ def _read_plain(path: Path, start: bytes) -> Header | None:
         if syntax == DeflatedExplicitVRLittleEndian or not syntax.is_transfer_syntax or not syntax.is_little_endian:
             return None
         if (start[meta[_END] + 4 : meta[_END] + 6] in _VRS) == syntax.is_implicit_VR:
-            return None  # the meta header lies
+            return None  # the meta header is wrong
         header = Header(path, syntax=syntax)
         for tag, value in _flat_elements(start, meta[_END], PIXEL_DATA, syntax.is_implicit_VR):
             if tag in (*FUNCTIONAL_GROUPS, MODALITY_LUT):
@@ -115,7 +115,7 @@ def _read_plain(path: Path, start: bytes) -> Header | None:
                 _take(header, tag, value)
             else:
                 _find_pixels(header, start[value : value + 12], value + 12)
-    except (ValueError, KeyError, struct.error):  # whatever is wrong here, pydicom's own reader has the last word on it
+    except (ValueError, KeyError, struct.error):  # pydicom's reader tries next
         return None
     return header if header.pixel_offset else None
 
@@ -126,9 +126,9 @@ def _uid(value: bytes) -> UID:
 
 
 def _flat_elements(data: bytes, at: int, until: int, implicit: bool) -> Iterator[tuple[int, bytes | int]]:
-    """(tag, value) of little endian elements from byte `at` on, until the tag `until`; last (_END, byte of that tag).
+    """Yields (tag, value) of little endian elements from byte `at` to the tag `until`; last (_END, byte of that tag).
 
-    DICOM PS3.5 section 7.1. Raises ValueError or struct.error where an element has no plain length or is cut off.
+    DICOM PS3.5 section 7.1. Raises ValueError or struct.error if an element has an undefined length or is truncated.
     """
     while True:
         group, element, vr, length = _ELEMENT.unpack_from(data, at)
@@ -149,7 +149,7 @@ def _flat_elements(data: bytes, at: int, until: int, implicit: bool) -> Iterator
 
 
 def _read_any(path: Path, file: BoundedFile) -> Header:
-    """The header by way of pydicom, which knows every encoding."""
+    """The header, read by pydicom, which supports every encoding."""
     try:
         dataset = pydicom.dcmread(file, stop_before_pixels=True, force=_looks_bare(file))
         check_items(dataset)
@@ -170,16 +170,16 @@ def _read_any(path: Path, file: BoundedFile) -> Header:
 
 
 def _element(dataset: pydicom.Dataset, tag: int) -> Any:
-    """An element, raw where that is how it was read; None where there is none, or pydicom does not know its VR."""
+    """An element, raw if pydicom has not converted it yet; None if it is absent or its VR is unknown."""
     try:
         return dataset.get_item(tag)
-    except Exception:  # pydicom has an error of its own for each kind of damage
+    except Exception:  # pydicom raises a different error for each kind of damage
         return None
 
 
 def _looks_bare(file: BoundedFile) -> bool:
-    """Whether a file without the DICM mark begins like a data set: an element of group 0002 or 0008 with a VR, or
-    with a plausible length where there is none."""
+    """Whether a file without the DICM prefix begins like a data set: an element of group 0002 or 0008 with a VR or,
+    without one, a plausible length."""
     start = file.read(132)
     file.seek(0)
     if start[128:] == b"DICM" or len(start) < 12:
@@ -192,7 +192,7 @@ def _looks_bare(file: BoundedFile) -> bool:
 
 
 def _syntax(dataset: pydicom.Dataset) -> UID:
-    """The transfer syntax of a data set, guessed from how it was read where the file does not say it."""
+    """The transfer syntax of a data set; if the file does not state it, the one that pydicom detected."""
     named = UID(str(getattr(dataset, "file_meta", {}).get("TransferSyntaxUID", "")))
     if named.is_transfer_syntax:
         return named
@@ -201,16 +201,16 @@ def _syntax(dataset: pydicom.Dataset) -> UID:
 
 
 def _find_pixels(header: Header, head: bytes, end: int) -> None:
-    """Notes where the pixels lie; `head` holds the 12 bytes of the file that end at byte `end`.
+    """Sets the position of the pixels in `header`; `head` holds the 12 bytes of the file that end at byte `end`.
 
-    Whether they have a VR decides what the meta header may say wrongly: explicit or implicit.
+    The presence of a VR there decides between explicit and implicit VR, since the meta header may be wrong.
     """
     order = "<" if header.syntax.is_little_endian else ">"
     tag = struct.unpack(order + "HH", head[:4]) if len(head) == 12 else None
     if tag not in ((0x7FE0, 0x0010), *FLOAT_PIXELS):
         return
     header.float_bits = FLOAT_PIXELS.get(tag, 0)
-    explicit = head[4:6] in _LONG_VRS  # odd first bytes: no length of pixels begins so
+    explicit = head[4:6] in _LONG_VRS  # their first byte is odd: no length of pixels begins like this
     if not header.syntax.is_encapsulated and header.syntax.is_implicit_VR == explicit:
         header.syntax = ExplicitVRLittleEndian if explicit else ImplicitVRLittleEndian
     length = struct.unpack(order + "I", head[8:12] if explicit else head[4:8])[0]
@@ -219,10 +219,10 @@ def _find_pixels(header: Header, head: bytes, end: int) -> None:
 
 
 def _take(header: Header, tag: int, value: Any, little_endian: bool = True) -> None:
-    """Keeps one element if it is wanted and its value, raw bytes or not, can be read."""
+    """Stores an element of WANTED if its value, raw or converted, can be read."""
     if tag not in WANTED or value is None:
         return
-    known = isinstance(value, bytes) and len(value) < _SHORT  # most bytes are the same in all files of a series
+    known = isinstance(value, bytes) and len(value) < _SHORT  # most values are the same in all files of a series
     converted = (_converted if known else _converted.__wrapped__)(tag, value, little_endian)
     if converted:
         header.values[WANTED[tag][0]] = converted
@@ -230,7 +230,7 @@ def _take(header: Header, tag: int, value: Any, little_endian: bool = True) -> N
 
 @lru_cache(maxsize=1024)
 def _converted(tag: int, value: Any, little_endian: bool) -> str | tuple[float, ...] | None:
-    """The value of a wanted element; None where it cannot be read."""
+    """The value of an element of WANTED; None if it cannot be read."""
     try:
         return WANTED[tag][1](value, little_endian)
     except (ValueError, struct.error, TypeError):

@@ -1,16 +1,16 @@
-"""Whether the header of a CT gives Hounsfield units: the one place where pixels may overrule it, and on what evidence.
+"""Checks the Hounsfield units of a CT against its pixels: the only place where pixels may overrule the header.
 
-The header is overruled only where three things hold together.
+The header is overruled only if three conditions hold together.
 
-1. Its slope is 1 and it tells one of the known stories: an intercept of -1024 over stored Hounsfield units, or over
-   these + 8192; none (0) over Hounsfield units + 1024 or + 8192. Any other header wins, whatever the pixels say.
-2. By the header there is no head: no soft tissue inside with air, if any, around it.
-3. By one story, and by no other, there clearly is one.
+1. Its slope is 1 and its intercept belongs to a known error: -1024 although the stored values are Hounsfield units or
+   these + 8192; 0 although they are Hounsfield units + 1024 or + 8192. Any other header is kept.
+2. With the header's values there is no head: no soft tissue inside with air, if any, around it.
+3. With exactly one of the known corrections there clearly is one.
 
-Where 2 holds alone, the header is kept with the warning 'unsure'. What never counts as evidence: the smallest value,
-and a constant region that reaches the border of the image, which may be air clipped to one value, padding, or what was
-cut away. Values that no CT has (noise below -1250, large regions above 2600) say that the sign or the number of bits
-may be wrong: unsure.
+If only 2 holds, the header is kept with the warning 'unsure'. Never used as evidence: the smallest value, and a
+constant region that reaches the border of the image, which may be clipped air, padding or a removed background. Values
+that no CT has (noise below -1250, large regions above 2600) mean that the sign or the number of bits may be wrong:
+unsure.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ import numpy as np
 
 from aneurysm.dicom.pixels import reaching_border
 
-STORIES = {0.0: (-1024.0, -8192.0), -1024.0: (1024.0, -7168.0)}  # intercept: what may have to be added
+STORIES = {0.0: (-1024.0, -8192.0), -1024.0: (1024.0, -7168.0)}  # intercept -> possible corrections, to be added
 AIR_HU, SOFT_HU, TISSUE_HU = (-1150, -500), (-120, 140), -500
 POSSIBLE_HU = (-1250, 2600)
-FEW = 0.02  # of the soft tissue: what is less says nothing by where it lies
-ENOUGH = 64  # rows and columns that are looked at, at least, where there are so many
+FEW = 0.02  # relative to the soft tissue; the location of fewer pixels is no evidence
+ENOUGH = 64  # rows and columns to sample, at least (if there are as many)
 ENOUGH_SLICES = 12
-SMALLEST = 16  # rows and columns; smaller images show no head
+SMALLEST = 16  # rows and columns; smaller images cannot be checked
 
 
 def hounsfield_shift(values: np.ndarray, slope: float, intercept: float | None) -> tuple[float, str]:
-    """(what has to be added to `values`, doubt): 0 where the header holds; the doubt is a sentence, or "".
+    """(correction to add to `values`, doubt): 0 if the header is kept; the doubt is a sentence, or "".
 
-    `values` (slices, rows, columns) are Hounsfield units by the header, whose slope and intercept are given: None
-    where they differ from slice to slice.
+    `values` (slices, rows, columns) are Hounsfield units by the header's `slope` and `intercept`; the intercept is None
+    if slices differ in their rescale.
     """
     if min(values.shape[1:]) < SMALLEST:
         return 0.0, ""
@@ -47,7 +47,7 @@ def hounsfield_shift(values: np.ndarray, slope: float, intercept: float | None) 
 
 
 def _known_shift(values: np.ndarray, outside: np.ndarray, slope: float, intercept: float | None) -> float | None:
-    """0 where the header gives a head, else the one story that does; None where none or several do."""
+    """0 if the header's values show a head, else the only known correction that does; None if none or several do."""
     if _is_head(values, outside, strict=False):
         return 0.0
     stories = STORIES.get(intercept, ()) if slope == 1 and intercept is not None else ()
@@ -56,7 +56,7 @@ def _known_shift(values: np.ndarray, outside: np.ndarray, slope: float, intercep
 
 
 def _constant_outside(image: np.ndarray) -> np.ndarray:
-    """(rows, columns) the region of one value that reaches the border and lies around the rest; else nothing."""
+    """(rows, columns) bool: the constant region that reaches the border and surrounds the rest, if there is one."""
     border = np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]])
     found, counts = np.unique(border, return_counts=True)
     if counts.max() < 0.1 * len(border):
@@ -70,14 +70,14 @@ def _constant_outside(image: np.ndarray) -> np.ndarray:
 
 
 def _distances(mask: np.ndarray) -> np.ndarray:
-    """(rows, columns) distance in pixels of each pixel from the centre of the mask."""
+    """(rows, columns) distance in pixels of each pixel from the centroid of the mask."""
     rows, cols = np.nonzero(mask)
     r, c = np.ogrid[: mask.shape[0], : mask.shape[1]]
     return np.hypot(r - rows.mean(), c - cols.mean())
 
 
 def _is_head(values: np.ndarray, outside: np.ndarray, strict: bool) -> bool:
-    """Whether soft tissue is found inside, and air only around it. `strict` asks for more: a clear case."""
+    """Whether there is soft tissue inside, and air only around it; `strict` uses tighter limits, for a clear case."""
     n_pixels = np.count_nonzero(~outside)
     soft = (values >= SOFT_HU[0]) & (values <= SOFT_HU[1]) & ~outside
     n_soft = np.count_nonzero(soft)
@@ -88,7 +88,7 @@ def _is_head(values: np.ndarray, outside: np.ndarray, strict: bool) -> bool:
     if np.count_nonzero(dark & ~outside) > 0.05 * n_pixels or np.count_nonzero(bright & ~outside) > 0.1 * n_pixels:
         return False
     air = (values >= AIR_HU[0]) & (values <= AIR_HU[1]) & ~outside
-    sums = np.zeros((3, 2))  # of soft tissue, air and all but soft tissue: pixels, distance from the centre of the soft
+    sums = np.zeros((3, 2))  # soft tissue, air, all but soft tissue: pixels, sum of distances from the soft centre
     for own_soft, own_air, own_outside in zip(soft, air, outside, strict=True):
         if own_soft.any():
             distance = _distances(own_soft)

@@ -1,4 +1,4 @@
-"""From stored values to physical units, and from those to [0, 1]."""
+"""Converts stored values to physical units, and these to [0, 1]."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ MR_PERCENTILES = (0.5, 99.9)
 
 @dataclass(frozen=True)
 class Window:
-    """Physical values that become 0 and 1; what lies outside is clipped."""
+    """Physical values that become 0 and 1; values outside are clipped."""
 
     low: float
     high: float
 
 
 def header_rescale(frame: Frame) -> tuple[float, float]:
-    """Slope and intercept by the header, negated for inverted images; 1 and 0 where it has none that can be used."""
+    """Slope and intercept of the header, negated for inverted images; 1 and 0 if missing or unusable."""
     return header_rescales([frame])[0][0]
 
 
 def header_rescales(frames: Sequence[Frame]) -> tuple[list[tuple[float, float]], str]:
-    """The same for each frame of a series, and a warning, or "": one that is missing in some is taken from the others
-    where these agree."""
+    """The same for each frame of a series, and a warning, or "": values missing in some frames are taken from the
+    others if these agree."""
     found = [_usable(frame) for frame in frames]
     fallback, texts = [1.0, 0.0], []
     for i, name in enumerate(("slope", "intercept")):
@@ -55,10 +55,10 @@ def _usable(frame: Frame) -> tuple[float | None, float | None]:
 
 
 def mr_window(values: np.ndarray, head: np.ndarray) -> Window:
-    """From the darkest pixels of the images to the brightest vessels of the head, by robust percentiles.
+    """The window from the darkest pixels of the images to the brightest vessels of the head, by robust percentiles.
 
-    Both follow any gain and offset of the scanner, so that the result in [0, 1] does not change with them. `head`
-    is a mask of the shape of `values`; where it is empty all pixels count.
+    Both limits scale with gain and offset of the scanner, so that the result in [0, 1] does not depend on them. `head`
+    is a mask of the shape of `values`; if it is empty, all pixels are used.
     """
     low = np.percentile(values, MR_PERCENTILES[0])
     high = np.percentile(values[head] if head.any() else values, MR_PERCENTILES[1])

@@ -1,4 +1,4 @@
-"""The way of a point from an original image into the cache and back: what localizers, masks and reports go through."""
+"""Maps points between original images and the cache, for localizers, masks and reports."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 
 SIZE = 512  # rows and columns of a cached slice
-ROUNDING = 1e-6  # of a pixel: a point on the very edge still counts as inside
+ROUNDING = 1e-6  # of a pixel: a point on the edge counts as inside
 
 
 @dataclass(frozen=True)
 class Crop:
-    """The part of the canonical volume that is cached: whole pixels, which may reach beyond the image.
+    """The part of the canonical volume that is cached, in whole pixels; it may extend beyond the image.
 
     first, count  first canonical slice, number of slices
-    top, height   first canonical row, number of rows, spread over SIZE rows of the cache
-    left, width   first canonical column, number of columns, spread over SIZE columns
+    top, height   first canonical row, number of rows, resized to SIZE rows of the cache
+    left, width   first canonical column, number of columns, resized to SIZE columns
     """
 
     first: int
@@ -39,8 +39,8 @@ def square_crop(slices: tuple, rows: tuple, cols: tuple, spacing: tuple[float, f
 class Mapping:
     """Original image (x = column, y = row, SOP Instance UID, frame) <-> cache (x, y, slice).
 
-    Pixel centres are whole numbers on both sides. `images` names the source images in slice order; `twins` names
-    images left out because another at the same position stands for them.
+    Pixel centres are whole numbers on both sides. `images` holds (SOP Instance UID, frame) of the source images in
+    slice order; `twins` holds (SOP Instance UID, frame, source index of the one that replaces it) of repeated images.
     """
 
     shape: tuple[int, int, int]
@@ -52,16 +52,16 @@ class Mapping:
 
     @classmethod
     def from_dict(cls, saved: dict) -> Mapping:
-        """The mapping that `dataclasses.asdict` and JSON made a dict of."""
+        """The mapping from a dict of `dataclasses.asdict`, also after JSON."""
         images, twins = ([tuple(row) for row in saved[key]] for key in ("images", "twins"))
         order, flip = tuple(saved["order"]), tuple(saved["flip"])
         return cls(tuple(saved["shape"]), order, flip, Crop(**saved["crop"]), tuple(images), tuple(twins))
 
     def to_cache(self, x: float, y: float, sop_uid: str, frame: int | None = None) -> tuple[float, float, float]:
-        """Cache (x, y, slice) of an original pixel; the slice has a fraction only in re-sliced series.
+        """Cache (x, y, slice) of an original pixel; the slice is fractional only in re-sliced series.
 
-        Raises ValueError saying why a point cannot be placed: image missing, frame missing or out of range, outside
-        the image, outside the part of the head that is cached.
+        Raises ValueError with the reason if the point cannot be placed: image missing, frame missing or out of range,
+        point outside the image or outside the cached part of the head.
         """
         source = self.source_index(sop_uid, frame)
         _, n_rows, n_cols = self.shape
@@ -79,9 +79,9 @@ class Mapping:
         return point
 
     def to_original(self, x: float, y: float, slice_index: float) -> tuple[float, float, str, int]:
-        """Original (x, y, SOP Instance UID, frame) of a point in the cache; the image is the nearest one.
+        """Original (x, y, SOP Instance UID, frame) of a point in the cache, in the nearest image.
 
-        Raises ValueError where the point lies outside the original images (the cache is padded to a square there).
+        Raises ValueError if the point lies outside the original images, where the cache is padded to a square.
         """
         crop = self.crop
         column = _resize(x, SIZE, crop.width) + crop.left
@@ -93,10 +93,9 @@ class Mapping:
         return (x_original, y_original, *self.images[index])
 
     def cached_pixels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Source indices that the cache's slices, rows and columns show, along the source axes that `order` names.
+        """Source indices of the cache's slices, rows and columns, along the source axes order[0], order[1], order[2].
 
-        (count,), (SIZE,) and (SIZE,); rows and columns have fractions, and lie outside the images where these are
-        padded to a square.
+        (count,), (SIZE,) and (SIZE,); rows and columns are fractional, and outside the images in the padding.
         """
         crop, pixels = self.crop, np.arange(SIZE)
         canonical = (
@@ -108,7 +107,7 @@ class Mapping:
         return tuple(source[axis] for axis in self.order)
 
     def source_index(self, sop_uid: str, frame: int | None = None) -> int:
-        """Index, in slice order, of an original image; ValueError as to_cache."""
+        """Index of an original image in slice order; ValueError as to_cache."""
         frames = {f: i for i, (uid, f) in enumerate(self.images) if uid == sop_uid}
         frames |= {f: i for uid, f, i in self.twins if uid == sop_uid}
         if not frames:
@@ -138,5 +137,5 @@ def _inside(point: tuple, lengths: tuple) -> bool:
 
 
 def _resize(index: float, length: int, new_length: int) -> float:
-    """Where a pixel index goes when `length` pixels are spread over `new_length`; edges meet edges."""
+    """The pixel index after resizing `length` pixels to `new_length`; the outer edges stay aligned."""
     return (index + 0.5) * new_length / length - 0.5

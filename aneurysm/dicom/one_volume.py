@@ -1,12 +1,13 @@
-"""Which images of a series are one volume, where there are several at the same positions or one between another.
+"""Selects one volume from a series that holds several, with images at the same or interleaved positions.
 
-The traits of the images (frames.TRAITS) are gone through, the most telling first. Where one of them splits the images
-into groups that compete, lying at the same positions or in between, one group is kept, and others that do not compete
-with it: an acquisition number that changes half-way up the head does not split the volume. The group kept is
+Goes through the traits of the images (frames.TRAITS), the most distinctive first. Groups of images with different
+values compete if they lie at the same or interleaved positions. Of competing groups the best one is kept, plus groups
+that do not compete with it: an acquisition number that changes half-way up the head does not split the volume. Criteria
+in order:
 
-    the whole one          it spans 80 % of the longest in millimetres
+    complete               at least 80 % of the longest extent in mm and a quarter of the largest number of images
     magnitude, original    before phase, real and imaginary; before derived; these before MIP, MPR, localizers
-    CT: contrast           most pixels of 130 to 600 HU; of several kernels the softest, that is least noisy, one
+    CT: contrast           most pixels of 130 to 600 HU; of several kernels the softest, that is, least noisy one
     the first              lowest echo, time point, acquisition, time, instance number
 """
 
@@ -24,14 +25,14 @@ from aneurysm.dicom.pixels import decode_frame
 
 SAME_POSITION_MM = 0.01
 WHOLE = 0.8  # of the longest extent, in millimetres
-NEAR = 0.75  # of the distance between slices: closer images compete
+NEAR = 0.75  # of the slice spacing: closer images compete
 VESSEL_HU = (130, 600)
 SAMPLES = 5  # images of each group that are decoded to compare contrast or noise
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Images that share a trait: their numbers, positions along the normal, and kind (0: plain images)."""
+    """Images with the same value of a trait: their indices, positions along the normal, and kind (see text_kind)."""
 
     value: str | float
     members: np.ndarray
@@ -49,10 +50,10 @@ class _Group:
 
 
 def choose_volume(frames: Sequence[Frame], along: np.ndarray, warnings: list[str]) -> np.ndarray:
-    """(m,) increasing numbers of the frames kept, at most one at each position; `along` (n,) in millimetres, or in
-    slices. A warning says what was left out, and why.
+    """(m,) increasing indices of the selected frames, at most one per position; `along` (n,) in millimetres or slices.
 
-    Raises ValueError where images of different content share most positions and nothing tells two volumes apart.
+    Adds a warning that says which images were left out, and why. Raises ValueError if different images share most
+    positions and no element separates the volumes.
     """
     kept, reasons = np.arange(len(frames)), []
     for number, name in enumerate(TRAITS):
@@ -74,13 +75,13 @@ def choose_volume(frames: Sequence[Frame], along: np.ndarray, warnings: list[str
 
 
 def names_of(frames: Sequence[Frame]) -> str:
-    """The first five, for messages."""
+    """The first five names, for messages."""
     names = [frame.name for frame in frames]
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def places_of(along: np.ndarray) -> np.ndarray:
-    """(n,) number of the place at which each frame lies, counted upward; equal positions share one."""
+    """(n,) rank of each frame's position, from 0; equal positions share a rank."""
     order = np.argsort(along, kind="stable")
     places = np.empty(len(along), int)
     places[order] = np.cumsum(np.diff(along[order], prepend=along[order[0]]) > SAME_POSITION_MM)
@@ -88,8 +89,8 @@ def places_of(along: np.ndarray) -> np.ndarray:
 
 
 def _groups(frames: Sequence[Frame], along: np.ndarray, kept: np.ndarray, number: int) -> list[_Group]:
-    """The images by the value of a trait. Numbers that differ from image to image, as times do, are taken in their
-    order: a new volume begins where a position comes again."""
+    """The images grouped by the value of a trait. Numbers that differ from image to image, such as times, are sorted
+    instead: a new volume begins when a position repeats."""
     values = [frames[i].traits[number] for i in kept]
     distinct = set(values)
     if len(distinct) == 1:
@@ -110,7 +111,8 @@ def _groups(frames: Sequence[Frame], along: np.ndarray, kept: np.ndarray, number
 
 
 def _in_order(values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """(n,) number of the volume of each image: volume after volume or, within each place, image after image."""
+    """(n,) volume index of each image: acquired volume after volume or, if that gives too many volumes, position by
+    position."""
     volumes, seen, at, last = np.zeros(len(values), int), set(), 0, None
     order = np.lexsort((places, values))
     for i in order.tolist():
@@ -127,8 +129,8 @@ def _in_order(values: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def _compatible(groups: list[_Group], frames: Sequence[Frame], name: str) -> list[_Group]:
-    """The best group and those that compete with none chosen before, without images that lie between its slices; all
-    groups where none do."""
+    """The best group and further groups of which at most half compete with those chosen before, without the competing
+    images; all groups if none compete."""
     near = {(i, j): _near(a, b, frames, name) for i, a in enumerate(groups) for j, b in enumerate(groups) if i != j}
     if not any(mask.any() for mask in near.values()):
         return groups
@@ -141,10 +143,10 @@ def _compatible(groups: list[_Group], frames: Sequence[Frame], name: str) -> lis
 
 
 def _near(a: _Group, b: _Group, frames: Sequence[Frame], name: str) -> np.ndarray:
-    """(members of `a`,) which of them lie at or between the slices of `b`; all where two kinds never share a volume.
+    """(members of `a`,) bool: which of them lie at or between the slices of `b`; all if the kinds differ.
 
-    Between is not enough for files in two folders, and where the header's distance between slices is that of both
-    together: slices were acquired alternately.
+    Lying between does not count for files in two folders, or if the header's slice spacing fits both groups together:
+    then the slices were acquired alternately.
     """
     if a.kind != b.kind:
         return np.ones(len(a.members), bool)
@@ -184,7 +186,7 @@ def _in_sequence(group: _Group, frames: Sequence[Frame]) -> tuple:
 
 
 def _looks(groups: list[_Group], frames: Sequence[Frame], name: str) -> list[float]:
-    """For CT: 0 for the groups with the most contrast (of several kernels: with the least noise), 1 for others."""
+    """For CT: 0 for the groups with the most contrast (for kernels: the least noise), 1 for the others."""
     low, high = max(group.along.min() for group in groups), min(group.along.max() for group in groups)
     found = []
     for group in groups:
@@ -203,12 +205,12 @@ def _hounsfield(frame: Frame) -> np.ndarray | None:
     slope, intercept = header_rescale(frame)
     try:
         return decode_frame(frame)[::2, ::2].astype(np.float32) * np.float32(slope) + np.float32(intercept)
-    except ValueError:  # said when its image is read, if it is kept
+    except ValueError:  # reported when the image is read, if it is selected
         return None
 
 
 def _one_at_each_place(frames: Sequence[Frame], along: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """The first image at each place, where no trait told them apart: copies, or a few repeated images."""
+    """The first image at each position, for copies or a few repeated images that no trait separates."""
     places = places_of(along[kept])
     first: dict[int, int] = {}
     differing = 0
@@ -230,7 +232,7 @@ def _sequence(frame: Frame) -> tuple:
 
 
 def same_pixels(a: Frame, b: Frame) -> bool:
-    """Whether two images hold the same stored values; False where one cannot be decoded."""
+    """Whether two images have the same stored values; False if one cannot be decoded."""
     try:
         return np.array_equal(decode_frame(a), decode_frame(b))
     except ValueError:

@@ -1,7 +1,7 @@
-"""The two directions of an image: as the header says them, made orthogonal unit vectors, or assumed where it does not.
+"""Row and column directions of images as orthogonal unit vectors, from the header or assumed.
 
-What is mended keeps its directions: vectors of another length (spacing multiplied in), axes that are not quite at
-right angles (the row's direction holds). Assumed is only what is missing, zero, or nearly parallel to the other.
+Repaired vectors keep their direction: those of another length (spacing multiplied in), and axes that are not quite at
+right angles (the row's direction is kept). Only missing, zero or nearly parallel vectors are replaced by assumed ones.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 
 PLANES = {"sagittal": ((0, 1, 0), (0, 0, -1)), "coronal": ((1, 0, 0), (0, 0, -1)), "axial": ((1, 0, 0), (0, 1, 0))}
-LENGTH, ANGLE = 0.01, 0.02  # of unit vectors and of their product: rounding in the header, nothing to tell
-PARALLEL = 0.9  # cosine from which on two axes tell no plane
+LENGTH, ANGLE = 0.01, 0.02  # deviations of length and dot product that count as rounding, without a warning
+PARALLEL = 0.9  # cosine above which two axes do not define a plane
 _SHORTEST = 1e-6
 
 
 def orthogonal_units(stated: Sequence[float] | None) -> np.ndarray | None:
-    """(6,) the directions of rows and columns as orthogonal unit vectors; None where they tell no plane."""
+    """(6,) ImageOrientationPatient as orthogonal unit vectors; None if it does not define a plane."""
     if stated is None:
         return None
     along_row, along_column = np.array(stated[:3], float), np.array(stated[3:], float)
@@ -34,9 +34,10 @@ def orthogonal_units(stated: Sequence[float] | None) -> np.ndarray | None:
 def find_orientation(
     stated: tuple[float, ...] | None, positions: Sequence[tuple[float, ...] | None], warnings: list[str]
 ) -> np.ndarray:
-    """(6,) orthogonal unit vectors of a stack whose header says `said`; a warning tells what was mended or assumed.
+    """(6,) orthogonal unit vectors of a stack with the header's orientation `stated`; warns if repaired or assumed.
 
-    `positions` of its images: where the header tells no plane, it is the one across the way along which they move.
+    `positions` are those of its images: if the header defines no plane, the plane across their main direction is
+    assumed.
     """
     mended = orthogonal_units(stated)
     if mended is not None:
@@ -64,7 +65,7 @@ def find_orientation(
 
 
 def _usable_axis(stated: tuple[float, ...] | None, assumed: list[np.ndarray]) -> tuple[int, np.ndarray] | None:
-    """(0 for rows or 1 for columns, unit vector) of the only axis that is told, if the assumed plane allows for it."""
+    """(0 for rows or 1 for columns, unit vector) of the only valid axis, if it fits the assumed plane."""
     if stated is None:
         return None
     axes = [np.array(stated[:3], float), np.array(stated[3:], float)]

@@ -1,4 +1,4 @@
-"""`read_series`: a folder of DICOM files -> a stack of images with its geometry, in physical units, and warnings."""
+"""`read_series` reads a folder of DICOM files as a stack of images in physical units, with geometry and warnings."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ from aneurysm.dicom.stack import stack_frames
 
 @dataclass
 class Series:
-    """One series: canonical images (see geometry), where they lie, and what had to be left out or assumed.
+    """One series: its frames, canonical images (see geometry.py) and warnings.
 
-    frames    source images in slice order; each knows its file, SOP Instance UID and frame
+    frames    source images in slice order, each with its file, SOP Instance UID and frame
+    twins     (frame, index in `frames`) of frames left out because another one has their position
     type      CTA, MRA, MRI T2, MRI T1post, CT, MR or unknown, by the header
-    warnings  plain sentences
-    pixels    (images asked for, rows, columns) float32: Hounsfield units for CT, the scanner's units for MR
-    shift_hu  what the pixels say has to be added to the header's Hounsfield units; 0 but for headers that lie
-    crop      the part of the canonical volume that a cache holds; all of it unless a survey found the head
+    warnings  sentences on images left out and values corrected or assumed
+    pixels    (selected images, rows, columns) float32: Hounsfield units for CT, the scanner's units for MR
+    shift_hu  correction to add to the header's Hounsfield units, from the pixels; 0 unless the header is wrong
+    crop      the part of the canonical volume to cache; all of it until find_head has set it
     """
 
     uid: str
@@ -59,7 +60,7 @@ class Series:
 
     @property
     def mapping(self) -> Mapping:
-        """The way of points from the original images to the cache of `crop`, and back."""
+        """The mapping of points between the original images and the cache of `crop`."""
         images = tuple((frame.sop_uid, frame.index) for frame in self.frames)
         twins = tuple((frame.sop_uid, frame.index, kept) for frame, kept in self.twins)
         return Mapping(self.geometry.shape, self.geometry.order, self.geometry.flip, self.crop, images, twins)
@@ -78,12 +79,12 @@ class Series:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """Slope and intercept that turn `images` into physical units."""
+        """Slope and intercept that convert `images` to physical units."""
         slope, intercept = self._header_scales[0] if self._one_scale else (1.0, 0.0)
         return slope, intercept + self.shift_hu
 
     def correct_hounsfield(self, values: np.ndarray) -> None:
-        """Sets `shift_hu` by what `values` (slices, rows, columns; Hounsfield units by the header) say; not for MR."""
+        """Sets `shift_hu` from `values` (slices, rows, columns; Hounsfield units by the header); CT only."""
         if self.modality != "CT":
             return
         slope, intercept = self._header_scales[0] if self._one_scale else (1.0, None)
@@ -94,10 +95,10 @@ class Series:
             self.warnings.append(f"unsure whether the Hounsfield units are right: {doubt}")
 
     def images(self, indices: Iterable[int], threads: int = 1, keep: bool = False) -> Iterator[np.ndarray]:
-        """Canonical images (rows, columns), one by one, in stored values; `scale` makes physical units of them.
+        """Yields canonical images (rows, columns) in stored values; `scale` converts them to physical units.
 
-        An image that cannot be decoded is blank, and a warning names it. `threads` decode ahead of the caller. With
-        `keep`, images stay in memory until they are asked for once more.
+        An image that cannot be decoded is blank, with a warning that names it. `threads` threads decode ahead of the
+        caller. With `keep`, images stay in memory until they are read once more.
         """
         if self.geometry.resliced:
             volume = self._canonical_volume(threads)
@@ -111,7 +112,7 @@ class Series:
             yield self.geometry.turned(image)
 
     def without_pixels(self) -> Series:
-        """The same, as read from the headers alone: small enough for another process to decode from."""
+        """A copy without pixels, small enough to send to another process that decodes."""
         return replace(self, pixels=None, _kept={}, _volume=None)
 
     @cached_property
@@ -123,7 +124,7 @@ class Series:
         return len(set(self._header_scales)) == 1
 
     def _canonical_volume(self, threads: int) -> np.ndarray:
-        """(slices, rows, columns) the whole canonical volume, for series that are re-sliced; decoded once."""
+        """(slices, rows, columns) the whole canonical volume of a re-sliced series; decoded once."""
         if self._volume is not None:
             return self._volume
         stored = {frame.storage.dtype for frame in self.frames}
@@ -146,7 +147,7 @@ class Series:
             yield from (future.result() for future in waiting)
 
     def _decode(self, source: int) -> np.ndarray:
-        """One source image in stored values, or in the header's units where the images differ in their scale."""
+        """One source image in stored values, or in the header's units if the images differ in their rescale."""
         if source in self._kept:
             return self._kept.pop(source)
         frame, (slope, intercept) = self.frames[source], self._header_scales[source]
@@ -173,18 +174,18 @@ class Series:
 
 
 def read_series(place: str | Path | SeriesFiles, select: Iterable[int] | None = None, threads: int = 1) -> Series:
-    """The series in a folder (nested folders included), in one multi-frame file, or of the files found before.
+    """The series in a folder (nested folders included), in one multi-frame file, or of the files from find_series.
 
-    Headers are read first, then the pixels of the canonical slices in `select` (all by default; none for an empty
-    one) and of no others, by so many `threads`. For CT the pixels read decide whether the header's rescale is right.
+    Reads the headers first, then only the pixels of the canonical slices in `select` (default: all; empty: none), with
+    `threads` threads. For CT these pixels decide whether the header's rescale is right.
 
-    Raises ValueError naming the folder, what was expected and what was found, where nothing in it is a readable image.
+    Raises ValueError naming the folder, what was expected and what was found, if no image in it is readable.
     """
     series = _read_headers(place if isinstance(place, SeriesFiles) else Path(place))
     indices = list(range(series.n_slices) if select is None else select)
     if indices:
         slope, intercept = series.scale
-        images = list(series.images(indices, threads))  # in stored values, half as large
+        images = list(series.images(indices, threads))  # in stored values, which take half the memory
         series.pixels = np.empty((len(images), *images[0].shape), np.float32)
         for i, image in enumerate(images):
             np.multiply(image, np.float32(slope), out=series.pixels[i], casting="unsafe", dtype=np.float32)
@@ -220,13 +221,13 @@ def _read_headers(place: Path | SeriesFiles) -> Series:
 
 
 def whole_header(path: Path, tags: list[str] | None = None) -> pydicom.Dataset:
-    """Every element of a header that can be read (of `tags`, if given); nothing where it is damaged.
+    """All readable elements of a header (only `tags`, if given); empty if the file is damaged.
 
-    For descriptions: what the pixels need has been read with more care by then.
+    For descriptions only: read_header is stricter about the elements that the pixels need.
     """
     try:
         dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
-    except Exception:  # pydicom has an error of its own for each kind of damage
+    except Exception:  # pydicom raises a different error for each kind of damage
         return pydicom.Dataset()
     for tag in list(dataset.keys()):
         try:

@@ -1,4 +1,4 @@
-"""The frames of the files of one series: those found before, or those of a folder, where they are of one series."""
+"""Reads the frames of one series, from files already found or from a folder."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from aneurysm.dicom.split_series import series_keys
 
 
 def series_frames(place: Path | SeriesFiles) -> tuple[Path, list[Frame], list[str]]:
-    """(folder, all frames, warnings) of a folder, nested ones included, of one file, or of the files found before; a
-    warning for each kind of file that is left out.
+    """(folder, all frames, warnings) of a folder with its subfolders, of one file, or of files already found.
 
-    Raises ValueError where there is no frame, or a folder holds as many files of another patient.
+    A warning lists unreadable files, another the files of other series. Raises ValueError if there is no frame, or if a
+    folder holds as many files of a second patient.
     """
     refused: list[str] = []
     if isinstance(place, SeriesFiles):
@@ -38,7 +38,7 @@ def series_frames(place: Path | SeriesFiles) -> tuple[Path, list[Frame], list[st
 
 
 def _each(items: Iterable, read: Callable, refused: list[str]) -> list:
-    """What `read` makes of each item; the reasons of those that it refuses go to `refused`."""
+    """The result of `read` for each item; the messages of its errors are added to `refused`."""
     found = []
     for item in items:
         try:
@@ -49,8 +49,11 @@ def _each(items: Iterable, read: Callable, refused: list[str]) -> list:
 
 
 def _of_one_series(headers: Sequence[Header], folder: Path) -> tuple[list[Header], list[str]]:
-    """Of headers that contradict (split_series) those whose SeriesInstanceUID is the folder's name, else those of the
-    most files, and a warning that names others. Raises ValueError where two patients have as many."""
+    """The headers of one series, and a warning that names the others, if the headers contradict (split_series).
+
+    Prefers the SeriesInstanceUID that is the folder's name, then the most files. Raises ValueError if two patients
+    have equally many.
+    """
     groups: dict[tuple, list[Header]] = {}
     for header, key in zip(headers, series_keys(headers), strict=True):
         groups.setdefault(key, []).append(header)

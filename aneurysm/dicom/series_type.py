@@ -1,4 +1,4 @@
-"""What kind of series it is (CTA, MRA, MRI T2, MRI T1post, CT, MR), by what its header says."""
+"""The type of a series (CTA, MRA, MRI T2, MRI T1post, CT, MR), from its header."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TEXTS = (
 ).split()
 _CODES = ("ProcedureCodeSequence", "RequestedProcedureCodeSequence", "PerformedProtocolCodeSequence")
 _TIMES = ("EchoTime", "RepetitionTime")
-TAGS = ("Modality", "AngioFlag", *_TEXTS, *_CODES, *_TIMES)  # all that series_type looks at
+TAGS = ("Modality", "AngioFlag", *_TEXTS, *_CODES, *_TIMES)  # all elements that series_type uses
 _ANGIO = re.compile(r"angio|cta\b|mra\b|\btof|tof\b|\btof3d|fi3d|carotid|willis", re.I)
 _T2 = re.compile(r"t2|flair|\btse2d|haste|ciss|fiesta", re.I)
 _T1 = re.compile(r"t1|mprage|bravo|spgr|vibe", re.I)
@@ -20,9 +20,9 @@ _CONTRAST = re.compile(r"post|\+ ?c\b|\bgd\b|gad|contrast|\bkm\b|\bce\b", re.I)
 
 
 def series_type(dataset: pydicom.Dataset) -> str:
-    """One of CTA, MRA, MRI T2, MRI T1post, CT, MR, unknown, for the header of one image of the series.
+    """One of CTA, MRA, MRI T2, MRI T1post, CT, MR, unknown, from the header of one image of the series.
 
-    Descriptions, sequence names, procedure codes and the contrast agent count first, echo and repetition time after.
+    Uses descriptions, sequence names, procedure codes and the contrast agent first, then echo and repetition time.
     """
     modality = str(dataset.get("Modality") or "").upper()
     text = " ".join([*(str(dataset.get(name) or "") for name in _TEXTS), *_code_meanings(dataset)])
@@ -49,7 +49,7 @@ def _mr_type(text: str, contrast: bool, angio_flag: str, echo_ms: float, repetit
 
 
 def _times(dataset: pydicom.Dataset) -> tuple[float, float]:
-    """Echo and repetition time in milliseconds; 0 where the header does not say them."""
+    """Echo and repetition time in milliseconds; 0 if missing in the header."""
     found = []
     for name in _TIMES:
         try:
@@ -60,7 +60,7 @@ def _times(dataset: pydicom.Dataset) -> tuple[float, float]:
 
 
 def _code_meanings(dataset: pydicom.Dataset) -> list[str]:
-    """What the procedure codes of the header mean, as texts."""
+    """The meanings of the header's procedure codes, as text."""
     found = []
     for name in _CODES:
         items = dataset.get(name)
@@ -72,5 +72,5 @@ def _code_meanings(dataset: pydicom.Dataset) -> list[str]:
 def _meaning(code: pydicom.Dataset) -> str:
     try:
         return str(code.get("CodeMeaning") or "")
-    except Exception:  # pydicom has an error of its own for each kind of damage
+    except Exception:  # pydicom raises a different error for each kind of damage
         return ""

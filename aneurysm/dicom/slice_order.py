@@ -1,4 +1,4 @@
-"""The order of images that have no position, and the places in a stack that stay open for single ones of them."""
+"""Orders images without positions, and finds the gaps in a stack that single images without position fill."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import numpy as np
 from aneurysm.dicom.frames import TRAITS, Frame
 
 _TIME = TRAITS.index("AcquisitionTime")
-_OPEN = 0.25  # of the distance between slices: how far a gap may differ from what its missing images would fill
+_OPEN = 0.25  # of the slice spacing: tolerance between a gap and the width that its missing images need
 
 
 def order_without_positions(frames: Sequence[Frame]) -> tuple[list[int], str]:
-    """Numbers of the frames in the order of the first of these that differs in all of them, and its name in words:
-    instance number, slice location, acquisition time. Where none does they count one after the other, and last the
-    file names by their numbers (IM2 before IM10). Frames of one multi-frame file stay together.
+    """Indices of the frames in slice order, and the name of the sort key.
+
+    The key is the first of instance number, slice location and acquisition time that differs in all frames. If none
+    does, all three are used in turn, then file names in natural order (IM2 before IM10). Frames of one multi-frame file
+    stay together.
     """
     elements = {
         "instance number": [frame.instance for frame in frames],
@@ -36,8 +38,8 @@ def order_without_positions(frames: Sequence[Frame]) -> tuple[list[int], str]:
 
 
 def pseudo_positions(frames: Sequence[Frame]) -> np.ndarray:
-    """(n,) what stands for the positions along the normal in the search for repeated images: the slice location in
-    millimetres where all have one that differs, else the instance number, counted on from file to file."""
+    """(n,) substitutes for positions along the normal, to find repeated images: slice locations in millimetres if all
+    frames have one and they differ, else ranks of (file number, instance number), else the frames' indices."""
     locations = [frame.location for frame in frames]
     if None not in locations and len(set(locations)) > 1:
         return np.array(locations, float)
@@ -50,10 +52,10 @@ def pseudo_positions(frames: Sequence[Frame]) -> np.ndarray:
 def open_places(
     frames: Sequence[Frame], positions: np.ndarray, missing: Sequence[Frame]
 ) -> list[tuple[int, Frame, np.ndarray]]:
-    """Where images without a position belong in a sorted stack: (number of the frame that follows, frame, position).
+    """Where images without a position belong in a sorted stack: (index of the next frame, frame, position).
 
-    Only where the instance numbers of two neighbours leave out just these images, and the gap between them is as wide
-    as these need; `positions` (n, 3) are those of `frames`.
+    Requires that the instance number lies between those of two neighbours, and that the gap between them is as wide as
+    their instance numbers imply; `positions` (n, 3) are those of `frames`.
     """
     by_number = {frame.instance: i for i, frame in enumerate(frames)}
     found = []
@@ -82,5 +84,5 @@ def _differ(values: list[tuple[float, float | str | None]]) -> bool:
 
 
 def _natural(name: str) -> tuple:
-    """A file's name as texts and numbers in turn."""
+    """A file name split into text and numbers, as a key for natural order."""
     return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"([0-9]+)", name) if part)

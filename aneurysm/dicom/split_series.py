@@ -1,8 +1,8 @@
-"""Which files that name one series are of two: what contradicts between patients, studies, coordinates and folders.
+"""Splits files with one SeriesInstanceUID into series if patient, study, coordinates or folders contradict.
 
-A series is told apart by its SeriesInstanceUID, and by PatientID, StudyInstanceUID and FrameOfReferenceUID where these
-differ within it (a missing one contradicts nothing; nor do values that differ from file to file, as some anonymisers
-make them). Files without a SeriesInstanceUID are told apart by StudyInstanceUID and SeriesNumber as well.
+Besides SeriesInstanceUID, differing values of PatientID, StudyInstanceUID or FrameOfReferenceUID separate series.
+Ignored are missing values, and values that differ from file to file, as some anonymisers write them. Files without a
+SeriesInstanceUID are separated by StudyInstanceUID and SeriesNumber as well.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ Key = tuple[str, ...]
 
 
 def series_keys(headers: Sequence[Header]) -> list[Key]:
-    """For each header its SeriesInstanceUID ("" where missing), SeriesNumber where that is missing, and its values of
-    CONTRADICTING: files of equal keys may be one series."""
+    """A key for each header: SeriesInstanceUID ("" if missing), SeriesNumber if that is missing (else ""), and the
+    values of CONTRADICTING; files with equal keys may be one series."""
     keys: list[Key] = [_named(header) for header in headers]
     for name in CONTRADICTING:
         values = [str(header.values.get(name, "")) for header in headers]
@@ -37,16 +37,16 @@ def series_keys(headers: Sequence[Header]) -> list[Key]:
 
 
 def split_id(uid: str, key: Hashable) -> str:
-    """The id of one of several series that name one UID: the same in every run, and without the patient's own id."""
+    """The id of one of several series that share a UID: the same in every run, without revealing the PatientID."""
     return f"{uid}-{hashlib.sha256(repr(key).encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
 
 
 def split_folders(files: Sequence[tuple[Path, Header, Path]]) -> list[list[tuple[Path, Header, Path]]]:
-    """(file, header, folder) of one series, split where two folders hold different images of the same places.
+    """(file, header, folder) of one series, split if two folders hold different images of the same positions.
 
-    They do where most of the smaller folder's images share the position (the instance number, where there is none) or
-    the SOP Instance UID with an image of the other and are no copies of it, or where no image of one has the size and
-    orientation of any of the other. Folders that go on one after the other, and a folder copied whole, stay one series.
+    This is the case if most images of the smaller folder share the position (or instance number, if they have none) or
+    the SOP Instance UID with an image of the other and are not copies of it. It is also the case if no image of one has
+    size and orientation of an image of the other. Folders that continue each other and copied folders are not split.
     """
     folders: dict[Path, list[tuple[Path, Header, Path]]] = {}
     for one in files:
@@ -86,14 +86,14 @@ def _contradict(a: list[tuple[Path, Header, Path]], b: list[tuple[Path, Header, 
 
 
 def _form(header: Header) -> Hashable:
-    """What all images of a stack share: size, orientation, and whether they are multi-frame and have a position."""
+    """Properties that all images of a stack share: size, orientation, whether they have a position, multi-frame."""
     orientation = tuple(round(value, 1) for value in header.vector("ImageOrientationPatient", 6) or ())
     bare = header.vector("ImagePositionPatient", 3) is None
     return header.number("Rows"), header.number("Columns"), orientation, bare, header.dataset is not None
 
 
 def _place(header: Header) -> Hashable:
-    """Where an image lies, as far as its header says it plainly: its orientation and position, or its number."""
+    """Position and orientation of an image from top-level elements of its header, else its InstanceNumber."""
     position = header.vector("ImagePositionPatient", 3)
     if position is None:
         return header.number("InstanceNumber")
@@ -102,7 +102,7 @@ def _place(header: Header) -> Hashable:
 
 
 def _pixel_sum(header: Header) -> int:
-    """A checksum of the stored pixels; of the whole file where they do not lie plainly in it."""
+    """CRC-32 of the stored pixels; of the rest or the whole of the file if their length or offset is unknown."""
     with open(header.path, "rb") as file:
         file.seek(header.pixel_offset or 0)
         return zlib.crc32(file.read(-1 if header.pixel_bytes is None else header.pixel_bytes))

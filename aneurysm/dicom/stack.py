@@ -1,4 +1,4 @@
-"""The frames of one series put in order: one orientation, one size, sorted along the normal, one at each position."""
+"""Stacks the frames of one series: one orientation, one size, sorted along the normal, one frame per position."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from aneurysm.dicom.one_volume import NEAR, SAME_POSITION_MM, choose_volume, nam
 from aneurysm.dicom.orientation import find_orientation, orthogonal_units
 from aneurysm.dicom.slice_order import open_places, order_without_positions, pseudo_positions
 
-FEWEST = 5  # images that can show a head
-FALLBACK_PIXEL_MM = 0.5  # the usual values where every tag is gone (COMPETITION figures)
+FEWEST = 5  # least number of images that can show a head
+FALLBACK_PIXEL_MM = 0.5  # this and the next: usual values in the competition's data, for headers without these tags
 FALLBACK_THIN_MM, FALLBACK_THICK_MM, THICK_UP_TO_FRAMES = 0.55, 5.0, 80
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Frames in slice order with their geometry; `twins` are frames left out for another one at their position."""
+    """Frames in slice order with their geometry; `twins` are frames left out, with the index of the frame that
+    replaces them."""
 
     frames: tuple[Frame, ...]
     geometry: Geometry
@@ -29,8 +30,8 @@ class Stack:
 
 
 def stack_frames(frames: Sequence[Frame], warnings: list[str]) -> Stack:
-    """The stack of one volume of the largest consistent group of `frames`; what was left out or assumed is added to
-    `warnings`. Raises ValueError as choose_volume."""
+    """The stack of one volume from the largest consistent group of `frames`; adds to `warnings` what was left out or
+    assumed. Raises ValueError as choose_volume."""
     frames, unplaced = _without_position(_without_copies(frames, warnings))
     frames = _largest_group(frames, warnings)
     orientation = find_orientation(frames[0].orientation, [frame.position for frame in frames], warnings)
@@ -56,7 +57,7 @@ def _warn_of_missing_frames(frames: list[Frame], spacing_mm: float, warnings: li
 
 
 def _warn_of_elements(frames: list[Frame], warnings: list[str]) -> None:
-    """Says which elements contradict what is made of the images."""
+    """Warns of elements that contradict how the images are read."""
     odd = [frame for frame in frames if frame.storage.high_bit != frame.storage.bits_stored - 1]
     if odd:
         bits = odd[0].storage.bits_stored
@@ -70,7 +71,7 @@ def _warn_of_elements(frames: list[Frame], warnings: list[str]) -> None:
 
 
 def _without_copies(frames: Sequence[Frame], warnings: list[str]) -> list[Frame]:
-    """One of each image: a file's copies have its SOP Instance UID, its place and its pixels."""
+    """The frames without copies: those with equal SOP Instance UID, position and pixels."""
     first: dict[tuple, list[Frame]] = {}
     copies = []
     for frame in sorted(frames, key=lambda frame: len(frame.storage.path.parts)):
@@ -87,7 +88,7 @@ def _without_copies(frames: Sequence[Frame], warnings: list[str]) -> list[Frame]
 
 
 def _without_position(frames: list[Frame]) -> tuple[list[Frame], list[Frame]]:
-    """The frames with a position and the others, where these are fewer; else all, as if none had one."""
+    """(frames with a position, frames without), if the latter are fewer; else (all frames with position None, [])."""
     missing = [frame for frame in frames if frame.position is None]
     if not missing or 2 * len(missing) >= len(frames):
         return [replace(frame, position=None) for frame in frames] if missing else frames, []
@@ -95,7 +96,7 @@ def _without_position(frames: list[Frame]) -> tuple[list[Frame], list[Frame]]:
 
 
 def _stack_by_number(frames: list[Frame], orientation: np.ndarray, warnings: list[str]) -> tuple[tuple, tuple]:
-    """Frames whose positions are missing or all the same, in the order that other elements tell."""
+    """Stacks frames whose positions are missing or all equal, in the order of other elements."""
     kept = choose_volume(frames, pseudo_positions(frames), warnings)
     twins = [frame for i, frame in enumerate(frames) if i not in set(kept.tolist())]
     frames = [frames[i] for i in kept]
@@ -114,7 +115,7 @@ def _stack_by_number(frames: list[Frame], orientation: np.ndarray, warnings: lis
 def _stack_by_position(
     frames: list[Frame], along: np.ndarray, orientation: np.ndarray, unplaced: list[Frame], warnings: list[str]
 ) -> tuple[tuple, tuple]:
-    """Frames along the normal; of those `unplaced`, without a position, the ones whose gap is open."""
+    """Stacks frames along the normal; inserts those of `unplaced` (without a position) that fill a gap."""
     chosen = choose_volume(frames, along, warnings)
     order = chosen[np.argsort(along[chosen], kind="stable")]
     kept, positions = [frames[i] for i in order], np.array([frames[i].position for i in order])
@@ -132,7 +133,7 @@ def _stack_by_position(
 def _filled(
     kept: list[Frame], positions: np.ndarray, unplaced: list[Frame], warnings: list[str]
 ) -> tuple[list[Frame], np.ndarray]:
-    """The stack with the images without a position that have an open place in it; a warning names them and others."""
+    """The stack with inserted images without a position that fill a gap; warns of these and of those left out."""
     fitting = [frame for frame in unplaced if _fits(replace(frame, position=kept[0].position), kept[0])]
     found = open_places(kept, positions, fitting)
     placed = {id(frame) for _, frame, _ in found}
@@ -150,8 +151,8 @@ def _filled(
 
 
 def _largest_group(frames: Sequence[Frame], warnings: list[str]) -> list[Frame]:
-    """The frames that share series, size, orientation and pixel spacing with most others; plain images before phase
-    images, reformats and localizers, where they are FEWEST at least and a tenth of the most."""
+    """The largest group of frames with the same series, size, orientation and pixel spacing. Plain images come before
+    phase images, reformats and localizers, if there are at least FEWEST and a tenth of the largest group."""
     groups: list[list[Frame]] = []
     for frame in frames:
         for group in groups:
@@ -182,7 +183,7 @@ def _fits(a: Frame, b: Frame) -> bool:
 
 
 def _alike(a: Sequence[float] | None, b: Sequence[float] | None) -> bool:
-    """Whether two vectors agree to 2 %, or are both missing."""
+    """Whether two vectors agree within 2 % plus 0.02, or are both missing."""
     if a is None or b is None:
         return a is b
     return bool(np.allclose(a, b, rtol=0.02, atol=0.02))
@@ -210,13 +211,13 @@ def _is_spacing(stated: tuple[float, ...] | None) -> bool:
 
 
 def _stated_gap(frames: list[Frame]) -> float | None:
-    """Distance between slices in millimetres as the header says it, or None."""
+    """Slice spacing in millimetres from the header, or None."""
     stated = (frames[0].gap_mm, frames[0].thickness_mm)
     return next((abs(mm) for mm in stated if mm is not None and 0.05 <= abs(mm) <= 30), None)
 
 
 def _assumed_positions(frames: list[Frame], orientation: np.ndarray, warnings: list[str]) -> tuple[np.ndarray, float]:
-    """Evenly spaced positions along the normal, for frames that have none or one for all."""
+    """Evenly spaced positions along the normal, for frames without positions or with the same one."""
     gap_mm = _stated_gap(frames)
     if gap_mm is None:
         gap_mm = FALLBACK_THICK_MM if len(frames) <= THICK_UP_TO_FRAMES else FALLBACK_THIN_MM

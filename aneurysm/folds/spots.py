@@ -1,4 +1,4 @@
-"""Spots: the slices that stage 1 is trained on, at localizers and away from them. Distances are in millimetres."""
+"""Spots: places that stage 1 is trained on, at localizers and away from them. Distances are in millimetres."""
 
 from __future__ import annotations
 

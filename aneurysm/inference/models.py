@@ -20,9 +20,10 @@ from aneurysm.config import from_saved
 from aneurysm.inference.sampled import SampledSeries
 from aneurysm.paths import ModelPaths
 from aneurysm.stage1.extract import PARTS, Encoder, Rows, series_features
-from aneurysm.stage1.predict import read_stage1, stage1_from
-from aneurysm.stage2.predict import predict_series, read_stage2, stage2_from
+from aneurysm.stage1.predict import stage1_from
+from aneurysm.stage2.predict import predict_series, stage2_from
 from aneurysm.stage2.temperature import at_temperature
+from aneurysm.training.checkpoint import load_trained
 from aneurysm.training.config import PrecisionKind
 
 
@@ -52,11 +53,8 @@ class Pair:
 def read_pair(model_paths: ModelPaths, fold: int | None) -> Pair:
     """The pair of one fold; ValueError naming the file where one is missing, or has seen the fold."""
     parts = []
-    for path, read in (
-        (model_paths.stage1(fold), read_stage1),
-        (model_paths.stage2(fold) / "last.pth", read_stage2),
-    ):
-        saved = read(path, unseen=fold)
+    for part, path in (("stage1", model_paths.stage1(fold)), ("stage2", model_paths.stage2(fold) / "last.pth")):
+        saved = load_trained(path, part, unseen=fold)
         parts.append(Trained(saved["config"], saved["weights"], path))
     return Pair(model_paths.encoder, fold, *parts)
 

@@ -14,6 +14,7 @@ import torch
 from aneurysm.inference.models import Trained
 from aneurysm.paths import VOLUME3D, ModelPaths
 from aneurysm.stage2.temperature import log_odds
+from aneurysm.training.checkpoint import load_trained
 
 if TYPE_CHECKING:  # volume3d needs scipy, which bundles without it do not
     from volume3d.config import VolumeSettings
@@ -72,13 +73,12 @@ class VolumeEnsemble:
 
 def second_system(model_dir: Path, folds: Sequence[int | None], given: str, weight: float) -> SecondSystem:
     """The models to pack: those of `folds`, or `given` as volume3d.weights names it. ValueError naming a file."""
-    from volume3d.inference import read_volume3d
     from volume3d.weights import weights_path
 
     paths = [ModelPaths(model_dir, VOLUME3D).fold(fold) / "last.pth" for fold in folds]
     if given != "folds":
         paths = [weights_path(given)]
-    saved = [(read_volume3d(path), path) for path in paths]
+    saved = [(load_trained(path, "volume3d"), path) for path in paths]
     trained = tuple(Trained(content["config"], content["weights"], path) for content, path in saved)
     second = SecondSystem(trained, weight)
     VolumeEnsemble(second, torch.device("cpu"))  # says what is wrong with them

@@ -24,7 +24,7 @@ from aneurysm.stage1.dataset import EvalWindows
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.norms import unfolded
 from aneurysm.stage1.sample import mirror_images, mirror_prediction
-from aneurysm.training.checkpoint import load_trained, read_pretrained
+from aneurysm.training.checkpoint import load_model
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.data import one_thread
 from aneurysm.training.distributed import DistContext
@@ -51,19 +51,8 @@ def load_stage1(
     path: Path, device: torch.device | str = "cpu", unseen: int | None = None
 ) -> tuple[Stage1Net, Stage1Config]:
     """A trained model, ready to be asked, and its configuration. Raises ValueError as load_trained."""
-    saved = read_stage1(path, unseen)
-    try:
-        model, config = stage1_from(saved["config"], saved["weights"])
-    except (ValueError, RuntimeError) as error:  # of another version of this code, or of timm
-        raise ValueError(f"{path}: {error}") from error
+    model, config = load_model(path, "stage1", stage1_from, unseen)
     return model.to(device), config
-
-
-def read_stage1(path: Path, unseen: int | None = None) -> dict[str, Any]:
-    """The checkpoint of a trained stage 1, or pretrained weights (.safetensors); ValueError as load_trained."""
-    if path.suffix == ".safetensors":
-        return read_pretrained(path)
-    return load_trained(path, "stage1", unseen)
 
 
 def stage1_from(about: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Stage1Net, Stage1Config]:

@@ -37,7 +37,7 @@ class Calibrated:
     overall: float  # fitted on all folds: for series that none of the models has seen
 
     @property
-    def predict(self) -> dict[str, np.ndarray]:
+    def predictions(self) -> dict[str, np.ndarray]:
         """(series, 14) probabilities before and after."""
         return {"before": self.before.stage2, "after": self.after.stage2}
 

@@ -15,7 +15,7 @@ from aneurysm.labels import MIRROR, MODALITIES
 from aneurysm.stage2.config import Stage2Config
 from aneurysm.stage2.model import Stage2Net
 from aneurysm.stage2.tokens import series_tokens
-from aneurysm.training.checkpoint import load_trained
+from aneurysm.training.checkpoint import load_model
 from aneurysm.training.precision import inference_precision
 
 
@@ -23,17 +23,8 @@ def load_stage2(
     path: Path, device: torch.device | str = "cpu", unseen: int | None = None
 ) -> tuple[Stage2Net, Stage2Config]:
     """A trained model, ready to be asked, and its configuration. Raises ValueError as load_trained."""
-    saved = read_stage2(path, unseen)
-    try:
-        model, config = stage2_from(saved["config"], saved["weights"])
-    except (ValueError, RuntimeError) as error:  # of another version of this code
-        raise ValueError(f"{path}: {error}") from error
+    model, config = load_model(path, "stage2", stage2_from, unseen)
     return model.to(device), config
-
-
-def read_stage2(path: Path, unseen: int | None = None) -> dict[str, Any]:
-    """The checkpoint of a trained stage 2; ValueError as load_trained."""
-    return load_trained(path, "stage2", unseen)
 
 
 def stage2_from(about: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Stage2Net, Stage2Config]:

@@ -22,8 +22,9 @@ from aneurysm.stage2.config import Stage2Config
 from aneurysm.stage2.dataset import SliceMarks, TrainingSeries, TrainingTable, check_unseen, uid_hashes
 from aneurysm.stage2.losses import Stage2Loss
 from aneurysm.stage2.model import Stage2Net
-from aneurysm.stage2.predict import max_baseline, predict_series, read_stage2
+from aneurysm.stage2.predict import max_baseline, predict_series
 from aneurysm.stage2.tokens import check_tokens, header_modality, pad_batch
+from aneurysm.training.checkpoint import load_trained
 from aneurysm.training.distributed import DistContext
 from aneurysm.training.engine import fit
 
@@ -50,7 +51,7 @@ class HeldOut:
         Raises ValueError where the model has seen any of them.
         """
         path = model_paths.stage2(None) / "last.pth"
-        about = read_stage2(path)["config"]
+        about = load_trained(path, "stage2")["config"]
         check_unseen(about, series.SeriesInstanceUID.tolist(), path)
         return cls(series, model_paths.features(None), np.array(about["prevalence"]))
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file, save
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 from aneurysm.labels import LABELS
 from aneurysm.package import code_version
 from aneurysm.paths import atomic_write
+
+Model = TypeVar("Model")
+SCRIPTS = {"stage1": "train_stage1.py", "stage2": "train_stage2.py", "volume3d": "volume3d.train"}
 
 
 def save_checkpoint(path: Path, model: nn.Module, config: dict[str, Any], scores: dict[str, float], epoch: int) -> None:
@@ -53,20 +57,31 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     return content
 
 
-def load_trained(path: Path, part: str, unseen: int | None = None) -> dict[str, Any]:
-    """The checkpoint of a model of that part, stage1 or stage2, which its config tells with the fold that is held out.
+def load_trained(path: Path, part: str, unseen: int | str | None = None) -> dict[str, Any]:
+    """`weights` and `config` of a trained model, from a checkpoint or from pretrained weights (.safetensors).
 
-    Raises ValueError naming the file where it is missing, holds another model, or one that has seen fold `unseen`.
+    `part` is one of SCRIPTS. `unseen` is the fold, or the checksum of the split, that the model must not have seen.
+    Raises ValueError naming the file where it is missing, holds another model, or was trained on what is held out.
     """
-    saved = load_checkpoint(path)
+    saved = read_pretrained(path) if path.suffix == ".safetensors" else load_checkpoint(path)
     about = saved.get("config", {})
     if part not in about:
-        raise ValueError(f"{path}: expected a checkpoint of train_{part}.py, found {', '.join(about or saved)}")
-    if unseen is not None and about["fold"] != unseen:
+        raise ValueError(f"{path}: expected a checkpoint of {SCRIPTS[part]}, found {', '.join(about or saved)}")
+    held_out = about.get("held_out", about.get("fold"))
+    if unseen is not None and held_out != unseen:
         raise ValueError(
-            f"{path}: expected a model that has not seen fold {unseen}, found one without fold {about['fold']}"
+            f"{path}: expected a model that has not seen fold {unseen}, found one that has not seen {held_out}"
         )
     return saved
+
+
+def load_model(path: Path, part: str, build: Callable[..., Model], unseen: int | str | None = None) -> Model:
+    """`build(config, weights)` of what load_trained reads; ValueError naming the file where either fails."""
+    saved = load_trained(path, part, unseen)
+    try:
+        return build(saved["config"], saved["weights"])
+    except (ValueError, RuntimeError) as error:  # another version of this code, or of timm
+        raise ValueError(f"{path}: {error}") from error
 
 
 def file_hash(path: Path) -> str:

@@ -131,6 +131,6 @@ def test_a_second_round_trains_with_hard_negatives_and_its_model_says_later_what
 def test_a_model_is_not_asked_about_a_fold_that_it_has_seen(folder, tmp_path, script):
     shutil.copytree(ModelPaths(folder / "model", ENCODER).fold(0), ModelPaths(tmp_path, ENCODER).fold(1))
     with pytest.raises(
-        ValueError, match="fold-1/last.pth: expected a model that has not seen fold 1, found one without fold 0"
+        ValueError, match="fold-1/last.pth: expected a model that has not seen fold 1, found one that has not seen 0"
     ):
         call(script, folder, tmp_path)

@@ -191,7 +191,7 @@ def test_scores_and_answers_of_the_scripts_are_those_of_the_model(made, trained)
 
 def test_a_model_that_has_seen_the_fold_is_not_asked(trained):
     path = ModelPaths(trained / "model", "one").stage2(0) / "last.pth"
-    with pytest.raises(ValueError, match="expected a model that has not seen fold 1, found one without fold 0"):
+    with pytest.raises(ValueError, match="expected a model that has not seen fold 1, found one that has not seen 0"):
         load_stage2(path, unseen=1)
 
 
