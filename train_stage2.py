@@ -42,7 +42,7 @@ def main(config: TrainStage2Config) -> None:
     # What needs torch is imported here: --help does not wait for it.
     from aneurysm.folds.tables import chosen_folds, read_folds, read_spots, read_unplaced
     from aneurysm.paths import DataPaths, ModelPaths
-    from aneurysm.stage2.dataset import SliceMarks
+    from aneurysm.stage2.dataset import SliceLocalizers
     from aneurysm.stage2.training import train_fold
     from aneurysm.training.distributed import end_distributed, init_distributed
 
@@ -50,7 +50,7 @@ def main(config: TrainStage2Config) -> None:
     model_paths = ModelPaths.only_one(config.model_dir, config.encoder)
     folder = DataPaths(config.data_dir, config.cache_dir).cache
     series, spots, unplaced = (read(folder, config.folds) for read in (read_folds, read_spots, read_unplaced))
-    stage2, marks = subset(Stage2Config, config), SliceMarks.of(series, spots, unplaced)
+    stage2, marks = subset(Stage2Config, config), SliceLocalizers.of(series, spots, unplaced)
     for fold in chosen_folds(config.fold, config.folds, none=True):
         train_fold(series, marks, model_paths, stage2, fold, world, config.resume)
         if world.is_main:

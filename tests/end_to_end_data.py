@@ -23,7 +23,7 @@ from aneurysm.stage1.config import InputConfig, ModelConfig, Stage1Config
 from aneurysm.stage1.extract import Encoder, extract
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage2.config import NetConfig, Stage2Config, TokensConfig
-from aneurysm.stage2.dataset import SliceMarks
+from aneurysm.stage2.dataset import SliceLocalizers
 from aneurysm.stage2.training import train_fold
 from aneurysm.training.checkpoint import save_checkpoint
 from aneurysm.training.config import TrainingConfig
@@ -109,4 +109,4 @@ def train_pairs(data_dir: Path, model_dir: Path, series: pd.DataFrame) -> None:
         save_checkpoint(paths.stage1(fold), model, about, {}, 1)
         for uid, features in extract(cache, cached, Encoder(model, STAGE1, CPU), EVERY_MM, 16, 0):
             write_features(paths.features(fold) / f"{uid}.safetensors", features, "test")
-        train_fold(series, SliceMarks({}, frozenset()), paths, STAGE2, fold, DistContext(0, 1, CPU), resume=False)
+        train_fold(series, SliceLocalizers({}, frozenset()), paths, STAGE2, fold, DistContext(0, 1, CPU), resume=False)

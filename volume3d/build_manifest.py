@@ -26,6 +26,7 @@ from aneurysm.folds.manifest import Entry, write_manifest
 from aneurysm.labels import LABELS
 from aneurysm.parallel import run_all
 from aneurysm.paths import DataPaths
+from aneurysm.tables import FROM_COMPETITION, read_table
 from volume3d.patient import SeriesDescription, describe_series, years
 
 
@@ -108,7 +109,7 @@ def _read_train(paths: DataPaths) -> dict[str, dict]:
     """Rows of train.csv by SeriesInstanceUID; none without it. ValueError naming it where a label is not 0 or 1."""
     if not paths.train_csv.exists():
         return {}
-    train = pd.read_csv(paths.train_csv, dtype={"SeriesInstanceUID": str}).set_index("SeriesInstanceUID")
+    train = read_table(paths.train_csv, ["SeriesInstanceUID"], FROM_COMPETITION).set_index("SeriesInstanceUID")
     for label in train.columns.intersection(LABELS):
         wrong = train[label][~train[label].isin([0, 1]) & train[label].notna()]
         if len(wrong):

@@ -21,7 +21,7 @@ from volume3d.localizers import LocalizerPoints
 from volume3d.patient import PATIENT_KEYS
 from volume3d.volume import read_geometry, read_vessels, read_volume
 
-NO_MARKS = LocalizerPoints(np.empty((0, 3)), np.empty(0, int))
+NO_LOCALIZERS = LocalizerPoints(np.empty((0, 3)), np.empty(0, int))
 SAMPLE_STREAM = 1  # keeps the random numbers of the samples apart from those of their order
 
 
@@ -97,23 +97,23 @@ class TrainingParts(TrainingVolumes):
     as PhantomPart has them; UNKNOWN vessels where there is no mask), place_mm and spacing_mm.
     """
 
-    def __init__(self, cases: Cases, config: Volume3dConfig, marks: dict[str, LocalizerPoints]):
+    def __init__(self, cases: Cases, config: Volume3dConfig, localizers: dict[str, LocalizerPoints]):
         super().__init__(cases, config)
-        self.marks = marks
+        self.localizers = localizers
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
         number, rng = self._drawn(key)
         uid, shape, config = self.uids[number], self.config.sampling.part, self.config
         volume, spacing_mm = self._read(number)
-        marks = self.marks.get(uid, NO_MARKS)
+        localizers = self.localizers.get(uid, NO_LOCALIZERS)
         middle = rng.uniform(0, volume.shape)
-        if len(marks.voxels) and rng.random() < 0.5:
-            middle = around(marks.voxels[rng.integers(len(marks.voxels))], shape, rng)
+        if len(localizers.voxels) and rng.random() < 0.5:
+            middle = around(localizers.voxels[rng.integers(len(localizers.voxels))], shape, rng)
         first = first_voxel(middle, volume.shape, shape)
         mirror = rng.random() < config.augment.mirror_p
         image = recontrasted(box_at(volume, first, shape).astype(np.float32), config.augment, rng)
-        sac, vessels = self._cells(uid, marks, first, spacing_mm)
-        if not len(marks.voxels) and self.labels[number, -1] != 0:
+        sac, vessels = self._cells(uid, localizers, first, spacing_mm)
+        if not len(localizers.voxels) and self.labels[number, -1] != 0:
             sac[:] = RIM  # there is one, and nobody says where
         inputs = model_inputs(image, self.patients[number]) | {
             "sac": torch.from_numpy(sac), "vessels": torch.from_numpy(vessels), "number": torch.tensor(number),
@@ -125,11 +125,13 @@ class TrainingParts(TrainingVolumes):
             inputs["labels"][:] = torch.nan
         return mirrored_part(inputs) if mirror else inputs
 
-    def _cells(self, uid: str, marks: LocalizerPoints, first: np.ndarray, spacing_mm) -> tuple[np.ndarray, np.ndarray]:
+    def _cells(
+        self, uid: str, localizers: LocalizerPoints, first: np.ndarray, spacing_mm
+    ) -> tuple[np.ndarray, np.ndarray]:
         """sac and vessels."""
         sampling, stride = self.config.sampling, self.config.net.stride
         counts = tuple(n // stride for n in sampling.part)
-        where = marks.voxels - first, marks.locations
+        where = localizers.voxels - first, localizers.locations
         sac = ball_target(*where, spacing_mm, counts, stride, sampling.ball_mm, sampling.rim_mm)
         vessels = read_vessels(self.cases.data_dir, uid)
         if vessels is None:

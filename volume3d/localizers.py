@@ -23,7 +23,7 @@ class LocalizerPoints:
     locations: np.ndarray
 
 
-def place_marks(
+def localizer_voxels(
     path: Path, data_dir: Path, series_ids: Collection[str]
 ) -> tuple[dict[str, LocalizerPoints], list[str]]:
     """The localizers of train_localizers.csv in the volumes of these series, and why others have no place there."""

@@ -21,7 +21,7 @@ from volume3d.cases import Cases
 from volume3d.config import LossConfig, Volume3dConfig
 from volume3d.dataset import EvalVolumes, TrainingParts, TrainingVolumes
 from volume3d.inference import predict_volumes
-from volume3d.localizers import place_marks
+from volume3d.localizers import localizer_voxels
 from volume3d.model import Volume3dNet
 from volume3d.volume import read_settings
 from volume3d.weights import load_weights, weights_path
@@ -140,7 +140,7 @@ def train(
 def _train_set(seen: Cases, config: Volume3dConfig, localizers_csv: Path, world: DistContext) -> Dataset:
     if not config.net.dense:
         return TrainingVolumes(seen, config)
-    points, errors = place_marks(localizers_csv, seen.data_dir, set(seen.table.SeriesInstanceUID))
+    points, errors = localizer_voxels(localizers_csv, seen.data_dir, set(seen.table.SeriesInstanceUID))
     if errors and world.is_main:
         print(f"{len(errors)} localizers have no place in a volume, the first: {errors[0]}")
     return TrainingParts(seen, config, points)

@@ -75,7 +75,7 @@ def write_meta(paths: DataPaths, series_uids: Sequence[str]) -> pd.DataFrame:
         pd.DataFrame(rows) if rows else pd.DataFrame(columns=["SeriesInstanceUID", "series_type", "plane", "vessels"])
     )
     if paths.train_csv.exists():
-        train = pd.read_csv(paths.train_csv, dtype={"SeriesInstanceUID": str}).set_index("SeriesInstanceUID")
+        train = read_table(paths.train_csv, ["SeriesInstanceUID"], FROM_COMPETITION).set_index("SeriesInstanceUID")
         if "Modality" in train:
             meta["series_type"] = meta.SeriesInstanceUID.map(train.Modality).fillna(meta.series_type)
     write_csv(meta, paths.train_meta_csv)

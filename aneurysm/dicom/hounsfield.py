@@ -19,7 +19,10 @@ import numpy as np
 
 from aneurysm.dicom.pixels import reaching_border
 
-STORIES = {0.0: (-1024.0, -8192.0), -1024.0: (1024.0, -7168.0)}  # intercept -> possible corrections, to be added
+INTERCEPT_CORRECTIONS = {
+    0.0: (-1024.0, -8192.0),
+    -1024.0: (1024.0, -7168.0),
+}  # intercept -> possible corrections, to be added
 AIR_HU, SOFT_HU, TISSUE_HU = (-1150, -500), (-120, 140), -500
 POSSIBLE_HU = (-1250, 2600)
 FEW = 0.02  # relative to the soft tissue; the location of fewer pixels is no evidence
@@ -50,8 +53,8 @@ def _known_shift(values: np.ndarray, outside: np.ndarray, slope: float, intercep
     """0 if the header's values show a head, else the only known correction that does; None if none or several do."""
     if _is_head(values, outside, strict=False):
         return 0.0
-    stories = STORIES.get(intercept, ()) if slope == 1 and intercept is not None else ()
-    fitting = [shift for shift in stories if _is_head(values + np.float32(shift), outside, strict=True)]
+    corrections = INTERCEPT_CORRECTIONS.get(intercept, ()) if slope == 1 and intercept is not None else ()
+    fitting = [shift for shift in corrections if _is_head(values + np.float32(shift), outside, strict=True)]
     return fitting[0] if len(fitting) == 1 else None
 
 

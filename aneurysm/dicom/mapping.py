@@ -120,7 +120,7 @@ class Mapping:
             raise ValueError(f"no frame {frame} in {sop_uid}: it has {len(frames)}")
         return frames[int(frame)]
 
-    def _to_canonical(self, source: tuple) -> np.ndarray:
+    def _to_canonical(self, source: tuple) -> tuple:
         moved = (source[axis] for axis in self.order)
         lengths = (self.shape[axis] for axis in self.order)
         return tuple(n - 1 - v if f else v for v, n, f in zip(moved, lengths, self.flip, strict=True))

@@ -228,7 +228,7 @@ def _assumed_positions(frames: list[Frame], orientation: np.ndarray, warnings: l
 
 
 def _warn_of_unevenness(
-    positions: np.ndarray, orientation: np.ndarray, said_mm: float | None, warnings: list[str]
+    positions: np.ndarray, orientation: np.ndarray, header_mm: float | None, warnings: list[str]
 ) -> None:
     if len(positions) < 2:
         return
@@ -244,5 +244,5 @@ def _warn_of_unevenness(
     tilt = tilt_degrees(positions, orientation)
     if np.abs(shear_mm(positions, orientation)).max() > 1:
         warnings.append(f"gantry tilt of {tilt:.1f} degrees: images are shifted against each other")
-    if said_mm is not None and (said_mm > 3 * median or said_mm < median / 3):
-        warnings.append(f"header says {said_mm:g} mm between slices, positions say {median:g} mm: positions hold")
+    if header_mm is not None and (header_mm > 3 * median or header_mm < median / 3):
+        warnings.append(f"header says {header_mm:g} mm between slices, positions say {median:g} mm: positions hold")

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aneurysm.folds.spots import distance_mm, marked_mm
+from aneurysm.folds.spots import distance_to_localizers, localizer_positions
 from aneurysm.paths import atomic_write
 
 SCHEMA = pa.schema(
@@ -25,21 +25,21 @@ LARGEST = np.iinfo(np.int32).max  # slice index
 
 
 def select_hard_negatives(
-    slices: pd.DataFrame, positives: pd.DataFrame, barred: set[str], threshold: float, safe_mm: float
+    slices: pd.DataFrame, positives: pd.DataFrame, excluded: set[str], threshold: float, safe_mm: float
 ) -> pd.DataFrame:
     """The rows of `slices` with a probability of at least `threshold`, at least `safe_mm` from every localizer along
     the slice axis, sorted by series and slice.
 
-    `slices` has the columns of SCHEMA, one row per slice; `positives` are the positive spots. Series in `barred` (see
+    `slices` has the columns of SCHEMA, one row per slice; `positives` are the positive spots. Series in `excluded` (see
     excluded_series) are left out. Raises ValueError if a probability is NaN.
     """
     if slices.probability.isna().any():
         unknown = slices.SeriesInstanceUID[slices.probability.isna()].iloc[0]
         raise ValueError(f"expected a probability for each slice, found NaN in series {unknown}")
-    likely = slices.loc[(slices.probability >= threshold) & ~slices.SeriesInstanceUID.isin(barred), SCHEMA.names]
-    marks, unmarked = marked_mm(positives), np.empty(0)
+    likely = slices.loc[(slices.probability >= threshold) & ~slices.SeriesInstanceUID.isin(excluded), SCHEMA.names]
+    localizers_mm, none = localizer_positions(positives), np.empty(0)
     chosen = [
-        rows[distance_mm(rows.position_mm.to_numpy(), marks.get(uid, unmarked)) >= safe_mm]
+        rows[distance_to_localizers(rows.position_mm.to_numpy(), localizers_mm.get(uid, none)) >= safe_mm]
         for uid, rows in likely.groupby("SeriesInstanceUID")
     ]
     return pd.concat([likely[:0], *chosen]).sort_values(["SeriesInstanceUID", "slice"], ignore_index=True)

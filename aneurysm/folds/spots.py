@@ -48,7 +48,7 @@ def negative_spots(
     """
     barred = excluded_series(series, positives, unplaced)
     heights = _heights(positives, position_mm)
-    marked = marked_mm(positives)
+    marked = localizer_positions(positives)
     rows = []
     for own in series.itertuples():
         uid = own.SeriesInstanceUID
@@ -72,14 +72,14 @@ def excluded_series(series: pd.DataFrame, positives: pd.DataFrame, unplaced: pd.
     return set(unplaced.SeriesInstanceUID) | positive - set(positives.SeriesInstanceUID)
 
 
-def marked_mm(positives: pd.DataFrame) -> dict[str, np.ndarray]:
+def localizer_positions(positives: pd.DataFrame) -> dict[str, np.ndarray]:
     """Series uid -> positions of its localizers along the slice axis."""
     return {uid: rows.position_mm.to_numpy() for uid, rows in positives.groupby("SeriesInstanceUID")}
 
 
-def distance_mm(positions: np.ndarray, marks: np.ndarray) -> np.ndarray:
+def distance_to_localizers(positions: np.ndarray, localizers_mm: np.ndarray) -> np.ndarray:
     """(n,) distance of each position to the nearest localizer of the series; infinite if there is none."""
-    return np.abs(positions[:, None] - marks[None]).min(axis=1, initial=np.inf)
+    return np.abs(positions[:, None] - localizers_mm[None]).min(axis=1, initial=np.inf)
 
 
 def _heights(positives: pd.DataFrame, position_mm: Mapping[str, np.ndarray]) -> pd.DataFrame:
@@ -98,11 +98,13 @@ def _draw(heights: pd.DataFrame, own, n: int, rng: np.random.Generator) -> np.nd
     return rng.uniform(0, 180, n)
 
 
-def _safe_slices(positions: np.ndarray, wanted_mm: np.ndarray, marks: np.ndarray, safe_mm: float, n: int) -> list[int]:
+def _safe_slices(
+    positions: np.ndarray, target_mm: np.ndarray, localizers_mm: np.ndarray, safe_mm: float, n: int
+) -> list[int]:
     """Sorted unique slices nearest to the first `n` wanted positions that are far enough from every localizer."""
-    wanted_mm = wanted_mm[(wanted_mm >= positions[0]) & (wanted_mm <= positions[-1])]
-    nearest = np.abs(positions[None] - wanted_mm[:, None]).argmin(axis=1)
-    far = distance_mm(positions, marks) >= safe_mm
+    target_mm = target_mm[(target_mm >= positions[0]) & (target_mm <= positions[-1])]
+    nearest = np.abs(positions[None] - target_mm[:, None]).argmin(axis=1)
+    far = distance_to_localizers(positions, localizers_mm) >= safe_mm
     return sorted(set(nearest[far[nearest]][:n].tolist()))
 
 

@@ -84,9 +84,9 @@ def series_figure(
     left.plot(features.position_mm, probability, color=BLUE, marker=".", label="stage 1, each slice")
     place = features.position_mm[highest], probability[highest]
     left.plot(*place, "o", ms=10, mfc="none", mew=2, color=ORANGE, ls="", label="most suspicious slice")
-    marked_mm = np.unique(localizers.position_mm)
-    if len(marked_mm):
-        left.vlines(marked_mm, 0, 1, color=GREEN, ls="--", lw=1.4, label="slice of a localizer")
+    localizer_positions = np.unique(localizers.position_mm)
+    if len(localizer_positions):
+        left.vlines(localizer_positions, 0, 1, color=GREEN, ls="--", lw=1.4, label="slice of a localizer")
     left.set(xlabel="mm along the slice axis", ylabel=f"probability of {PRESENT}", ylim=(0, 1.02))
     left.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, handlelength=1.6)
     _draw_slice(right, cache, series_uid, features, highest, localizers)

@@ -28,22 +28,22 @@ SAMPLE_STREAM = 1  # keeps the random numbers of the samples apart from those of
 
 
 @dataclass(frozen=True)
-class SliceMarks:
+class SliceLocalizers:
     """Where the aneurysms of each series lie along the slice axis."""
 
     localizers: Mapping[str, Localizers]
-    barred: frozenset[str]  # series whose aneurysms are not all marked
+    excluded: frozenset[str]  # series whose aneurysms are not all marked
 
     @classmethod
-    def of(cls, series: pd.DataFrame, spots: pd.DataFrame, unplaced: pd.DataFrame) -> SliceMarks:
+    def of(cls, series: pd.DataFrame, spots: pd.DataFrame, unplaced: pd.DataFrame) -> SliceLocalizers:
         """From the tables of create_folds.py."""
-        barred = excluded_series(series, spots[spots.kind == "positive"], unplaced)
-        return cls(localizers_by_series(spots), frozenset(barred))
+        excluded = excluded_series(series, spots[spots.kind == "positive"], unplaced)
+        return cls(localizers_by_series(spots), frozenset(excluded))
 
     def labels(self, uid: str, position_mm: np.ndarray, config: LossConfig) -> np.ndarray:
         """(slices, 14) float32: 1 where the slice shows such an aneurysm, 0 where it shows none at all, else NaN."""
         found = np.full((len(position_mm), len(LABELS)), np.nan, np.float32)
-        if uid in self.barred:
+        if uid in self.excluded:
             return found
         here = self.localizers.get(uid, NONE)
         for row, mm in zip(found, position_mm, strict=True):
@@ -168,8 +168,8 @@ class TrainingSeries(Dataset):
     An item is a series of tokens.py with labels (14,) and, where the loss asks for them, slice_labels (slices, 14).
     """
 
-    def __init__(self, table: TrainingTable, config: Stage2Config, marks: SliceMarks):
-        self.config, self.marks = config, marks
+    def __init__(self, table: TrainingTable, config: Stage2Config, localizers: SliceLocalizers):
+        self.config, self.localizers = config, localizers
         series = table.series
         self.uids = series.SeriesInstanceUID.tolist()
         self.rows = list(zip(series.path, series.series_type, series.plane, strict=True))
@@ -198,7 +198,7 @@ class TrainingSeries(Dataset):
     def _slice_labels(self, uid: str, features: SeriesFeatures, view: str) -> Tensor:
         """(slices, 14) of the slices that series_tokens takes."""
         kept = thinned(len(features.slice), self.config.tokens.max_slices)
-        labels = self.marks.labels(uid, features.position_mm[kept], self.config.loss)
+        labels = self.localizers.labels(uid, features.position_mm[kept], self.config.loss)
         return torch.from_numpy(labels[:, list(MIRROR)] if view == "mirror" else labels)
 
     def as_it_is(self, number: int) -> dict[str, Tensor]:

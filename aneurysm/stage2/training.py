@@ -19,7 +19,7 @@ from aneurysm.labels import LABELS
 from aneurysm.metrics import history_scores
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import Stage2Config
-from aneurysm.stage2.dataset import SliceMarks, TrainingSeries, TrainingTable, check_unseen, uid_hashes
+from aneurysm.stage2.dataset import SliceLocalizers, TrainingSeries, TrainingTable, check_unseen, uid_hashes
 from aneurysm.stage2.losses import Stage2Loss
 from aneurysm.stage2.model import Stage2Net
 from aneurysm.stage2.predict import max_baseline, predict_series
@@ -111,7 +111,7 @@ class HeldOut:
 
 def train_fold(
     series: pd.DataFrame,
-    marks: SliceMarks,
+    localizers: SliceLocalizers,
     model_paths: ModelPaths,
     config: Stage2Config,
     fold: int | None,
@@ -126,7 +126,7 @@ def train_fold(
     check_tokens(config.tokens)
     torch.manual_seed(config.training.seed)
     table = TrainingTable.without_fold(series, model_paths, fold, config.tokens)
-    train_set, held_out = TrainingSeries(table, config, marks), HeldOut.of_fold(series, model_paths, fold)
+    train_set, held_out = TrainingSeries(table, config, localizers), HeldOut.of_fold(series, model_paths, fold)
     first = read_features(table.series.path[0])
     widths = {"n_features": first.features.shape[-1], "n_peak_features": first.peak_features.shape[-1]}
     prevalence = torch.from_numpy(table.prevalence)

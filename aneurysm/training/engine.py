@@ -66,7 +66,7 @@ def fit(
     log_step = (
         (lambda step: run_folder.report_step(step, observe(step))) if observe is not None else (lambda step: None)
     )
-    with run_folder.alone(), Interrupt() as interrupt:
+    with run_folder.locked_for_writing(), Interrupt() as interrupt:
         scores = run_folder.open(run, resume)
         while run.epoch < config.epochs:
             throughput, n_before = Throughput(world.device), run.step
@@ -107,9 +107,9 @@ def _train_epoch(
             print(_step_text(run, batches, throughput), flush=True)
         elif not bar.disable and run.step % SHOW_EVERY == 0:
             bar.set_postfix_str(_loss_text(run), refresh=False)
-        if interrupt.agreed(world):
+        if interrupt.requested(world):
             break
-    train_step.watch.look()
+    train_step.non_finite.check()
     if run.n_skipped and not interrupt.signum:
         text = f"epoch {run.epoch + 1}: {run.n_skipped} of {batches.n_steps} steps were left out"
         if not run.n_counted:
@@ -130,14 +130,14 @@ def _end_epoch(
     state = run.state(world)
     due = (run.epoch + 1) % config.evaluate_every == 0 or run.epoch + 1 == config.epochs
     try:
-        if interrupt.agreed(world):
+        if interrupt.requested(world):
             interrupt.check()
         if world.size > 1 and due:
-            run_folder.keep(state)  # one that broke off alone would leave the others waiting
-        with interrupt.breaking_off() if world.size == 1 else nullcontext():
+            run_folder.save_resume(state)  # one that broke off alone would leave the others waiting
+        with interrupt.interruptible() if world.size == 1 else nullcontext():
             scores = evaluate(run.evaluated_model.eval()) if due else {}
     except Interrupted:
-        run_folder.keep(state)
+        run_folder.save_resume(state)
         raise
     skipped = {"skipped": run.n_skipped} if config.skip_nan else {}
     row = {"loss": run.mean_loss(world), "lr": _lr(run)} | skipped | reached
@@ -145,7 +145,7 @@ def _end_epoch(
     if world.is_main:
         tqdm.write(epoch_text(run.epoch, config.epochs, row | scores))
     run.scheduler.step(run.epoch, watched(config, row["loss"], scores))
-    run_folder.keep_epoch(run, row, scores, run.state(world))
+    run_folder.save_epoch(run, row, scores, run.state(world))
     return scores
 
 

@@ -21,7 +21,7 @@ from aneurysm.training.tracking import Seen, Tracker
 RESUME = "resume.pth"
 _NOT_SCORES = ("epoch", "loss", "lr", "skipped", *COLUMNS)
 # What leaves the samples, their order and the learning rate alone: how fast, how exactly and how loudly it is done.
-FREE = frozenset(
+MAY_DIFFER = frozenset(
     "accumulate precision compile channels_last skip_nan workers log_every tensorboard wandb sync activations".split()
 )
 NOTHING = "nothing"
@@ -40,7 +40,7 @@ class RunFolder:
         self._history: list[dict] = []
         self._tracker: Tracker | None = None
 
-    def alone(self) -> AbstractContextManager[None]:
+    def locked_for_writing(self) -> AbstractContextManager[None]:
         """No other run may write here meanwhile; ValueError naming the one that does."""
         if not self.world.is_main:
             return nullcontext()
@@ -68,7 +68,7 @@ class RunFolder:
         if self._tracker is not None and seen:
             self._tracker.report_step(step, seen)
 
-    def keep_epoch(self, run: Run, row: dict[str, float], scores: dict[str, float], state: dict[str, Any]) -> None:
+    def save_epoch(self, run: Run, row: dict[str, float], scores: dict[str, float], state: dict[str, Any]) -> None:
         """last.pth, best.pth where this epoch is better than all before (a NaN score never is), and resume.pth last."""
         if self._tracker is None:
             return
@@ -80,14 +80,14 @@ class RunFolder:
             save_checkpoint(
                 self.path / "best.pth", run.evaluated_model, self.about | {"optimistic": True}, scores, run.epoch
             )
-        self.keep(state)
+        self.save_resume(state)
 
-    def keep(self, state: dict[str, Any]) -> None:
+    def save_resume(self, state: dict[str, Any]) -> None:
         """resume.pth, from which a run goes on: the only file that is written in the middle of an epoch."""
         if self._tracker is not None:
             content = {"run": state, "history": self._tracker.rows, "config": self.about}
             save_state(self.path / RESUME, content)
-            self._copies.has_changed(self._tracker.rows, state["step"])
+            self._copies.changed(self._tracker.rows, state["step"])
 
     def close(self) -> None:
         """Waits for the copies."""
@@ -99,10 +99,10 @@ class RunFolder:
 def check_settings(path: Path, begun: dict[str, Any], now: dict[str, Any]) -> None:
     """Raises ValueError naming the file and what differs, where the run in it was `begun` with other settings.
 
-    Those of FREE may differ, and more epochs may be trained where the learning rate does not follow their number.
+    Those of MAY_DIFFER may differ, and more epochs may be trained where the learning rate does not follow their number.
     """
-    free = FREE | {"epochs"} if _may_be_longer(begun) else FREE
-    found, expected = dict(_flat(begun, free)), dict(_flat(now, free))
+    may_differ = MAY_DIFFER | {"epochs"} if _may_be_longer(begun) else MAY_DIFFER
+    found, expected = dict(_flat(begun, may_differ)), dict(_flat(now, may_differ))
     names = [name for name in expected | found if expected.get(name, NOTHING) != found.get(name, NOTHING)]
     if names:
         differences = "; ".join(f"{name} {_short(expected, name)}, found {_short(found, name)}" for name in names)
@@ -118,12 +118,12 @@ def _may_be_longer(settings: dict[str, Any]) -> bool:
     return training.get("schedule") == PLATEAU and every_epoch
 
 
-def _flat(settings: dict[str, Any], free: frozenset[str], before: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(settings: dict[str, Any], may_differ: frozenset[str], before: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in settings.items():
-        if name in free:
+        if name in may_differ:
             continue
         if isinstance(value, dict):
-            yield from _flat(value, free, f"{before}{name}.")
+            yield from _flat(value, may_differ, f"{before}{name}.")
         else:
             yield before + name, value
 

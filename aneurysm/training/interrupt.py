@@ -46,7 +46,7 @@ class Interrupt:
     def name(self) -> str:
         return signal.Signals(self.signum).name
 
-    def agreed(self, world: DistContext) -> bool:
+    def requested(self, world: DistContext) -> bool:
         """Whether any process was told to end; every process has to ask at the same step.
 
         Between several processes this is one number through gloo, 0.5 ms for two; no GPU waits for it.
@@ -60,7 +60,7 @@ class Interrupt:
             raise Interrupted(128 + self.signum)
 
     @contextmanager
-    def breaking_off(self) -> Iterator[None]:
+    def interruptible(self) -> Iterator[None]:
         """A block that nothing is lost with: a signal ends it at once, by Interrupted, or keeps it from beginning."""
         self._breaks_off = True
         try:

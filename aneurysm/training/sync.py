@@ -72,7 +72,7 @@ class RunCopies:
                 _log(f"{self.url} does not answer ({_line(error)}); epoch {here['epoch']} of {self.folder} goes on")
         self.world.wait()
 
-    def has_changed(self, history: list[dict], step: int) -> None:
+    def changed(self, history: list[dict], step: int) -> None:
         """Has what has changed copied, now or as soon as the copy that runs is done.
 
         `history` has one row an epoch, `step` is the number of optimizer steps.

@@ -43,7 +43,7 @@ class TrainStep:
         self.run, self.forward, self.loss, self.config, self.batches = run, forward, loss, config, batches
         self.device, self.at_once = batches.world.device, batches.part
         self.precision = training_precision(self.device, config.precision)
-        self.watch = NonFiniteGuard(names, batches.world)
+        self.non_finite = NonFiniteGuard(names, batches.world)
 
     def __call__(self, keys: Sequence[Sequence[Key]], parts: Sequence[Batch]) -> None:
         """One optimizer step over the samples of all parts; `keys` are theirs.
@@ -56,8 +56,8 @@ class TrainStep:
         losses = self._gradients(parts)
         taken = StepResult(self._where(), keys, losses, self._clipped_norm())
         if not self.config.skip_nan:
-            self.watch.note(taken)
-        if self.config.skip_nan and (fault := self.watch.fault(taken)):
+            self.non_finite.add(taken)
+        if self.config.skip_nan and (fault := self.non_finite.fault(taken)):
             self._leave_out(fault, before)
         else:
             self._update()
@@ -178,13 +178,13 @@ class NonFiniteGuard:
         self.names, self.world = names, world
         self._unseen: list[StepResult] = []
 
-    def note(self, taken: StepResult) -> None:
+    def add(self, taken: StepResult) -> None:
         """To be looked at soon; look() raises."""
         self._unseen.append(taken)
         if len(self._unseen) == LOOK_EVERY:
-            self.look()
+            self.check()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Raises ValueError naming step and series where a loss or a gradient of a step noted was not finite."""
         unseen, self._unseen = self._unseen, []
         if unseen:

@@ -19,7 +19,7 @@ from aneurysm.phantom import series as phantom_series
 from aneurysm.phantom.config import PhantomConfig
 from aneurysm.phantom.dataset import make_dataset
 from aneurysm.stage2.config import JitterConfig, Stage2Config
-from aneurysm.stage2.dataset import SliceMarks, TrainingSeries, TrainingTable, augment
+from aneurysm.stage2.dataset import SliceLocalizers, TrainingSeries, TrainingTable, augment
 from aneurysm.stage2.predict import load_stage2
 from aneurysm.stage2.tokens import series_tokens
 from aneurysm.training.checkpoint import load_checkpoint, save_state
@@ -88,7 +88,7 @@ def test_what_training_is_told_depends_on_epoch_sample_and_seed_alone(tmp_path):
     config = Stage2Config(tokens=NUMBERS, jitter=replace(STILL, header_modality_p=0.5))
 
     def messages(epoch: int, samples: range, config: Stage2Config = config) -> dict[int, int]:
-        training = TrainingSeries(table, config, SliceMarks({}, frozenset()))
+        training = TrainingSeries(table, config, SliceLocalizers({}, frozenset()))
         return {sample: training[(epoch, sample)]["modality"].item() for sample in samples}
 
     first = messages(0, range(12))

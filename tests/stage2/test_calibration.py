@@ -25,7 +25,7 @@ from aneurysm.stage2.calibration import (
     reliability,
 )
 from aneurysm.stage2.config import NetConfig, Stage2Config
-from aneurysm.stage2.dataset import SliceMarks
+from aneurysm.stage2.dataset import SliceLocalizers
 from aneurysm.stage2.evaluate import Evaluation
 from aneurysm.stage2.temperature import at_temperature
 from aneurysm.stage2.training import train_fold
@@ -173,7 +173,9 @@ def trained(tmp_path_factory) -> tuple[Path, pd.DataFrame]:
     series.to_csv(root / "data" / "train_2_folds.csv", index=False)
     one, two = (ModelPaths(root / "model", name) for name in ("one", "two"))
     for fold in range(2):
-        train_fold(series, SliceMarks({}, frozenset()), one, TINY, fold, DistContext(0, 1, torch.device("cpu")), False)
+        train_fold(
+            series, SliceLocalizers({}, frozenset()), one, TINY, fold, DistContext(0, 1, torch.device("cpu")), False
+        )
         shutil.copytree(one.stage2(fold), two.stage2(fold))  # says other things of its own encoder's features
     return root, series
 

@@ -12,11 +12,11 @@ from aneurysm.folds.targets import Localizers
 from aneurysm.labels import LABELS, MIRROR
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import LossConfig, Stage2Config, TokensConfig
-from aneurysm.stage2.dataset import SliceMarks, TrainingSeries, TrainingTable
+from aneurysm.stage2.dataset import SliceLocalizers, TrainingSeries, TrainingTable
 from aneurysm.stage2.tokens import check_tokens, series_tokens, thinned
 from tests.stage2_series import ALL_INPUTS, NUMBERS, STILL, described, tokens_of
 
-UNMARKED = SliceMarks({}, frozenset())
+UNMARKED = SliceLocalizers({}, frozenset())
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def made(tmp_path) -> tuple[pd.DataFrame, ModelPaths]:
     return series, paths
 
 
-def training_set(made, config: Stage2Config, fold: int = 1, marks: SliceMarks = UNMARKED) -> TrainingSeries:
+def training_set(made, config: Stage2Config, fold: int = 1, marks: SliceLocalizers = UNMARKED) -> TrainingSeries:
     return TrainingSeries(TrainingTable.without_fold(*made, fold, config.tokens), config, marks)
 
 
@@ -155,7 +155,7 @@ def test_slices_near_a_localizer_show_it_those_far_from_all_show_none_and_nothin
     carotid, tip = "Infraclinoid Internal Carotid Artery", LABELS.index("Basilar Tip")
     left, right = (LABELS.index(f"{side} {carotid}") for side in ("Left", "Right"))
     here = Localizers(np.array([1.0, 3.9]), np.zeros((2, 2)), np.array([left, tip]))
-    marks = SliceMarks({"s0": here}, frozenset({"s2"}))
+    marks = SliceLocalizers({"s0": here}, frozenset({"s2"}))
     loss = LossConfig(slice_mm=2.0, clear_mm=6.0)
     for mirror_p, side in ((0.0, left), (1.0, right)):
         config = Stage2Config(tokens=NUMBERS, jitter=replace(STILL, mirror_p=mirror_p), loss=loss)

@@ -16,7 +16,7 @@ from aneurysm.folds.tables import read_spots, read_unplaced
 from aneurysm.labels import LABELS
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import JitterConfig, NetConfig, Stage2Config, TokensConfig
-from aneurysm.stage2.dataset import SliceMarks
+from aneurysm.stage2.dataset import SliceLocalizers
 from aneurysm.stage2.evaluate import evaluate_folds
 from aneurysm.stage2.predict import load_stage2, predict_series
 from aneurysm.stage2.training import HeldOut, train_fold
@@ -74,8 +74,8 @@ def trained(made) -> Path:
     return root
 
 
-def marks_of(root: Path, series: pd.DataFrame) -> SliceMarks:
-    return SliceMarks.of(series, read_spots(root / "data", 2), read_unplaced(root / "data", 2))
+def marks_of(root: Path, series: pd.DataFrame) -> SliceLocalizers:
+    return SliceLocalizers.of(series, read_spots(root / "data", 2), read_unplaced(root / "data", 2))
 
 
 def evaluate(root: Path, **settings) -> None:
@@ -96,7 +96,7 @@ def test_one_slice_that_tells_the_label_is_found(tmp_path):
     config = replace(TINY, net=replace(SMALL, width=32, input_dropout=0.0, dropout=0.1), jitter=still,
                      tokens=TokensConfig(inputs=("features",), cross_fitted=False),
                      training=replace(TINY.training, epochs=25, batch_size=20, lr=5e-3, evaluate_every=25))  # fmt: skip
-    train_fold(series, SliceMarks({}, frozenset()), paths, config, 0, ALONE, resume=False)
+    train_fold(series, SliceLocalizers({}, frozenset()), paths, config, 0, ALONE, resume=False)
     assert load_checkpoint(paths.stage2(0) / "last.pth")["scores"]["auc_present"] > 0.95
 
 

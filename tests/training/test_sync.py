@@ -213,7 +213,7 @@ def test_what_is_copied_is_of_one_epoch_even_where_files_are_written_meanwhile(t
 
 def test_only_the_main_process_copies(tmp_path):
     copies = RunCopies(str(tmp_path / "there"), tmp_path, tmp_path, DistContext(1, 2, torch.device("cpu")))
-    copies.has_changed([{"epoch": 1}], 4)
+    copies.changed([{"epoch": 1}], 4)
     copies.close()
     assert not list(tmp_path.iterdir())
 

@@ -31,7 +31,7 @@ from volume3d.dataset import TrainingParts, mirrored_part
 from volume3d.endless import EndlessParts
 from volume3d.eval import EvalVolume3dConfig
 from volume3d.eval import main as evaluate
-from volume3d.localizers import LocalizerPoints, place_marks
+from volume3d.localizers import LocalizerPoints, localizer_voxels
 from volume3d.predict import PredictVolume3dConfig
 from volume3d.predict import main as predict
 from volume3d.preprocess import PreprocessConfig
@@ -122,29 +122,29 @@ def test_folds_are_trained_from_pretrained_weights_and_localizers(root, tmp_path
 def test_localizers_without_a_place_are_told(root):
     table = pd.read_csv(root / "train_localizers.csv", dtype=str)
     uids = set(table.SeriesInstanceUID)
-    marks, errors = place_marks(root / "train_localizers.csv", root, uids)
-    assert not errors and sum(len(own.locations) for own in marks.values()) == len(table)
+    localizers, errors = localizer_voxels(root / "train_localizers.csv", root, uids)
+    assert not errors and sum(len(own.locations) for own in localizers.values()) == len(table)
     far = table.assign(coordinates=table.coordinates.str.replace(r"'x': [^,]*", "'x': 9000.0", regex=True)).head(1)
     far.to_csv(root / "far.csv", index=False)
-    marks, errors = place_marks(root / "far.csv", root, uids)
-    assert not marks and "lies outside the image" in errors[0]
+    localizers, errors = localizer_voxels(root / "far.csv", root, uids)
+    assert not localizers and "lies outside the image" in errors[0]
 
 
-def parts_of(tmp_path: Path, marks: dict[str, LocalizerPoints], mirror_p: float = 0.0) -> TrainingParts:
+def parts_of(tmp_path: Path, localizers: dict[str, LocalizerPoints], mirror_p: float = 0.0) -> TrainingParts:
     make_volumes(tmp_path)
     still = AugmentConfig(mirror_p=mirror_p, gain=0, offset=0, gamma=0)
     sampling = replace(SAMPLING, part=(8, 16, 16), ball_mm=6.0, rim_mm=9.0)
-    return TrainingParts(cases_of_folds(tmp_path, 2), replace(DENSE, augment=still, sampling=sampling), marks)
+    return TrainingParts(cases_of_folds(tmp_path, 2), replace(DENSE, augment=still, sampling=sampling), localizers)
 
 
 def marks_of(tmp_path: Path) -> dict[str, LocalizerPoints]:
     """The balls of made_volumes, at their middle."""
-    marks = {}
+    localizers = {}
     for number in (1, 3, 5, 7):
         volume = np.load(tmp_path / "npy_volume" / f"1.2.{number}.npy")
         middle = np.argwhere(volume > 0.9).mean(axis=0)
-        marks[f"1.2.{number}"] = LocalizerPoints(middle[None], np.array([LEFT if number % 4 == 1 else RIGHT]))
-    return marks
+        localizers[f"1.2.{number}"] = LocalizerPoints(middle[None], np.array([LEFT if number % 4 == 1 else RIGHT]))
+    return localizers
 
 
 @pytest.mark.parametrize("mirror_p", [0.0, 1.0])
