@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ def run_script(
     """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", "30")  # seconds between the bars in a log file
     try:
         raise SystemExit(main(parse_config(config_class, _as_called(script_doc, main.__module__), named=named)))
     except ValueError as error:
