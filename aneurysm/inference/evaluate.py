@@ -92,19 +92,18 @@ def together_text(rows: pd.DataFrame, predictions: Sequence[Prediction]) -> str:
     """The tables of all models' answers together, and each system's beside them."""
     evaluation = evaluated_encoders(rows, predictions)
     together = replace(next(iter(evaluation.values())), stage2=np.array([p.probabilities for p in predictions]))
-    predictions = {"all models": together.stage2} | {
-        f"stage 2 of {name}": own.stage2 for name, own in evaluation.items()
-    }
+    by_model = {"all models": together.stage2}
+    by_model |= {f"stage 2 of {name}": own.stage2 for name, own in evaluation.items()}
     known = [p.second for p in predictions if p.second is not None]
     if known:
         middle = np.mean(known, axis=0)
-        predictions["volume3d"] = np.array([middle if p.second is None else p.second for p in predictions])
-    predictions[MAX_BASELINE] = np.mean([own.max_baseline for own in evaluation.values()], axis=0)
+        by_model["volume3d"] = np.array([middle if p.second is None else p.second for p in predictions])
+    by_model[MAX_BASELINE] = np.mean([own.max_baseline for own in evaluation.values()], axis=0)
     by_map = np.mean([own.by_map for own in evaluation.values()], axis=0)
-    predictions |= {BY_MAP: by_map} if np.isfinite(by_map).all() else {}
+    by_model |= {BY_MAP: by_map} if np.isfinite(by_map).all() else {}
     text = evaluation_text("all models", together, together.stage2)
     errors = errors_table(together.truth, {"all models": together.stage2}).map("{:.4f}".format)
-    return f"{text}\n\n{compared_text(together.truth, predictions)}\n\n{errors.to_string()}"
+    return f"{text}\n\n{compared_text(together.truth, by_model)}\n\n{errors.to_string()}"
 
 
 def agreement_text(found: pd.DataFrame, cached: pd.DataFrame) -> str:
@@ -146,10 +145,10 @@ def calibrated(bundle: Path, rows: pd.DataFrame, predictions: Sequence[Predictio
     """Puts the calibration into the bundle; what it changes on the series that it was fitted on, which flatters it."""
     read = np.array([not p.failure for p in predictions])
     truth = rows[list(LABELS)].to_numpy(int)[read]
-    predictions = np.array([p.probabilities for p in predictions])[read]
-    scaling = fit_platt(truth, predictions)
+    probabilities = np.array([p.probabilities for p in predictions])[read]
+    scaling = fit_platt(truth, probabilities)
     write_calibration(bundle, scaling)
-    table = errors_table(truth, {"before": predictions, "after": scaling(predictions)})
+    table = errors_table(truth, {"before": probabilities, "after": scaling(probabilities)})
     return f"\n{scaling}\n{table.map('{:.4f}'.format).to_string()}\n{bundle / CARD}"
 
 
