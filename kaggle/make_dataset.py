@@ -1,9 +1,9 @@
-"""Makes the folder that is uploaded to Kaggle as a dataset: code, models, and the decoders that Kaggle's image lacks.
+"""Makes the folder to upload to Kaggle as a dataset: code, models, and the decoders that Kaggle's image lacks.
 
     PYTHONPATH=. python kaggle/make_dataset.py --bundle bundle --id user/aneurysm-bundle --out dataset --python 3.11
 
-Reads  aneurysm/, volume3d/, kaggle_inference.py, LICENSE, requirements.txt, the bundle: the one in the box, or of
-       eval_end_to_end.py --export
+Reads  aneurysm/, volume3d/, kaggle_inference.py, LICENSE, requirements.txt, the bundle (the one in the box, or from
+       eval_end_to_end.py --export)
 Writes <out>/  aneurysm/, volume3d/, kaggle_inference.py, LICENSE, bundle/, wheels/, and
        dataset-metadata.json for the kaggle CLI
 """
@@ -33,16 +33,16 @@ METADATA = "dataset-metadata.json"
 @dataclass(frozen=True)
 class DatasetConfig:
     bundle: Path = field(default_factory=bundle_folder)
-    """the models: those in the box, or a folder that eval_end_to_end.py --export has made"""
+    """the models: those in the box, or a folder from eval_end_to_end.py --export"""
     out: Path = Path("dataset")
-    """folder to make; a dataset that is there is replaced"""
+    """folder to make; replaces an existing dataset"""
     id: str = ""
-    """has to be given, the dataset's place on Kaggle: your user name, a slash, and a name of 3 to
-    50 letters, digits and hyphens"""
+    """required: the dataset's address on Kaggle, your user name, a slash, and a name of 3 to
+    50 lower-case letters, digits and hyphens"""
     title: str = "Aneurysm models and code"
     """the dataset's title on Kaggle, 6 to 50 characters"""
     python: str = ""
-    """version of Python in Kaggle's image (3.11, say) to download wheels of the decoders for; empty: no wheels"""
+    """version of Python in Kaggle's image (such as 3.11) to download decoder wheels for; empty: no wheels"""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w-]+/[a-z0-9-]{3,50}", self.id):
@@ -69,7 +69,7 @@ def main(config: DatasetConfig) -> None:
 
 
 def copy_code(folder: Path) -> None:
-    """Everything that inference imports, and nothing that is made by running it."""
+    """Copies everything that inference imports, without byte code and temporary files."""
     for name in CODE:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.part"))
@@ -78,7 +78,7 @@ def copy_code(folder: Path) -> None:
 
 
 def download_wheels(folder: Path, python: str) -> None:
-    """The decoders of requirements.txt for that Python on Linux, by pip; ValueError where they cannot be had."""
+    """Downloads the decoders of requirements.txt for that Python on Linux, by pip; ValueError if that fails."""
     required = [line.strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
     wanted = [line for line in required if re.split("[=<>]", line)[0] in DECODERS]
     platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]

@@ -1,4 +1,4 @@
-"""Makes the notebook of the submission from kaggle_inference.py, whose code it holds unchanged.
+"""Makes the submission notebook from kaggle_inference.py, whose code it contains unchanged.
 
     python kaggle/make_notebook.py
 
@@ -22,7 +22,7 @@ Answers every series that the competition's server hands over. Attach the compet
 submit. `kaggle/README.md` of the project tells each step. This notebook is made by `kaggle/make_notebook.py`.
 """
 
-# Where the code of the project and the competition's own package lie: neither has a fixed place below /kaggle/input.
+# Finds the project's code and the competition's package: neither has a fixed place below /kaggle/input.
 FIND = """\
 import os
 import sys

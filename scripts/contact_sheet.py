@@ -1,4 +1,4 @@
-"""Draws a picture of a cached data set: a row for each kind of series, slices with the localizer circled, a projection.
+"""Draws a contact sheet of the cache: a row for each kind of series, slices with the localizer circled, a projection.
 
     python scripts/contact_sheet.py --data_dir data --out phantoms.png
 
@@ -19,9 +19,9 @@ class ContactSheetConfig:
     data_dir: Path = Path("data")
     """folder that preprocess_data.py has filled"""
     cache_dir: Path | None = None
-    """folder that holds what earlier steps made beside models, where it is not data_dir"""
+    """folder of the cache and tables from earlier steps, if it is not data_dir"""
     out: Path = Path("phantoms.png")
-    """the picture"""
+    """file of the picture"""
 
 
 def main(config: ContactSheetConfig) -> None:

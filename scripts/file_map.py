@@ -22,7 +22,7 @@ FOLDERS = [
 
 
 def file_map() -> str:
-    """A list for each folder: every module but `__init__.py`, and its idea."""
+    """A list for each folder: every module but `__init__.py`, and the first line of its docstring."""
     parts = ["Made by `python scripts/file_map.py` from the first line of each file."]
     for folder in FOLDERS:
         name = "The scripts" if folder == "." else f"`{folder}/`"

@@ -1,9 +1,9 @@
-"""Writes the scores of all steps on one page, with figures, after the last eval script.
+"""Writes a page with the scores of all steps, and figures; run it after the last eval script.
 
     python scripts/summary.py --data_dir data --model_dir model
 
 Reads  train_<folds>_folds.csv, train_stage1_<folds>_folds.csv, npy_sequence/, and in <model_dir>/<encoder>/
-       oof_stage1.csv, fold-<k>/features/, fold-<k>/stage2/last.pth, oof_end_to_end.csv where it is there
+       oof_stage1.csv, fold-<k>/features/, fold-<k>/stage2/last.pth, oof_end_to_end.csv if it exists
 Writes <model_dir>/<encoder>/summary.md  the table; roc.png  ROC curves; series.png  one series slice by slice
 """
 
@@ -29,11 +29,11 @@ class SummaryConfig:
     model_dir: Path = Path("model")
     """folder with <encoder>/fold-<k>/"""
     cache_dir: Path | None = None
-    """folder that holds what earlier steps made beside models, where it is not data_dir"""
+    """folder of the cache and tables from earlier steps, if it is not data_dir"""
     encoder: str = ""
-    """which of the encoders in model_dir; may be left out where there is one"""
+    """which encoder in model_dir; optional if there is only one"""
     folds: int = 5
-    """number of folds that create_folds.py was told"""
+    """number of folds, as given to create_folds.py"""
 
 
 def main(config: SummaryConfig) -> None:
@@ -55,7 +55,7 @@ def main(config: SummaryConfig) -> None:
 
 
 def one_series(config: SummaryConfig, model_paths: ModelPaths, steps: Sequence[Step]) -> str:
-    """Draws the series of middling difficulty; the end of the page."""
+    """Draws the positive series of median probability; returns the end of the page, "" if there is none to draw."""
     cache = open_cache(config.data_dir, config.cache_dir)
     fold = read_folds(cache.paths.cache, config.folds).set_index("SeriesInstanceUID").fold
     stage2 = next(step for step in steps if step.name == STAGE2)

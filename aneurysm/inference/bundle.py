@@ -1,18 +1,15 @@
-"""A bundle: all that inference needs, in one folder: weights as safetensors, and card.json, which describes them.
+"""A bundle: one folder with everything inference needs: weights as safetensors, and card.json, which describes them.
 
 The card holds
 
-    format    number of this layout
+    format    version of this layout
     labels    the 14, in order
-    software  commit (of an installed package its version), torch, timm: what the bundle was made with
-    note      what whoever uses it should know before anything else; may be empty
-    pairs     encoder, fold (null: of all series), temperature, and for stage1 and stage2: file, sha256, and what the
-              checkpoint says about itself (configuration, settings of the cache, sampling, training prevalences)
-    calibration  scale and shift of the answers' log-odds, and the number of series that they were fitted on; may be
-              left out
-    volume3d  where the second system answers, too: weight of its log-odds, and of its models the same as of a stage
-
-and is what a person reads first.
+    software  the commit (of an installed package, its version), torch and timm that the bundle was made with
+    note      a note to users of the bundle; may be empty
+    pairs     encoder, fold (null: trained on all series), temperature, and for stage1 and stage2: file, sha256, and
+              `about` from the checkpoint (configuration, cache settings, sampling, training prevalences)
+    calibration  optional: scale and shift of the log-odds, and the number of series that they were fitted on
+    volume3d  optional, for the second system: weight of its log-odds; file, sha256 and `about` of each of its models
 """
 
 from __future__ import annotations
@@ -43,10 +40,10 @@ STAGES = ("stage1", "stage2")
 
 
 def write_bundle(folder: Path, pairs: Iterable[Pair], note: str = "", second: SecondSystem | None = None) -> list[Path]:
-    """Packs the pairs, and the second system, into a new folder, whole or not at all; returns its files.
+    """Writes the pairs and the second system to a folder, atomically; returns its files.
 
-    Tensors that float16 can hold without loss, as pretrained ones do, are stored in it. Raises ValueError naming the
-    folder where something else than a bundle is there.
+    Tensors that float16 holds without loss, such as pretrained ones, are stored as float16. Raises ValueError naming
+    the folder if it contains anything but a bundle.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / CARD).exists():
         raise ValueError(f"{folder}: expected a bundle or nothing, found other files")
@@ -69,7 +66,7 @@ def write_bundle(folder: Path, pairs: Iterable[Pair], note: str = "", second: Se
 
 
 def read_bundle(folder: Path) -> list[Pair]:
-    """The pairs of a bundle; ValueError naming the file that is missing, damaged, or not what the card says."""
+    """The pairs of a bundle; ValueError naming a file that is missing, damaged, or not as the card describes it."""
     card = _read_card(folder / CARD)
     return [
         Pair(
@@ -80,7 +77,7 @@ def read_bundle(folder: Path) -> list[Pair]:
 
 
 def read_second(folder: Path) -> SecondSystem | None:
-    """The second system of a bundle that has one; ValueError as read_bundle."""
+    """The second system of a bundle, None if it has none; ValueError as read_bundle."""
     described = _read_card(folder / CARD).get("volume3d")
     if described is None:
         return None
@@ -88,7 +85,7 @@ def read_second(folder: Path) -> SecondSystem | None:
 
 
 def read_calibration(folder: Path) -> Platt | None:
-    """That of a bundle that has one; ValueError as read_bundle."""
+    """The calibration of a bundle, None if it has none; ValueError as read_bundle."""
     described = _read_card(folder / CARD).get("calibration")
     if described is None:
         return None
@@ -96,15 +93,15 @@ def read_calibration(folder: Path) -> Platt | None:
 
 
 def write_calibration(folder: Path, calibration: Platt) -> None:
-    """Puts it into the card of a bundle; ValueError as read_bundle."""
+    """Writes the calibration into the card of a bundle; ValueError as read_bundle."""
     card = _read_card(folder / CARD) | {"calibration": asdict(calibration)}
     with atomic_write(folder / CARD) as beside:
         beside.write_text(json.dumps(card, indent=1))
 
 
 def bundle_identity(folder: Path) -> dict[str, str]:
-    """What tells a bundle from others: `sha256` of its card, which holds those of all other files, the `commit` that it
-    was made with, its `calibration` in words, and its `note`. Raises ValueError where there is none."""
+    """What identifies a bundle: `sha256` of its card (which holds the checksums of the other files), the `commit` that
+    made it, its `calibration` in words, and its `note`. Raises ValueError as read_bundle."""
     card = _read_card(folder / CARD)
     temperatures = sorted({row.get("temperature", 1.0) for row in card["pairs"]} - {1.0})
     at = ", ".join(f"{temperature:.3f}" for temperature in temperatures)
@@ -124,7 +121,7 @@ def _pack(folder: Path, name: str, trained: Trained) -> dict[str, Any]:
 
 
 def _smallest(tensor: Tensor) -> Tensor:
-    """In float16 where nothing is lost by it."""
+    """As float16 if that loses nothing."""
     half = tensor.half()
     return half if tensor.dtype == torch.float32 and torch.equal(half.float(), tensor) else tensor
 

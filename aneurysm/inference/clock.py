@@ -1,7 +1,7 @@
-"""How long each series of a submission may take, so that the last one is answered before the session is ended.
+"""The time budget of each series in a submission, so that the last one is answered before the session ends.
 
-A series may take an equal share of the time that is left, or all that earlier series have saved against an even
-pace: large series live on what small ones leave.
+A series may use an equal share of the remaining time, or all the time that earlier series saved relative to an even
+pace: large series use what small ones leave.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-LONGEST_S = 25 * 60.0  # the gateway gives up a call after 30 minutes
-MORE = 0.03  # share of the series asked about so far that may always still come, however many were expected
+LONGEST_S = 25 * 60.0  # the gateway aborts a call after 30 minutes
+MORE = 0.03  # of the series done so far: at least this share is assumed to follow, even beyond n_expected
 
 
 @dataclass
 class Clock:
-    """Starts with the submission; asked once before each series.
+    """Starts with the submission; call next_budget_s once before each series.
 
-    total_s     seconds from now until the last series has to be answered
-    n_expected  series that are expected; more of them shorten the time of each, fewer waste some
-    now         seconds on a clock that never goes back
+    total_s     seconds from the start until the last series must be answered
+    n_expected  expected number of series; if more come, each gets less time; if fewer, time is left over
+    now         seconds of a monotonic clock
     """
 
     total_s: float
@@ -34,7 +34,7 @@ class Clock:
         self.started_s = self.now()
 
     def next_budget_s(self) -> float:
-        """Seconds for the next series, from 0 to LONGEST_S; 0 where the time is over."""
+        """Seconds for the next series, from 0 to LONGEST_S; 0 if the time is up."""
         n_done, self.n_asked = self.n_asked, self.n_asked + 1
         n_left = max(self.n_expected - n_done, math.ceil(MORE * n_done), 1)
         elapsed_s = self.now() - self.started_s

@@ -1,4 +1,4 @@
-"""How held-out series are predicted from DICOM; apart from what does it, for a quick --help."""
+"""Settings of the inference from DICOM on held-out series; a module without heavy imports, for a quick --help."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from aneurysm.training.config import InferenceConfig
 
 @dataclass(frozen=True)
 class HeldOutConfig(InferenceConfig):
-    """How held-out series are predicted."""
+    """Settings of the inference on held-out series."""
 
     tta: Literal["mirror", "none"] = "mirror"
-    """mirror: also ask about the mirrored head, where stage 2 was configured to; none: half the time"""
+    """mirror: also predict the mirrored head, if stage 2 was configured for it; none: half the time"""
     header_modality: bool = True
-    """tell stage 2 what the header says of the modality, as with a hidden series; false tells it what train.csv says"""
+    """give stage 2 the modality of the header, as for a hidden series; false gives it that of train.csv"""
     limit: int = 0
-    """at most so many series of each fold; 0 takes all"""
+    """maximum number of series of each fold; 0: all"""
     device: str = "auto"
     """cpu, cuda, or auto"""

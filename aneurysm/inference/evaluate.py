@@ -1,4 +1,4 @@
-"""Inference from DICOM on the series that the models have not seen: scores, agreement with the cached way, times."""
+"""Inference from DICOM on held-out series: scores, agreement with the predictions from the cache, times."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from aneurysm.stage2.calibration import errors_table
 from aneurysm.stage2.evaluate import BY_MAP, MAX_BASELINE, Evaluation, evaluation_text
 from aneurysm.training.distributed import init_distributed
 
-LARGEST, MEAN = 0.01, 0.002  # difference from the cached way that is allowed
-SHOWN = 20  # names of series in a list
+LARGEST, MEAN = 0.01, 0.002  # allowed difference from the predictions from the cache
+SHOWN = 20  # series listed by name, at most
 
 
 def held_out_folds(
     series: pd.DataFrame, encoders: Sequence[ModelPaths], folds: Sequence[int]
 ) -> Iterator[tuple[pd.DataFrame, list[Pair], None]]:
-    """The series of each fold, and the models that have not seen them; `series` are all rows of train_{F}_folds.csv."""
+    """The series of each fold and the models that have not seen them; `series` is all of train_{F}_folds.csv."""
     for fold in folds:
         yield series[series.fold == fold], [read_pair(paths, fold) for paths in encoders], None
 
@@ -45,10 +45,9 @@ def predict_held_out(
     config: HeldOutConfig,
     calibration: Platt | None = None,
 ) -> tuple[pd.DataFrame, list[Prediction], float]:
-    """All of the series, one group after another, what the group's models (and volume3d) say of each, and the seconds
-    that this took.
+    """All series, group after group; their predictions by the group's models (and volume3d); and the seconds taken.
 
-    A series that cannot be read is said at once.
+    Prints a warning as soon as a series cannot be read.
     """
     device = init_distributed(config.device).device
     parts, predictions, wall_s = [], [], 0.0
@@ -74,7 +73,7 @@ def predict_held_out(
 
 
 def evaluated_encoders(rows: pd.DataFrame, predictions: Sequence[Prediction]) -> dict[str, Evaluation]:
-    """For each encoder what eval_stage2.py evaluates; a series that could not be read counts, with the prevalences."""
+    """What eval_stage2.py evaluates, for each encoder; unreadable series count, with the training prevalences."""
     n_failed = sum(bool(p.failure) for p in predictions)
     return {
         name: Evaluation(
@@ -89,7 +88,7 @@ def evaluated_encoders(rows: pd.DataFrame, predictions: Sequence[Prediction]) ->
 
 
 def together_text(rows: pd.DataFrame, predictions: Sequence[Prediction]) -> str:
-    """The tables of all models' answers together, and each system's beside them."""
+    """The score tables of all models together, and of each system for comparison."""
     evaluation = evaluated_encoders(rows, predictions)
     together = replace(next(iter(evaluation.values())), stage2=np.array([p.probabilities for p in predictions]))
     by_model = {"all models": together.stage2}
@@ -107,10 +106,8 @@ def together_text(rows: pd.DataFrame, predictions: Sequence[Prediction]) -> str:
 
 
 def agreement_text(found: pd.DataFrame, cached: pd.DataFrame) -> str:
-    """How far two tables of answers (SeriesInstanceUID and the 14 labels) differ; loud where it is too much.
-
-    Series that only one of them has are counted.
-    """
+    """How far two tables of predictions (SeriesInstanceUID and the 14 labels) differ; lists the series that differ too
+    much, and counts those that only one table has."""
     both = found.merge(cached, on="SeriesInstanceUID", suffixes=("", " cached"))
     alone = f"{len(found) - len(both)} series are only here, {len(cached) - len(both)} only there"
     if both.empty:
@@ -131,7 +128,7 @@ def agreement_text(found: pd.DataFrame, cached: pd.DataFrame) -> str:
 
 
 def compared(table: pd.DataFrame, paths: ModelPaths, config: HeldOutConfig) -> str:
-    """Agreement with eval_stage2.py's answers, where there are any to the same question."""
+    """Agreement with the predictions of eval_stage2.py, if it wrote them with the same settings."""
     cached = paths.oof_stage2_header_csv if config.header_modality else paths.oof_stage2_csv
     if not cached.exists():
         command = "eval_stage2.py --header_modality" if config.header_modality else "eval_stage2.py"
@@ -142,7 +139,7 @@ def compared(table: pd.DataFrame, paths: ModelPaths, config: HeldOutConfig) -> s
 
 
 def calibrated(bundle: Path, rows: pd.DataFrame, predictions: Sequence[Prediction]) -> str:
-    """Puts the calibration into the bundle; what it changes on the series that it was fitted on, which flatters it."""
+    """Fits the calibration and writes it into the bundle; its effect on the series of the fit, which is optimistic."""
     read = np.array([not p.failure for p in predictions])
     truth = rows[list(LABELS)].to_numpy(int)[read]
     probabilities = np.array([p.probabilities for p in predictions])[read]
@@ -153,7 +150,7 @@ def calibrated(bundle: Path, rows: pd.DataFrame, predictions: Sequence[Predictio
 
 
 def failures_text(predictions: Iterable[Prediction]) -> str:
-    """How many series were answered with the prevalences, and why."""
+    """How many series were answered with the training prevalences, and why."""
     failed = [p for p in predictions if p.failure]
     lines = [escape_control_characters(f"  {p.folder.name}: {p.failure}") for p in failed[:SHOWN]]
     more = [f"  and {len(failed) - SHOWN} more"] if len(failed) > SHOWN else []

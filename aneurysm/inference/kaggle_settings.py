@@ -1,4 +1,4 @@
-"""Where a submission finds and leaves its files, and how long it may take: Kaggle's, unless the environment differs."""
+"""Folders and time limits of a submission: Kaggle's by default, overridden by environment variables."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 PREFIX = "ANEURYSM_"
-COMPETITION = {"series", "segmentations"}  # folders with a million files, in which there is no bundle
+COMPETITION = {"series", "segmentations"}  # folders with a million files and no bundle
 
 
 @dataclass(frozen=True)
 class KaggleSettings:
-    """Each field is overridden by the environment variable ANEURYSM_<FIELD>; an empty one names no folder.
+    """The environment variable ANEURYSM_<FIELD> overrides each field; for folders, an empty value means None.
 
-    input            folder below which the bundle lies, in a folder of its own that holds card.json
-    bundle           the bundle itself, where there are several below `input`
-    out              folder for the log
-    shared           folder that is emptied after each series; None where nothing is to be emptied
+    input            folder that contains the bundle, a folder with card.json, at any depth
+    bundle           the bundle itself, needed if there are several below `input`
+    out              folder for the log; None: no log
+    shared           folder that is emptied after each series; None: nothing is emptied
     device           cpu, cuda (all GPUs), or auto
-    threads          that decode a series
-    batch_size       windows that are encoded at a time
-    hours            that the session lasts
-    reserve_minutes  of them that are kept for the start, the end, and what nobody thought of
-    n_series         that are expected
+    threads          number of threads that decode a series
+    batch_size       windows per batch
+    hours            length of the session
+    reserve_minutes  part of the session reserved for the start, the end and delays
+    n_series         expected number of series
     """
 
     input: Path | None = Path("/kaggle/input")
@@ -40,12 +40,12 @@ class KaggleSettings:
 
     @property
     def total_s(self) -> float:
-        """Seconds from the start until the last series has to be answered."""
+        """Seconds from the start until the last series must be answered."""
         return self.hours * 3600 - self.reserve_minutes * 60
 
 
 def read_settings(environment: Mapping[str, str]) -> KaggleSettings:
-    """The settings; ValueError naming the variable that is misspelt or holds no such value."""
+    """The settings; ValueError naming a variable that is misspelt or whose value has the wrong type."""
     kinds = {PREFIX + field.name.upper(): field for field in fields(KaggleSettings)}
     given = {}
     for variable, text in environment.items():
@@ -63,7 +63,7 @@ def read_settings(environment: Mapping[str, str]) -> KaggleSettings:
 
 
 def find_bundle(settings: KaggleSettings) -> Path:
-    """The bundle that the settings name, or the only one below `input`; ValueError where there is not one."""
+    """The bundle named in the settings, or the only one below `input`; ValueError if there is none or several."""
     if settings.bundle is not None:
         return settings.bundle
     found = []

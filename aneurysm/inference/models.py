@@ -1,4 +1,4 @@
-"""Trained pairs of stage 1 and stage 2: read from the folds of a model folder, and made ready to be asked."""
+"""Trained pairs of stage 1 and stage 2: loaded from the folds of a model folder, and ready to predict."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from aneurysm.training.config import PrecisionKind
 
 @dataclass(frozen=True)
 class Trained:
-    """One network as its checkpoint holds it: what is said about it, its weights by name, and the file, for errors."""
+    """One network from a checkpoint: its configuration, its weights by name, and the file, for error messages."""
 
     about: dict[str, Any]
     weights: dict[str, Tensor]
@@ -38,9 +38,9 @@ class Trained:
 
 @dataclass(frozen=True)
 class Pair:
-    """Stage 1 and stage 2 of one encoder, neither of which has seen `fold`; None: both are of all series.
+    """Stage 1 and stage 2 of one encoder, trained without `fold`; None: trained on all series.
 
-    temperature  what stage 2's log-odds are divided by
+    temperature  divisor of stage 2's log-odds
     """
 
     encoder: str
@@ -51,7 +51,7 @@ class Pair:
 
 
 def read_pair(model_paths: ModelPaths, fold: int | None) -> Pair:
-    """The pair of one fold; ValueError naming the file where one is missing, or has seen the fold."""
+    """The pair of one fold; ValueError naming a file that is missing, or whose model has seen the fold."""
     parts = []
     for part, path in (("stage1", model_paths.stage1(fold)), ("stage2", model_paths.stage2(fold) / "last.pth")):
         saved = load_trained(path, part, unseen=fold)
@@ -60,19 +60,19 @@ def read_pair(model_paths: ModelPaths, fold: int | None) -> Pair:
 
 
 class Model:
-    """A pair that is asked about series, sampled and mirrored as it was trained.
+    """A pair that predicts series, sampled and mirrored as in its training.
 
-    settings    of the cache that it was trained on
-    slice_spacing_mm    distance of the slices that stage 2 was trained on
-    views       in which it is asked, in their order
-    encoders    stage 1 on each device, by view
-    prevalence  (14,) share of positives among its training series: its answer where there is nothing to see
-    notes       sentences on what had to be assumed
+    settings          of the cache that it was trained on
+    slice_spacing_mm  distance of the slices that stage 2 was trained on
+    views             that it predicts, in order
+    encoders          stage 1 on each device, by view
+    prevalence        (14,) share of positives among its training series: the answer for unreadable series
+    notes             sentences on what had to be assumed
     """
 
     def __init__(self, pair: Pair, devices: Sequence[torch.device], tta: bool, precision: PrecisionKind = "auto",
                  maps: bool = False):  # fmt: skip
-        """`tta` allows for the mirrored view, where stage 2 asks for it; several `devices` share the windows of each
+        """`tta` adds the mirrored view, if stage 2 was configured for it; several `devices` share the windows of each
         series; `maps` as for Encoder. Raises ValueError naming the file."""
         self.name, self.notes = pair.encoder, []
         stage1, self.config1 = _build(stage1_from, pair.stage1)
@@ -90,7 +90,7 @@ class Model:
         self.temperature = pair.temperature
 
     def _training(self, pair: Pair) -> tuple[CacheSettings, float, tuple[str, ...]]:
-        """The settings of its cache, slice_spacing_mm and the views, as its checkpoints tell them."""
+        """The cache settings, slice_spacing_mm and the views, as saved in its checkpoints."""
         saved = pair.stage1.about.get("cache")
         if saved is None:
             self.notes.append(f"{pair.stage1.source} does not say how its cache was made: {CacheSettings()} is assumed")
@@ -103,8 +103,8 @@ class Model:
         return from_saved(CacheSettings, saved or {}), sampling["slice_spacing_mm"], tuple(sampling["views"])
 
     def encode(self, view: str, images: Sequence[Tensor], rows: np.ndarray, plane: str, batch_size: int) -> Rows:
-        """What stage 1 says about each window in one of `views`; `images` and `rows` as in Shown, the images on each
-        of the devices, which share the windows."""
+        """Stage 1's outputs for each window in one of `views`; `images` and `rows` as in Shown, with a copy of the
+        images on each device. The devices share the windows."""
         shares = [share for share in np.array_split(rows, len(images)) if len(share)]
         asked = zip(self.encoders, images, shares, strict=False)
         tasks = [partial(_encode, encoders[view], own, share, plane, batch_size) for encoders, own, share in asked]
@@ -116,7 +116,7 @@ class Model:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def features(self, rows_of_views: dict[str, Rows], series: SampledSeries) -> SeriesFeatures:
-        """What has been said of a series' windows in each view, as stage 2 wants it."""
+        """The input of stage 2: stage 1's outputs for a series' windows in each view."""
         together = {name: np.concatenate([rows[name] for rows in rows_of_views.values()], axis=1) for name in PARTS}
         return series_features(together, series.index, series.position_mm, tuple(rows_of_views), self.slice_spacing_mm)
 
@@ -127,7 +127,7 @@ class Model:
 
 
 def only_one(models: Sequence[Model], name: str) -> Any:
-    """What all models have in their attribute `name`; ValueError where they differ."""
+    """The value of attribute `name` that all models share; ValueError if they differ."""
     found = {getattr(model, name): model for model in models}
     if len(found) != 1:
         values = "; ".join(f"{model.name}: {value}" for value, model in found.items())
@@ -144,5 +144,5 @@ def _encode(encoder: Encoder, images: Tensor, rows: np.ndarray, plane: str, batc
 def _build(build, trained: Trained) -> tuple:
     try:
         return build(trained.about, trained.weights)
-    except (ValueError, RuntimeError, KeyError) as error:  # of another version of this code, or of timm
+    except (ValueError, RuntimeError, KeyError) as error:  # made by another version of this code, or of timm
         raise ValueError(f"{trained.source}: {error}") from error

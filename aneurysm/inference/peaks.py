@@ -1,4 +1,4 @@
-"""What stage 1 says along a series, and where in the original images and in the patient its heatmaps peak."""
+"""Stage 1's probabilities along a series, and where its heatmaps peak in the original images and in the patient."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aneurysm.stage1.sample import mirror_logits
 
 @dataclass(frozen=True)
 class Curves:
-    """What stage 1 says along the series, the mean over models and views.
+    """Stage 1's probabilities along the series, the mean over models and views.
 
     slice        (windows,) index in the cache
     position_mm  (windows,) along the slice axis, increasing, in patient coordinates
@@ -32,9 +32,9 @@ class Curves:
 
 @dataclass(frozen=True)
 class Peak:
-    """The highest place of one location's heatmaps in a series, in the image that lies nearest.
+    """The peak of one location's heatmaps in a series, in the nearest original image.
 
-    probability  in [0, 1]: of the heatmap's pixel, the mean over models and views
+    probability  in [0, 1]: maximum of the heatmap in its slice, the mean over models and views
     frame        0-based, in `file`
     x, y         column and row in the original image, pixel centres on whole numbers
     patient_mm   (left, back, up): LPS
@@ -53,7 +53,7 @@ class Peak:
 
 
 def curves(features: Sequence[SeriesFeatures], series: SampledSeries) -> Curves:
-    """The curves of the models whose features these are, all of the same windows."""
+    """The curves from the features of several models, all of the same windows."""
     predicted = []
     for own in features:
         for view, logits in zip(own.views, own.logits, strict=True):
@@ -63,7 +63,7 @@ def curves(features: Sequence[SeriesFeatures], series: SampledSeries) -> Curves:
 
 
 def find_peaks(features: Sequence[SeriesFeatures], series: SampledSeries) -> tuple[Peak, ...]:
-    """The peak of each location, in their order, of models with heatmaps; none that lies outside the images."""
+    """The peak of each location, in their order, from models with heatmaps; peaks outside the images are left out."""
     predicted = [view for own in features for view in _views(own, series.geometry.plane) if np.isfinite(view[0]).all()]
     if not predicted:
         return ()
@@ -80,8 +80,8 @@ def find_peaks(features: Sequence[SeriesFeatures], series: SampledSeries) -> tup
 
 
 def _views(features: SeriesFeatures, plane: str) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Of each view the heatmaps' maxima in [0, 1] and their x, y in pixels of the cache, (windows, 14), of the head
-    as it is."""
+    """For each view the heatmaps' maxima in [0, 1] and their x, y in pixels of the cache, (windows, 14); those of the
+    mirrored view are flipped back."""
     found = []
     for number, view in enumerate(features.views):
         arrays = (features.heatmap_max, features.peak_x, features.peak_y)
@@ -96,7 +96,7 @@ def _views(features: SeriesFeatures, plane: str) -> list[tuple[np.ndarray, np.nd
 def _placed(
     location: str, probability: float, number: int, place: tuple[float, float], series: SampledSeries
 ) -> Peak | None:
-    """A point of the cache in the original images; None where it lies in what was added around them."""
+    """A point of the cache in the original images; None if it lies in the padding around them."""
     try:
         x, y, sop_uid, frame = series.mapping.to_original(*place, number)
     except ValueError:

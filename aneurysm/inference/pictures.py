@@ -1,4 +1,4 @@
-"""The most suspicious slices of a series, as pictures: the slices around, and where the heatmaps see an aneurysm."""
+"""Pictures of the most suspicious slices of a series, with the slices around them and the aneurysm heatmap."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from aneurysm.stage1.config import InputConfig
 from aneurysm.stage1.extract import Encoder
 from aneurysm.stage1.sample import mirror_images
 
-APART_MM = 6.0  # between two pictures: neighbours show the same
+APART_MM = 6.0  # between two pictures, at least: neighbours look alike
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One slice of the cache: a square, as long in mm as it is wide, axial and coronal as radiologists view them.
+    """One slice of the cache: a square with square pixels; axial and coronal slices as radiologists view them.
 
     slice        index in the cache
     position_mm  along the slice axis, in patient coordinates
-    probability  of Aneurysm Present at this slice by stage 1, the mean over models and views
-    location     the most probable one at this slice
-    slab         the slice, in its middle, and those around it
-    heatmap      (512, 512) float32 in [0, 1]: of an aneurysm at each pixel; 0 where nobody looked; NaN without heatmaps
-    x, y         where it is highest, in pixels; NaN without heatmaps
+    probability  of Aneurysm Present in this slice by stage 1, the mean over models and views
+    location     the most probable location in this slice
+    slab         this slice and those around it
+    heatmap      (512, 512) float32 in [0, 1]: of an aneurysm at each pixel; 0 outside the crop; NaN without heatmaps
+    x, y         maximum of the heatmap, in pixels; NaN without heatmaps
     pixel_mm     side of a pixel
     sop_uid, frame, file    the nearest original image; the frame 0-based
-    column, row  of that place in it, pixel centres on whole numbers; NaN where it lies in none, and without heatmaps
+    column, row  of the maximum in that image, pixel centres on whole numbers; NaN if outside, or without heatmaps
     """
 
     slice: int
@@ -65,7 +65,7 @@ class Picture:
 def take_pictures(
     models: Sequence[Model], series: SampledSeries, inputs: Sequence[InputConfig], curves: Curves, n: int
 ) -> tuple[Picture, ...]:
-    """Of the n most suspicious slices that lie apart, the most suspicious first; `models` are asked once more."""
+    """Pictures of the n most suspicious slices that lie apart, highest first; runs `models` on them once more."""
     if n == 0:
         return ()
     windows = _highest_apart(curves, n)
@@ -76,7 +76,7 @@ def take_pictures(
 
 
 def _highest_apart(curves: Curves, n: int) -> list[int]:
-    """Windows with the highest probability, each at least APART_MM from those before."""
+    """Windows with the highest probability, each at least APART_MM from those chosen before."""
     chosen: list[int] = []
     for window in np.argsort(-curves.probability[:, LABELS.index(PRESENT)], kind="stable").tolist():
         away = np.abs(curves.position_mm[chosen] - curves.position_mm[window])
@@ -86,7 +86,7 @@ def _highest_apart(curves: Curves, n: int) -> list[int]:
 
 
 def _maps(model: Model, series: SampledSeries, inputs: Sequence[InputConfig], windows: list[int]) -> list[np.ndarray]:
-    """(windows, 512, 512) for each view of a model that has heatmaps."""
+    """(windows, 512, 512) for each view; empty if the model has no heatmaps."""
     shown, plane = series.shown[inputs.index(model.config1.input)], series.geometry.plane
     box = crop_box(model.config1.input, plane)
     maps = []
@@ -103,7 +103,7 @@ def _maps(model: Model, series: SampledSeries, inputs: Sequence[InputConfig], wi
 
 @torch.inference_mode()
 def _found(encoder: Encoder, shown: Shown, windows: list[int], plane: str, view: str) -> np.ndarray | None:
-    """(windows, n, n) probability of an aneurysm at each pixel of the heatmap, of the head as it is."""
+    """(windows, n, n) probability of an aneurysm at each pixel, a mirrored view flipped back; None without heatmaps."""
     images = torch.from_numpy(shown.images[shown.rows[windows]]).to(encoder.device)
     in_columns = left_right_in_columns(plane)
     if view == "mirror":
@@ -142,8 +142,8 @@ def _picture(series: SampledSeries, curves: Curves, window: int, heatmap: np.nda
 
 
 def _original(series: SampledSeries, number: int, x: float, y: float) -> tuple[float, float, str, int]:
-    """Column, row, SOP Instance UID and frame of a point; of no point, the image in the middle of the slice."""
-    with suppress(ValueError):  # in what was added around the images, or nowhere
+    """Column, row, SOP Instance UID and frame of a point; NaN and the image at the slice's centre if it is in none."""
+    with suppress(ValueError):  # in the padding around the images, or NaN
         return series.mapping.to_original(x, y, number)
     with suppress(ValueError):  # a crop that reaches far beyond the image
         middle = (SIZE - 1) / 2

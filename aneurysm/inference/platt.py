@@ -1,4 +1,4 @@
-"""Platt scaling of a bundle's answers: log-odds times a scale plus a shift, fitted on series that no model has seen."""
+"""Platt scaling of a bundle's log-odds: times a scale plus a shift, fitted on series that no model has seen."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from aneurysm.labels import LABELS
 from aneurysm.stage2.temperature import log_odds
 
-PRESENT = len(LABELS) - 1  # its column; the locations' come before it
+PRESENT = len(LABELS) - 1  # column of Aneurysm Present; the locations come before it
 
 
 @dataclass(frozen=True)
 class Platt:
-    """Scale and shift of Aneurysm Present, and those that the 13 locations share (Platt 1999).
+    """Scale and shift of Aneurysm Present, and one scale and shift for all 13 locations (Platt 1999).
 
-    n_series  that it was fitted on
+    n_series  number of series that it was fitted on
     """
 
     present: tuple[float, float]
@@ -24,7 +24,7 @@ class Platt:
     n_series: int
 
     def __call__(self, predicted: np.ndarray) -> np.ndarray:
-        """(..., 14) probabilities, calibrated; within a label the order stays."""
+        """(..., 14) calibrated probabilities; the ranking within a label does not change."""
         scale, shift = (
             np.array([own] * PRESENT + [last]) for own, last in zip(self.locations, self.present, strict=True)
         )
@@ -32,9 +32,9 @@ class Platt:
 
 
 def fit_platt(truth: np.ndarray, predicted: np.ndarray) -> Platt:
-    """The scaling with the least log loss, Platt's targets in place of 0 and 1; truth, predicted (series, 14).
+    """Minimizes the log loss against Platt's targets instead of 0 and 1; truth, predicted (series, 14).
 
-    Raises ValueError where a group has cases of one kind only, or larger probabilities would mean fewer aneurysms.
+    Raises ValueError if a group has only positives or only negatives, or if the fitted scale is not positive.
     """
     odds = log_odds(predicted)
     both = [_fit(truth[:, own].ravel(), odds[:, own].ravel()) for own in (slice(PRESENT, None), slice(PRESENT))]
@@ -42,7 +42,7 @@ def fit_platt(truth: np.ndarray, predicted: np.ndarray) -> Platt:
 
 
 def _fit(truth: np.ndarray, odds: np.ndarray) -> tuple[float, float]:
-    from sklearn.linear_model import LogisticRegression  # not needed to answer
+    from sklearn.linear_model import LogisticRegression  # not needed for inference
 
     n_positive, n_negative = int(truth.sum()), int((1 - truth).sum())
     if not n_positive or not n_negative:

@@ -1,4 +1,4 @@
-"""Loaded models that answer for every series, whatever is in its folder.
+"""Loaded models that predict series from DICOM files; an unreadable series gets the training prevalences.
 
 For example:
 
@@ -40,10 +40,10 @@ from aneurysm.training.config import PrecisionKind
 
 
 class Predictor:
-    """Models of several folds and encoders that are asked about series, and averaged.
+    """Averages the models of several folds and encoders.
 
-    `prevalence` (14,) is its answer where there is nothing to see; `notes` are sentences on what had to be assumed
-    about the models. Raises ValueError where models cannot be asked together, or a file is not what it should be.
+    `prevalence` (14,) is the answer for unreadable series; `notes` are sentences on what had to be assumed about the
+    models. Raises ValueError if the models cannot be combined or a file is invalid.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class Predictor:
         second: SecondSystem | None = None,
         calibration: Platt | None = None,
     ):
-        """`tta` also asks about the mirrored head, where stage 2 was configured to; `batch_size` windows at a time.
+        """`tta` also predicts the mirrored head, if stage 2 was configured for it; `batch_size` counts windows.
 
-        Several `devices` share the windows of each series; so many `threads` decode its images.
-        `precision` is that of stage 1, as in InferenceConfig. `maps` keeps the map of aneurysms of each series.
-        `second` answers, too, on the first device; `calibration` is of what all say together.
+        Several `devices` share the windows of each series; `threads` is the number that decode its images.
+        `precision` is that of stage 1, as in InferenceConfig. `maps` keeps the aneurysm map of each series.
+        `second` runs on the first device; `calibration` is applied to the prediction of all models together.
         """
         self.devices = [devices] if isinstance(devices, torch.device) else list(devices)
         self.models = [Model(pair, self.devices, tta, precision, maps) for pair in pairs]
@@ -81,12 +81,12 @@ class Predictor:
 
     @classmethod
     def of_bundle(cls, folder: Path, devices: torch.device | Sequence[torch.device], **settings: Any) -> Predictor:
-        """All models of a bundle; `settings` and errors as of the constructor, and errors as of read_bundle."""
+        """All models of a bundle; `settings` as in the constructor; raises as the constructor and read_bundle."""
         more = {"second": read_second(folder), "calibration": read_calibration(folder)}
         return cls(read_bundle(folder), devices, **more, **settings)
 
     def warm_up(self) -> None:
-        """Loads what the first call loads, and measures each model's pace, which time budgets go by."""
+        """Does the one-time loading of the first call, and measures each model's speed for the time budgets."""
         self.ensemble.warm_up()
 
     def predict_series(
@@ -96,11 +96,11 @@ class Predictor:
         budget_s: float = inf,
         given_up: Event | None = None,
     ) -> Prediction:
-        """The answer about the series in one folder. `modality` where it is known from elsewhere; else by the header.
+        """The prediction for the series in one folder. `modality` overrides that of the header.
 
-        Where `budget_s` seconds are too few, mirrored views are left out first, then models, then slices. Never raises:
-        a series that cannot be read is answered with the training prevalences and a warning. So is one that took so
-        long to read that the caller has set `given_up` meanwhile: the models are not asked about it.
+        If `budget_s` seconds are too few, mirrored views are left out first, then models, then slices. Never raises:
+        an unreadable series is answered with the training prevalences and a warning. So is a series whose caller has
+        set `given_up` while it was read; no model runs on it.
         """
         deadline = perf_counter() + budget_s
         series = read_sampled(place, self.request)
@@ -115,7 +115,7 @@ class Predictor:
         modality: Mapping[Path, str] | None = None,
         budget_s: float = inf,
     ) -> Iterator[Prediction]:
-        """The answer about each, in order; `workers` processes decode ahead. The models have `budget_s` for each."""
+        """The prediction for each, in order; `workers` processes decode ahead. The models have `budget_s` for each."""
         read = partial(read_sampled, request=self.request)
         for place, series in zip(places, prefetch_map(read, places, workers, died), strict=True):
             yield self._answer(place, series, (modality or {}).get(place), perf_counter() + budget_s)
@@ -127,7 +127,7 @@ class Predictor:
             return self._prevalence(place, series.reason)
         try:
             return self._predict(_folder(place), series, modality, deadline)
-        except Exception as error:  # the GPU's memory, say: this series has an answer, the next is tried again
+        except Exception as error:  # out of GPU memory, say: answered with the prevalences
             return self._prevalence(place, f"{type(error).__name__}: {error}", tuple(series.warnings), series.uid)
 
     def _predict(self, folder: Path, series: SampledSeries, modality: str | None, deadline: float) -> Prediction:
@@ -174,7 +174,7 @@ class Predictor:
     def _second(
         self, series: SampledSeries, deadline: float
     ) -> tuple[np.ndarray | None, tuple[str, ...], tuple[str, ...]]:
-        """volume3d's probabilities, a warning where it has none, and a sentence where there was no time for it."""
+        """volume3d's probabilities, a warning if it failed, and a sentence if there was no time for it."""
         if self.second is None or series.volume is None:
             return None, (), ()
         if series.volume.failure:
@@ -184,11 +184,11 @@ class Predictor:
             return None, (), ("volume3d was left out",)
         try:
             return self.second.predict(series.volume), (), ()
-        except Exception as error:  # the GPU's memory, say: the first system has answered
+        except Exception as error:  # out of GPU memory, say: the first system is enough
             return None, (f"volume3d failed and has no part in the answer: {type(error).__name__}: {error}",), ()
 
     def _by_encoder(self, predictions: Mapping[int, EncoderPrediction]) -> dict[str, EncoderPrediction]:
-        """The mean over each encoder's folds, of answers by the number of the model."""
+        """The mean over each encoder's folds; `predictions` by model number."""
         found: dict[str, list[EncoderPrediction]] = {}
         for number, prediction in predictions.items():
             found.setdefault(self.models[number].name, []).append(prediction)

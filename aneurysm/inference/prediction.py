@@ -1,4 +1,4 @@
-"""What is predicted for one series."""
+"""The prediction for one series."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from aneurysm.inference.pictures import Picture
 from aneurysm.inference.sac_map import SacMap
 from aneurysm.inference.sampled import SampledSeries
 
-MAXIMA = ("logits", "heatmap_max")  # of stage 1 over the slices
+MAXIMA = ("logits", "heatmap_max")  # maxima of stage 1 over the slices
 
 
 @dataclass(frozen=True)
 class EncoderPrediction:
-    """(14,) probabilities of one encoder, the mean over its folds: by stage 2, and the maxima over the slices of the
-    logits and the maps of stage 1 (NaN without maps)."""
+    """(14,) probabilities of one encoder, the mean over its folds: by stage 2, and by stage 1 the maximum over the
+    slices of the logits and of the heatmaps (NaN without heatmaps)."""
 
     stage2: np.ndarray
     max_baseline: np.ndarray
@@ -27,20 +27,20 @@ class EncoderPrediction:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of one series.
+    """The prediction for one series.
 
-    folder         where it lies, as it was named
-    probabilities  (14,) in [0, 1] in the order of LABELS: the mean over encoders, and volume3d's share in it
-    by_encoder     what each encoder says, by name
-    uid            SeriesInstanceUID; the folder's name where nothing could be read
-    series         its geometry, and the files of its images; None where it could not be read
-    curves, peaks  along the series, and where; None and empty where there is nothing to see
-    pictures       of the most suspicious slices, as many as the predictor was told
-    sac_map        of all windows, where the predictor was told to keep it and its models have maps
-    seconds        by step: headers, decode, encode, sequence
+    folder         path of the series, as it was given
+    probabilities  (14,) in [0, 1] in the order of LABELS: all encoders and volume3d combined, and calibrated
+    by_encoder     prediction of each encoder, by name
+    uid            SeriesInstanceUID; the folder's name if the series is unreadable
+    series         geometry, and the files of the images; None if unreadable
+    curves, peaks  stage 1's probabilities along the series, and its peaks; None and empty if unreadable
+    pictures       of the most suspicious slices, at most the predictor's n_pictures
+    sac_map        of all windows; None unless the predictor keeps maps and its models have them
+    seconds        by step: headers, decode, encode, sequence, and volume if volume3d ran
     left_out       sentences on what the time budget left out
-    failure        why the training prevalences stand for an answer; empty where the models have answered
-    second         (14,) probabilities by volume3d alone; None where it was not asked
+    failure        why the answer is the training prevalences; empty if the models ran
+    second         (14,) probabilities by volume3d alone; None if it did not run
     """
 
     folder: Path

@@ -1,4 +1,4 @@
-"""All that is said of one series as a dict that becomes report/<uid>.json; its keys stand in record_of."""
+"""The prediction for one series as a dict, which is saved as report/<uid>.json; record_of lists its keys."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ DIGITS = 4
 def record_of(
     prediction: Prediction, prevalence: np.ndarray, bundle: dict[str, str], files: str = ""
 ) -> dict[str, Any]:
-    """What is said of a series; where it could not be read, `failure` tells why and there are no probabilities.
+    """The prediction as a dict; if the series failed, `failure` gives the reason and there are no probabilities.
 
-    `prevalence` (14,) of the training data, `bundle` as bundle_identity, `files` as SeriesFiles.fingerprint. Positions
-    are millimetres in the patient (LPS); x and y are column and row in the original image, pixel centres on whole
-    numbers; frames count from 0.
+    `prevalence` (14,) of the training data, `bundle` from bundle_identity, `files` from SeriesFiles.fingerprint.
+    Positions are millimetres in the patient (LPS); x and y are column and row in the original image, pixel centres on
+    whole numbers; frames count from 0.
     """
     series = prediction.series
     return {
@@ -46,7 +46,7 @@ def record_of(
 
 
 def _warnings(prediction: Prediction) -> list[str]:
-    """But for the last one where it says again why there is no answer."""
+    """Without the last one if the series failed: it only repeats `failure`."""
     return list(prediction.warnings[:-1] if prediction.failure else prediction.warnings)
 
 
@@ -66,7 +66,7 @@ def _geometry(series: SampledSeries) -> dict[str, Any]:
 
 
 def _curves(prediction: Prediction) -> dict[str, Any]:
-    """By window; where the series was re-sliced, a window cuts across the images and has no SOP Instance UID."""
+    """By window; in a re-sliced series a window cuts across the images and has no SOP Instance UID."""
     curves, series = prediction.curves, prediction.series
     images = None if series.geometry.resliced else [_own_image(series, number) for number in curves.slice.tolist()]
     return {
@@ -79,7 +79,7 @@ def _curves(prediction: Prediction) -> dict[str, Any]:
 
 
 def _own_image(series: SampledSeries, number: int) -> tuple[str, int]:
-    """SOP Instance UID and frame of the image that a cached slice is, in series that are not re-sliced."""
+    """SOP Instance UID and frame of the image of a cached slice, in series that are not re-sliced."""
     canonical = series.mapping.crop.first + number
     n_images = series.geometry.shape[0]
     return series.mapping.images[n_images - 1 - canonical if series.geometry.flip[0] else canonical]

@@ -1,4 +1,4 @@
-"""The map of aneurysms of a whole series: what stage 1's maps say in every window, for a viewer to lay over it."""
+"""The aneurysm map of a whole series, from stage 1's maps of every window, as an overlay for viewers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aneurysm.stage1.extract import Rows
 
 @dataclass(frozen=True)
 class SacMap:
-    """Probability that a place belongs to an aneurysm, the mean over models and views.
+    """Probability that a pixel belongs to an aneurysm, the mean over models and views.
 
     slice        (windows,) index in the cache, increasing
     probability  (windows, n, n) float32 in [0, 1], spread over the rows and columns of `box`
@@ -26,7 +26,7 @@ class SacMap:
     box: Box
 
     def rows_and_columns(self) -> tuple[np.ndarray, np.ndarray]:
-        """(n,) and (n,) rows and columns of the cache that the map's pixels are centred on, with fractions."""
+        """(n,) and (n,) fractional rows and columns of the cache at the centres of the map's pixels."""
         rows, columns = self.probability.shape[1:]
         centres = (np.arange(rows) + 0.5) / rows, (np.arange(columns) + 0.5) / columns
         box = self.box
@@ -34,8 +34,8 @@ class SacMap:
 
 
 def sac_map(models: Sequence[Model], rows_of_models: Sequence[Sequence[Rows]], series: SampledSeries) -> SacMap | None:
-    """What models said of a series in each view; of models whose maps show different parts, those alone that show the
-    first one's. None where there are no maps."""
+    """The mean of the models' maps over all views; models whose maps differ from the first one's in input or size are
+    left out. None if there are no maps."""
     with_maps = [
         (model.config1.input, rows["aneurysm_map"][:, 0].astype(np.float32))
         for model, views in zip(models, rows_of_models, strict=True)

@@ -1,6 +1,6 @@
-"""One series from DICOM to what stage 1 is shown of it: only the slices that the sampling needs are decoded.
+"""One series from DICOM to the input of stage 1; decodes only the slices that the windows need.
 
-Every step is the function that the cache and its windows are made with.
+Every step uses the same functions as the cache and its windows.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What is wanted of each series: as it was in training."""
+    """How each series is read: with the settings of the training."""
 
     settings: CacheSettings
-    slice_spacing_mm: float  # distance of the windows along the series; 0 for every slice
-    inputs: tuple[InputConfig, ...]  # what the encoders see, each kind once
-    threads: int = 1  # that decode within a series
-    keep_slices: bool = False  # whole, for pictures
-    volumes: VolumeSettings | None = None  # of volume3d, where it is asked, too
+    slice_spacing_mm: float  # distance between windows along the series; 0: every slice
+    inputs: tuple[InputConfig, ...]  # of the encoders, without duplicates
+    threads: int = 1  # that decode one series
+    keep_slices: bool = False  # keep whole slices, for pictures
+    volumes: VolumeSettings | None = None  # of volume3d, if it is used
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What encoders of one InputConfig are shown.
+    """Input of the encoders with one InputConfig.
 
     images  (n, image_size, image_size) float32 in [0, 1]; each slice once
-    rows    (windows, 3) int64 index in `images` of the slices below, at and above each window's own
+    rows    (windows, n_slices) int64 index in `images` of the slices of each window, from below to above
     """
 
     images: np.ndarray
@@ -55,13 +55,13 @@ class Shown:
 
 @dataclass(frozen=True)
 class SampledSeries:
-    """A series as far as its windows need it.
+    """A series with the slices that its windows need.
 
     index        (windows,) slice in the cache that each window is centred on
     position_mm  (slices,) of all slices that the cache would hold, along the slice axis, increasing
     shown        one for each of Request.inputs
-    slices       the slices that were decoded, whole; None where they were not to be kept
-    volume       for volume3d; None where it is not asked
+    slices       the decoded slices, whole; None without Request.keep_slices
+    volume       for volume3d; None if it is not used
     files        the file of each source image, in the order of mapping.images
     """
 
@@ -80,35 +80,35 @@ class SampledSeries:
     volume: SeriesVolume | None = None
 
     def thinned(self, step: int) -> SampledSeries:
-        """Every step-th window alone."""
+        """Only every step-th window."""
         shown = tuple(replace(one, rows=one.rows[::step]) for one in self.shown)
         return replace(self, index=self.index[::step], shown=shown)
 
     def without_images(self) -> SampledSeries:
-        """What can be kept of many series."""
+        """Without pixels, small enough to keep for many series."""
         return replace(self, shown=(), slices=None, volume=None)
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A series that there is nothing to be said of, and why."""
+    """A series that cannot be read, and the reason."""
 
     reason: str
 
 
 def read_sampled(place: Path | SeriesFiles, request: Request) -> SampledSeries | Unreadable:
-    """A series, from the folder of its DICOM files or from these. Never raises: what goes wrong is Unreadable."""
+    """A series, from its folder or its SeriesFiles. Never raises: errors are returned as Unreadable."""
     cv2.setNumThreads(1)
     try:
         return _read(place, request)
     except ValueError as error:
         return Unreadable(str(error))
-    except Exception as error:  # whatever one series brings, the others go on
+    except Exception as error:  # one bad series must not stop the others
         return Unreadable(f"{type(error).__name__}: {error}")
 
 
 def died(place: Path | SeriesFiles) -> Unreadable:
-    """In place of a series whose worker process was killed (out of memory, a crash in a decoder)."""
+    """The result for a series whose worker process was killed (out of memory, a crash in a decoder)."""
     return Unreadable(f"{getattr(place, 'folder', place)}: its worker process was killed twice")
 
 
@@ -151,8 +151,10 @@ def _read(place: Path | SeriesFiles, request: Request) -> SampledSeries:
 def _decode(
     series: Series, window: Window, request: Request, needed: list[np.ndarray]
 ) -> tuple[list[np.ndarray], WholeSlices | None]:
-    """For each input the parts of its needed slices (n, image_size, image_size), and these slices whole where they are
-    to be kept, of a re-sliced series, whose images are all decoded at once, every one; each is decoded once."""
+    """For each input the crops of its slices (n, image_size, image_size), and whole slices if they are to be kept.
+
+    Each slice is decoded once. Of a re-sliced series all slices are kept, since its images are all decoded anyway.
+    """
     boxes = [crop_box(config, series.geometry.plane) for config in request.inputs]
     images = [
         np.empty((len(own), c.image_size, c.image_size), np.float32)
@@ -173,8 +175,7 @@ def _decode(
 
 
 def _volume(place: Path | SeriesFiles, settings: VolumeSettings) -> SeriesVolume:
-    """The volume of a series, from the folder of its files or from these. Never raises: what goes wrong is its
-    `failure`."""
+    """The volume of a series, from its folder or its SeriesFiles. Never raises: an error becomes its `failure`."""
     from volume3d.make_volume import volume_of
     from volume3d.patient import PATIENT_KEYS, patient_inputs
     from volume3d.series_volume import SeriesVolume
@@ -183,7 +184,7 @@ def _volume(place: Path | SeriesFiles, settings: VolumeSettings) -> SeriesVolume
     try:
         voxels, _, grid, _ = volume_of(place, settings)
         return SeriesVolume(voxels, tuple(grid.spacing_mm), tuple(unknown[key] for key in PATIENT_KEYS))
-    except Exception as error:  # whatever it is, the first system has its own answer
+    except Exception as error:  # the first system can still predict
         return SeriesVolume(failure=f"{type(error).__name__}: {error}")
 
 

@@ -1,4 +1,4 @@
-"""The second system's part in an answer: volume3d on whole volumes, its log-odds averaged with those of stage 2."""
+"""The second system: volume3d on whole volumes, its log-odds averaged with those of stage 2."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from aneurysm.paths import VOLUME3D, ModelPaths
 from aneurysm.stage2.temperature import log_odds
 from aneurysm.training.checkpoint import load_trained
 
-if TYPE_CHECKING:  # volume3d needs scipy, which bundles without it do not
+if TYPE_CHECKING:  # volume3d needs scipy; bundles without volume3d do not
     from volume3d.config import VolumeSettings
     from volume3d.series_volume import SeriesVolume
 
 
 @dataclass(frozen=True)
 class SecondSystem:
-    """Trained volume3d models, whose mean counts, and the weight of their log-odds in the answer, 0 to 1."""
+    """Trained volume3d models, to be averaged, and the weight of their log-odds beside stage 2, 0 to 1."""
 
     trained: tuple[Trained, ...]
     weight: float
 
 
 class VolumeEnsemble:
-    """The models on a device, ready to predict; ValueError naming the file of one that cannot be used.
+    """The models on a device, ready to predict; ValueError naming the file of an unusable one.
 
-    settings  how the volume of a series is made for them
+    settings  of the volumes that the models need
     pace_s    seconds that the latest series took; 0 before the first
     """
 
@@ -46,7 +46,7 @@ class VolumeEnsemble:
         for trained in second.trained:
             try:
                 models.append(volume3d_from(trained.about, trained.weights, device))
-            except (ValueError, RuntimeError, KeyError) as error:  # of another version of this code
+            except (ValueError, RuntimeError, KeyError) as error:  # made by another version of this code
                 raise ValueError(f"{trained.source}: {error}") from error
             if models[-1].volumes is None or models[-1].volumes != models[0].volumes:
                 raise ValueError(f"{trained.source}: expected volumes made as for the other models, or made at all")
@@ -59,7 +59,7 @@ class VolumeEnsemble:
         return self.ensemble.volumes
 
     def predict(self, volume: SeriesVolume) -> np.ndarray:
-        """(14,) probabilities by volume3d alone, the mean over its models and both sides."""
+        """(14,) probabilities by volume3d alone, the mean over its models and, with input.tta, over mirroring."""
         start = perf_counter()
         predicted = self.ensemble.predict(volume)
         self.pace_s = perf_counter() - start
@@ -72,7 +72,10 @@ class VolumeEnsemble:
 
 
 def second_system(model_dir: Path, folds: Sequence[int | None], given: str, weight: float) -> SecondSystem:
-    """The models to pack: those of `folds`, or `given` as volume3d.weights names it. ValueError naming a file."""
+    """The models to pack: of `folds` if `given` is "folds", else the weights `given` (see volume3d.weights).
+
+    Raises ValueError naming a file that is missing or unusable.
+    """
     from volume3d.weights import weights_path
 
     paths = [ModelPaths(model_dir, VOLUME3D).fold(fold) / "last.pth" for fold in folds]
@@ -81,5 +84,5 @@ def second_system(model_dir: Path, folds: Sequence[int | None], given: str, weig
     saved = [(load_trained(path, "volume3d"), path) for path in paths]
     trained = tuple(Trained(content["config"], content["weights"], path) for content, path in saved)
     second = SecondSystem(trained, weight)
-    VolumeEnsemble(second, torch.device("cpu"))  # says what is wrong with them
+    VolumeEnsemble(second, torch.device("cpu"))  # raises if they are unusable
     return second

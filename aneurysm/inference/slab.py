@@ -1,4 +1,4 @@
-"""A slab: the slices around a suspicious one, to scroll through and to project. Only what is missing is decoded."""
+"""A slab: the slices around a suspicious one, to scroll through and to project; decodes only those still missing."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from aneurysm.dicom.series import Series
 EACH_SIDE = 10  # slices on either side of the suspicious one, at most
 REACH_MM = 15.0  # on either side, at most
 ROUNDING_MM = 1e-3
-DARK_VESSELS = ("MRI T2",)  # flowing blood is black: the darkest pixel is projected; elsewhere the brightest
-BONE = ("CT", "CTA")  # as bright as vessels, and in the way: less is projected
+DARK_VESSELS = ("MRI T2",)  # flowing blood is black: minimum projection; elsewhere maximum
+BONE = ("CT", "CTA")  # bone is as bright as vessels: a thinner projection
 BONE_REACH_MM = 5.0  # on either side
 
 
 @dataclass(frozen=True)
 class Slab:
-    """Slices of the cache that lie around a suspicious one, which is slice `middle` of them.
+    """Slices of the cache around a suspicious one, which has index `middle`.
 
     number       (n,) index of each in the cache, increasing
     position_mm  (n,) along the slice axis, increasing, in patient coordinates
@@ -40,13 +40,13 @@ class Slab:
         return float(self.position_mm[-1] - self.position_mm[0])
 
     def within(self, reach_mm: float) -> Slab:
-        """The slices that lie so near to the suspicious one alone."""
+        """Only the slices within `reach_mm` of the suspicious one."""
         near = np.flatnonzero(np.abs(self.position_mm - self.position_mm[self.middle]) <= reach_mm + ROUNDING_MM)
         return Slab(self.number[near], self.position_mm[near], self.images[near], self.middle - int(near[0]))
 
     def projection(self, dark_vessels: bool) -> np.ndarray:
-        """(512, 512) uint8 the brightest value along the slices, or the darkest; images of one value, which could not
-        be decoded, count nowhere."""
+        """(512, 512) uint8 maximum along the slices, or minimum; skips images of one value, which could not be
+        decoded."""
         seen = self.images[np.ptp(self.images, axis=(1, 2)) > 0]
         seen = seen if len(seen) else self.images
         return seen.min(axis=0) if dark_vessels else seen.max(axis=0)
@@ -54,7 +54,7 @@ class Slab:
 
 @dataclass(frozen=True)
 class WholeSlices:
-    """Slices of the cache that were decoded for the models, kept whole, and what others can be decoded from.
+    """Whole slices of the cache that were decoded for the models, and the series to decode others from.
 
     number  (n,) index of each in the cache, increasing
     images  (n, 512, 512) uint8
@@ -67,12 +67,12 @@ class WholeSlices:
     window: Window
 
     def gathered(self, numbers: np.ndarray) -> WholeSlices:
-        """These slices alone, `numbers` increasing; without those missing that cannot be decoded any more."""
+        """Only the slices `numbers` (increasing); decodes missing ones, and leaves out those that cannot be decoded."""
         here = np.intersect1d(numbers, self.number)
         found = dict(zip(here.tolist(), self.images[np.searchsorted(self.number, here)], strict=True))
         missing = np.setdiff1d(numbers, self.number).tolist()
         if missing:
-            series = replace(self.series, warnings=[])  # what is not shown needs none
+            series = replace(self.series, warnings=[])  # drops the warnings about these slices
             with suppress(ValueError, OSError):
                 for number, image in zip(missing, cached_slices(series, self.window, missing), strict=True):
                     if np.ptp(image) > 0:
@@ -87,7 +87,7 @@ def as_bytes(image: np.ndarray) -> np.ndarray:
 
 
 def slabs_around(whole: WholeSlices, position_mm: np.ndarray, numbers: Sequence[int]) -> list[Slab]:
-    """The slab of each of these slices; `position_mm` (slices,) of all slices of the cache, increasing."""
+    """The slab around each of `numbers`; `position_mm` (slices,) of all slices of the cache, increasing."""
     around = [_around(position_mm, number) for number in numbers]
     whole = whole.gathered(np.unique(np.concatenate(around)))
     slabs = []

@@ -1,4 +1,4 @@
-"""How much of the models' work fits into the time that there is: mirrored views go first, then folds, then slices."""
+"""Runs the models within a time budget: leaves out mirrored views first, then models, then slices."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from aneurysm.inference.sampled import SampledSeries, Shown
 from aneurysm.stage1.extract import Rows
 from aneurysm.training.train_step import retry_smaller_batch
 
-FEWEST_WINDOWS = 8  # a series is not thinned below
+FEWEST_WINDOWS = 8  # a series is not thinned below this
 
 
 @dataclass(frozen=True)
 class EnsembleResult:
-    """What the models say about a series.
+    """The models' outputs for a series.
 
-    series    as far as it was asked about: fewer windows where time was short
-    features  by the number of the model, for those that were asked
-    rows      the same by view, as Encoder says it
+    series    with the windows that were encoded: fewer if time was short
+    features  by model number, of the models that ran
+    rows      by model number and view, as from Encoder
     left_out  sentences on what there was no time for
     """
 
@@ -37,9 +37,9 @@ class EnsembleResult:
 
 
 class SliceEnsemble:
-    """Asks several models about series, and learns what a window takes each of them.
+    """Runs several models on series, and measures the time that each takes for a window.
 
-    Out of GPU memory, the batch is halved and tried again, and stays so.
+    If GPU memory runs out, the batch size is halved for this and all later series.
     """
 
     def __init__(self, models: Sequence[Model], devices: Sequence[torch.device], batch_size: int):
@@ -52,23 +52,23 @@ class SliceEnsemble:
             for number, model in enumerate(models)
             if turn < len(model.views)
         ]
-        self._window_s: dict[int, float] = {}  # by the number of the model, once it has been asked
+        self._window_s: dict[int, float] = {}  # by model number, once the model has run
 
     def warm_up(self) -> None:
-        """Asks each model about a few made-up windows: loads what the first call loads, and measures the pace."""
+        """Runs each model on a few random windows: does the one-time loading, and measures the speed."""
         n_windows = min(self.batch_size, 8) * len(self.devices)
         for number, model in enumerate(self.models):
             size = model.config1.input.image_size
             rows = np.zeros((n_windows, model.config1.input.n_slices), np.int64)
             images = [torch.rand(1, size, size, device=device) for device in self.devices]
             for _ in range(2):
-                self._window_s.pop(number, None)  # of what the second call takes alone
+                self._window_s.pop(number, None)  # only the second call is measured
                 self._predict(number, model.views[0], images, rows, "axial")
 
     def predict(self, series: SampledSeries, deadline: float = inf) -> EnsembleResult:
-        """What can be asked until `deadline` (by perf_counter), all models once before the mirrored views.
+        """The outputs that can be computed until `deadline` (of perf_counter); all models run once before the mirrored views.
 
-        The first question is always asked: of the first model, about fewer windows where all would take too long.
+        The first model always runs, on fewer windows if all of them would take too long.
         """
         step = self._step(len(series.index), deadline - perf_counter())
         sampled = series.thinned(step)
@@ -90,7 +90,7 @@ class SliceEnsemble:
         return EnsembleResult(sampled, features, rows_of, thinned + self._skipped_text(skipped))
 
     def _step(self, n_windows: int, seconds: float) -> int:
-        """Of which windows every one is asked about, so that the first model is done in time."""
+        """The step from one encoded window to the next with which the first model finishes in time."""
         step = 1
         while self._window_s.get(0, 0.0) * n_windows / step > seconds and n_windows // (2 * step) >= FEWEST_WINDOWS:
             step *= 2
@@ -117,7 +117,7 @@ class SliceEnsemble:
 
 
 def _images_on(device: torch.device, shown: Shown) -> Tensor:
-    """The images on a device; where its memory does not hold all of them, here: windows then go there by batches."""
+    """The images on a device; if its memory is too small for all, on the CPU: the encoder then moves each batch."""
     images = torch.from_numpy(shown.images)
     try:
         return images.to(device)

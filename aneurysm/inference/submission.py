@@ -23,15 +23,15 @@ from aneurysm.inference.predict import Predictor
 from aneurysm.labels import LABELS
 from aneurysm.training.distributed import all_devices
 
-LEAST_S = 0.5  # less time than this is too little to read anything
-HANGS_S = 28 * 60.0  # whatever takes so long will not be waited for: the gateway gives up after 30 minutes
+LEAST_S = 0.5  # with less time than this, nothing is read
+HANGS_S = 28 * 60.0  # a series is abandoned after this: the gateway aborts the call after 30 minutes
 LOG = "kaggle_inference.jsonl"
-UNKNOWN = 0.5  # where not even the prevalence is a number
+UNKNOWN = 0.5  # if even the prevalence is not finite
 
 
 @dataclass(frozen=True)
 class _Result:
-    """The answer about a series, and what the log tells of it."""
+    """The probabilities of a series, and its log entry."""
 
     probabilities: np.ndarray
     failure: str = ""
@@ -41,7 +41,7 @@ class _Result:
 
 
 class Submission:
-    """Loaded models that are asked about one series after another, against the clock."""
+    """Loaded models that predict one series after another within the time limit."""
 
     def __init__(self, settings: KaggleSettings, predictor: Predictor, clock: Clock):
         self.settings, self.predictor, self.clock = settings, predictor, clock
@@ -49,7 +49,7 @@ class Submission:
 
     @classmethod
     def start(cls, settings: KaggleSettings, bundle: Path) -> Submission:
-        """Loads the models onto all devices and asks them once; the clock runs from now on.
+        """Loads the models onto all devices and warms them up; the clock starts before that.
 
         Raises ValueError naming the file of the bundle that is missing or damaged.
         """
@@ -68,14 +68,14 @@ class Submission:
         return cls(settings, predictor, clock)
 
     def predict(self, series_path: str) -> Any:
-        """One row about the series in a folder: a frame of the 14 LABELS, in [0, 1]. Never raises.
+        """One row for the series in a folder: a data frame of the 14 LABELS, in [0, 1]. Never raises.
 
-        What cannot be answered has the training prevalences. Last of all, the shared folder is emptied.
+        A series that fails gets the training prevalences. Empties the shared folder at the end.
         """
         start, budget_s = perf_counter(), self.clock.next_budget_s()
         result = self._predict_within(HANGS_S, Path(series_path), budget_s)
         self.n_failures += bool(result.failure)
-        with suppress(Exception):  # a full disk, or nobody who reads what is printed
+        with suppress(Exception):  # a full disk, or a closed stdout
             self._log(Path(series_path).name, perf_counter() - start, budget_s, result)
         row = self.frames.DataFrame([dict(zip(LABELS, result.probabilities.tolist(), strict=True))])
         if self.settings.shared is not None:
@@ -83,7 +83,7 @@ class Submission:
         return row
 
     def _predict_within(self, limit_s: float, folder: Path, budget_s: float) -> _Result:
-        """In a thread of its own, left behind where it hangs, in a decoder or a read; it then asks no model."""
+        """Predicts in a thread, which is abandoned if it hangs in a decoder or a read; it then runs no model."""
         result: SimpleQueue[_Result] = SimpleQueue()
         given_up = Event()
         Thread(target=lambda: result.put(self._predict(folder, budget_s, given_up)), daemon=True).start()
@@ -102,7 +102,7 @@ class Submission:
                 return self._prevalence(f"expected {len(LABELS)} probabilities, found {found.probabilities}")
             known = np.clip(found.probabilities, 0, 1)
             return _Result(known, found.failure, found.left_out, found.warnings, found.seconds)
-        except BaseException as error:  # SystemExit would hang the server, and a panic in Rust is no Exception
+        except BaseException as error:  # SystemExit would hang the server; a Rust panic is not an Exception
             return self._prevalence(f"{type(error).__name__}: {error}")
 
     def _prevalence(self, failure: str, left_out: tuple[str, ...] = ()) -> _Result:
@@ -110,7 +110,7 @@ class Submission:
         return _Result(np.clip(np.where(np.isfinite(known), known, UNKNOWN), 0, 1), failure, left_out)
 
     def _log(self, uid: str, seconds: float, budget_s: float, result: _Result) -> None:
-        """A line of JSON in the log; on the screen as well where something went wrong."""
+        """Appends a line of JSON to the log; also prints it in short if something went wrong."""
         if result.failure or result.left_out:
             print(escape_control_characters("; ".join([uid, result.failure, *result.left_out])), flush=True)
         if self.settings.out is None:
@@ -124,20 +124,20 @@ class Submission:
 
 
 def frame_library() -> ModuleType:
-    """Polars, or pandas where polars cannot be imported: always the same one, as the gateway asks for."""
+    """Polars, or pandas if polars cannot be imported: always the same one, as the gateway requires."""
     try:
         import polars as library
-    except Exception:  # not there, or built for another processor
+    except Exception:  # not installed, or built for another processor
         import pandas as library
     return library
 
 
 def empty(folder: Path) -> None:
-    """Removes what is in a folder, as far as that is allowed; links are removed, and what they lead to stays."""
-    with suppress(OSError):  # it is not there
+    """Deletes the contents of a folder, as far as permitted; links are deleted, their targets are not."""
+    with suppress(OSError):  # the folder does not exist
         for path in list(folder.iterdir()):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
-                with suppress(OSError):  # it may not be removed: the next one may
+                with suppress(OSError):  # not permitted: go on with the next
                     path.unlink()

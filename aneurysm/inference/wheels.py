@@ -1,6 +1,6 @@
-"""Decoders as wheels, made importable where there is neither pip nor internet.
+"""Makes decoders in wheel files importable, without pip or internet.
 
-To be called before pydicom is imported, which looks for decoders once. Imports nothing that could import pydicom.
+Call it before importing pydicom, which looks for decoders only once. Imports nothing that could import pydicom.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from zipfile import BadZipFile, ZipFile
 
 
 def add_wheels(bundle: Path) -> list[str]:
-    """Unpacks the wheels in wheels/, in the bundle or beside it, whose modules this Python lacks; says what it did.
+    """Unpacks the wheels in wheels/, in the bundle or beside it, whose modules are not installed; one line about each.
 
-    They lie in a temporary folder at the end of sys.path, where what is installed comes before them.
+    They go to a temporary folder at the end of sys.path, so installed packages take precedence.
     """
     wheels = [wheel for folder in (bundle, bundle.parent) for wheel in sorted((folder / "wheels").glob("*.whl"))]
     if not wheels:
@@ -44,7 +44,7 @@ def _add(wheel: Path, unpacked: Path) -> str:
 
 
 def _fits(wheel: Path) -> bool:
-    from packaging.tags import sys_tags  # a dependency of timm's
+    from packaging.tags import sys_tags  # a dependency of timm
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
     try:
@@ -54,6 +54,6 @@ def _fits(wheel: Path) -> bool:
 
 
 def _modules(names: Iterable[str]) -> set[str]:
-    """The packages and modules at the top of a wheel (compiled ones are part of a package, or its helpers)."""
+    """The top-level packages and modules of a wheel (compiled ones belong to a package, or are its helpers)."""
     modules = {name.split("/")[0] for name in names if name.count("/") == 1 and name.endswith("/__init__.py")}
     return modules | {name.removesuffix(".py") for name in names if "/" not in name and name.endswith(".py")}

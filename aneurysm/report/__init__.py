@@ -1,1 +1,1 @@
-"""Figures and reports, for people who would rather look than read."""
+"""Figures, report pages, and DICOM and NIfTI output."""

@@ -18,12 +18,12 @@ from aneurysm.tables import FROM_PREPROCESSING, read_table
 
 N_SLICES = 4  # slices of one series in a row; the projection follows
 SLAB_MM = 30.0  # thickness of the slab that is projected
-ROW_IN, MARGIN_IN, GAP_IN = 2.6, 0.15, 0.06  # height of a row, edges, between the pictures
+ROW_IN, MARGIN_IN, GAP_IN = 2.6, 0.15, 0.06  # height of a row, margin, gap between pictures
 BONE = 0.9  # of the CT window, 540 HU: denser than contrast in vessels
 
 
 def contact_sheet(data_dir: Path, out: Path, cache_dir: Path | None = None) -> None:
-    """Draws the PNG `out`: for each kind of series the first axial one that has a localizer, else any.
+    """Draws the PNG `out`: for each kind of series the first axial one with a localizer, else any.
 
     The patient's right is at the left of axial and coronal images, as radiologists view them.
     """
@@ -91,6 +91,6 @@ def _projection(cache: Cache, series, centre: int) -> tuple[np.ndarray, str]:
 
 
 def _without_bone(image: np.ndarray) -> np.ndarray:
-    """A CT slice with what is denser than vessels, and the rim around it, set to 0."""
+    """A CT slice with bone (denser than vessels) and a rim around it set to 0."""
     bone = cv2.morphologyEx((image > BONE).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     return np.where(cv2.dilate(bone, np.ones((13, 13), np.uint8)) > 0, 0, image)

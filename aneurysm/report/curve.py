@@ -1,4 +1,4 @@
-"""The curve of a series as the page draws it: coordinates in per cent of the plot, from its top left corner."""
+"""The curve of a series on its page: coordinates in per cent of the plot, from its top left corner."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aneurysm.labels import PRESENT
 if TYPE_CHECKING:
     from aneurysm.inference.pictures import Picture
 
-MARK_GAP = 9.0  # per cent of the plot's width between the numbers above it
+MARK_GAP = 9.0  # between the numbers above the plot, in per cent of its width
 MOST_TICKS = 6
 AXIS = {
     "axial": "neck at the left, vertex at the right",
@@ -25,7 +25,7 @@ AXIS = {
 
 @dataclass(frozen=True)
 class Annotation:
-    """A picture on the curve: the point itself, and where along the top its number stands."""
+    """A picture's point on the curve, and the position of its number above the plot."""
 
     number: int
     x: float
@@ -35,7 +35,7 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Tooltip:
-    """The stripe of the plot in which a window's slice number, place and probability show."""
+    """The stripe of the plot that shows a window's slice number, position and probability on hover."""
 
     x: float
     width: float
@@ -46,11 +46,11 @@ class Tooltip:
 
 @dataclass(frozen=True)
 class Curve:
-    """What the page draws of a series' curve.
+    """The curve of a series, ready to draw.
 
     points, other  "x,y x,y ..." of Aneurysm Present and of the location `other_name`
     ticks          (x, mm) of the axis
-    axis           which way along the patient the axis runs; "" where that is not known
+    axis           direction of the axis in the patient; "" if the plane is unknown
     """
 
     points: str
@@ -63,7 +63,7 @@ class Curve:
 
 
 def draw_curve(record: dict, pictures: Sequence[Picture]) -> Curve | None:
-    """The curve of a record (see record_of) with the pictures marked on it; None where the record has none."""
+    """The curve of a record (see record_of) with the pictures marked on it; None if the record has none."""
     curves = record["curves"]
     if curves is None or not curves["slice"]:
         return None
@@ -98,7 +98,7 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def spread(places: Sequence[float], gap: float = MARK_GAP) -> list[float]:
-    """Places in [0, 100] moved as little as needs be so that none is nearer than `gap` to the next; in their order."""
+    """Places in [0, 100], moved as little as needed to be at least `gap` apart, in the same order."""
     gap = min(gap, 100 / max(len(places), 1))
     order = np.argsort(places, kind="stable")
     moved = np.array(places, float)
@@ -112,7 +112,7 @@ def spread(places: Sequence[float], gap: float = MARK_GAP) -> list[float]:
 
 
 def _hovers(x: np.ndarray, curves: dict, present: np.ndarray) -> list[Tooltip]:
-    """Each window's stripe goes half way to its neighbours."""
+    """Each window's stripe extends half way to its neighbours."""
     edges = np.concatenate([[0.0], (x[1:] + x[:-1]) / 2, [100.0]])
     rows = zip(edges, np.diff(edges), curves["slice"], curves["position_mm"], present, strict=False)
     return [Tooltip(float(left), float(width), *rest, float(p)) for left, width, *rest, p in rows]
@@ -123,5 +123,5 @@ def _points(x: np.ndarray, probability: np.ndarray) -> str:
 
 
 def _down(probability: float) -> float:
-    """From the top of the plot, where probability is 1."""
+    """Per cent from the top of the plot, where probability is 1."""
     return 100 * (1 - float(probability))

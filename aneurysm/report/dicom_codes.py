@@ -1,4 +1,4 @@
-"""The codes that DICOM objects name findings by: SNOMED CT where it has one, else the project's own scheme."""
+"""Codes for findings in DICOM objects: SNOMED CT where it has one, else the project's own scheme."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _SIDES = {"Left ": codes.SCT.Left, "Right ": codes.SCT.Right}
 
 @dataclass(frozen=True)
 class Site:
-    """Where a label lies: an artery, its side where it is one of a pair, and the part of it."""
+    """The anatomy of a label: an artery, its side if it is one of a pair, and the part of it."""
 
     artery: Code
     side: Code | None
@@ -51,17 +51,17 @@ class Site:
 
 
 def site_of(label: str) -> Site:
-    """The site of one of LABELS; that of Aneurysm Present is all that is intracranial."""
+    """The site of one of LABELS; for Aneurysm Present it is "intracranial"."""
     start = next((start for start in _SIDES if label.startswith(start)), "")
     artery, part = _ARTERIES[label.removeprefix(start)]
     return Site(artery, _SIDES.get(start), part)
 
 
 def location_code(location: str) -> Code:
-    """The project's own code of one of LOCATIONS: its number there, counted from 1, and its name."""
+    """The project's own code of one of LOCATIONS: its number in them, counted from 1, and its name."""
     return Code(f"LOCATION-{LOCATIONS.index(location) + 1}", SCHEME, location)
 
 
 def tracking_uid(series_uid: str, what: str) -> str:
-    """The same for the same words on the same series, so that what a report and a segmentation say can be joined."""
+    """A UID that depends only on the series and `what`, so that a report and a segmentation can be matched."""
     return generate_uid(entropy_srcs=[series_uid, what])

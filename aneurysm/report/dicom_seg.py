@@ -1,6 +1,6 @@
-"""`write_seg`: the findings of one series as a DICOM segmentation, which viewers draw over its images.
+"""`write_seg`: the findings of one series as a DICOM segmentation, which viewers overlay on its images.
 
-One segment a finding: the ball around its place in the patient, on every image that it cuts.
+One segment per finding: a ball around its position in the patient, on every image that the ball cuts.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
 
 SERIES_NUMBER = 9002
 SERIES_DESCRIPTION = f"Aneurysm places: {dicom_codes.NOTICE}"
-ON_THE_SURFACE_MM = 1e-4  # a pixel centre that lies on the ball's surface is in it, whatever the rounding
+ON_THE_SURFACE_MM = 1e-4  # pixel centres on the ball's surface count as inside, despite rounding
 
 
 def write_seg(
     prediction: Prediction, out: Path, bundle_sha256: str, min_probability: float = 0.1, radius_mm: float = 5.0
 ) -> bool:
-    """Writes the segmentation to `out`; False, and nothing written, where no finding is at least `min_probability`.
+    """Writes the segmentation to `out`; returns False and writes nothing if no finding reaches `min_probability`.
 
-    `bundle_sha256` names the models that have answered. Where the files name no frame of reference, or their geometry
-    had to be assumed, the segmentation has one of its own and goes by the images that it refers to. Raises ValueError
-    where highdicom is missing, where there is no answer, or naming a file that lacks one of the UIDs referred to.
+    `bundle_sha256` identifies the models. If the files name no frame of reference, or their geometry had to be assumed,
+    the segmentation gets a new one and is placed only by the images that it refers to. Raises ValueError if highdicom
+    is missing, if the models did not run, or naming a file that lacks one of the UIDs referred to.
     """
     need_highdicom()
     from highdicom import seg
@@ -78,9 +78,9 @@ def write_seg(
 
 
 def ball(geometry: Geometry, centre_mm: Sequence[float], radius_mm: float) -> dict[int, np.ndarray]:
-    """By source image that it cuts, (rows, columns) bool: the pixels whose centres lie in a ball in the patient.
+    """For each source image that the ball cuts, (rows, columns) bool: the pixels whose centres lie inside.
 
-    A ball smaller than a pixel is as large as one, so that a place in an image always marks that image.
+    The radius is at least the pixel spacing, so that a finding always marks its image.
     """
     limit_mm2 = (max(radius_mm, *geometry.spacing[1:]) + ON_THE_SURFACE_MM) ** 2
     offset = geometry.positions - np.asarray(centre_mm, float)  # from the centre to the first pixel of each image
@@ -96,7 +96,7 @@ def ball(geometry: Geometry, centre_mm: Sequence[float], radius_mm: float) -> di
 
 
 def _marks(geometry: Geometry, peaks: Sequence[Peak], radius_mm: float) -> tuple[list[int], np.ndarray]:
-    """The images that any ball cuts, and (images, rows, columns, findings) uint8 with the balls as 1."""
+    """The images that any ball cuts, and (images, rows, columns, findings) uint8: 1 inside the balls."""
     balls = [ball(geometry, peak.patient_mm, radius_mm) for peak in peaks]
     touched = sorted(set().union(*balls))
     marks = np.zeros((len(peaks), len(touched), *geometry.shape[1:]), np.uint8)
@@ -130,9 +130,9 @@ def _describe(number: int, peak: Peak, bundle_sha256: str, series_uid: str) -> s
 
 
 def _plane(geometry: Geometry, image: int, source: Source) -> pydicom.Dataset:
-    """A source image as highdicom wants it: a file of one image, whose place is the geometry's.
+    """A source image as highdicom needs it: a single-frame dataset with the position from the geometry.
 
-    Frames of multi-frame files come as such, too, so that all kinds of files go one way; `_refer` names the real ones.
+    Frames of multi-frame files are converted, too, so that there is one code path; `_refer` sets the real references.
     """
     plane = pydicom.Dataset()
     plane.update(source.common)
@@ -156,10 +156,10 @@ def _name(image: int) -> str:
 
 
 def _refer(segmentation: seg.Segmentation, images: dict[str, SourceImage]) -> None:
-    """Puts the source images in the place of the names that stand for them."""
+    """Replaces the placeholder UIDs by references to the source images."""
     for groups in segmentation.PerFrameFunctionalGroupsSequence:
         for item in groups.DerivationImageSequence[0].SourceImageSequence:
-            image = images.get(item.ReferencedSOPInstanceUID)  # None where an item of several frames is renamed
+            image = images.get(item.ReferencedSOPInstanceUID)  # None if the item, shared by frames, is done already
             if image is not None:
                 _name_real(item, image)
     references = []

@@ -1,4 +1,4 @@
-"""What DICOM objects about a series take from it: its findings, and from its files' headers images and patient."""
+"""What DICOM objects take from a series: its findings, and its images, patient and study from the headers."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from aneurysm.inference.sampled import SampledSeries
 from aneurysm.package import without_extra
 from aneurysm.report.dicom_codes import MANUFACTURER, MODEL_NAME
 
-CHARACTER_SET = "ISO_IR 192"  # UTF-8: whatever the source's character set, pydicom has decoded it
-SAME_MM = 0.01  # positions that differ by less are one
+CHARACTER_SET = "ISO_IR 192"  # UTF-8: pydicom has decoded the source's character set
+SAME_MM = 0.01  # positions that differ by less are equal
 
 
 @dataclass(frozen=True)
 class SourceImage:
-    """One image as other objects refer to it; `frame_number` counts from 1, and is None where its file has but one."""
+    """One image as other objects refer to it; `frame_number` counts from 1, and is None for a single-frame file."""
 
     sop_class: str
     sop_uid: str
@@ -39,12 +39,12 @@ class SourceImage:
 
 @dataclass(frozen=True)
 class Source:
-    """What the files of a series say of themselves.
+    """What the headers of a series contain.
 
     images              each image in slice order
     common              what objects of the same study repeat: patient and study, the UID of the series, the modality
-    frame_of_reference  UID of the coordinate system that the series' millimetres in the patient are of; None where
-                        the files name none, or where position, orientation or pixel spacing had to be assumed
+    frame_of_reference  UID of the coordinate system of the series' patient positions; None if the files name none,
+                        or if position, orientation or pixel spacing had to be assumed
     """
 
     images: tuple[SourceImage, ...]
@@ -53,7 +53,7 @@ class Source:
 
 
 def need_highdicom() -> None:
-    """Raises ValueError saying how to install what DICOM objects are written with."""
+    """Raises ValueError saying how to install highdicom, if it is missing."""
     try:
         import highdicom  # noqa: F401
     except ImportError as error:
@@ -62,14 +62,14 @@ def need_highdicom() -> None:
 
 @contextmanager
 def names_as_they_are() -> Iterator[None]:
-    """Within it highdicom does not warn of patients' names without a caret: they are repeated, not chosen."""
+    """Silences highdicom's warning about patient names without a caret: they are copied from the source."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The string .* person name")
         yield
 
 
 def new_object(bundle_sha256: str) -> dict[str, Any]:
-    """What highdicom's constructors take of an object that is alone in a series of its own: UIDs, and what made it."""
+    """Arguments of highdicom's constructors for an object in a new series: UIDs, and the software that made it."""
     return {
         "series_instance_uid": generate_uid(),
         "sop_instance_uid": generate_uid(),
@@ -82,9 +82,9 @@ def new_object(bundle_sha256: str) -> dict[str, Any]:
 
 
 def findings(prediction: Prediction, min_probability: float) -> list[Peak]:
-    """The peaks that are at least so probable, strongest first.
+    """The peaks of at least `min_probability`, strongest first.
 
-    Raises ValueError where the models have not answered, so that prevalences never pass for a reading.
+    Raises ValueError if the models did not run, so that prevalences are never reported as findings.
     """
     if prediction.series is None or prediction.failure:
         raise ValueError(f"{prediction.folder}: there is no answer to report: {prediction.failure}")
@@ -93,7 +93,7 @@ def findings(prediction: Prediction, min_probability: float) -> list[Peak]:
 
 
 def read_source(series: SampledSeries) -> Source:
-    """The source of a series that has been read. Raises ValueError naming a file that lacks one of its UIDs."""
+    """The source of a series. Raises ValueError naming a file that lacks one of its UIDs."""
     headers = {path: read_header(path) for path in dict.fromkeys(series.files)}
     frames = Counter(uid for uid, *_ in (*series.mapping.images, *series.mapping.twins))
     images = []
@@ -107,22 +107,22 @@ def read_source(series: SampledSeries) -> Source:
         several = max(header.number("NumberOfFrames", 1), frames[sop_uid], frame + 1) > 1
         images.append(SourceImage(sop_class, sop_uid, frame + 1 if several else None))
     common, frame_of_reference = _common(series.files[0], series.uid)
-    # Of images that all lie at one position, the first is where it says, and the last is not.
+    # If all headers give the same position, the geometry agrees with the first image but not with the last.
     last = read_frames(headers[series.files[-1]])[series.mapping.images[-1][1]]
     stated = frame_of_reference if _is_stated(last, series.geometry) else None
     return Source(tuple(images), common, stated or None)
 
 
 def made_up_frame_of_reference(series_uid: str) -> str:
-    """A coordinate system of a series' own, always the same."""
+    """UID of a new coordinate system for a series, always the same."""
     return generate_uid(entropy_srcs=[series_uid, "FrameOfReferenceUID"])
 
 
 def _common(path: Path, series_uid: str) -> tuple[pydicom.Dataset, str]:
-    """Source.common by one image's header, and its FrameOfReferenceUID ("" where there is none).
+    """Source.common from one image's header, and its FrameOfReferenceUID ("" if there is none).
 
-    Attributes that must be there but may be empty (type 2) are empty where the file lacks them or holds what they
-    cannot be. A file without a SeriesInstanceUID, as the competition has them, is of the series `series_uid`.
+    Attributes that are required but may be empty (type 2) are empty if the file lacks them or holds an invalid value.
+    A file without a SeriesInstanceUID, as in the competition, gets `series_uid`.
     """
     header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*_CHECKS, *_UIDS])
     common = pydicom.Dataset()
@@ -168,9 +168,9 @@ _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 
 
 def _checked(header: pydicom.Dataset, name: str, check: Callable) -> str:
-    """The text of an element, or "" where it is absent or `check` refuses it."""
+    """The text of an element, or "" if it is absent or `check` rejects it."""
     try:
         value = header.get(name)
         return str(check(str(value))) if value else ""
-    except Exception:  # pydicom has an error of its own for each kind of damage
+    except Exception:  # pydicom raises a different error for each kind of damage
         return ""

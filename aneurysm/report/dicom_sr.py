@@ -1,8 +1,8 @@
-"""`write_sr`: what is said of one series as a DICOM structured report that viewers and archives read.
+"""`write_sr`: the prediction for one series as a DICOM structured report, for viewers and archives.
 
 Comprehensive 3D SR with the template Measurement Report (DICOM PS3.16 TID 1500) and these measurement groups (TID
 1501): first the series with its 14 probabilities, then each finding with its probability, its place in the image
-(SCOORD) and, where the file names its frame of reference, in the patient (SCOORD3D).
+(SCOORD) and, if the file names its frame of reference, in the patient (SCOORD3D).
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ SERIES_DESCRIPTION = f"Aneurysm findings: {dicom_codes.NOTICE}"
 
 
 def write_sr(prediction: Prediction, out: Path, bundle_sha256: str, min_probability: float = 0.1) -> None:
-    """Writes the report to `out`; findings below `min_probability` are left out, the 14 probabilities never.
+    """Writes the report to `out`, with all 14 probabilities and the findings of at least `min_probability`.
 
-    `bundle_sha256` names the models that have answered. Raises ValueError where highdicom is missing, where there is
-    no answer, or naming a file that lacks one of the UIDs that the report refers to.
+    `bundle_sha256` identifies the models. Raises ValueError if highdicom is missing, if the models did not run, or
+    naming a file that lacks one of the UIDs that the report refers to.
     """
     need_highdicom()
     from highdicom import sr
@@ -113,7 +113,7 @@ def _finding_group(
 def _places(
     peak: Peak, series: SampledSeries, source: Source
 ) -> list[sr.CoordinatesForMeasurement | sr.CoordinatesForMeasurement3D]:
-    """Where a finding is: in its image, and in the patient where that has a frame of reference."""
+    """Where a finding is: in its image, and in the patient if the source has a frame of reference."""
     from highdicom import sr
 
     image = source.images[series.mapping.source_index(peak.sop_uid, peak.frame)]
@@ -149,7 +149,7 @@ def _observed_by(bundle_sha256: str) -> sr.ObservationContext:
 
 
 def _evidence(source: Source) -> list[pydicom.Dataset]:
-    """All images of the series, each file once; the first gives the report its patient and study."""
+    """All images of the series, each file once; the report takes patient and study from the first."""
     evidence = []
     for image in {image.sop_uid: image for image in source.images}.values():
         dataset = pydicom.Dataset()

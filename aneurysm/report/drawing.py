@@ -1,4 +1,4 @@
-"""The one style of all figures, and sheets of words and pictures that are placed in inches."""
+"""The style of all figures, and sheets of text and pictures that are placed in inches."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from matplotlib.text import Text
 
 from aneurysm.paths import atomic_write
 
-WIDTH_IN = 10.0  # of a figure as wide as the README's column, 800 to 900 pixels there
-FONT_PT = 9.5  # eleven pixels there: the one size of letters
+WIDTH_IN = 10.0  # as wide as the README's column, where it is 800 to 900 pixels
+FONT_PT = 9.5  # eleven pixels there; the only font size
 DPI = 180
 
 INK, QUIET, LINE, PALE = "#17212b", "#51606e", "#b4bfc9", "#f1f4f7"
-BLUE, GREEN, ORANGE = "#1f5f95", "#2b7a4b", "#c05a00"  # what models do and say; the truth; mistakes, and losses
-ON_SLICE = {BLUE: "#6cb6f5", GREEN: "#5fe08f", ORANGE: "#ffa23e"}  # the same on a black picture
+BLUE, GREEN, ORANGE = "#1f5f95", "#2b7a4b", "#c05a00"  # predictions; ground truth; errors and losses
+ON_SLICE = {BLUE: "#6cb6f5", GREEN: "#5fe08f", ORANGE: "#ffa23e"}  # the same on a dark image
 
 _STYLE = {
     "font.family": "DejaVu Sans", "font.size": FONT_PT, "axes.titlesize": FONT_PT, "axes.labelsize": FONT_PT,
@@ -31,12 +31,12 @@ _STYLE = {
 
 
 def styled():
-    """A `with` block, or a decorator of a function, that draws in this style."""
+    """A context manager or decorator that draws in this style."""
     return rc_context(_STYLE)
 
 
 def save_figure(figure: Figure, out: Path) -> None:
-    """Writes the PNG `out`, white behind all that is drawn, whole or not at all."""
+    """Writes the PNG `out` atomically, with a white background."""
     with atomic_write(out) as beside:
         figure.savefig(beside, dpi=DPI, facecolor="white", format="png")
 
@@ -53,13 +53,13 @@ class Sheet:
             self.page.set_axis_off()
 
     def text(self, x: float, y: float, words: str, color: str = INK, bold: bool = False, **about) -> Text:
-        """Words whose upper left corner lies at (x, y), if `ha` and `va` do not say otherwise."""
+        """Text with its upper left corner at (x, y), unless `ha` and `va` say otherwise."""
         placed = {"ha": "left", "va": "top", "linespacing": 1.25} | about
         with styled():
             return self.page.text(x, y, words, color=color, weight="bold" if bold else "normal", **placed)
 
     def title(self, x: float, y: float, words: str) -> Text:
-        """Bold words that stand on the line `y`."""
+        """Bold text with its baseline at `y`."""
         return self.text(x, y, words, bold=True, va="baseline")
 
     def axes(self, x: float, y: float, width: float, height: float) -> Axes:
@@ -69,7 +69,7 @@ class Sheet:
             return self.figure.add_axes((x / across, 1 - (y + height) / down, width / across, height / down))
 
     def picture(self, x: float, y: float, width: float, height: float, image: np.ndarray, **about) -> Axes:
-        """An image in [0, 1] in shades of grey, in a thin frame."""
+        """A greyscale image in [0, 1] with a thin frame."""
         axes = self.axes(x, y, width, height)
         axes.imshow(image, **{"cmap": "gray", "vmin": 0, "vmax": 1, "aspect": "auto"} | about)
         bare(axes)
@@ -88,6 +88,6 @@ def bare(axes: Axes) -> None:
 
 
 def framed(axes: Axes, color: str, width: float) -> None:
-    """A frame of that colour and width (points) on all four sides."""
+    """A frame of this colour and width (points) on all four sides."""
     for spine in axes.spines.values():
         spine.set(visible=True, color=color, linewidth=width)

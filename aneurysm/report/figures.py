@@ -23,7 +23,7 @@ from aneurysm.stage2.calibration import GROUPS, Calibrated, reliability
 from aneurysm.stage2.temperature import write_temperature
 from aneurysm.tables import write_csv
 
-LOOKS = ((ORANGE, "s"), (BLUE, "o"))  # of answers before and after
+LOOKS = ((ORANGE, "s"), (BLUE, "o"))  # before and after calibration
 
 
 @styled()
@@ -44,9 +44,9 @@ def roc_figure(steps: Sequence[Step], out: Path) -> None:
 
 @styled()
 def reliability_figure(truth: np.ndarray, predictions: Mapping[str, np.ndarray], out: Path) -> None:
-    """Draws the PNG `out`: the share of positives in bins of like probability, and below it how many cases are in each.
+    """Draws the PNG `out`: the share of positives in bins of predicted probability, and below it the cases per bin.
 
-    truth (series, 14); `answers` two of the same shape, by name.
+    truth (series, 14); `predictions` two arrays of that shape, by name.
     """
     figure = Figure(figsize=(WIDTH_IN, 5.6), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.05)
@@ -71,7 +71,7 @@ def reliability_figure(truth: np.ndarray, predictions: Mapping[str, np.ndarray],
 def series_figure(
     cache: Cache, model_paths: ModelPaths, fold: int, series_uid: str, localizers: pd.DataFrame, out: Path
 ) -> None:
-    """Draws the PNG `out`: what the stage 1 that has not seen a series says about its slices, and its highest slice.
+    """Draws the PNG `out`: the held-out stage 1's probability along a series, and its most suspicious slice.
 
     `localizers` are the positive spots of the series (position_mm, x, y and location).
     """
@@ -96,7 +96,7 @@ def series_figure(
 def _draw_slice(
     axis, cache: Cache, series_uid: str, features: SeriesFeatures, number: int, localizers: pd.DataFrame
 ) -> None:
-    """The slice with the peak of its highest heatmap and, where it has one, its localizer."""
+    """The slice with the peak of its highest heatmap and its localizer, if it has one."""
     index = int(features.slice[number])
     axis.imshow(cache.window(series_uid, [index])[0].astype(np.float32), cmap="gray", vmin=0, vmax=1)
     title = f"slice {index + 1} of {cache.n_slices(series_uid)}"
@@ -113,7 +113,7 @@ def _draw_slice(
 
 
 def write_calibrated(paths: ModelPaths, scaled: Calibrated) -> list[Path]:
-    """Prints what temperatures change; writes the table, the figure and the temperature for export; their paths."""
+    """Prints the effect of the temperatures; writes table, figure and temperature for export; returns their paths."""
     print(f"\n{scaled.text(paths.encoder)}\n")
     table, figure = paths.oof_stage2_calibrated_csv, paths.folder / "reliability.png"
     write_csv(scaled.after.table(), table)

@@ -1,4 +1,4 @@
-"""The report of one run: a page, a JSON file and DICOM objects for each series, a list of all, and predictions.csv."""
+"""The report of one run: a page, a JSON file and DICOM objects for each series, an index, and predictions.csv."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Record = dict[str, Any]
 
 
 def write_series(out: Path, record: Record, pictures: Sequence[Picture]) -> Path:
-    """Writes <uid>.html, then <uid>.json, into the folder; returns the page. The record is given its `thumbnail`."""
+    """Writes <uid>.html, then <uid>.json; returns the path of the page. Adds `thumbnail` to the record."""
     record["thumbnail"] = thumbnail(pictures)
     page = out / page_name(record)
     write_page(page, record, pictures)
@@ -40,10 +40,10 @@ def write_series(out: Path, record: Record, pictures: Sequence[Picture]) -> Path
 def write_objects(
     out: Path, prediction: Prediction, record: Record, kinds: Sequence[str], min_probability: float
 ) -> list[str]:
-    """Writes the DICOM objects <uid>_sr.dcm and <uid>_seg.dcm, as far as they are among `kinds` (sr, seg).
+    """Writes the DICOM objects <uid>_sr.dcm and <uid>_seg.dcm that are in `kinds` (sr, seg).
 
-    Findings below `min_probability` are left out. Objects of an earlier run do not stay. Returns sentences on those
-    that could not be written. Raises ValueError where highdicom is missing.
+    Leaves out findings below `min_probability`. Deletes such objects of an earlier run first. Returns sentences on
+    those that could not be written. Raises ValueError if highdicom is missing.
     """
     if not kinds:
         return []
@@ -51,7 +51,7 @@ def write_objects(
     problems = []
     for kind in kinds:
         path = out / page_name(record).replace(".html", f"_{kind}.dcm")
-        path.unlink(missing_ok=True)  # of an earlier run, which may have said something else
+        path.unlink(missing_ok=True)  # of an earlier run, whose findings may differ
         if prediction.failure:
             continue
         write = {"sr": write_sr, "seg": write_seg}[kind]
@@ -59,14 +59,14 @@ def write_objects(
             write(prediction, path, record["bundle"]["sha256"], min_probability)
         except ValueError as error:
             problems.append(f"{path.name} could not be written: {error}")
-        except Exception as error:  # highdicom's and pydicom's are of all kinds: the page is written all the same
+        except Exception as error:  # highdicom and pydicom raise many kinds: the page is still written
             problems.append(f"{path.name} could not be written: {type(error).__name__}: {error}")
     return problems
 
 
 def write_nifti(out: Path, prediction: Prediction, record: Record, place: Path | SeriesFiles) -> list[str]:
-    """Writes the series and its map as NIfTI files, <uid>.nii.gz and <uid>_sac.nii.gz. Files of an earlier run do not
-    stay. Returns sentences on what was changed for them, and on those that could not be written."""
+    """Writes the series and its map as NIfTI files, <uid>.nii.gz and <uid>_sac.nii.gz; deletes those of an earlier run
+    first. Returns sentences on interpolation, and on files that could not be written."""
     images, found = (out / page_name(record).replace(".html", ending) for ending in (".nii.gz", "_sac.nii.gz"))
     for path in (images, found):
         path.unlink(missing_ok=True)
@@ -79,14 +79,14 @@ def write_nifti(out: Path, prediction: Prediction, record: Record, place: Path |
         write_map_nifti(prediction.sac_map, prediction.series, found)
     except CannotWrite:
         raise
-    except Exception as error:  # whatever it is: the page is written all the same
+    except Exception as error:  # the page is still written
         return [f"{images.name} and its map could not be written: {type(error).__name__}: {error}"]
     return sentences
 
 
 def read_record(out: Path, series_uid: str, bundle: dict[str, str], files: str) -> Record | None:
-    """What these models have said of a series of the same `files` (SeriesFiles.fingerprint) before; None where they
-    have not, or could not read it."""
+    """The record of an earlier run with the same bundle and `files` (SeriesFiles.fingerprint); None if there is none,
+    or if it failed or left anything out."""
     path = out / page_name({"series_uid": series_uid})
     try:
         record = json.loads(path.with_suffix(".json").read_text())
@@ -98,9 +98,9 @@ def read_record(out: Path, series_uid: str, bundle: dict[str, str], files: str) 
 
 
 def write_lists(out: Path, records: Sequence[Record]) -> None:
-    """Writes index.html and predictions.csv: the most suspicious series first, those without an answer last.
+    """Writes index.html and predictions.csv: the most suspicious series first, failed ones last.
 
-    A UID that is none, and the reasons, stand in the table as `cell` shows them.
+    UIDs and failure reasons are escaped by `cell` in the table.
     """
     ordered = sorted(records, key=_order)
     write_index(out / "index.html", ordered)

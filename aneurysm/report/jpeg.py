@@ -1,4 +1,4 @@
-"""Pictures as data: URIs of JPEG, as good as a page's size allows."""
+"""Pictures as JPEG data: URIs, at the best quality that fits the size limit of a page."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 
 QUALITIES = (88, 80, 70, 60, 50, 40, 30)
-SHRINK = (1, 2, 4)  # noise alone needs more than 1: heads fit at full size
-NEARLY = 1.2  # the middle picture is tried first: where it takes this much more than its share, all will take too much
+SHRINK = (1, 2, 4)  # only pure noise needs more than 1: heads fit at full size
+NEARLY = 1.2  # the middle picture is tried first: if it exceeds its share by this factor, all will be too large
 
 
 def encode_within(pictures: Sequence[np.ndarray], n_characters: int) -> list[str]:
-    """Each of the pictures, uint8 of one size, as a data: URI; together they have at most `n_characters`.
+    """The pictures, uint8 of one size, as data: URIs with at most `n_characters` in total.
 
-    Raises ValueError where they do not fit at the lowest quality and size.
+    Raises ValueError if they do not fit at the lowest quality and size.
     """
     for shrink in SHRINK:
         smaller = [_shrunk(picture, shrink) for picture in pictures]
@@ -32,7 +32,7 @@ def encode_within(pictures: Sequence[np.ndarray], n_characters: int) -> list[str
 
 
 def data_uri(picture: np.ndarray, quality: int) -> str:
-    """A picture, uint8, grey or BGR, in a quality of 0 to 100."""
+    """A picture, uint8, grey or BGR, as a JPEG data: URI of quality 0 to 100."""
     _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return "data:image/jpeg;base64," + base64.b64encode(encoded).decode("ascii")
 

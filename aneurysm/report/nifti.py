@@ -1,4 +1,4 @@
-"""A series and its map of aneurysms as NIfTI files, which 3D Slicer and ITK-SNAP lay over each other."""
+"""A series and its aneurysm map as NIfTI files, to overlay in 3D Slicer and ITK-SNAP."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from aneurysm.report.nifti_grid import Grid, ResampledVolume, even_grid
 
 
 def write_series_nifti(place: Path | SeriesFiles, out: Path) -> list[str]:
-    """Writes all images of a series: Hounsfield units for CT, for MR the stored signal times the header's rescale.
+    """Writes all images of a series: Hounsfield units for CT, for MR the stored values with the header's rescale.
 
-    Returns what had to be changed for it, in sentences. Raises ValueError where the series cannot be read.
+    Returns a sentence if values were interpolated. Raises ValueError if the series cannot be read.
     """
     series = read_series(place)
     geometry = series.geometry
@@ -27,28 +27,28 @@ def write_series_nifti(place: Path | SeriesFiles, out: Path) -> list[str]:
     voxels = turned.transpose(np.argsort(geometry.order))  # (images, rows, columns), as they are stored
     indices = (np.arange(n) for n in geometry.shape)
     grid = even_grid(ResampledVolume(voxels, *indices, geometry, blank=float(voxels.min())))
-    if grid.resampled and _is_whole(voxels):  # no more decimals than before: a third of the bytes
+    if grid.resampled and _is_whole(voxels):  # whole numbers again: a third of the bytes
         grid = replace(grid, voxels=np.rint(grid.voxels))
     _write(grid, out)
     return [f"{out.name} is interpolated: {grid.resampled}"] if grid.resampled else []
 
 
 def write_map_nifti(sac_map: SacMap, series: SampledSeries, out: Path) -> None:
-    """Writes the map on its own pixels, in the slices that the models saw; where these are unevenly spaced, and in
-    tilted series, it is interpolated."""
+    """Writes the map on its own pixel grid, in the slices that were encoded; interpolates if these are unevenly spaced
+    or the series is tilted."""
     mapping, (rows, columns) = series.mapping, sac_map.rows_and_columns()
     of_cache = mapping.cached_pixels()
     shown = (
         of_cache[0][sac_map.slice],
         *(own[0] + at * (own[1] - own[0]) for own, at in zip(of_cache[1:], (rows, columns), strict=True)),
     )
-    place = np.argsort(mapping.order)  # of the source's axes among the map's
+    place = np.argsort(mapping.order)  # the map's axis for each axis of the source
     voxels = sac_map.probability.transpose(place)
     _write(even_grid(ResampledVolume(voxels, *(shown[axis] for axis in place), series.geometry)), out)
 
 
 def _write(grid: Grid, out: Path) -> None:
-    import nibabel  # here: a submission has none
+    import nibabel  # imported here: a submission does not have it
 
     image = nibabel.Nifti1Image(_smallest(grid.voxels), grid.affine)
     image.header.set_xyzt_units("mm")
@@ -59,7 +59,7 @@ def _write(grid: Grid, out: Path) -> None:
 
 
 def _smallest(voxels: np.ndarray) -> np.ndarray:
-    """int16 where that holds the same values, else float32."""
+    """int16 if that holds the same values, else float32."""
     limits = np.iinfo(np.int16)
     fits = voxels.min() >= limits.min and voxels.max() <= limits.max and _is_whole(voxels)
     return voxels.astype(np.int16 if fits else np.float32)

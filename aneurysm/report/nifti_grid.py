@@ -1,7 +1,7 @@
-"""Volumes on the even, right-angled grids that viewers of NIfTI files can show, and the affine of such a grid.
+"""Resamples volumes to the even, orthogonal grids that NIfTI viewers can show, and computes their affine.
 
-A stack of images is on one already where its slices are evenly spaced and not sheared (gantry tilt): its values then
-stay as they are. Else they are interpolated, linearly: ITK refuses files whose axes are not at right angles.
+A stack of images with evenly spaced slices and no shear (gantry tilt) is on such a grid already: its values do not
+change. Other stacks are interpolated linearly: ITK refuses files whose axes are not orthogonal.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import numpy as np
 
 from aneurysm.dicom.geometry import Geometry
 
-EXACT_MM = 0.01  # what a slice may lie beside its place
-MOST_SLICES = 4  # times as many as there were, where distances differ
+EXACT_MM = 0.01  # tolerated deviation from the even grid
+MOST_SLICES = 4  # times the original number, at most, if distances differ
 
 
 @dataclass(frozen=True)
 class ResampledVolume:
-    """Voxels (slices, rows, columns) and where in a series they lie.
+    """Voxels (slices, rows, columns) and their position in a series.
 
-    slices, rows, columns  (n,) source indices of `geometry` each, with fractions
-    blank                  what is added where a grid reaches beyond the voxels
+    slices, rows, columns  (n,) fractional source indices of `geometry` each
+    blank                  value where a grid extends beyond the voxels
     """
 
     voxels: np.ndarray
@@ -32,7 +32,7 @@ class ResampledVolume:
     blank: float = 0.0
 
     def increasing(self) -> ResampledVolume:
-        """The same with each axis in the direction of the source's."""
+        """The same with each axis in the direction of the source axis."""
         voxels, indices = self.voxels, [self.slices, self.rows, self.columns]
         for axis, own in enumerate(indices):
             if own[0] > own[-1]:
@@ -40,8 +40,8 @@ class ResampledVolume:
         return ResampledVolume(voxels, *indices, self.geometry, self.blank)
 
     def with_even_pixels(self) -> ResampledVolume:
-        """The same with rows and columns, which increase, at even distances: those of a map of a re-sliced series need
-        not be."""
+        """The same with evenly spaced rows and columns, which must increase; in maps of re-sliced series they can be
+        uneven."""
         voxels, indices = self.voxels, [self.slices, self.rows, self.columns]
         for axis in (1, 2):
             own, even = indices[axis], np.linspace(indices[axis][0], indices[axis][-1], len(indices[axis]))
@@ -54,7 +54,7 @@ class ResampledVolume:
 @dataclass(frozen=True)
 class Grid:
     """Voxels (columns, rows, slices), as NIfTI orders them, and their affine to millimetres in the patient (RAS);
-    `resampled` says in words why values were interpolated, "" where they are as they were."""
+    `resampled` is the reason why slices were interpolated, "" if they were not."""
 
     voxels: np.ndarray
     affine: np.ndarray
@@ -62,7 +62,7 @@ class Grid:
 
 
 def even_grid(volume: ResampledVolume) -> Grid:
-    """The volume on an even grid with axes at right angles, those of the series' images and their normal."""
+    """The volume on an even grid with orthogonal axes: those of the series' images and their normal."""
     volume = volume.increasing().with_even_pixels()
     geometry = volume.geometry
     offsets = _slice_places(geometry, volume.slices)
@@ -79,7 +79,7 @@ def even_grid(volume: ResampledVolume) -> Grid:
 
 
 def _slice_places(geometry: Geometry, slices: np.ndarray) -> np.ndarray:
-    """(n, 3) where the first pixels of source slices lie, fractions allowed; beyond the ends at the same distance."""
+    """(n, 3) positions of the first pixels of (fractional) source slices; extrapolated beyond the ends."""
     positions, n_images = geometry.positions, len(geometry.positions)
     gap = geometry.normal * geometry.spacing[0]
     first, last = (positions[1] - positions[0], positions[-1] - positions[-2]) if n_images > 1 else (gap, gap)
@@ -89,7 +89,7 @@ def _slice_places(geometry: Geometry, slices: np.ndarray) -> np.ndarray:
 
 
 def _affine(volume: ResampledVolume, even_mm: np.ndarray, first: np.ndarray, corner: np.ndarray) -> np.ndarray:
-    """(4, 4) from (column, row, slice) to RAS; `corner` rows and columns are before the volume's own first ones."""
+    """(4, 4) from (column, row, slice) to RAS; `corner` is the grid's first row and column relative to the volume's."""
     geometry = volume.geometry
     steps = [_step(volume.rows) * geometry.spacing[1], _step(volume.columns) * geometry.spacing[2]]
     gap = even_mm[1] - even_mm[0] if len(even_mm) > 1 else geometry.spacing[0]
@@ -105,19 +105,19 @@ def _step(indices: np.ndarray) -> float:
 
 
 def _even_places(along: np.ndarray) -> np.ndarray:
-    """From the first to the last place, about as far apart as the nearest two."""
+    """From the first to the last position, spaced about as the closest two."""
     n_even = min(round((along[-1] - along[0]) / np.diff(along).min()) + 1, MOST_SLICES * len(along))
     return np.linspace(along[0], along[-1], n_even)
 
 
 def _neighbours(along: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each wanted place the number of the one below it, and how much of the way to the next it lies, 0 to 1."""
+    """For each wanted position the index of the one below it, and the fraction of the way to the next, 0 to 1."""
     below = np.clip(np.searchsorted(along, wanted, side="right") - 1, 0, len(along) - 2)
     return below, np.clip((wanted - along[below]) / (along[below + 1] - along[below]), 0, 1)
 
 
 def _between(voxels: np.ndarray, along: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """(wanted, ...) float32 voxels between those at `along`, the places of their first axis."""
+    """(wanted, ...) float32 voxels, interpolated along their first axis, whose positions are `along`."""
     below, share = _neighbours(along, wanted)
     share = share.astype(np.float32).reshape(-1, *[1] * (voxels.ndim - 1))
     return (1 - share) * voxels[below] + share * voxels[below + 1]
@@ -126,11 +126,11 @@ def _between(voxels: np.ndarray, along: np.ndarray, wanted: np.ndarray) -> np.nd
 def _resampled(
     volume: ResampledVolume, along_mm: np.ndarray, even_mm: np.ndarray, sheared_mm: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(slices, rows, columns) float32 at `even_mm`, each source slice moved by what it is sheared by (rows, columns);
-    and how many rows and columns there are before the volume's first ones, as a number that is not positive."""
+    """(slices, rows, columns) float32 at `even_mm`, with each source slice shifted by its shear (rows, columns); and
+    the grid's first row and column relative to the volume's, 0 or negative."""
     pixel_mm = np.array(volume.geometry.spacing[1:]) * (_step(volume.rows), _step(volume.columns))
     moved = sheared_mm / pixel_mm
-    moved[np.abs(moved) * pixel_mm < EXACT_MM / 10] = 0  # rounding, no tilt
+    moved[np.abs(moved) * pixel_mm < EXACT_MM / 10] = 0  # rounding, not tilt
     corner = np.floor(moved.min(axis=0)).astype(int)
     size = np.ceil(moved.max(axis=0)).astype(int) - corner + volume.voxels.shape[1:]
     below, share = _neighbours(along_mm, even_mm)
@@ -146,7 +146,7 @@ def _resampled(
 
 
 def _moved(image: np.ndarray, by: np.ndarray, size: tuple[int, int], blank: float) -> np.ndarray:
-    """(size) float32 with the image at `by` rows and columns, fractions interpolated."""
+    """(size) float32 with the image shifted by `by` (rows, columns), fractions interpolated."""
     out = np.full(size, blank, np.float32)
     whole, (down, right) = np.floor(by).astype(int), by - np.floor(by)
     rows, columns = (slice(start, start + n) for start, n in zip(whole, image.shape, strict=True))

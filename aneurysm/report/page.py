@@ -1,4 +1,4 @@
-"""The pages that people look at: one for each series, and an index. Each is one file that needs no other."""
+"""The HTML pages of a report: one for each series, and an index. Each is a single, self-contained file."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from aneurysm.report.slice_view import LINE_FLOOR, slice_views
 if TYPE_CHECKING:
     from aneurysm.inference.pictures import Picture
 
-LONGEST_NAME = 120  # characters of a UID that go into its page's name
-THUMBNAIL_BYTES = 3_000_000  # of all thumbnails on the index
+LONGEST_NAME = 120  # characters of a UID in the name of its page
+THUMBNAIL_BYTES = 3_000_000  # all thumbnails of the index together, at most
 
 
 def page_name(record: dict) -> str:
-    """The file name of a series' page: its UID where that is a safe name, else made safe, with a checksum."""
+    """The file name of a series' page: its UID if that is a safe name, else a safe version with a checksum."""
     uid = record["series_uid"]
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", uid)[:LONGEST_NAME]
     if safe != uid or safe.startswith(".") or safe.lower() in {"", "index"}:
@@ -35,7 +35,7 @@ def page_name(record: dict) -> str:
 
 
 def write_page(out: Path, record: dict, pictures: Sequence[Picture]) -> None:
-    """Writes the page of one series to `out`; `record` is what record_of made of it, `pictures` its slices to show."""
+    """Writes the page of one series to `out`; `record` is from record_of, `pictures` are the slices to show."""
     answered = record["probabilities"] is not None
     shown = pictures if answered else ()
     _write(
@@ -47,9 +47,9 @@ def write_page(out: Path, record: dict, pictures: Sequence[Picture]) -> None:
 
 
 def write_index(out: Path, records: Sequence[dict]) -> None:
-    """Writes the list of all series to `out`, beside their pages: the most suspicious first; unread ones apart.
+    """Writes the index of all series to `out`, beside their pages: the most suspicious first; failed ones apart.
 
-    The most suspicious have a thumbnail, `thumbnail` of their records, as many as THUMBNAIL_BYTES allow.
+    The first ones show the `thumbnail` of their record, as many as fit into THUMBNAIL_BYTES.
     """
     read = [record for record in records if record["probabilities"] is not None]
     read.sort(key=lambda record: -record["probabilities"][PRESENT])
@@ -67,7 +67,7 @@ def strongest_location(record: dict) -> str:
 
 
 def _write(out: Path, template: str, script: str | None = None, **content) -> None:
-    """The `script` is all that the page may run: its policy has its checksum."""
+    """`script` is the only script that the page may run: its checksum is in the content security policy."""
     environment = _environment()
     text = environment.get_template(script).render() if script else ""
     page = environment.get_template(template).render(
@@ -76,7 +76,7 @@ def _write(out: Path, template: str, script: str | None = None, **content) -> No
         script_sha256=base64.b64encode(hashlib.sha256(text.encode()).digest()).decode(), **content,
     )  # fmt: skip
     with atomic_write(out) as beside:
-        beside.write_text(page, encoding="utf-8", errors="backslashreplace")  # file names may be no valid UTF-8
+        beside.write_text(page, encoding="utf-8", errors="backslashreplace")  # file names may not be valid UTF-8
 
 
 def _environment() -> Environment:

@@ -1,4 +1,4 @@
-"""The report of many series: each is predicted and its files are written before the next."""
+"""Predicts many series, and writes the report of each before the next."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from aneurysm.report.folder import Record, read_record, write_nifti, write_objec
 
 @dataclass(frozen=True)
 class Extras:
-    """What is written beside the page and the JSON file of a series: DICOM objects (sr, seg) with findings from
-    `min_probability` on, and NIfTI files."""
+    """Files beside the page and the JSON file of a series: DICOM objects (sr, seg) with findings of at least
+    `min_probability`, and NIfTI files."""
 
     objects: tuple[str, ...] = ()
     min_probability: float = 0.1
@@ -26,9 +26,9 @@ def write_reports(
     found: Sequence[SeriesFiles], predictor: Predictor, identity: dict[str, str], out: Path, extras: Extras,
     workers: int, budget_s: float, resume: bool,
 ) -> Iterator[Record]:  # fmt: skip
-    """The record of each series, as soon as its page is written; `identity` as bundle_identity, `budget_s` for each.
+    """Yields the record of each series once its page is written; `identity` from bundle_identity, `budget_s` for each.
 
-    With `resume`, series whose files are those of an earlier report by the same bundle are taken from there, first.
+    With `resume`, records of an earlier report by the same bundle on the same files are reused, and come first.
     """
     files = {series.uid: series.fingerprint() for series in found}
     before = {uid: read_record(out, uid, identity, own) if resume else None for uid, own in files.items()}

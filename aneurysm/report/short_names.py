@@ -11,7 +11,7 @@ _ABBREVIATIONS = (
 
 
 def short_name(label: str) -> str:
-    """`Left Middle Cerebral Artery` -> `L MCA`; any other text as it is."""
+    """`Left Middle Cerebral Artery` -> `L MCA`; other text is returned unchanged."""
     if label not in LOCATIONS:
         return label
     for long, short in _ABBREVIATIONS:

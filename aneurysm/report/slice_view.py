@@ -1,4 +1,4 @@
-"""A suspicious slice as the page shows it: the slices around to scroll through, a part enlarged, their projection."""
+"""A suspicious slice on the page: the slices around it to scroll through, an enlarged part, and a projection."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from aneurysm.report.jpeg import encode_within
 if TYPE_CHECKING:
     from aneurysm.inference.pictures import Picture
 
-PAGE_BYTES = 4_000_000  # of a page, at most
-PICTURE_BYTES = 3_400_000  # of all pictures on it, as base64
-ENLARGED, PROJECTED = 128, 256  # pixels of the slice that these panes show, in each direction
+PAGE_BYTES = 4_000_000  # one page, at most
+PICTURE_BYTES = 3_400_000  # all pictures on it, as base64
+ENLARGED, PROJECTED = 128, 256  # side of the part that these panes show, in pixels of the slice
 WHOLE_BAR_MM, PROJECTED_BAR_MM, ENLARGED_BAR_MM = 50, 20, 10  # lengths of the scale bars
-LINE_AT = 0.5  # of the heatmap's highest value
-LINE_FLOOR = 0.05  # below this value there is no line
+LINE_AT = 0.5  # outline, as a fraction of the heatmap's maximum
+LINE_FLOOR = 0.05  # no outline below this value
 EDGES = {"axial": ("R", "L"), "coronal": ("R", "L"), "sagittal": ("A", "P")}  # letters at the left and right edge
 UPWARD = {"axial": "the vertex", "coronal": "the back of the head", "sagittal": "the patient's left"}
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One slice to scroll to: a data: URI, and which slice it is, in words."""
+    """One slice to scroll to: a data: URI, and its caption."""
 
     source: str
     text: str
@@ -35,11 +35,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class Panel:
-    """A square part of the slices, as large as the page has room for.
+    """A square part of the slices, scaled to the room on the page.
 
-    name         what it shows
-    left, top    of the part, in pixels of the slice; `side` of them are shown in each direction, of `size`
-    bar_mm       length of the scale bar, and its share of the width
+    name         its title
+    left, top    first pixel shown; the panel shows `side` of the `size` pixels of the slice, in each direction
+    bar_mm       length of the scale bar; bar_share is its share of the width
     """
 
     name: str
@@ -52,25 +52,25 @@ class Panel:
 
     @property
     def view_box(self) -> str:
-        """Of the SVG that lies over it, in pixels of the slice; pixel centres are whole numbers."""
+        """viewBox of the SVG overlay, in pixels of the slice; pixel centres are whole numbers."""
         return f"{self.left - 0.5} {self.top - 0.5} {self.side} {self.side}"
 
     @property
     def style(self) -> str:
-        """Where the whole slice lies, of which the pane shows the part."""
+        """CSS that places the whole slice so that the panel shows this part."""
         width, left, top = (100 * pixels / self.side + 0.0 for pixels in (self.size, -self.left, -self.top))
         return f"width: {width:.4f}%; left: {left:.4f}%; top: {top:.4f}%"
 
 
 @dataclass(frozen=True)
 class SliceView:
-    """A picture, counted from 1, with what is drawn of it; `outline` is an SVG path, "" where there is nothing to draw.
+    """A picture, numbered from 1, and how it is drawn; `outline` is an SVG path, "" if there is nothing to draw.
 
-    frames      the slices around it, the suspicious one in the `middle`
-    whole, enlarged, projected  what the panes show: all of a slice, the part around the peak, the projection
+    frames      the slices around it; the suspicious one has index `middle`
+    whole, enlarged, projected  panels of a whole slice, of the part around the peak, of the projection
     projection  a data: URI
-    edges       letters of the patient's sides at the left and right edge; None where the plane is not known
-    upward      where later slices lie; "" where the plane is not known
+    edges       letters of the patient's sides at the left and right edge; None if the plane is unknown
+    upward      direction of later slices; "" if the plane is unknown
     """
 
     number: int
@@ -91,7 +91,7 @@ class SliceView:
 
 
 def slice_views(pictures: Sequence[Picture], plane: str | None, series_type: str | None) -> list[SliceView]:
-    """The pictures in their order, ready for the page; without heatmaps nothing is enlarged and there is no outline."""
+    """The pictures in their order, ready for the page; without heatmaps there is no enlarged part and no outline."""
     return [
         _view(number, picture, plane, series_type, PICTURE_BYTES // len(pictures))
         for number, picture in enumerate(pictures, start=1)
@@ -99,11 +99,11 @@ def slice_views(pictures: Sequence[Picture], plane: str | None, series_type: str
 
 
 def outline(heatmap: np.ndarray) -> str:
-    """SVG path in pixels (centres on whole numbers) around what is higher than half of its highest value.
+    """SVG path in pixels (centres on whole numbers) around values above half the maximum and above LINE_FLOOR.
 
-    `heatmap` is (rows, columns) in [0, 1], or all NaN where there are no heatmaps.
+    `heatmap` is (rows, columns) in [0, 1], or all NaN if there are no heatmaps.
     """
-    highest = heatmap.max()  # NaN where the heatmap is
+    highest = heatmap.max()  # NaN if the heatmap is
     if not highest >= LINE_FLOOR:
         return ""
     framed = np.pad(heatmap, 1)  # so that lines close at the image's edge
@@ -112,14 +112,14 @@ def outline(heatmap: np.ndarray) -> str:
 
 
 def _path(points: np.ndarray) -> str:
-    """(n, 2) x and y of a closed line whose last point is its first."""
+    """SVG path of a closed line, (n, 2) x and y, whose last point repeats the first."""
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points[:-1]) + "Z"
 
 
 def _view(number: int, picture: Picture, plane: str | None, series_type: str | None, n_characters: int) -> SliceView:
     slab, size = picture.slab, len(picture.image)
     projection, projection_name = _projection(slab, series_type)
-    # The middle one stands on the page twice: enlarged, too.
+    # The middle slice is on the page twice: whole and enlarged.
     *sources, projected, _ = encode_within([*slab.images, projection, picture.image], n_characters)
     has_peak = bool(np.isfinite([picture.x, picture.y]).all())
     return SliceView(
@@ -147,7 +147,7 @@ def _text(slab: Slab, i: int) -> str:
 
 
 def _pane(name: str, picture: Picture, side: int, bar_mm: int) -> Panel:
-    """The part around the peak, or all; at the image's edge the peak is off its middle."""
+    """The part around the peak, or the whole slice; at the image's edge the peak is off-centre."""
     size = len(picture.image)
     side = min(side, size)
     left = top = 0

@@ -1,4 +1,4 @@
-"""The scores of all steps on one page: a table of what was said about series and spots that were held out."""
+"""The table of the scores of all steps, on held-out series and spots."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STAGE2 = "stage 2"
 
 @dataclass(frozen=True)
 class Step:
-    """What one step says about cases that its models have not seen."""
+    """Predictions of one step for cases that its models have not seen."""
 
     name: str
     cases: str  # what is counted: windows of spots, or series
@@ -36,8 +36,8 @@ class Step:
 
 
 def held_out_steps(cache_dir: Path, model_paths: ModelPaths, n_folds: int, world: DistContext) -> list[Step]:
-    """The steps in their order: stage 1 on its spots, its maximum over slices, stage 2, and, where eval_end_to_end.py
-    has run, from DICOM on. Raises ValueError naming the file that is missing."""
+    """The steps in order: stage 1 on its spots, its maximum over slices, stage 2, and, if eval_end_to_end.py has run,
+    all models from DICOM. Raises ValueError naming the file that is missing."""
     series = read_folds(cache_dir, n_folds)
     evaluation = evaluate_folds(series, model_paths, folds_with_stage2([model_paths], range(n_folds)), world)
     uids = evaluation.series.SeriesInstanceUID.to_numpy()
@@ -52,7 +52,7 @@ def held_out_steps(cache_dir: Path, model_paths: ModelPaths, n_folds: int, world
 
 
 def _stage1(cache_dir: Path, model_paths: ModelPaths, n_folds: int) -> Step:
-    """Windows of spots, as eval_stage1.py has answered them."""
+    """Windows of spots, as predicted by eval_stage1.py."""
     windows = read_predictions(model_paths.oof_stage1_csv)
     fold = trained_folds(model_paths, sorted(windows.fold.unique()))[0]
     _, config = load_stage1(model_paths.stage1(fold))
@@ -63,7 +63,7 @@ def _stage1(cache_dir: Path, model_paths: ModelPaths, n_folds: int) -> Step:
 
 
 def _end_to_end(series: pd.DataFrame, model_paths: ModelPaths) -> Step:
-    """Series, as eval_end_to_end.py has answered them from their DICOM files."""
+    """Series, as predicted by eval_end_to_end.py from DICOM files."""
     predictions = predictions_in_folds(model_paths.oof_end_to_end_csv, series)
     truth = series.set_index("SeriesInstanceUID").loc[predictions.index, list(LABELS)].to_numpy(int)
     predicted = predictions[list(LABELS)].to_numpy()
@@ -71,7 +71,7 @@ def _end_to_end(series: pd.DataFrame, model_paths: ModelPaths) -> Step:
 
 
 def steps_table(steps: Sequence[Step]) -> pd.DataFrame:
-    """One row a step: what was counted, AUC of Aneurysm Present and weighted score with 95 % bootstrap intervals."""
+    """One row per step: number and kind of cases, AUC of Aneurysm Present and weighted score with 95 % bootstrap intervals."""
     rows = []
     for step in steps:
         scores = score_table(step.truth, step.predicted, groups=step.series)
@@ -84,7 +84,7 @@ def steps_table(steps: Sequence[Step]) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table of text as Markdown."""
+    """A table of strings as Markdown."""
     rows = [[table.index.name, *table.columns], ["---"] * (1 + len(table.columns))]
     rows += [[name, *values] for name, values in zip(table.index, table.to_numpy(), strict=True)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -97,7 +97,7 @@ def _with_interval(row: pd.Series) -> str:
 
 
 def middle_positive(step: Step, drawable: Callable[[str], bool]) -> str | None:
-    """Of the positive series that can be drawn, the one whose answer lies in the middle; None where there is none."""
+    """Of the positive series that can be drawn, the one with the median probability; None if there is none."""
     positive = [i for i in np.flatnonzero(step.truth[:, -1] == 1) if drawable(step.series[i])]
     positive.sort(key=lambda i: step.predicted[i, -1])
     return str(step.series[positive[len(positive) // 2]]) if positive else None

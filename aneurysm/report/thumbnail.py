@@ -1,4 +1,4 @@
-"""The first picture of a series, small, for the list of all series."""
+"""A thumbnail of the first picture of a series, for the index."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ RADIUS, RING_BGR = 26, (255, 227, 111)
 
 
 def thumbnail(pictures: Sequence[Picture]) -> str | None:
-    """A data: URI: what lies around the first picture's peak, with a ring around that; all of the slice where there is
-    none. None without pictures."""
+    """A data: URI of the area around the first picture's peak, with a ring around the peak; of the whole slice if
+    there is no peak. None without pictures."""
     if not pictures:
         return None
     first = pictures[0]
