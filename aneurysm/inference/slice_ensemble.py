@@ -66,7 +66,7 @@ class SliceEnsemble:
                 self._predict(number, model.views[0], images, rows, "axial")
 
     def predict(self, series: SampledSeries, deadline: float = inf) -> EnsembleResult:
-        """The outputs that can be computed until `deadline` (of perf_counter); all models run once before the mirrored views.
+        """The outputs that can be computed until `deadline` (perf_counter); all models run once before mirrored views.
 
         The first model always runs, on fewer windows if all of them would take too long.
         """

@@ -1,4 +1,4 @@
-"""Which endless phantoms are drawn: people, scans, looks, windows. Apart from what draws them, for a quick --help."""
+"""Settings of the phantoms: people, scans, image changes, windows; a file without heavy imports, for a quick --help."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ FIRST_SEED = 1_000_000  # training draws from here on; seeds below 100,000 are f
 
 @dataclass(frozen=True)
 class LooksConfig:
-    """How often and how far the look of training images is changed."""
+    """How often and how strongly training images are changed."""
 
     share: float = 0.7
-    """share of the images that are changed at all; 0 leaves all as they are"""
+    """fraction of the images that are changed; 0 for none"""
     each: float = 0.2
-    """chance of each single change in these"""
+    """probability of each change in these images"""
     strength: float = 1.0
-    """largest strength of a change; each draws its own from 0 on"""
+    """maximum strength of a change; each is drawn from 0 to this"""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the setting."""
@@ -33,22 +33,22 @@ class LooksConfig:
 
 @dataclass(frozen=True)
 class PhantomScansConfig:
-    """Which people are drawn, and how they are scanned."""
+    """People and their scans."""
 
     sizes: tuple[int, ...] = (256, 384, 512)
-    """pixels across a scan, as make_phantoms.py --size; one is drawn for each scan"""
+    """matrix sizes, as make_phantoms.py --size; one is drawn for each scan"""
     scans_per_person: int = 4
-    """scans of one person, each with sacs, modality, plane and scanner of its own"""
+    """scans per person; each draws its own aneurysms, modality, plane and scanner"""
     sacs: int = 6
-    """sacs drawn for each scan"""
+    """aneurysms drawn for each scan"""
     ghost_share: float = 1 / 3
-    """share of them that is taken away again: their place alone shall tell nothing"""
+    """fraction of them that is removed again, so that the place alone tells nothing"""
     varied_share: float = 0.75
-    """share of the people that are drawn in the varied style (varied.py), the others in the usual one"""
+    """fraction of people in the varied style (varied.py); the others are of the usual one"""
     pose: float = 1.5
-    """how far heads are turned, as a multiple of what make_phantoms.py draws"""
+    """head rotation, as a multiple of that in make_phantoms.py"""
     looks: LooksConfig = field(default_factory=LooksConfig)
-    """what is done to the images beyond what the styles draw"""
+    """image changes on top of the style"""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the setting."""
@@ -65,19 +65,19 @@ class PhantomScansConfig:
 
 @dataclass(frozen=True)
 class PhantomWindowsConfig(PhantomScansConfig):
-    """Which windows are drawn. A scan's windows lie in a few slabs, neighbouring slices that are rendered once."""
+    """Windows of a scan. They lie in a few slabs of neighbouring slices, each rendered once."""
 
     part: int = 0
-    """rows and columns of a window, in pixels of the encoder's input; a multiple of the maps' stride. 0: whole inputs,
-    which is how the encoder is asked afterwards"""
+    """crop size in pixels of the encoder's input, a multiple of the heatmap stride; 0 uses whole inputs, as prediction
+    does"""
     slabs_per_sac: int = 1
-    """slabs that cut a sac, or the place that had one"""
+    """slabs through each aneurysm, or through the place of one that was removed"""
     free_slabs: int = 2
-    """slabs anywhere in the series"""
+    """slabs at vessels or anywhere else in the series"""
     windows_per_slab: int = 1
-    """windows of a slab: the first at its sac, the others at vessels and anywhere; 1 for whole inputs"""
+    """windows per slab: the first at its aneurysm, the others at vessels or anywhere; 1 for whole inputs"""
     mined_of: int = 1
-    """each slab anywhere is the hardest of so many, by the network of pretraining.mining_weights; whole inputs alone"""
+    """hard negative mining: keep the hardest of so many free slabs, by pretraining.mining_weights; whole inputs only"""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the setting."""
@@ -97,25 +97,25 @@ class PhantomWindowsConfig(PhantomScansConfig):
 
 @dataclass(frozen=True)
 class PhantomConfig:
-    """What make_phantoms.py makes."""
+    """Settings of make_phantoms.py."""
 
     out: str = "data"
     """folder for series/, segmentations/, train.csv, train_localizers.csv and truth.csv"""
     n_series: int = 96
-    """number of series, dealt out in the competition's shares"""
+    """number of series, with modalities and planes in the competition's proportions"""
     seed: int = 0
-    """the same seed gives the same bytes, whatever the workers"""
+    """random seed; the same seed gives the same bytes, with any number of workers"""
     workers: int = os.cpu_count() or 1
-    """processes, one thread each"""
+    """number of processes, each with one thread"""
     size: int = 256
-    """pixels across where the competition has 512; thin slices are spaced 512 / size wider, extents stay"""
+    """matrix size, 512 in the competition; the field of view stays, and thin slices become 512 / size times thicker"""
     clean: bool = False
-    """leave the quirks out: single-frame uncompressed files with all their geometry and rescale tags"""
+    """no quirks: single-frame uncompressed files with complete geometry and rescale tags"""
     balanced: bool = False
-    """half of the series positive and all 13 locations equally frequent, instead of the competition's shares"""
+    """half of the series positive and all 13 locations equally frequent, instead of the competition's prevalence"""
     style: Literal["usual", "varied", "held_out"] = "usual"
-    """varied: heads and scans of many kinds, as training draws them (varied.py); held_out: another recipe
-    (held_out.py), to test on what no model was trained on"""
+    """varied: a wide range of heads and scans, as in pretraining (varied.py); held_out: another recipe (held_out.py),
+    to test on what no model was trained on"""
 
     def __post_init__(self) -> None:
         for name, least in (("n_series", 1), ("workers", 1), ("size", 32)):

@@ -71,7 +71,7 @@ def _end_to_end(series: pd.DataFrame, model_paths: ModelPaths) -> Step:
 
 
 def steps_table(steps: Sequence[Step]) -> pd.DataFrame:
-    """One row per step: number and kind of cases, AUC of Aneurysm Present and weighted score with 95 % bootstrap intervals."""
+    """One row per step: number and kind of cases, AUC of Aneurysm Present, weighted score, 95 % bootstrap intervals."""
     rows = []
     for step in steps:
         scores = score_table(step.truth, step.predicted, groups=step.series)

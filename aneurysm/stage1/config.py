@@ -1,4 +1,4 @@
-"""What decides stage 1: input, model, losses. Kept in every checkpoint, so that later steps need no flags."""
+"""Settings of stage 1: input, model, losses; saved in every checkpoint, so that later steps need no flags."""
 
 from __future__ import annotations
 
@@ -13,48 +13,48 @@ from aneurysm.training.config import InferenceConfig, TrainingConfig
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Strength of each change and the chance that a sample undergoes it; a chance of 0 leaves it out."""
+    """Strength and probability of each augmentation; a probability of 0 turns it off."""
 
     affine_p: float = 0.8
-    """chance of shift, scale and rotation, drawn together"""
+    """probability of an affine transform: shift, scale and rotation"""
     shift: float = 0.06
-    """largest shift along rows and along columns, as a share of the image"""
+    """maximum shift along rows and columns, as a fraction of the image"""
     scale_low: float = 0.85
-    """smallest magnification"""
+    """minimum scale"""
     scale_high: float = 1.2
-    """largest magnification"""
+    """maximum scale"""
     rotate_degrees: float = 15.0
-    """largest rotation, either way"""
+    """maximum rotation, either way"""
     distort_p: float = 0.2
-    """chance of a grid distortion"""
+    """probability of a grid distortion"""
     distort: float = 0.15
-    """largest stretch of a grid cell, as a share of its size"""
+    """maximum stretch of a grid cell, as a fraction of its size"""
     contrast_p: float = 0.3
-    """chance that brightness and contrast change"""
+    """probability of a brightness and contrast change"""
     brightness: float = 0.08
-    """largest value added or taken away"""
+    """maximum brightness change"""
     contrast: float = 0.15
-    """largest change of the factor on the values"""
+    """maximum contrast change"""
     gamma_p: float = 0.3
-    """chance that values v become v to the power of gamma"""
+    """probability of a gamma change"""
     gamma_low: float = 0.7
-    """smallest gamma, which brightens"""
+    """minimum gamma, which brightens"""
     gamma_high: float = 1.4
-    """largest gamma, which darkens"""
+    """maximum gamma, which darkens"""
     blur_p: float = 0.15
-    """chance of a Gaussian blur"""
+    """probability of a Gaussian blur"""
     blur_sigma: float = 1.0
-    """its largest standard deviation, in pixels; the smallest is half of it"""
+    """maximum standard deviation of the blur, in pixels; the minimum is half of it"""
     noise_p: float = 0.2
-    """chance of Gaussian noise"""
+    """probability of Gaussian noise"""
     noise_std: float = 0.03
-    """its largest standard deviation, in values of the image"""
+    """maximum standard deviation of the noise, in image values"""
     dropout_p: float = 0.2
-    """chance of black holes in all slices"""
+    """probability of cutout: black rectangles in all slices"""
     dropout_holes: int = 4
-    """largest number of holes"""
+    """maximum number of rectangles"""
     dropout_size: float = 0.05
-    """largest side of a hole, as a share of the image; the smallest is half of it"""
+    """maximum side of a rectangle, as a fraction of the image; the minimum is half of it"""
 
 
 Tta = Literal["none", "mirror"]
@@ -62,83 +62,83 @@ Tta = Literal["none", "mirror"]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What is built on the encoder, and its regularisation."""
+    """Heads on the encoder, and regularisation."""
 
     heatmap_weight: float = 1.0
-    """weight of the loss of the aneurysms' map and of their locations in it; 0 leaves the head out"""
+    """loss weight of the aneurysm map and the location maps; 0 leaves out their head"""
     vessel_weight: float = 0.0
-    """weight of the loss of the vessel masks; 0 leaves the head out"""
+    """loss weight of the vessel masks; 0 leaves out their head"""
     heatmap_stride: int = 4
     """input pixels per pixel of the maps: 4, 8 or 16; a ViT's patches set a lower limit"""
     neck_width: int = 64
-    """channels of the feature maps below heatmaps and masks"""
+    """channels of the feature maps from which heatmaps and masks are computed"""
     drop_rate: float = 0.2
     """dropout before the logits"""
     drop_path_rate: float = 0.0
-    """stochastic depth in the encoder, where it has it"""
+    """stochastic depth, in encoders that support it"""
     freeze_stages: int = 0
-    """first stages of the encoder that keep their pretrained weights: less to compute"""
+    """number of encoder stages to freeze, from the first on; saves computation"""
     freeze_norms: bool = False
-    """the encoder's batch norms keep the statistics of its pretraining: parts are then seen as whole inputs are"""
+    """freeze the encoder's batch norm statistics, so that crops and whole inputs are normalised alike"""
     grad_checkpointing: bool = False
-    """less memory for a second forward pass; an error where the encoder cannot"""
+    """save memory by a second forward pass; an error if the encoder does not support it"""
 
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """Which windows are trained on, and what they are told."""
+    """Which windows are trained on, and their labels."""
 
     label_mm: float = 2.0
-    """a window is positive for a location when its centre lies within this of the localizer, along the slice axis"""
+    """a window is positive if its central slice lies within this distance of the localizer"""
     shift_mm: float = 1.5
-    """largest random shift of a window along the slice axis; at most label_mm"""
+    """maximum random shift of a window along the slice axis; at most label_mm"""
     neighbour_range_mm: tuple[float, float] = (1.0, 3.0)
-    """the neighbours' distance is drawn from this range in training"""
+    """range of the distance between neighbouring slices in training"""
     crop_shift: float = 0.04
-    """largest random shift of the crop, as a share of the cached image"""
+    """maximum random shift of the crop, as a fraction of the cached image"""
     cut_size: int = 0
-    """train on random parts of so many rows and columns, with a localizer where there is one; 0 takes the whole input.
-    For convolutional encoders: it costs less, and they are asked about whole inputs afterwards"""
+    """train on random crops of this size, around a localizer if there is one; 0 uses the whole input. For convolutional
+    encoders: costs less, and prediction still uses whole inputs"""
     away_p: float = 0.0
-    """chance that such a part is laid anywhere, although there is a localizer: what surrounds it is no sign of one"""
+    """probability that such a crop ignores the localizer, so that surroundings do not give it away"""
     positive_repeats: int = 4
-    """times that each positive spot is seen in an epoch"""
+    """how often each positive spot is used per epoch"""
     negatives_per_series: int = 3
-    """negative windows of each series in an epoch, drawn anew from its negative spots"""
+    """negative windows per series and epoch, drawn from its negative spots"""
     hard_p: float = 0.5
-    """chance that a negative window is one of the series' hard negatives, where these are known"""
+    """probability that a negative window is a hard negative of the series, if these are known"""
     mirror_p: float = 0.5
-    """chance that left and right are exchanged"""
+    """probability of a left-right flip, which also swaps left and right labels"""
     phantom_share: float = 0.0
-    """share of an epoch's windows that are phantoms, drawn as it goes (see pretrain.py); 0 leaves them out"""
+    """fraction of an epoch's windows that are newly drawn phantoms (see pretrain.py); 0 for none"""
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """How wrong answers are counted."""
+    """Losses and their weights."""
 
     logits: Literal["bce", "focal"] = "bce"
     """loss of the 14 logits"""
     logits_weight: float = 1.0
-    """its weight; 0 trains the heatmaps alone"""
+    """its weight; 0 trains the heatmaps only"""
     present_weight: float = 4.0
-    """weight of Aneurysm Present among the 14; the others have 1"""
+    """weight of Aneurysm Present among the 14 labels; the others have 1"""
     dice_weight: float = 1.0
-    """weight of Dice, beside the focal loss of the map's pixels"""
+    """weight of the Dice loss of the aneurysm map, relative to its focal loss"""
     location_weight: float = 1.0
-    """weight, beside these two, of telling the location where an aneurysm is"""
+    """weight of the location loss at aneurysm pixels, relative to these two"""
     disc_mm: float = 4.0
-    """where only a localizer is known: diameter of the disc around it that counts as aneurysm"""
+    """without a mask: diameter of the disc around the localizer that counts as aneurysm"""
     rim_mm: float = 8.0
-    """diameter up to which the rim around that disc counts as neither"""
+    """outer diameter of the ring around that disc that is ignored"""
 
 
 @dataclass(frozen=True)
 class Stage1Config:
-    """All of it."""
+    """All settings of stage 1."""
 
     encoder: str = "convnext_base.dinov3_lvd1689m"
-    """a model of timm, by name: CNN, ViT or hybrid"""
+    """name of a timm model: CNN, ViT or hybrid"""
     input: InputConfig = field(default_factory=InputConfig)
     heads: ModelConfig = field(default_factory=ModelConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -149,27 +149,27 @@ class Stage1Config:
 
 @dataclass(frozen=True)
 class ExtractSettings(InferenceConfig):
-    """What is kept of a series, and how it is computed."""
+    """Settings of feature extraction."""
 
     slice_spacing_mm: float = 1.5
-    """distance of the slices along the series; each at most once"""
+    """distance between sampled slices; no slice is used twice"""
     views: tuple[str, ...] = VIEWS
-    """the image as it is (original) and with left and right exchanged (mirror)"""
+    """original images and their mirror images"""
 
 
 @dataclass(frozen=True)
 class PretrainingConfig:
-    """What pretraining draws, and what it is evaluated on meanwhile."""
+    """Phantoms for pretraining, and evaluation during it."""
 
     seed: int = FIRST_SEED
-    """of the phantoms"""
+    """random seed of the phantoms"""
     mining_weights: Path | None = None
-    """weights of pretrain.py that choose what phantoms.mined_of asks for: windows with their highest false peaks"""
+    """weights of pretrain.py for hard negative mining: of phantoms.mined_of windows, the one with the highest false peak"""
     every: int = 3000
-    """about so many windows from one epoch of history.csv, and one resume.pth, to the next"""
+    """windows per epoch, approximately; history.csv and resume.pth are written once per epoch"""
     check_dirs: tuple[Path, ...] = ()
-    """folders of phantoms, ready for stage 1, on which the network is evaluated every training.evaluate_every epochs"""
+    """folders of phantoms, preprocessed and with folds, to evaluate on every training.evaluate_every epochs"""
     check_folds: int = 2
-    """number of folds that create_folds.py was told there"""
+    """number of folds in these folders, as given to create_folds.py"""
     check_mm: float = 4.0
-    """distance of their slices that are asked about"""
+    """distance between the slices of these series that are evaluated"""

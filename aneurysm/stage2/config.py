@@ -1,4 +1,4 @@
-"""What decides stage 2: what it sees of a series, model, jitter, loss. Kept in every checkpoint."""
+"""Settings of stage 2: inputs, model, augmentation, loss; saved in every checkpoint."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ Pooling = Literal["gem", "mean", "max", "cls"]
 
 @dataclass(frozen=True)
 class TokensConfig:
-    """What the model sees of a series; a token is a slice."""
+    """Inputs of the model; a token is a slice."""
 
     inputs: tuple[Input, ...] = ("logits", "heatmap_max", "peaks")
-    """outputs of stage 1 for a slice: features (pooled), peak_features (of the map's highest pixel), logits,
-    heatmap_max (highest value of each heatmap), peaks (where)"""
+    """outputs of stage 1 for a slice: features (pooled), peak_features (at the highest pixel of the aneurysm map),
+    logits, heatmap_max (maximum of each heatmap), peaks (place of that maximum)"""
     cross_fitted: bool = True
-    """train on what stage 1 says about each series without having seen it, from the folder of the series' own fold;
-    without features and peak_features, which differ from one encoder to another. false: on what the encoder of the
-    held-out fold says, which has been trained on these series and is surer of them than it will be of any other"""
+    """train on outputs of the encoder that did not see the series (that of its own fold); excludes features and
+    peak_features, which differ between encoders. false: train on outputs of the held-out fold's encoder, which was
+    trained on these series and is more confident on them than on new ones"""
     max_slices: int = 2048
-    """longer series are thinned evenly to this"""
+    """maximum number of slices; longer series are subsampled evenly"""
     tta: bool = True
-    """answer with the mean over the views (original, mirrored) that are there"""
+    """average over the available views (original, mirror)"""
 
 
 @dataclass(frozen=True)
@@ -33,67 +33,67 @@ class NetConfig:
     """The transformer."""
 
     width: int = 1024
-    """numbers per token"""
+    """embedding dimension"""
     depth: int = 3
-    """layers"""
+    """number of layers"""
     heads: int = 16
-    """attention heads, each with a reach of its own in millimetres"""
+    """attention heads; each has its own range in millimetres"""
     pooling: tuple[Pooling, ...] = ("gem", "mean", "max", "cls")
-    """how the tokens become one: any of gem, mean, max, cls, put side by side; with none, the answer about a series is
-    made from what is said of its slices alone, for which a few hundred series suffice"""
+    """pooling over tokens: any of gem, mean, max, cls, concatenated; with none, the series is predicted from the scores
+    of its slices only, for which a few hundred series suffice"""
     dropout: float = 0.2
-    """of what each layer adds, and before the answer"""
+    """dropout in each layer and before the output"""
     input_dropout: float = 0.2
-    """chance that a feature of the encoder is left out, on all slices of a series at once"""
+    """probability of dropping an encoder feature, in all slices of a series at once"""
     max_baseline: bool = True
-    """add a few weights times the maxima over the slices, so that training starts from these"""
+    """add the weighted maxima over the slices to the output, so that training starts from this baseline"""
 
 
 @dataclass(frozen=True)
 class JitterConfig:
-    """How a series is changed each time that it is trained on."""
+    """Augmentation of a series."""
 
     mirror_p: float = 0.5
-    """chance that left and right are exchanged, where the mirrored view is there"""
+    """probability of using the mirrored view, if it was extracted"""
     thin_to_mm: float = 4.0
-    """every second, third, ... slice only, from a random first one on, as long as they stay this near to each other"""
+    """subsample to every second, third, ... slice, up to this slice distance"""
     drop_p: float = 0.1
-    """chance that a slice is left out"""
+    """probability of dropping a slice"""
     stretch: float = 0.05
-    """largest change of all distances along the slice axis, as a share of them"""
+    """maximum relative change of all distances along the slice axis"""
     shift_mm: float = 5.0
-    """largest shift of all slices along the slice axis"""
+    """maximum shift of all slices along the slice axis"""
     feature_noise: float = 0.1
-    """standard deviation of noise on features and peak_features, as a share of their own"""
+    """noise on features and peak_features, relative to their standard deviation"""
     logit_noise: float = 0.2
-    """standard deviation of noise on logits and heatmap_max"""
+    """standard deviation of the noise on logits and heatmap_max"""
     unknown_p: float = 0.1
-    """chance that the modality, and apart from it the plane, is not told"""
+    """probability of hiding the modality, and independently the plane"""
     header_modality_p: float = 0.5
-    """chance that the modality is told as by a header without descriptions, which is all that hidden series of the
-    competition have: a CTA stays a CTA, all else is an MR; 0 always tells train.csv's"""
+    """probability of giving the modality as a header without descriptions does, like the hidden series of the
+    competition: CTA, or MR for everything else; 0 always gives that of train.csv"""
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """How wrong answers are counted."""
+    """Losses and their weights."""
 
     present_share: float = 0.5
-    """share of Aneurysm Present in the loss, the other labels alike; 0.5 is that of the competition's score"""
+    """fraction of the loss for Aneurysm Present, the other labels share the rest; 0.5 as in the competition's score"""
     pos_weight_cap: float = 1.0
-    """positives of a label count as much as its negatives, but at most this many times; 1 counts all series alike"""
+    """maximum weight of positives, which balances positives and negatives of a label; 1 weights all series equally"""
     slice_weight: float = 1.0
-    """weight, beside the loss of the series, of telling the slices with an aneurysm from the others; 0, or
-    net.max_baseline false, leaves it out"""
+    """weight of the slice classification loss, relative to the series loss; 0, or net.max_baseline false, turns it
+    off"""
     slice_mm: float = 3.0
-    """a slice within this of a localizer, along the slice axis, shows it"""
+    """a slice is positive within this distance of a localizer"""
     clear_mm: float = 12.0
-    """a slice farther than this from every localizer shows none; those in between are not asked about"""
+    """a slice is negative beyond this distance from every localizer; slices in between are ignored"""
 
 
 @dataclass(frozen=True)
 class Stage2Config:
-    """All of it."""
+    """All settings of stage 2."""
 
     tokens: TokensConfig = field(default_factory=TokensConfig)
     net: NetConfig = field(default_factory=NetConfig)

@@ -1,4 +1,4 @@
-"""How a model is trained, whichever it is; kept in every checkpoint."""
+"""Training settings that all models share; saved in every checkpoint."""
 
 from __future__ import annotations
 
@@ -12,60 +12,60 @@ PrecisionKind = Literal["auto", "bf16", "fp16", "fp32"]
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a model is trained; every process of a run has the same."""
+    """Training settings; the same in every process of a run."""
 
     epochs: int = 10
-    """passes over the training samples; the number is fixed, no epoch is picked by the held-out fold"""
+    """number of epochs; the last one is used, none is picked by its score on the held-out fold"""
     batch_size: int = 32
-    """samples of one optimizer step, over all processes and accumulated parts"""
+    """samples per optimizer step, over all processes and accumulation steps"""
     accumulate: int = 1
-    """parts that a step's samples are seen in, where memory does not hold them at once"""
+    """gradient accumulation steps, for batches that do not fit into memory"""
     optimizer: str = "adamw"
-    """an optimizer of timm, by name"""
+    """name of a timm optimizer"""
     lr: float = 1e-4
-    """highest learning rate"""
+    """peak learning rate"""
     weight_decay: float = 0.01
-    """on weights; biases and norms have none"""
+    """on weights only, not on biases and norms"""
     schedule: str = "cosine"
-    """a scheduler of timm, by name, stepped after every optimizer step; or plateau: lower when nothing gets better"""
+    """name of a timm scheduler, stepped after every optimizer step; or plateau: reduce when nothing improves"""
     plateau_on: Literal["loss", "score"] = "loss"
-    """what has to get better, of all epochs or of those evaluated: the mean loss in training, or the score; with the
-    score, held-out data have a say in the weights, and the model cannot be evaluated on them any more"""
+    """what plateau watches: the mean training loss, or the score; with the score, the held-out fold influences the
+    weights, so the model cannot be evaluated on it any more"""
     plateau_patience: int = 3
-    """epochs, or evaluations, that may bring nothing before the learning rate falls"""
+    """epochs (or evaluations) without improvement before plateau reduces the learning rate"""
     plateau_factor: float = 0.3
-    """what it is multiplied with then"""
+    """factor by which plateau reduces it"""
     warmup_epochs: int = 1
-    """epochs in which the learning rate rises"""
+    """warm-up epochs"""
     clip_norm: float = 1.0
-    """largest norm of the gradients; 0 leaves them"""
+    """maximum gradient norm; 0 turns clipping off"""
     ema_decay: float = 0.999
-    """of the exponential moving average of the weights, which is what is evaluated and kept; 0 leaves it out"""
+    """decay of the exponential moving average of the weights, which is evaluated and saved; 0 turns it off"""
     skip_nan: bool = False
-    """leave out steps whose loss or gradients are not finite, and say of which series, instead of ending the run; the
-    main process then waits for the device at each step, as with fp16"""
+    """skip steps whose loss or gradients are not finite, naming the series, instead of ending the run; the main process
+    then waits for the device at each step, as with fp16"""
     precision: str = "auto"
-    """bf16, fp16, fp32, or auto: on a GPU what it computes natively, on a CPU bf16 where it has that and a short
-    measurement at the start shows it to be faster, else fp32; prediction does not go by this"""
+    """bf16, fp16, fp32, or auto: the native format of the GPU; on a CPU bf16 if it has it and a short measurement at
+    the start shows that it is faster, else fp32; does not affect prediction"""
     compile: bool = False
     """torch.compile the model"""
     channels_last: bool = True
-    """memory layout of images and volumes; faster for convolutions"""
+    """use the channels-last memory layout, which is faster for convolutions"""
     workers: int = 2
-    """processes that prepare batches; 0 prepares them in the training process"""
+    """data loading processes; 0 loads in the training process"""
     seed: int = 0
-    """of weights, order and augmentation"""
+    """random seed of initial weights, sample order and augmentation"""
     evaluate_every: int = 1
-    """epochs from one evaluation to the next; the last epoch is always evaluated"""
+    """evaluate every so many epochs, and after the last one"""
     log_every: int = 50
-    """optimizer steps from one progress line to the next, where the output is not a terminal that shows a bar"""
+    """optimizer steps between two progress lines; on a terminal, a progress bar takes their place"""
     tensorboard: bool = False
-    """also write TensorBoard events; needs the extra `tracking`"""
+    """write TensorBoard events; needs the extra `tracking`"""
     wandb: bool = False
-    """also log to Weights & Biases; needs the extra `tracking`"""
+    """log to Weights & Biases; needs the extra `tracking`"""
     sync: str = ""
-    """s3://bucket/prefix to which the run's files are copied after each epoch, and from which resume fetches them;
-    needs the extra `s3`"""
+    """s3://bucket/prefix: copy the run's files there after each epoch, and fetch them from there to resume; needs the
+    extra `s3`"""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the setting."""
@@ -79,15 +79,14 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceConfig:
-    """How trained models are run over many windows; it changes no result, but for rounding."""
+    """How trained models are run; changes results by rounding only."""
 
     batch_size: int = 32
-    """windows that are encoded at a time"""
+    """windows per batch"""
     workers: int = max(1, (os.cpu_count() or 2) - 1)
-    """processes that read ahead of the encoder; 0 reads in this one"""
+    """data loading processes; 0 loads in the main process"""
     precision: PrecisionKind = "auto"
-    """auto: float32 on a CPU, so that every processor gives the same, and what a GPU computes natively; or bf16, fp16,
-    fp32"""
+    """bf16, fp16, fp32, or auto: the native format of the GPU; float32 on a CPU, so that all processors agree"""
 
 
 PRECISIONS = get_args(PrecisionKind)
