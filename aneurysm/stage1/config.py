@@ -164,7 +164,7 @@ class PretrainingConfig:
     seed: int = FIRST_SEED
     """random seed of the phantoms"""
     mining_weights: Path | None = None
-    """weights of pretrain.py for hard negative mining: they choose the highest false peak of phantoms.mined_of windows"""
+    """weights of pretrain.py for hard negative mining: they choose the hardest of phantoms.mined_of windows"""
     every: int = 3000
     """windows per epoch, approximately; history.csv and resume.pth are written once per epoch"""
     check_dirs: tuple[Path, ...] = ()
