@@ -30,13 +30,13 @@ def run(tmp_path, monkeypatch):
         monkeypatch.setenv(f"GATEWAY_{name.upper()}", str(tmp_path / name))
     (tmp_path / "share").mkdir()
 
-    def ask(prediction, empty=True, deadline_s=20.0) -> pd.DataFrame:
+    def ask(answer, empty=True, deadline_s=20.0) -> pd.DataFrame:
         from kaggle_evaluation.rsna_inference_server import RSNAInferenceServer
 
         def predict(series_path: str):
             assert Path(series_path).is_dir()
             try:
-                return prediction()
+                return answer()
             finally:
                 if empty:
                     Path(series_path).unlink() if Path(series_path).is_symlink() else Path(series_path).rmdir()
@@ -70,9 +70,9 @@ def test_frames_of_polars_and_of_pandas_make_a_submission(run, frame):
         (lambda: [0.5] * 14, "found builtins.list"),
     ],
 )
-def test_what_is_no_row_of_14_probabilities_is_refused(run, prediction, message):
+def test_what_is_no_row_of_14_probabilities_is_refused(run, answer, message):
     with pytest.raises(ValueError, match=message):
-        run(prediction)
+        run(answer)
 
 
 def test_another_kind_of_frame_than_before_is_refused(run):
