@@ -111,11 +111,13 @@ def fenestrate(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
     for name, first, last, share in FENESTRATED:
         vessel, middle = tree[name], rng.uniform(first, last)
         half, swing, turn = rng.uniform(2, 5), rng.uniform(0.7, 1.4), rng.standard_normal(3)
-        near = np.abs(vessel.station_mm - middle) < half
-        if rng.random() >= share or near.sum() < 4:
+        half = min(half, middle - vessel.station_mm[0], vessel.station_mm[-1] - middle)
+        inner = np.flatnonzero(np.abs(vessel.station_mm - middle) < half)
+        if rng.random() >= share or len(inner) < 4:
             continue
+        near = slice(max(inner[0] - 1, 0), inner[-1] + 2)  # the channels meet in the points before and after
         radius = vessel.radius_at(middle)
-        bow = np.cos(np.pi / 2 * (vessel.station_mm[near] - middle) / half)[:, None]
+        bow = np.cos(np.pi / 2 * np.clip((vessel.station_mm[near] - middle) / half, -1, 1))[:, None]
         shift = swing * radius * bow * unit(np.cross(vessel.direction_at(middle), turn))
         thick = np.where(bow[:, 0] > 0.3, 0.72, 0.9) * vessel.radius_mm[near]
         other = Vessel(

@@ -16,18 +16,22 @@ from aneurysm.phantom.fields import may_hold_head
 from aneurysm.phantom.grid import Grid
 from aneurysm.phantom.person import Person, draw_person
 from aneurysm.phantom.render import Scan
-from aneurysm.phantom.sacs import Site
+from aneurysm.phantom.sacs import Sac, Site
 from aneurysm.phantom.style import USUAL
-from aneurysm.phantom.varied import COVER_MM, VARIED, build_varied_sac, draw_varied_shape, kink
+from aneurysm.phantom.varied import COVER_MM, FENESTRATED, VARIED, draw_varied_shape, fenestrate, kink
 from aneurysm.phantom.varied_contrast import draw_varied_contrast
 from aneurysm.phantom.varied_distractors import draw_distractors
 from aneurysm.phantom.varied_noise import VariedNoise
+from aneurysm.phantom.varied_sacs import build_fusiform, build_lumpy, build_varied_sac
 from aneurysm.phantom.windows import scan_windows
 
 INPUT = InputConfig(image_size=288, crop=(0.26, 0.74, 0.2, 0.68), n_slices=5, neighbour_mm=1.5)
 SMALL = PhantomWindowsConfig(
     sizes=(128,), sacs=2, slabs_per_sac=1, free_slabs=1, windows_per_slab=2, part=96, scans_per_person=1, varied_share=1
 )
+
+SITE = Site(np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.0, 1.0]), 1.2, 1.0)
+ON_ARTERY = replace(SITE, along=np.array([1.0, 0.0, 0.0]))
 
 
 @functools.cache
@@ -50,6 +54,7 @@ def test_a_seed_decides_a_person_and_the_sacs_change_nothing_else():
 def test_distractors_are_clear_of_labelled_arteries_and_inside_the_skin():
     tree, shape = person(0).vessels, person(0).shape
     arteries = np.vstack([vessel.points[vessel.mask > 0] for vessel in tree.values()])
+    walls = np.concatenate([vessel.radius_mm[vessel.mask > 0] for vessel in tree.values()])[:, None]
     found = []
     for seed in range(40):
         veins, chalk = draw_distractors(np.random.default_rng(seed), tree, shape)
@@ -57,7 +62,7 @@ def test_distractors_are_clear_of_labelled_arteries_and_inside_the_skin():
     assert len(found) > 60
     for rod in np.array(found):
         points = np.linspace(rod[:3], rod[3:6], 20)
-        assert np.linalg.norm(arteries[:, None] - points, axis=-1).min() - rod[6] > 6
+        assert (np.linalg.norm(arteries[:, None] - points, axis=-1) - walls).min() - rod[6] > 2.3  # 2.5 at the ends
         assert 0.8 <= rod[6] <= 5
 
 
@@ -99,22 +104,60 @@ def test_tissue_values_stay_in_the_range_of_the_modality(modality):
     assert brighter < 0.2 if modality == "MRI T2" else brighter == 1
 
 
-def test_sacs_lie_within_their_diameter_which_the_dome_reaches():
-    site = Site(np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.0, 1.0]), 1.2, 1.0)
-    lumpy = 0
+def reach_mm(sac: Sac) -> float:
+    """The farthest that a sac without its neck reaches from its centre."""
+    ends = np.vstack([sac.blobs[1:, :3], sac.blobs[1:, 3:6]])
+    return (np.linalg.norm(ends - sac.centre, axis=1) + np.concatenate([sac.blobs[1:, 6], sac.blobs[1:, 7]])).max()
+
+
+def test_lumpy_sacs_lie_within_their_diameter_which_the_dome_reaches():
     for seed in range(60):
-        sac, usual = (
-            build(np.random.default_rng(seed), LOCATIONS[0], site, 6.0) for build in (build_varied_sac, USUAL.sac)
-        )
+        rng = np.random.default_rng(seed)
+        sac = build_lumpy(rng, USUAL.sac(rng, LOCATIONS[0], SITE, 6.0), SITE)
         dome = sac.blobs[1]
         assert np.linalg.norm(dome[3:6] - dome[:3]) + 2 * dome[6] == pytest.approx(6.0)
         assert sac.diameter_mm == 6.0 and 0 < sac.neck_mm <= 2 * dome[6] + 1e-9
-        if not np.array_equal(sac.blobs, usual.blobs):
-            lumpy += 1
-            ends = np.vstack([sac.blobs[1:, :3], sac.blobs[1:, 3:6]])
-            reach = np.linalg.norm(ends - sac.centre, axis=1) + np.tile(sac.blobs[1:, 6], 2)
-            assert len(sac.blobs) >= 3 and reach.max() == pytest.approx(3.0)
-    assert 8 <= lumpy <= 30
+        assert len(sac.blobs) >= 3 and reach_mm(sac) == pytest.approx(3.0)
+
+
+def test_fusiform_dilatations_lie_along_their_artery_and_are_wider_than_it():
+    for seed in range(60):
+        sac = build_fusiform(np.random.default_rng(seed), LOCATIONS[0], ON_ARTERY, 6.0)
+        assert 1.7 * 1.2 <= sac.blobs[1, 6] <= 2.6 * 1.2
+        assert reach_mm(sac) == pytest.approx(sac.diameter_mm / 2) and sac.diameter_mm >= 6.0
+        assert np.abs(sac.centre - ON_ARTERY.point) @ [1, 1, 0] == 0  # beside it along the way out alone
+        assert np.linalg.norm(sac.centre - ON_ARTERY.point) <= 0.6
+        assert np.ptp(sac.blobs[1:, [1, 4]]) == 0 and np.ptp(sac.blobs[1:, [2, 5]]) == 0  # ends differ along it alone
+
+
+def test_kinds_of_sacs_come_in_their_shares_and_forks_have_no_fusiform_ones():
+    def drawn(site: Site) -> list[Sac]:
+        return [build_varied_sac(np.random.default_rng(seed), LOCATIONS[0], site, 4.0) for seed in range(1000)]
+
+    at_artery, at_fork = drawn(ON_ARTERY), drawn(SITE)
+    fusiform = [sac for sac in at_artery if sac.neck_mm == 2 * ON_ARTERY.radius_mm and len(sac.blobs) == 4]
+    assert 40 <= len(fusiform) <= 85
+    for sacs in (at_artery, at_fork):
+        assert 15 <= sum(12 <= sac.diameter_mm <= 27 for sac in sacs) <= 50
+    assert {sac.diameter_mm for sac in at_fork if sac.diameter_mm < 12} == {4.0}
+
+
+def test_a_fenestrated_artery_has_two_channels_with_the_same_ends_and_label():
+    vessels = person(0).vessels
+    tree = {name: replace(vessels[name]) for name in {one[0] for one in FENESTRATED} if name in vessels}
+    before = {name: vessel.points.copy() for name, vessel in tree.items()}
+    for seed in range(60):
+        other = {name: replace(vessel) for name, vessel in tree.items()}
+        fenestrate(np.random.default_rng(seed), other)
+        for name in [name for name in other if name.endswith(" fenestration")]:
+            artery, second = other[name.removesuffix(" fenestration")], other[name]
+            near = np.isin(artery.station_mm, second.station_mm)
+            apart = np.linalg.norm(artery.points[near] - second.points, axis=1)
+            assert apart.max() > 1.2 * artery.radius_mm[near].max() and apart[[0, -1]] == pytest.approx(0)
+            np.testing.assert_array_equal(artery.mask[near], second.mask)
+            np.testing.assert_array_equal(artery.points[~near], before[artery.name][~near])
+            return
+    pytest.fail("no artery of 60 people is fenestrated")
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
