@@ -1,6 +1,6 @@
-"""How a person is imaged: plane, tilt, pose of the head, field of view and spacing, drawn as the competition's are.
+"""Draws how a person is imaged: plane, tilt, head pose, field of view, spacing, distributed as in the competition.
 
-What is covered never depends on a person's aneurysms: every image stack holds the whole of `SAC_REGION`.
+Coverage never depends on the aneurysms: every image stack contains all of `SAC_REGION`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from aneurysm.phantom.grid import Grid
 
 PLANE_SHARES = {"axial": 4197, "coronal": 87, "sagittal": 64}
 
-# Corners of a hull, in the person's frame (mm, LPS), around every place where an aneurysm may be drawn.
+# Corners of a convex hull (person's frame, mm, LPS) around every position where an aneurysm may be drawn.
 SAC_REGION = np.array(
     [(x, y, z) for side in (-1, 1) for x, y, z in [
         (side * 48, -22, -12), (side * 48, 18, -8), (side * 48, -14, 24), (side * 48, 22, 24),
@@ -33,7 +33,7 @@ _DIRECTIONS = {
     "coronal": ((0, 1, 0), (0, 0, -1), (1, 0, 0)),
     "sagittal": ((-1, 0, 0), (0, 0, -1), (0, 1, 0)),
 }
-# Slice spacings in mm at 512 pixels, and how often; a matrix of rows (before scaling), and how often.
+# (choices, probabilities) by modality: slice spacing in mm for size 512; number of rows before scaling.
 _SPACINGS = {
     "CTA": ((0.4, 0.5, 0.625, 0.75, 1.0), (0.1, 0.25, 0.35, 0.1, 0.2)),
     "MRA": ((0.5, 0.6, 0.7, 0.8, 1.0), (0.05, 0.1, 0.3, 0.35, 0.2)),
@@ -65,12 +65,12 @@ class Acquisition:
         return self.grid.moved(self.rotation, self.shift)
 
     def to_scanner(self, point: np.ndarray) -> np.ndarray:
-        """(..., 3) scanner millimetres of (..., 3) points in the person's frame."""
+        """Converts (..., 3) points in the person's frame to scanner millimetres."""
         return (np.asarray(point, float) - self.shift) @ self.rotation
 
 
 def covered(points: np.ndarray) -> bool:
-    """Whether all of the (n, 3) points of the person's frame lie in the region that every acquisition covers."""
+    """Whether all (n, 3) points (person's frame) lie in the region that every acquisition covers."""
     return bool((_REGION.find_simplex(np.reshape(points, (-1, 3))) >= 0).all())
 
 
@@ -78,10 +78,10 @@ def draw_acquisition(
     rng: np.random.Generator, modality: str, plane: str, size: int, max_slices: int | None = None,
     pose: float = 1.0,
 ) -> Acquisition:  # fmt: skip
-    """One acquisition; in-plane matrices are scaled by size / 512, and thin slices thicken alike, extents kept.
+    """Draws one acquisition; `size` / 512 scales the matrix and, inversely, the spacing of thin slices, not the extent.
 
-    max_slices: the slices lie further apart where there would be more of them.
-    pose: factor of the angles by which heads are turned, (5, 2.5, 4) degrees (SD) for 1.
+    max_slices: increases the slice spacing if there would be more slices.
+    pose: factor on the head's rotation angles; their SD is (5, 2.5, 4) degrees for 1.
     """
     angles = pose * rng.normal(0, (5.0, 2.5, 4.0))  # pitch, roll, yaw of the head in degrees
     turn = rotation_matrix(angles)
@@ -100,7 +100,7 @@ def draw_acquisition(
 
 
 def scout(acquisition: Acquisition) -> Grid:
-    """One coarse image across the stack, in scanner millimetres: the kind that strays into a series folder."""
+    """Grid (scanner mm) of one coarse image in another plane, like the scouts that end up in series folders."""
     plane = "sagittal" if acquisition.plane == "axial" else "axial"
     _, row, col = (np.array(v, float) for v in _DIRECTIONS[plane])
     n, pixel_mm = 96, 2.5
@@ -109,7 +109,7 @@ def scout(acquisition: Acquisition) -> Grid:
 
 
 def rotation_matrix(degrees: np.ndarray) -> np.ndarray:
-    """(3, 3) turning about x, then y, then z."""
+    """(3, 3) rotation about x, then y, then z."""
     (cx, cy, cz), (sx, sy, sz) = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -118,7 +118,7 @@ def rotation_matrix(degrees: np.ndarray) -> np.ndarray:
 
 
 def _slice_directions(rng, modality, plane, pitch_degrees) -> tuple[np.ndarray, float]:
-    """(3, 3) unit vectors (slice, row, column) and the gantry tilt, under which slices still step straight along z."""
+    """(3, 3) unit vectors (slice, row, column), and the gantry tilt in degrees; a tilted stack still steps along z."""
     directions = np.array(_DIRECTIONS[plane], float)
     tilted = rng.random() < (0.05 if modality == "CTA" else 0.7)
     degrees = rng.choice([-1, 1]) * rng.uniform(5, 22)
@@ -149,7 +149,7 @@ def _matrix(rng, modality, size) -> tuple[int, int, tuple[float, float]]:
 
 
 def _spacing(rng, modality, plane, size) -> float:
-    """Distance of neighbouring slices in mm."""
+    """Slice spacing in mm."""
     choices, shares = _SPACINGS[modality]
     spacing, fine, coarse = float(rng.choice(choices, p=shares)), rng.random() < 0.6, rng.uniform(3, 5)
     if plane != "axial":
@@ -158,7 +158,7 @@ def _spacing(rng, modality, plane, size) -> float:
 
 
 def _extent(rng, modality, plane) -> tuple[float, float]:
-    """What the stack covers, in mm along its slices from the person's origin: a slab, a head, or down the neck."""
+    """Start and end of the stack, in mm from the person's origin: a slab, the head, or head and neck."""
     slab = modality == "MRA" and rng.random() < 0.85
     neck = rng.random() < {"CTA": 0.5, "MRA": 0.15}.get(modality, 0.0)
     depth, top = rng.uniform(110, 215), rng.uniform(86, 100)
@@ -174,9 +174,9 @@ def _extent(rng, modality, plane) -> tuple[float, float]:
 
 
 def _fitted(grid: Grid, turn: np.ndarray, extent_mm: tuple[float, float], rng) -> Grid:
-    """The grid laid around the head: `extent_mm` along the slices, never less than `SAC_REGION` in any direction.
+    """The grid placed around the head; it covers `extent_mm` along the slices and all of `SAC_REGION`.
 
-    `grid.origin` is where the person's origin lies; the pixels grow where the region would leave the image.
+    `grid.origin` is the person's origin. Pixels are enlarged if the region would not fit into the image.
     """
     region = grid.to_index(grid.origin + SAC_REGION @ turn.T)
     middle = grid.to_index(grid.origin + turn @ (HEAD_CENTRE + rng.normal(0, 4, 3)))

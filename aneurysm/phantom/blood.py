@@ -1,4 +1,4 @@
-"""Vessels, sacs and plaques of a person as one painted volume, and the value of blood in it."""
+"""Paints the vessels, sacs and plaques of a person into one volume, and computes the intensity of blood."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from aneurysm.phantom.person import Person
 from aneurysm.phantom.raster import Capsules, code_of, paint, pieces_of, share_of
 from aneurysm.phantom.sacs import Sac
 
-# Codes in the painted volume; of two that fill a voxel alike the larger stays.
-VEIN, ARTERY, FIRST_MASK, CHALK = 0, 1, 2, 15  # FIRST_MASK - 1 + v is an artery under mask number v (1..13)
+# Codes in the painted volume; if two fill a voxel equally, the larger code wins.
+VEIN, ARTERY, FIRST_MASK, CHALK = 0, 1, 2, 15  # FIRST_MASK - 1 + v is an artery with mask number v (1..13)
 LARGE_SAC_MM = 7.0
 
 
 def blood_of(person: Person) -> Capsules:
-    """All vessels, sacs and plaques."""
+    """Capsules of all vessels, sacs and plaques."""
     capsules, codes = [], []
     for vessel in person.vessels.values():
         pieces = pieces_of(vessel.points, vessel.radius_mm)
@@ -30,14 +30,14 @@ def blood_of(person: Person) -> Capsules:
 
 
 def paint_blood(blood: Capsules, grid: Grid, soft_mm: float) -> np.ndarray:
-    """uint16 volume of the grid's shape, see raster.py: how much of each voxel blood or a plaque fills, and which."""
+    """uint16 volume of the grid's shape: filled fraction and code of each voxel (format: see raster.py)."""
     volume = np.zeros(grid.shape, np.uint16)
     paint(volume, grid, blood.near(grid, soft_mm), soft_mm)
     return volume
 
 
 def surroundings_of(person: Person) -> tuple[Capsules, Capsules]:
-    """The fluid round the brain's arteries, and the canal of the carotids."""
+    """Capsules of the CSF around the brain's arteries, and of the carotid canals."""
     found = []
     for names, margin in ((CISTERN_PARTS, 1.6), (CANAL_PARTS, 0.0)):
         capsules = []
@@ -54,9 +54,9 @@ def surroundings_of(person: Person) -> tuple[Capsules, Capsules]:
 def paint_surroundings(
     surroundings: tuple[Capsules, Capsules], grid: Grid, reach_mm: float = 8.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distance in mm into the fluid round the brain's arteries, and into the canal of the carotids, on a coarse grid.
+    """Signed distances in mm to the CSF around the brain's arteries and to the carotid canals, on a coarse grid.
 
-    float32 of the grid's shape each, positive inside, no less than minus half of `reach_mm`.
+    Two float32 arrays of the grid's shape, positive inside, never below -`reach_mm` / 2.
     """
     found = []
     for capsules in surroundings:
@@ -66,7 +66,7 @@ def paint_surroundings(
     return found[0], found[1]
 
 
-# Stations of the vessels that run in wide fluid, and of those that run through bone.
+# First and last station (mm) of the parts that run through wide CSF spaces, and of those that run through bone.
 CISTERN_PARTS = {
     "ICA": (0, 11), "MCA": (0, 90), "M2": (0, 60), "ACA": (0, 70), "ACom": (0, 9), "PCA": (0, 50), "PCom": (0, 30),
     "basilar": (0, 40), "vertebral": (0, 28), "SCA": (0, 30), "AICA": (0, 20), "PICA": (0, 25),
@@ -75,9 +75,9 @@ CANAL_PARTS = {"ICA": (11, 75)}
 
 
 def arterial_value(points: np.ndarray, sacs: list[Sac], contrast: Contrast, span: tuple[float, float]) -> np.ndarray:
-    """float32 (n,) value of arterial blood at (n, 3) points of a slab that spans two heights z in mm.
+    """float32 (n,) intensity of arterial blood at (n, 3) points; `span` is the scan's lowest and highest z in mm.
 
-    Blood saturates on its way up each slab of a TOF scan, and swirls in the middle of large sacs.
+    The signal saturates towards the top of each TOF slab. Swirling flow changes it in the core of large sacs.
     """
     height = np.clip((points[:, 2] - span[0]) / max(1.0, span[1] - span[0]), 0, 1)
     height = height * contrast.slabs - np.minimum(np.floor(height * contrast.slabs), contrast.slabs - 1)
@@ -92,14 +92,14 @@ def arterial_value(points: np.ndarray, sacs: list[Sac], contrast: Contrast, span
 
 
 def blood_value(codes: np.ndarray, contrast: Contrast) -> np.ndarray:
-    """float32 (n,) value of veins and plaques by their codes, 0 for arteries."""
+    """float32 (n,) intensity of veins and plaques by code, 0 for arteries."""
     table = np.zeros(16, np.float32)
     table[VEIN], table[CHALK] = contrast.vein, contrast.chalk
     return table[codes]
 
 
 def mask_of(volume: np.ndarray) -> np.ndarray:
-    """uint8 mask numbers of voxels that a labelled artery fills by half or more."""
+    """uint8 mask number of each voxel that a labelled artery fills by half or more, else 0."""
     codes = code_of(volume)
     labelled = (codes >= FIRST_MASK) & (codes < CHALK) & (share_of(volume) >= 0.5)
     return np.where(labelled, codes - (FIRST_MASK - 1), 0).astype(np.uint8)

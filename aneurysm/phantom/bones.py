@@ -1,4 +1,4 @@
-"""Bones outside the calvaria's shell, and the air inside them; standard head, x away from the midline."""
+"""Bones other than the calvaria, and the air inside them, in the standard head (x: distance from the midline)."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def face_bones(place: Place) -> np.ndarray:
 
 
 def ring(place: Place, half_x, half_y) -> np.ndarray:
-    """Distance from the arch of the teeth, seen from above."""
+    """Signed distance in mm from the dental arch in the axial plane, negative inside."""
     x, y, _ = place
     k0 = np.sqrt((x / np.float32(half_x)) ** 2 + ((y + 46) / np.float32(half_y)) ** 2)
     return (k0 - 1) * np.float32((half_x + half_y) / 2)
 
 
 def teeth(place: Place) -> np.ndarray:
-    """Two rows of crowns on the arch."""
+    """Two rows of crowns on the dental arch."""
     if not place.near((0, -82, -87), (30, -34, -66)):
         return FAR
     x, y, z = place
@@ -142,5 +142,5 @@ def mastoid_cells(place: Place) -> np.ndarray:
 
 
 def inner_canal(place: Place) -> np.ndarray:
-    """The inner ear's canal and labyrinth, filled with fluid."""
+    """Internal auditory canal and labyrinth, filled with fluid."""
     return any_of(capsule(place, (14, 18, -18), (25, 21, -19), (2.8, 2.0)), ellipsoid(place, (30, 18, -20), (5, 3, 3)))

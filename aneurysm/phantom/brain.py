@@ -11,7 +11,7 @@ CANAL = [(0, 27, -30), (0, 30, -62), (0, 31, -110), (0, 36, -160), (0, 48, -240)
 
 
 def cavity(place: Place) -> np.ndarray:
-    """The three cranial fossae and the spinal canal, before bone reaches into them."""
+    """The three cranial fossae and the spinal canal, before protruding bone is subtracted."""
     x, y, z = place
     vault = ellipsoid(place, VAULT_CENTRE, VAULT_HALF, ever=True)
     roofs = 9 * np.exp(-(((x - 29) / 12) ** 2) - ((y + 48) / 16) ** 2)  # the orbits bulge into the anterior fossa
@@ -55,7 +55,7 @@ def cisterns(place: Place) -> np.ndarray:
 
 
 def ventricles(place: Place, atrophy: float) -> np.ndarray:
-    """Lateral, third and fourth ventricles; wider with age."""
+    """Lateral, third and fourth ventricles; wider with `atrophy`."""
     wide = 0.6 + 0.8 * atrophy
     body = [(4, -18, 15), (8, -6, 20), (11, 12, 24), (15, 30, 20), (23, 42, 12), (31, 30, 0), (34, 14, -7)]
     radii = np.array([3.2, 4.0, 3.6, 4.2, 5.0, 2.6, 1.6]) * wide
@@ -68,13 +68,13 @@ def ventricles(place: Place, atrophy: float) -> np.ndarray:
 
 
 def tentorium(place: Place) -> np.ndarray:
-    """Height in mm above the tent of the cerebellum."""
+    """Height in mm above the tentorium."""
     x, y, z = place
     return 0.85 * (z - (17 - 0.0065 * x * x - 0.5 * np.maximum(0, y - 46) - 0.35 * np.maximum(0, 46 - y)))
 
 
 def fissures(place: Place, gap_mm: float, sway: np.ndarray) -> np.ndarray:
-    """The Sylvian fissure and the cleft over the insula; `sway` in mm bends them as the gyri beside them bend."""
+    """The Sylvian fissure and the cleft over the insula; `sway` (mm) bends them like the gyri next to them."""
     x, y, z = place
     half = 0.7 + 0.25 * gap_mm
     sylvian = all_of(half - 0.85 * np.abs(z - 0.55 * (y + 6) - 2 + 1.1 * sway), x - 28, y + 20, 36 - y)
@@ -83,7 +83,7 @@ def fissures(place: Place, gap_mm: float, sway: np.ndarray) -> np.ndarray:
 
 
 def sheet_zones(place: Place, above: np.ndarray) -> dict[str, np.ndarray]:
-    """Where the hemispheres part at the midline, where the falx hangs there, and where the tentorium spans."""
+    """Regions of the interhemispheric fissure, the falx and the tentorium."""
     x, y, z = place
     return {
         "cleft_zone": all_of(-ellipsoid(place, (0, 20, 8), (30, 42, 24)), np.maximum(above, 15 - y)),

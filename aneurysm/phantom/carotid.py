@@ -8,7 +8,7 @@ from aneurysm.phantom.curves import smooth_walk, spline
 from aneurysm.phantom.shape import HeadShape
 from aneurysm.phantom.vessels import LEFT, RIGHT, SIDES, Vessel, location_of, tortuous, vessel_through
 
-# station, x, y, z, radius, deviations of x, y, z; x is away from the midline
+# Columns in mm: station, x (from the midline), y, z, radius, SD of x, y, z
 ICA = np.array([
     [0, 12.4, 0, 0, 1.3, 2.2, 0, 0],
     [4, 9.7, 0.6, -3.0, 1.4, 2.3, 1.5, 1.0],
@@ -53,17 +53,17 @@ ACA = np.array([
 ])  # fmt: skip
 ACOM_STATION = 15.0
 CLINOID_STATION = 12.0
-LIKENESS_MM = 13.0  # deviations this far apart along a vessel have little in common
+LIKENESS_MM = 13.0  # length scale of the Gaussian correlation of deviations along a vessel
 
 
 def draw_carotids(rng: np.random.Generator) -> dict[str, Vessel]:
-    """ICA, MCA, ACA of both sides and the ACom, by names such as "left ICA"; the ICA termini lie at (±x, ±y, ±z)."""
+    """ICA, MCA, ACA of both sides and the ACom, by names such as "left ICA"; the ICA termini lie at p and -p."""
     tree = {}
     apart, tilt = rng.standard_normal(), rng.normal(0, [0, 0.7, 0.7])
     radius_factor = np.exp(rng.normal(0, 0.08))
     walks = {}
     for side in (LEFT, RIGHT):
-        # Both ends lie equally far from the origin by its definition, so one draw serves both.
+        # The origin is midway between the two termini, so one draw serves both.
         terminus = np.array([apart, 0, 0])
         bent = {"ICA": tilt, "MCA": tilt, "ACA": tilt}
         for name, table in (("ICA", ICA), ("MCA", MCA), ("ACA", ACA)):
@@ -83,7 +83,7 @@ def draw_carotids(rng: np.random.Generator) -> dict[str, Vessel]:
 
 
 def share_midline(left: np.ndarray, right: np.ndarray) -> None:
-    """Give both ACAs one course from the ACom on: they lie side by side in the interhemispheric fissure."""
+    """Give both ACAs the same course beyond the ACom: they run side by side in the interhemispheric fissure."""
     weight = np.clip((ACA[:, :1] - 7) / 8, 0, 1)
     mean = (left[:, 1:] + right[:, 1:]) / np.sqrt(2)
     left[:, 1:] += weight * (mean - left[:, 1:])
@@ -91,7 +91,7 @@ def share_midline(left: np.ndarray, right: np.ndarray) -> None:
 
 
 def join_anterior(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
-    """Bring the two ACAs to 1 to 3 mm of each other, and join them by the ACom."""
+    """Move the two ACAs to a gap of 1 to 3 mm and connect them with the ACom."""
     left, right = tree["left ACA"], tree["right ACA"]
     ends = np.stack([left.at(ACOM_STATION), right.at(ACOM_STATION)])
     gap = rng.uniform(1.0, 3.0) + left.radius_at(ACOM_STATION) + right.radius_at(ACOM_STATION)
@@ -107,7 +107,7 @@ def join_anterior(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
 
 
 def vary_anterior(rng: np.random.Generator, left: Vessel, right: Vessel) -> None:
-    """Lay both A2 side by side, or as one trunk where they are azygos; make an A1 thin or leave it out in some."""
+    """Place both A2 side by side or merge them (azygos); in some people make one A1 thin or remove it."""
     azygos = rng.random() < 0.03
     for side, vessel in ((LEFT, left), (RIGHT, right)):
         beyond = np.clip((vessel.station_mm - 17) / 6, 0, 1) * np.clip((45 - vessel.station_mm) / 6, 0, 1) * azygos
@@ -116,7 +116,7 @@ def vary_anterior(rng: np.random.Generator, left: Vessel, right: Vessel) -> None
         vessel.points[:, 0] = side * (x * (1 - beyond) + 0.15 * beyond)
     variant = rng.random()
     weak, strong = (left, right) if rng.random() < 0.5 else (right, left)
-    if variant < 0.15:  # the other side then carries both A2
+    if variant < 0.15:  # then the other side supplies both A2
         weak.radius_mm[weak.station_mm < 14] *= 0.5
         strong.radius_mm[strong.station_mm < 14] *= 1.2
     elif variant < 0.18:
@@ -126,7 +126,7 @@ def vary_anterior(rng: np.random.Generator, left: Vessel, right: Vessel) -> None
 
 
 def label_carotids(tree: dict[str, Vessel]) -> None:
-    """Mark the parts as the masks of the competition do."""
+    """Label the parts as in the competition's vessel masks."""
     tree["ACom"].label("Anterior Communicating Artery")
     for side in (LEFT, RIGHT):
         ica, name = tree[f"{SIDES[side]} ICA"], SIDES[side]

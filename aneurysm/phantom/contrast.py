@@ -1,4 +1,4 @@
-"""What each tissue measures: Hounsfield units in CTA, signal of arbitrary gain in MR; drawn anew for each scan."""
+"""Intensity of each tissue, drawn for each scan: Hounsfield units in CTA, signal of arbitrary gain in MR."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from aneurysm.labels import MODALITIES
 
 @dataclass(frozen=True)
 class Contrast:
-    """Values of the tissues of one scan.
+    """Tissue intensities of one scan.
 
-    artery_low is the artery's value where its blood arrives last: at the top of a TOF slab, or far out.
-    slabs is how many TOF slabs lie on one another; blood saturates anew in each.
-    sac_mixing is how much of the contrast a large sac loses to slow flow; noise is an SD in image units.
+    artery_low  of arteries at the top of each TOF slab, or of the scan without slabs
+    slabs       number of stacked TOF slabs; blood saturates in each
+    sac_mixing  fraction of the signal that the core of a large sac loses to slow flow; negative: gains
+    noise       SD in image units
     """
 
     air: float
@@ -68,7 +69,7 @@ TYPICAL = {
 
 
 def draw_contrast(rng: np.random.Generator, modality: str) -> Contrast:
-    """The values of one scan of a modality: bolus timing in CTA, sequence settings in MR."""
+    """Draws the tissue intensities of one scan: bolus timing in CTA, sequence settings in MR."""
     if modality not in MODALITIES:
         raise ValueError(f"expected one of {MODALITIES}, found {modality!r}")
     typical = TYPICAL[modality]

@@ -8,7 +8,7 @@ import numpy as np
 def smooth_walk(
     rng: np.random.Generator, station_mm: np.ndarray, length_mm: float, start: np.ndarray | None = None
 ) -> np.ndarray:
-    """(n, 3) deviations of variance 1 at n stations, alike within `length_mm`; conditioned to begin at `start`."""
+    """(n, 3) Gaussian-process sample at n stations, variance 1, length scale `length_mm`, conditioned on `start`."""
     station = np.asarray(station_mm, float)
     likeness = np.exp(-0.5 * ((station[:, None] - station[None]) / length_mm) ** 2)
     root = np.linalg.cholesky(likeness + 1e-6 * np.eye(len(station)))
@@ -19,7 +19,7 @@ def smooth_walk(
 
 
 def through(station: np.ndarray, points: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """(m, 3) places at the wanted stations on the cubic Hermite curve through (n, 3) points, as Catmull and Rom."""
+    """(m, 3) points at the stations `wanted` on a cubic Hermite (Catmull-Rom) curve through (n, 3) points."""
     secant = np.diff(points, axis=0) / np.diff(station)[:, None]
     slope = np.vstack([secant[:1], (secant[1:] + secant[:-1]) / 2, secant[-1:]])
     index = np.clip(np.searchsorted(station, wanted, side="right") - 1, 0, len(station) - 2)
@@ -42,10 +42,10 @@ def spline(
 
 
 def chord_stations(points: np.ndarray) -> np.ndarray:
-    """(n,) lengths in mm from the first of (n, 3) points along the straight lines between them."""
+    """(n,) cumulative chord length in mm along (n, 3) points."""
     return np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
-    """The vector at length 1."""
+    """The vector scaled to length 1."""
     return np.asarray(vector, float) / (np.linalg.norm(vector) + 1e-9)

@@ -1,4 +1,4 @@
-"""A whole synthetic data set in the competition's own layout: files, train.csv, train_localizers.csv and the truth."""
+"""Makes a synthetic data set in the competition's layout: files, train.csv, train_localizers.csv and truth.csv."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from aneurysm.phantom.plan import POSITIVES, Case, make_plan
 from aneurysm.phantom.series import make_series
 
 LOCALIZERS = 2251  # rows of the competition's train_localizers.csv, one of them a duplicate
-WITHOUT_LOCALIZERS = 2  # positive series of the competition that have none
+WITHOUT_LOCALIZERS = 2  # positive series of the competition without localizers
 
 
 def make_dataset(config: PhantomConfig) -> pd.DataFrame:
-    """Makes what is not there yet and writes the tables; returns truth.csv, one row per series.
+    """Makes the missing series and writes the tables; returns truth.csv, one row per series.
 
-    An interrupted run can be started again: each finished series has its record in <out>/.phantoms/.
-    Raises ValueError where <out> holds other data: another run's settings, or the competition's own files.
+    An interrupted run can be resumed: each finished series has a record in <out>/.phantoms/.
+    Raises ValueError if <out> holds other data: phantoms of other settings, or the competition's files.
     """
     out = Path(config.out)
     _claim(out, config)
@@ -45,7 +45,7 @@ def _died(case: Case) -> None:
 
 
 def _make_one(config: PhantomConfig, case: Case) -> None:
-    """One series, made beside its place and renamed into it; its record comes last."""
+    """Makes one series in a temporary folder and renames it into place; writes its record last."""
     cv2.setNumThreads(1)
     out, uid = Path(config.out), case.series_uid
     partial = out / ".phantoms" / f"{uid}.partial"
@@ -65,7 +65,7 @@ def _make_one(config: PhantomConfig, case: Case) -> None:
 
 
 def _claim(out: Path, config: PhantomConfig) -> None:
-    """Marks the folder as this run's, by its settings and the generator's source; refuses a folder of other data."""
+    """Records settings and a hash of the generator's source in the folder; raises ValueError if it holds other data."""
     settings = {name: getattr(config, name) for name in ("n_series", "seed", "size", "clean", "balanced", "style")}
     sources = sorted(Path(__file__).parent.glob("*.py"))
     settings["generator"] = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
@@ -87,7 +87,7 @@ def _record_path(out: Path, case: Case) -> Path:
 
 
 def _write_tables(out: Path, cases: list[Case], config: PhantomConfig) -> pd.DataFrame:
-    """The three CSV files, one row per series (or localizer) in the order of the UIDs, which says nothing."""
+    """Writes the three CSV files, one row per series (or localizer), in the order of the UIDs, which are hashes."""
     records = [json.loads(_record_path(out, case).read_text()) for case in cases]
     rows = [
         (case.series_uid, *row) for case, record in zip(cases, records, strict=True) for row in record["localizers"]
@@ -113,7 +113,7 @@ def _train_table(cases: list[Case]) -> pd.DataFrame:
 
 
 def _spoil(localizers: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """In large data sets: a few positive series without localizers and a row that stands there twice."""
+    """In large data sets: drops the localizers of a few positive series and duplicates a few rows."""
     series = localizers.SeriesInstanceUID.unique()
     without = rng.choice(series, round(len(series) * WITHOUT_LOCALIZERS / POSITIVES), replace=False)
     kept = localizers[~localizers.SeriesInstanceUID.isin(without)]

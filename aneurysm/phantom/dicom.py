@@ -23,7 +23,7 @@ CT_IMAGE, MR_IMAGE, ENHANCED_MR = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in (
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose series this is; every UID is a hash of the seed and the series' number, so that it says nothing."""
+    """Series, patient and modality; every UID is a hash of the seed and a number, so it carries no information."""
 
     series_uid: str
     patient: str
@@ -35,9 +35,9 @@ class Identity:
 def write_slices(
     folder: Path, stored: Stored, grid: Grid, quirks: Quirks, identity: Identity, role: str = "image", after: int = 0
 ) -> list[str]:
-    """One file per slice; returns the SOP Instance UIDs in slice order.
+    """Writes one file per slice; returns the SOP Instance UIDs in slice order.
 
-    role: part of the UIDs, so that a scout or a second time point gets its own; after: the last InstanceNumber given.
+    role: part of the UIDs, so that scouts and second time points differ; after: the last InstanceNumber already used.
     """
     base = _base(stored, quirks, identity)
     base.SOPClassUID = CT_IMAGE if identity.modality == "CT" else MR_IMAGE
@@ -61,7 +61,7 @@ def write_slices(
 def write_enhanced(
     folder: Path, stored: Stored, grid: Grid, quirks: Quirks, identity: Identity
 ) -> tuple[str, np.ndarray]:
-    """One file of all slices; returns its SOP Instance UID, and at [k] the frame (from 0) that holds slice k."""
+    """Writes all slices to one file; returns its SOP Instance UID and, at [k], the frame (from 0) of slice k."""
     order = frame_order(grid.shape[0], quirks.order)  # order[frame] = slice
     base = _base(stored, quirks, identity)
     base.SOPClassUID, base.InstanceNumber = ENHANCED_MR, 1
@@ -83,14 +83,14 @@ def write_enhanced(
 
 
 def frame_order(n: int, order: str) -> np.ndarray:
-    """(n,) the slice that each frame holds; interleaved is odd slices first, as interleaved acquisitions store them."""
+    """(n,) the slice in each frame; interleaved: slices 0, 2, 4, ... first, as interleaved acquisitions store them."""
     if order == "interleaved":
         return np.concatenate([np.arange(0, n, 2), np.arange(1, n, 2)])
     return np.arange(n)[:: -1 if order == "descending" else 1]
 
 
 def _base(stored: Stored, quirks: Quirks, identity: Identity) -> Dataset:
-    """What all files of the series share."""
+    """The elements that all files of the series share."""
     base = Dataset()
     for tag, value in stored.tags.items():
         setattr(base, tag, value)

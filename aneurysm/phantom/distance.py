@@ -1,7 +1,7 @@
-"""Approximate signed distances in millimetres, positive inside, to the simple bodies that a head is put together from.
+"""Approximate signed distances in millimetres, positive inside, to the simple shapes that a head is built from.
 
-Bodies lie in the standard head, where x is the distance from the midline, so that each stands for a pair. A body far
-from all points at hand is the plain number FAR: most bodies are far from most slices, which saves most of the work.
+Shapes lie in the standard head, where x is the distance from the midline, so each describes both sides. The distance to
+a shape far from all points is the scalar FAR; most shapes are far from most slices, which saves most of the work.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ FAR, MARGIN_MM = np.float32(-40), 12.0
 
 
 class Place(tuple):
-    """Points (x, y, z), three equal float32 arrays, and the box they lie in."""
+    """Points as three float32 arrays (x, y, z) of the same shape, and their bounding box."""
 
     def __new__(cls, x: np.ndarray, y: np.ndarray, z: np.ndarray):
         place = super().__new__(cls, (x, y, z))
@@ -20,13 +20,13 @@ class Place(tuple):
         return place
 
     def near(self, low, high) -> bool:
-        """Whether any point can lie within MARGIN_MM of the box between two corners."""
+        """Whether the bounding box comes within MARGIN_MM of the box between two corners."""
         sides = zip(self.low, high, low, self.high, strict=True)
         return all(a - b < MARGIN_MM and c - d < MARGIN_MM for a, b, c, d in sides)
 
 
 def ellipsoid(place: Place, centre, half, ever: bool = False) -> np.ndarray:
-    """Good near the surface: value over gradient of the ellipsoid's equation; `ever` keeps it exact far away."""
+    """Accurate near the surface: value over gradient of the ellipsoid's equation; `ever` computes it far away too."""
     low, high = [c - h for c, h in zip(centre, half, strict=True)], [c + h for c, h in zip(centre, half, strict=True)]
     if not (ever or place.near(low, high)):
         return FAR
@@ -83,18 +83,18 @@ def all_of(*distances: np.ndarray) -> np.ndarray:
 
 
 def melt(first: np.ndarray, second: np.ndarray, width_mm: float) -> np.ndarray:
-    """The union with its crease filled over a width."""
+    """Smooth union: the crease is filled over a width."""
     near = np.maximum(np.float32(width_mm) - np.abs(first - second), 0)
     return np.maximum(first, second) + near * near * np.float32(0.25 / width_mm)
 
 
 def carve(first: np.ndarray, second: np.ndarray, width_mm: float) -> np.ndarray:
-    """The intersection with its edge rounded over a width."""
+    """Smooth intersection: the edge is rounded over a width."""
     return -melt(-first, -second, width_mm)
 
 
 def step(distance: np.ndarray, width_mm: float) -> np.ndarray:
-    """0 outside, 1 inside, a ramp of a width between."""
+    """0 outside, 1 inside, with a linear ramp of a width between."""
     ramp = distance * np.float32(1 / width_mm)
     ramp += np.float32(0.5)
     return np.clip(ramp, 0, 1, out=ramp)

@@ -1,8 +1,8 @@
-"""Every tissue border of one head as a field: signed distances in mm, positive inside, at any points of the head.
+"""Tissue borders of one head as fields: signed distances in mm, positive inside, at any points of the head.
 
-They are smooth, so a coarse lattice is enough; between its points they are interpolated and only then cut sharply.
-Thin sheets (falx, tentorium, sulci) would slip between the points: for them the signed distance from the sheet's
-middle is kept (midline, tent, folds), and where it counts (the zones).
+Fields are smooth, so a coarse lattice is enough: they are interpolated to the pixels and only then thresholded.
+Thin sheets (falx, tentorium, sulci) would fall between lattice points. Their fields are the signed distance from the
+middle of the sheet (midline, tent, folds), and the region where the sheet exists (the zones).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ DEEPEST_SULCUS_MM, DEEPEST_FOLIUM_MM = 16.0, 9.0
 
 
 def may_hold_head(standard: np.ndarray) -> np.ndarray:
-    """(n,) bool: nothing of a head lies outside an oval of the standard head; below it are the shoulders."""
+    """(n,) bool: whether points of the standard head may lie in the body, that is in an oval or at the shoulders."""
     x, y, z = standard.T
     return ((x / 90) ** 2 + ((y - 4) / 116) ** 2 < 1) & (z < 112) | (z < -105)
 
 
 class HeadFields:
-    """The fields of one head; its folds and textures follow from the seed of its shape."""
+    """The fields of one head; folds and textures are drawn from the seed of its shape."""
 
     def __init__(self, shape: HeadShape):
         rng = np.random.default_rng(shape.seed)
@@ -40,7 +40,7 @@ class HeadFields:
         self.cloud = Waves(rng, 12, 40, 6)
 
     def at(self, points: np.ndarray) -> dict[str, np.ndarray]:
-        """float32 (n,) of each of NAMES at (n, 3) float32 points in the person's frame."""
+        """One float32 (n,) field for each of NAMES, at (n, 3) float32 points in the person's frame."""
         standard = self.shape.to_standard(points.astype(np.float32))
         head = may_hold_head(standard)
         found = {name: np.full(len(points), FAR) for name in NAMES}
@@ -60,7 +60,7 @@ class HeadFields:
         return skin
 
     def near(self, standard: np.ndarray) -> dict[str, np.ndarray]:
-        """The fields at (n, 3) places in the standard head."""
+        """The fields at (n, 3) points in the standard head."""
         signed = tuple(np.ascontiguousarray(standard[:, axis]) for axis in range(3))
         place = Place(np.abs(signed[0]), signed[1], signed[2])
         space = brain.cavity(place)
@@ -94,7 +94,7 @@ class HeadFields:
         }
 
     def inside(self, place: Place, signed, space: np.ndarray) -> dict[str, np.ndarray]:
-        """Brain and fluid, and the sheets in between."""
+        """Brain, CSF, and the sheets between them."""
         gap = 1.0 + 2.0 * self.shape.atrophy
         stem, above = brain.brainstem(place), brain.tentorium(place)
         folds = self.gyri.at(signed) * np.float32(self.gyri.mm_per_unit)
@@ -110,12 +110,12 @@ class HeadFields:
             **brain.sheet_zones(place, above),
             "folds": folds,
             "fade": fade,
-            # No furrows in the brainstem nor round the deep nuclei.
+            # No sulci in the brainstem or around the deep nuclei.
             "smooth": np.maximum(0.5 * (ellipsoid(place, (0, 16, 12), (32, 34, 22)) + 4), stem + 2),
         }
 
     def furrows(self, signed, folds: np.ndarray, depth: np.ndarray, cerebellum: np.ndarray):
-        """Signed distance from the middle of the nearest sulcus or folium, and what to add to it for its half width."""
+        """Signed distance from the middle of the nearest sulcus or folium, and the offset that gives its half width."""
         deepest = np.float32(DEEPEST_SULCUS_MM)
         width = np.float32(0.3 + 0.75 * self.shape.atrophy)
         if cerebellum.any():

@@ -1,4 +1,4 @@
-"""Where the voxels of one acquisition lie: a stack of images in millimetres, sheared by a gantry tilt if need be."""
+"""Voxel positions of one acquisition: a stack of images in millimetres, sheared if the gantry is tilted."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class Grid:
 
     @property
     def matrix(self) -> np.ndarray:
-        """(3, 3): index offsets (slice, row, column) @ matrix are millimetres."""
+        """(3, 3) matrix: index offsets (slice, row, column) @ matrix are offsets in millimetres."""
         return np.stack([self.step, self.row_step, self.col_step])
 
     def to_mm(self, index: np.ndarray) -> np.ndarray:
-        """(..., 3) points in millimetres of (..., 3) indices (slice, row, column), fractions allowed."""
+        """Converts (..., 3) indices (slice, row, column), fractions allowed, to (..., 3) points in millimetres."""
         return self.origin + np.asarray(index, float) @ self.matrix
 
     def to_index(self, point: np.ndarray) -> np.ndarray:
-        """(..., 3) indices (slice, row, column), with fractions, of (..., 3) points in millimetres."""
+        """Converts (..., 3) points in millimetres to (..., 3) fractional indices (slice, row, column)."""
         return (np.asarray(point, float) - self.origin) @ np.linalg.inv(self.matrix)
 
     def moved(self, rotation: np.ndarray, shift: np.ndarray) -> Grid:
-        """The grid after every point p has become rotation @ p + shift."""
+        """The grid after moving every point p to rotation @ p + shift."""
         turn = np.asarray(rotation, float)
         return Grid(
             turn @ self.origin + shift, turn @ self.step, turn @ self.row_step, turn @ self.col_step, self.shape

@@ -1,6 +1,6 @@
-"""The held-out style: persons and scans by another recipe, to see whether what models learn carries over to it.
+"""The held-out style: people and scans from another recipe, to test whether models generalise.
 
-The anatomy table, the acquisitions and the files are those of the usual style. Calibres, courses, sacs, tissue values,
+Anatomy table, acquisitions and files are those of the usual style. Calibres, courses, sacs, tissue intensities,
 textures, blur and noise come from ranges that the usual style does not draw from. Never train on it.
 """
 
@@ -27,13 +27,13 @@ THINNEST, WIDEST = 0.62, 1.5  # factors of a vessel's usual radius
 NARROWED = ("ICA", "MCA", "ACA", "M2", "PCA", "basilar", "vertebral", "ECA")
 PLEXUS = np.array([[11, 12, 24], [15, 30, 20], [22, 41, 13], [28, 33, 2]], float)  # in the lateral ventricle
 PITUITARY = np.array([[0, -9.5, -8.5], [0, -6.5, -8.5]])
-# Thickness of bone and scalp; where both are thick the skin leaves the oval in which HeadFields looks for a head.
+# Thickness of bone and scalp, never both thick: the skin would leave the oval of `may_hold_head`.
 COVERS_MM = ((3.4, 4.8), (3.2, 4.3)), ((3.4, 4.8), (8.3, 10.5)), ((8.7, 10.5), (3.2, 4.3))
 GLOMUS, PINEAL = np.array([22.0, 42.0, 11.0]), np.array([0.0, 41.0, 8.0])
 
 
 def draw_held_out_shape(rng: np.random.Generator) -> HeadShape:
-    """A head of a usual size with thinner or thicker bone and scalp and a more uneven outline."""
+    """A head of usual size with thinner or thicker bone and scalp and a more uneven outline."""
     shape = draw_shape(rng)
     lengths = rng.uniform(38, 58, len(shape.waves))
     directions = shape.waves / np.linalg.norm(shape.waves, axis=1, keepdims=True)
@@ -59,7 +59,7 @@ def draw_held_out_mimics(
 
 
 def bend(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
-    """Shift all vessels by one field of waves, so that branches stay on their parents; the frame's origin stays."""
+    """Shift all vessels by one wave field, so that branches stay on their parents; the frame's origin does not move."""
     bands = [([Waves(rng, low, high, 9) for _ in range(3)], swing) for low, high, swing in BENDS_MM]
 
     def shift(points: np.ndarray) -> np.ndarray:
@@ -85,7 +85,7 @@ def change_calibres(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
 
 
 def beads_and_stenoses(rng: np.random.Generator, vessel: Vessel) -> np.ndarray:
-    """(n,) factors of the radius along an artery."""
+    """(n,) factors on the radius along an artery."""
     path = chord_stations(vessel.points)
     factor = np.ones(len(path))
     if rng.random() < 0.35:
@@ -98,7 +98,7 @@ def beads_and_stenoses(rng: np.random.Generator, vessel: Vessel) -> np.ndarray:
 
 
 def add_enhancing(rng: np.random.Generator, tree: dict[str, Vessel], shape: HeadShape) -> None:
-    """Choroid plexus and pituitary gland, which take up contrast as veins do."""
+    """Add choroid plexus and pituitary gland, which enhance like veins."""
     found = {}
     for side in (LEFT, RIGHT):
         course = PLEXUS * [side, 1, 1] + rng.normal(0, 1.0, PLEXUS.shape)
@@ -112,7 +112,7 @@ def add_enhancing(rng: np.random.Generator, tree: dict[str, Vessel], shape: Head
 
 
 def draw_deposits(rng: np.random.Generator, shape: HeadShape) -> np.ndarray:
-    """(k, 8) calcifications that are no plaques: in the pineal gland, the choroid plexus and the falx."""
+    """(k, 8) calcifications outside the vessels: in the pineal gland, the choroid plexus and the falx."""
     balls = []
     for centre, share, largest in ((PINEAL, 0.7, 2.2), (GLOMUS, 0.6, 2.0), (GLOMUS * [-1, 1, 1], 0.6, 2.0)):
         grains, there = int(rng.integers(1, 5)), rng.random() < share

@@ -1,4 +1,4 @@
-"""What each tissue measures in the held-out style: other bolus timing, other sequence settings."""
+"""Intensity of each tissue in the held-out style: other bolus timing, other sequence settings."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from aneurysm.labels import MODALITIES
 from aneurysm.phantom.contrast import TYPICAL, Contrast
 
-# Ranges of each value, outside of what the usual style draws, also relative to the grey matter where the gain is
-# arbitrary. `artery_low` and `vein` are factors of `artery`.
+# Ranges of each value, outside those of the usual style; in MR, where gain is arbitrary, also relative to grey matter.
+# `artery_low` and `vein` are factors on `artery`.
 RANGES = {
     "CTA": dict(
         skin=[(0, 12), (28, 40)], fat=[(-122, -106), (-84, -70)], muscle=[(44, 53), (67, 78)],
@@ -48,12 +48,12 @@ RANGES = {
 
 
 def either(rng: np.random.Generator, *ranges: tuple[float, float]) -> float:
-    """A value from one of the ranges, each as likely as the others."""
+    """A value from one of the ranges, which are equally likely."""
     return float(rng.uniform(*ranges[rng.integers(len(ranges))]))
 
 
 def draw_held_out_contrast(rng: np.random.Generator, modality: str) -> Contrast:
-    """The tissue values of one scan of a modality."""
+    """Draws the tissue intensities of one scan of a modality."""
     if modality not in MODALITIES:
         raise ValueError(f"expected one of {MODALITIES}, found {modality!r}")
     values = {name: either(rng, *ranges) for name, ranges in RANGES[modality].items()}

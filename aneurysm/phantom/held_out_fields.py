@@ -1,4 +1,4 @@
-"""The background of the held-out style: other furrows and textures, glands, lymph nodes, spots in the brain."""
+"""The background of the held-out style: other sulci and textures, glands, lymph nodes, spots in the brain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aneurysm.phantom.waves import Waves
 
 
 class Octaves:
-    """Noise in four bands of wavelengths, in ridges or clouds; of variance about 1."""
+    """Noise in four wavelength bands, each in ridges or clouds; variance about 1."""
 
     BANDS_MM = ((6, 9), (9, 15), (15, 25), (25, 45))
 
@@ -31,7 +31,7 @@ class Octaves:
 
 
 class HeldOutFields(HeadFields):
-    """The fields of one head, with other furrows, other textures, and glands, lymph nodes and spots in the brain."""
+    """The fields of one head, with other sulci and textures, and with glands, lymph nodes and spots in the brain."""
 
     def __init__(self, shape: HeadShape):
         super().__init__(shape)
@@ -55,13 +55,13 @@ class HeldOutFields(HeadFields):
         return found
 
     def furrows(self, signed, folds: np.ndarray, depth: np.ndarray, cerebellum: np.ndarray):
-        """As in `HeadFields`, wider by half a millimetre on average, here more and there less."""
+        """As in `HeadFields`, but 0.5 mm wider on average, by an amount that varies over the brain."""
         folds, fade = super().furrows(signed, folds, depth, cerebellum)
         return folds, fade - (np.float32(0.25) + np.float32(0.2) * self.wide.at(signed))
 
 
 def draw_glands(rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray, float]]:
-    """Centre, half axes in mm (standard head) and brightness, in SDs of the texture, of ellipsoids that are no vessels.
+    """Ellipsoids outside the vessels: centre and half axes in mm (standard head), brightness in SDs of the texture.
 
     Parotid, submandibular and thyroid glands, lymph nodes along the jugular veins, spots in the brain.
     """

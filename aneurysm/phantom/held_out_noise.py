@@ -1,4 +1,4 @@
-"""What the scanner adds in the held-out style: streaky or smooth grain, edges that overshoot, shorter bias fields."""
+"""Scanner artefacts of the held-out style: streaky or smooth grain, edge overshoot, bias fields of shorter waves."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ WHOLE: Pixels = (slice(None), slice(None))
 
 
 class HeldOutNoise:
-    """The imperfections of one scan, with the interface of `Noise`.
+    """The artefacts of one scan, with the interface of `Noise`.
 
-    Smooth or streaky grain whose strength varies over the slice; edges that overshoot; in MR a bias field of shorter
-    waves that is brighter or darker in the middle.
+    Smooth or streaky grain whose strength varies over the slice; edge overshoot; in MR a bias field of shorter waves
+    that is brighter or darker in the middle.
     """
 
     def __init__(self, rng: np.random.Generator, modality: str, grid: Grid):
@@ -36,14 +36,14 @@ class HeldOutNoise:
         self.middle = either(rng, (-0.25, -0.1), (0.1, 0.3))
 
     def margin(self, contrast: Contrast) -> int:
-        """Pixels around a part that blur carries into it."""
+        """Margin in pixels that blur needs around a part."""
         sigma = contrast.blur_mm / self.pixel_mm
         return int(np.ceil(4 * sigma + 4 * max(1.0, 1.5 * sigma))) + 2
 
     def apply(
         self, image: np.ndarray, number: int, contrast: Contrast, pixels: Pixels = WHOLE, inside: Pixels = WHOLE, *_
     ) -> np.ndarray:
-        """The slice as scanned, or the part of it at `pixels` of the grid, which `inside` names in `image`; float32."""
+        """float32 slice with artefacts at `pixels` of the grid; `inside` indexes the same pixels in `image`."""
         rng = np.random.default_rng([self.seed, number])
         sigma = contrast.blur_mm / self.pixel_mm
         image = cv2.GaussianBlur(image, (0, 0), sigma) if sigma > 0.3 else image
@@ -69,18 +69,18 @@ class HeldOutNoise:
         return grain.astype(np.float32)
 
     def blurred(self, rng: np.random.Generator, along_mm: float, across_mm: float) -> np.ndarray:
-        """White noise smoothed along and across the rows, of SD 1."""
+        """White noise smoothed along and across the rows, scaled to SD 1."""
         along, across = (max(0.2, mm / self.pixel_mm) for mm in (along_mm, across_mm))
         white = rng.standard_normal(self.grid.shape[1:], dtype=np.float32)
         smooth = cv2.GaussianBlur(white, (0, 0), along, sigmaY=across)
         return smooth / smooth.std()
 
     def knots(self, number: int) -> Place:
-        """The points in mm, spread over a slice, at which smooth fields are computed."""
+        """The points in mm, spaced evenly over a slice, at which smooth fields are computed."""
         rows, cols = np.meshgrid(*(np.linspace(0, n - 1, KNOTS) for n in self.grid.shape[1:]), indexing="ij")
         points = self.grid.to_mm(np.stack([np.full_like(rows, number), rows, cols], -1)).astype(np.float32)
         return Place(*np.moveaxis(points, -1, 0))
 
     def spread(self, field: np.ndarray) -> np.ndarray:
-        """float32 (rows, cols) of a field at the knots."""
+        """Upsamples a field at the knots to float32 (rows, cols)."""
         return cv2.resize(field.astype(np.float32), self.grid.shape[:0:-1], interpolation=cv2.INTER_CUBIC)

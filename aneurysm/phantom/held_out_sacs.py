@@ -14,13 +14,13 @@ from aneurysm.phantom.sacs import Sac, Site
 class Growth:
     """How a sac grows from its first ball, whose radius is the unit of all lengths.
 
-    share     how often sacs grow like this
+    share     fraction of sacs that grow like this
     balls     fewest and most balls, the first one included
     attach    which earlier ball the next one is set on: "last", "any" or "first"
     turn      SD of the change of direction, in units of the direction's length
-    radius    smallest and largest radius of a ball, relative to the one that it is set on
-    lift      least and greatest height of the first ball's centre above the vessel's wall
-    narrow    least and greatest width of the neck, relative to the first ball's diameter
+    radius    smallest and largest radius of a ball, relative to the ball it is set on
+    lift      smallest and largest height of the first ball's centre above the vessel's wall
+    narrow    smallest and largest width of the neck, relative to the first ball's diameter
     """
 
     share: float
@@ -41,7 +41,7 @@ GROWTHS = (
 
 
 def build_cluster(rng: np.random.Generator, location: str, site: Site, diameter_mm: float) -> Sac:
-    """A sac whose farthest two points lie `diameter_mm` apart; `centre` is its centroid, or else the nearest ball's."""
+    """A sac whose largest extent is `diameter_mm`; `centre` is its centroid or, if that lies outside, a ball's centre."""
     growth = GROWTHS[rng.choice(len(GROWTHS), p=[g.share for g in GROWTHS])]
     centres, radii = grow(rng, growth, site.outward)
     factor = diameter_mm / extent(centres, radii)
@@ -52,12 +52,12 @@ def build_cluster(rng: np.random.Generator, location: str, site: Site, diameter_
     balls = np.hstack([centres, centres, radii[:, None], radii[:, None]])
     centroid = (centres * radii[:, None] ** 3).sum(0) / (radii**3).sum()
     depth = radii - np.linalg.norm(centres - centroid, axis=1)
-    centre = centroid if depth.max() > 0 else centres[np.argmax(depth)]  # a bent chain's centroid may lie beside it
+    centre = centroid if depth.max() > 0 else centres[np.argmax(depth)]  # a bent chain's centroid may lie outside it
     return Sac(location, centre, float(diameter_mm), neck_mm, np.vstack([neck, balls]))
 
 
 def grow(rng: np.random.Generator, growth: Growth, outward: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centres (k, 3) above the neck on the wall, and radii (k,)."""
+    """Centres (k, 3), relative to the neck on the wall, and radii (k,); the first radius is 1."""
     centres, radii = [rng.uniform(*growth.lift) * outward], [1.0]
     ways = [unit(outward + 0.4 * rng.standard_normal(3))]
     for _ in range(rng.integers(growth.balls[0] - 1, growth.balls[1])):
@@ -73,6 +73,6 @@ def grow(rng: np.random.Generator, growth: Growth, outward: np.ndarray) -> tuple
 
 
 def extent(centres: np.ndarray, radii: np.ndarray) -> float:
-    """The distance of the farthest two points of balls (k, 3), (k,)."""
+    """The largest distance between two points of balls with centres (k, 3) and radii (k,)."""
     apart = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
     return float((apart + radii[:, None] + radii[None]).max())

@@ -1,4 +1,4 @@
-"""A coarse lattice laid over a grid: fields are computed at its points and interpolated to the pixels in between."""
+"""A coarse lattice laid over a grid: fields are computed at its points and interpolated to the pixels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from aneurysm.phantom.grid import Grid
 
-AT_ONCE = 3  # slices computed in one go: fewer are slower for the calls, more for the bodies near any of them
+AT_ONCE = 3  # lattice slices per call: fewer cost more call overhead, more bring more shapes near
 
 
 @dataclass(frozen=True)
@@ -22,19 +22,19 @@ class Window:
 
 
 def strides_of(grid: Grid, pitch_mm: float = 2.4) -> list[float]:
-    """Slices (with a fraction), rows and columns of a grid from one point of its lattice to the next."""
+    """Distance between lattice points in slices (may be fractional), rows and columns of the grid."""
     pitches = [np.linalg.norm(step) for step in (grid.step, grid.row_step, grid.col_step)]
     return [max(1.0, pitch_mm / pitches[0]), *(max(1, int(round(pitch_mm / p))) for p in pitches[1:])]
 
 
 class Lattice:
-    """Every k-th row and column of a grid, one more on each side, and slices, about `pitch_mm` apart.
+    """Points about `pitch_mm` apart: every k-th row and column of a grid, one more on each side, and slices.
 
-    cv2.resize sets its samples at the middle of the cells they stand for; the lattice is laid accordingly.
+    Points lie at the centres of their cells, as cv2.resize expects.
     """
 
     def __init__(self, grid: Grid, pitch_mm: float = 2.4, skipped: int = 0):
-        """`skipped` slices lie below those of the grid, from whose first one the lattice's are counted."""
+        """`skipped`: slices of the whole scan below the grid; lattice slices are aligned to the first slice of the scan."""
         self.grid, self.strides = grid, strides_of(grid, pitch_mm)
         self.skipped = skipped % self.strides[0]
         rows, cols = (-(-n // k) + 2 for n, k in zip(grid.shape[1:], self.strides[1:], strict=True))
@@ -45,15 +45,15 @@ class Lattice:
         self._kept: dict[int, np.ndarray] = {}
 
     def points(self, first: int, count: int) -> np.ndarray:
-        """float32 (count * rows * cols, 3) points in mm of some slices of the lattice."""
+        """float32 (count * rows * cols, 3) points in mm of `count` lattice slices from `first` on."""
         rows, cols = self.coarse.shape[1:]
         index = np.indices((count, rows, cols)).reshape(3, -1).T
         return self.coarse.to_mm(index + [first, 0, 0]).astype(np.float32)
 
     def slice_at(self, index: int, compute: Callable[[int, int], np.ndarray]) -> np.ndarray:
-        """(fields, rows, cols) of the lattice interpolated to the height of slice `index` of the grid.
+        """(fields, rows, cols) at lattice points, interpolated to slice `index` of the grid.
 
-        `compute` makes (fields, count, rows, cols) of some slices of the lattice from a first one on.
+        `compute(first, count)` returns (fields, count, rows, cols) of `count` lattice slices from `first` on.
         """
         below, share = divmod((index + self.skipped) / self.strides[0], 1)
         wanted = [int(below)] if share == 0 else [int(below), int(below) + 1]
@@ -67,7 +67,7 @@ class Lattice:
         return self._kept[wanted[0]] * np.float32(1 - share) + self._kept[wanted[1]] * np.float32(share)
 
     def window(self, field: np.ndarray, least: float) -> Window | None:
-        """The box of a slice that holds all points where a field (rows, cols) reaches `least`; None if none does."""
+        """The box of a slice that contains all points where a field (rows, cols) reaches `least`; None if none does."""
         high = field >= least
         boxes, pixels = [], []
         for axis in (0, 1):
@@ -81,12 +81,12 @@ class Lattice:
 
     @property
     def whole(self) -> Window:
-        """All of a slice."""
+        """The whole slice."""
         cells, pixels = (tuple(slice(0, n) for n in own.shape[1:]) for own in (self.coarse, self.grid))
         return Window(cells, pixels)
 
     def enlarge(self, field: np.ndarray, window: Window) -> np.ndarray:
-        """float32 pixels of a window of one field (rows, cols) of the lattice."""
+        """Upsamples a window of one lattice field (rows, cols) to float32 pixels."""
         small = np.ascontiguousarray(field[window.cells])
         k_row, k_col = self.strides[1:]
         large = cv2.resize(small, (small.shape[1] * k_col, small.shape[0] * k_row), interpolation=cv2.INTER_LINEAR)

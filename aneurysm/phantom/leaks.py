@@ -1,4 +1,4 @@
-"""What can be told of a label without looking for an aneurysm: from tags, sizes, ages and the picture as a whole."""
+"""Tests for label leaks: how well tags, file sizes, ages and global image statistics predict a label."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PERCENTILES = (0, 1, 10, 50, 75, 90, 95, 99, 99.9, 100)
 
 
 def leak_auc(features: pd.DataFrame, label: np.ndarray, model: str) -> float:
-    """AUC, cross-validated in 5 folds, of one of MODELS that learns the 0/1 label from the features.
+    """5-fold cross-validated AUC of one of MODELS, trained to predict the 0/1 label from the features.
 
-    Without a leak it lies about 0.5, with a standard deviation near 0.58 / sqrt(number of series).
+    Without a leak it is about 0.5, with a standard deviation near 0.58 / sqrt(number of series).
     """
     numbers = pd.get_dummies(features).fillna(-1).astype(float)
     forest = RandomForestClassifier(100, min_samples_leaf=3, random_state=0)
@@ -64,7 +64,7 @@ def describe_series(folder: Path) -> dict:
 
 
 def _values(file: pydicom.Dataset) -> np.ndarray:
-    """The physical values of a file, every third in both directions; NumberOfFrames may be missing from it."""
+    """Physical values of every third row and column; empty without both NumberOfFrames and ImagePositionPatient."""
     if "NumberOfFrames" not in file and "ImagePositionPatient" not in file:
         return np.zeros(0)
     values = file.pixel_array[..., ::3, ::3].astype(np.float32).ravel()

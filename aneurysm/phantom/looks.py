@@ -1,8 +1,8 @@
-"""Looks beyond those of the phantoms: what scanners, windows and files do to an image, each by a strength.
+"""Intensity augmentation of synthetic images: effects of scanners, windowing and file formats, each with a strength.
 
-Images are (rows, columns, slices) float32 in [0, 1] and stay so; nothing moves, so that targets hold. Strength 0
-changes nothing (but `quantise`, which has 8 bits then), 1 is as much as a reader would still accept. Training draws
-several at once, `change_look`.
+Images are (rows, columns, slices) float32 in [0, 1], before and after. Nothing moves, so targets stay valid.
+Strength 0 changes nothing (except `quantise`: 8 bits); 1 is the most that a reader would still accept.
+`change_look` combines several of them for training.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Change = Callable[[np.ndarray, float, Rng], np.ndarray]
 
 
 def change_look(image: np.ndarray, looks: LooksConfig, rng: Rng) -> np.ndarray:
-    """The image with the changes that `rng` draws."""
+    """The image with randomly drawn changes."""
     if rng.random() >= looks.share:
         return image
     for change in CHANGES.values():
@@ -34,7 +34,7 @@ def changed(image: np.ndarray, change: Change, strength: float, rng: Rng) -> np.
 
 
 def gamma(image: np.ndarray, strength: float, rng: Rng) -> np.ndarray:
-    """Values v become v to a power from 1 / 1.8 to 1.8."""
+    """Raises values to a power from 1 / 1.8 to 1.8."""
     return image ** np.float32(1.8 ** (strength * _sign(rng)))
 
 
@@ -45,7 +45,7 @@ def window(image: np.ndarray, strength: float, rng: Rng) -> np.ndarray:
 
 
 def bias(image: np.ndarray, strength: float, rng: Rng) -> np.ndarray:
-    """The uneven gain of a receive coil, smooth over the image, by a factor of up to 2 either way."""
+    """The uneven gain of a receive coil: a smooth factor between 1 / 2 and 2."""
     field = _smooth(image.shape[:2], 3, rng)
     return image * np.exp(np.float32(np.log(2) * strength) * field / np.abs(field).max())[..., None]
 
@@ -58,7 +58,7 @@ def noise(image: np.ndarray, strength: float, rng: Rng) -> np.ndarray:
 
 
 def grain(image: np.ndarray, strength: float, rng: Rng) -> np.ndarray:
-    """Noise of neighbouring pixels alike, as after a soft CT kernel or interpolation. SD up to 0.07."""
+    """Spatially correlated noise, as after a soft CT kernel or interpolation. SD up to 0.07."""
     own = cv2.GaussianBlur(rng.standard_normal(image.shape, np.float32), (0, 0), rng.uniform(0.7, 2.0))
     return image + np.float32(0.07 * strength) * own.reshape(image.shape) / own.std()
 
@@ -73,13 +73,13 @@ def blur(image: np.ndarray, strength: float, rng: Rng) -> np.ndarray:
 
 
 def sharpen(image: np.ndarray, strength: float, rng: Rng) -> np.ndarray:
-    """A hard kernel, with the rims that it draws around edges."""
+    """A sharp kernel, with overshoot at edges."""
     soft = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.8, 2.0)).reshape(image.shape)
     return image + np.float32(1.5 * strength) * (image - soft)
 
 
 def coarse(image: np.ndarray, strength: float, rng: Rng) -> np.ndarray:
-    """A coarser matrix, up to 2.5 pixels a pixel, in one or both directions, as scanners interpolate it."""
+    """A matrix up to 2.5 times coarser, in one or both directions, interpolated back as scanners do."""
     rows, columns, slices = image.shape
     factors = 1 + 1.5 * strength * np.array([(1, 1), (1, 0), (0, 1)][rng.integers(3)])
     size = tuple(int(max(8, round(n / f))) for n, f in zip((columns, rows), factors, strict=True))
@@ -91,13 +91,13 @@ def coarse(image: np.ndarray, strength: float, rng: Rng) -> np.ndarray:
 
 
 def quantise(image: np.ndarray, strength: float, rng: Rng) -> np.ndarray:
-    """Few grey levels, down to 16: a file of 8 bits that was windowed wide."""
+    """Few grey levels, down to 16, as in an 8-bit file with a wide window."""
     levels = np.float32(2 ** max(1, 8 - 4 * strength) - 1)
     return np.rint(image * levels) / levels
 
 
 def ghosts(image: np.ndarray, strength: float, rng: Rng) -> np.ndarray:
-    """Copies of what is bright and pulsates, or of the whole, along the phase direction."""
+    """Ghosts along the phase direction, of bright pulsating structures or of the whole image."""
     axis, n = int(rng.integers(2)), image.shape[0]
     shift = int(n * rng.uniform(0.08, 0.5))
     source = np.maximum(image - np.float32(0.6), 0) * 2 if rng.random() < 0.6 else image
@@ -106,7 +106,7 @@ def ghosts(image: np.ndarray, strength: float, rng: Rng) -> np.ndarray:
 
 
 def streaks(image: np.ndarray, strength: float, rng: Rng) -> np.ndarray:
-    """Bright and dark rays from metal (clip, coil, teeth), which itself may lie outside of the image."""
+    """Bright and dark streaks from metal (clip, coil, teeth), which may lie outside the image."""
     rows, columns, slices = image.shape
     y, x = np.ogrid[:rows, :columns]
     dy, dx = y - rng.uniform(-0.2, 1.2) * rows, x - rng.uniform(-0.2, 1.2) * columns
@@ -122,12 +122,12 @@ def streaks(image: np.ndarray, strength: float, rng: Rng) -> np.ndarray:
 
 
 def uneven_slices(image: np.ndarray, strength: float, rng: Rng) -> np.ndarray:
-    """Slices of unlike brightness, as interleaved ones have, by up to a quarter."""
+    """Slices that differ in brightness by up to a quarter, as in interleaved acquisitions."""
     return image * np.exp(rng.uniform(-0.22, 0.22, image.shape[2]) * strength).astype(np.float32)
 
 
 def small_field(image: np.ndarray, strength: float, rng: Rng) -> np.ndarray:
-    """A field of view that ends inside of the image: a circle, or a straight edge, with nothing beyond."""
+    """A field of view that ends inside the image, at a circle or a straight edge, with zeros beyond."""
     rows, columns = image.shape[:2]
     y, x = np.ogrid[:rows, :columns]
     y, x = y / rows - 0.5, x / columns - 0.5
@@ -143,7 +143,7 @@ CHANGES: dict[str, Change] = {
         coarse, blur, sharpen, ghosts, streaks, bias, uneven_slices, gamma, window, noise, grain, quantise, small_field,
     )
 }  # fmt: skip
-"""All changes by name, in the order in which they happen to one image."""
+"""All changes by name, in the order in which they are applied."""
 
 
 def _sign(rng: Rng) -> float:
@@ -152,6 +152,6 @@ def _sign(rng: Rng) -> float:
 
 
 def _smooth(shape: tuple[int, int], knots: int, rng: Rng) -> np.ndarray:
-    """A smooth random field of a shape, float32."""
+    """A smooth random float32 field of this shape."""
     coarse_field = rng.standard_normal((knots, knots)).astype(np.float32)
     return cv2.resize(coarse_field, shape[::-1], interpolation=cv2.INTER_CUBIC)

@@ -1,4 +1,4 @@
-"""Writes a vessel mask as an uncompressed NIfTI-1 file, in the orientation that its DICOM series has."""
+"""Writes a vessel mask as an uncompressed NIfTI-1 file, in the orientation of its DICOM series."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 
 
 def write_mask(path: Path, mask: np.ndarray, grid: Grid) -> None:
-    """A (slices, rows, columns) uint8 mask; NIfTI's first axis is the column, and its millimetres are RAS."""
+    """Writes a (slices, rows, columns) uint8 mask; NIfTI's first axis is the column, and its millimetres are RAS."""
     columns = np.stack([grid.col_step, grid.row_step, grid.step, grid.origin], axis=1) * _LPS_TO_RAS[:, None]
     lengths = np.linalg.norm(columns[:, :3], axis=0)
-    header = bytearray(352)  # 348 bytes of header (nifti1.h) and 4 that say: no extensions
+    header = bytearray(352)  # 348 bytes of header (nifti1.h) and 4 zero bytes: no extensions
     struct.pack_into("<i", header, 0, 348)
     struct.pack_into("<8h", header, 40, 3, *mask.shape[::-1], 1, 1, 1, 1)
     struct.pack_into("<2h", header, 70, 2, 8)  # uint8, 8 bits

@@ -1,7 +1,7 @@
-"""One synthetic person: vessels, sacs and head shape in the head's frame, drawn anew from a random generator.
+"""One synthetic person: vessels, sacs and head shape in the head's frame, drawn from a random generator.
 
-The frame is LPS millimetres: x to the patient's left, y to the back, z to the vertex; its origin lies midway between
-the two ends of the internal carotid arteries.
+The frame is LPS millimetres: x to the patient's left, y to the back, z to the vertex. Its origin lies midway between
+the two ICA termini.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Person:
     """A head and its vessels.
 
     vessels by name, such as "left ICA"
-    sacs    the aneurysms, in the order of the locations asked for
+    sacs    the aneurysms, in the order of the requested locations
     cones   (k, 8) infundibula, capsules as in Sac.blobs
     chalk   (k, 8) calcifications, likewise
     shape   size and shape of the head
-    style   the recipe that the person is drawn by and scanned with
+    style   the recipe for drawing and scanning the person
     """
 
     vessels: dict[str, Vessel]
@@ -45,7 +45,7 @@ class Person:
 def draw_person(rng: np.random.Generator, locations: Sequence[str], style: Style = USUAL) -> Person:
     """A person with one sac per entry of `locations` (each one of LOCATIONS; empty for none).
 
-    The sacs have a random stream of their own: everything else is the same, byte for byte, whatever `locations` holds.
+    The sacs use a separate random stream: everything else is byte-identical whatever `locations` holds.
     """
     rest, own = (np.random.default_rng(seed) for seed in rng.integers(2**63, size=2))
     shape = style.shape(rest)

@@ -125,12 +125,12 @@ def test_curves_are_the_mean_over_views_with_left_and_right_put_back(root, pairs
 
 def test_the_14_probabilities_stand_in_the_order_of_the_labels(root, pairs):
     """A stage 2 whose answer is one number a label, whatever it sees: mirrored, the pairs of sides are exchanged."""
-    prediction = torch.linspace(-3, 3, 14)
-    still = {name: torch.zeros_like(tensor) if name in ("answer.1.weight", "max_baseline.weight") else tensor
+    logits = torch.linspace(-3, 3, 14)
+    still = {name: torch.zeros_like(tensor) if name in ("pooled_head.1.weight", "max_baseline.weight") else tensor
              for name, tensor in pairs[0].stage2.weights.items()}  # fmt: skip
-    stage2 = replace(pairs[0].stage2, weights=still | {"prior": prediction})
+    stage2 = replace(pairs[0].stage2, weights=still | {"prior": logits})
     pair = replace(pairs[0], stage2=stage2)
-    expected = 1 / (1 + np.exp(-prediction.double().numpy()))
+    expected = 1 / (1 + np.exp(-logits.double().numpy()))
     alone = Predictor([pair], CPU, tta=False).predict_series(folder(root, "axial")).probabilities
     np.testing.assert_allclose(alone, expected, atol=1e-6)
     both = Predictor([pair], CPU).predict_series(folder(root, "axial")).probabilities
