@@ -41,7 +41,7 @@ GROWTHS = (
 
 
 def build_cluster(rng: np.random.Generator, location: str, site: Site, diameter_mm: float) -> Sac:
-    """A sac whose largest extent is `diameter_mm`; `centre` is its centroid or, if that lies outside, a ball's centre."""
+    """A sac whose largest extent is `diameter_mm`; `centre` is its centroid or, if that is outside, a ball's centre."""
     growth = GROWTHS[rng.choice(len(GROWTHS), p=[g.share for g in GROWTHS])]
     centres, radii = grow(rng, growth, site.outward)
     factor = diameter_mm / extent(centres, radii)

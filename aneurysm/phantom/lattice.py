@@ -34,7 +34,7 @@ class Lattice:
     """
 
     def __init__(self, grid: Grid, pitch_mm: float = 2.4, skipped: int = 0):
-        """`skipped`: slices of the whole scan below the grid; lattice slices are aligned to the first slice of the scan."""
+        """`skipped`: slices of the scan below the grid; lattice slices are aligned to the first slice of the scan."""
         self.grid, self.strides = grid, strides_of(grid, pitch_mm)
         self.skipped = skipped % self.strides[0]
         rows, cols = (-(-n // k) + 2 for n, k in zip(grid.shape[1:], self.strides[1:], strict=True))
