@@ -1,10 +1,10 @@
-"""How long stage 1's augmentation takes on one window, as a whole and each change alone, on one thread.
+"""CPU time of stage 1's augmentation per window, as a whole and for each change alone, on one thread.
 
     python benchmarks/augment.py
 
-Reads and writes nothing. Prints milliseconds of processor time a window: `all` is the mean over samples at the default
-chances, `none` what is spent without any change, the rest the median of a change that always happens, `none` included.
-The sample has two localizers and a vessel mask.
+Reads and writes nothing. Prints milliseconds of CPU time per window: `all` is the mean over samples with the default
+probabilities, `none` the median without any change. The other columns are medians with one change always applied, and
+include `none`. The sample has two localizers and a vessel mask.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main(config: AugmentBenchmarkConfig) -> None:
 
 
 def sample_ms(settings: AugmentConfig, size: int, n_samples: int) -> np.ndarray:
-    """(n_samples,) milliseconds of processor time of each call."""
+    """(n_samples,) milliseconds of CPU time of each call."""
     rng, pipeline = np.random.default_rng(0), make_pipeline(settings)
     image, vessels = rng.random((size, size, 3), np.float32), rng.integers(0, 14, (size, size), np.uint8)
     points = rng.uniform(0, size - 1, (2, 2)).astype(np.float32)

@@ -1,9 +1,9 @@
-"""Which aneurysms are told from series without one: AUC of Aneurysm Present by size and by location of the sac.
+"""AUC of Aneurysm Present against series without an aneurysm, by size and by location of the aneurysm.
 
     python make_phantoms.py --out data --n_series 240 --seed 1 --balanced true
     python benchmarks/by_sac.py --data_dir data --predictions model/tf_efficientnet_lite0/oof_stage2.csv
 
-Reads  truth.csv of synthetic heads, and the 14 probabilities of each series by models that have not seen it
+Reads  truth.csv of phantoms, and the 14 probabilities of each series by models that have not seen it
 Writes nothing
 """
 
@@ -53,7 +53,7 @@ def main(config: BySacConfig) -> None:
 
 
 def against_none(series: pd.DataFrame, positive: pd.Series, negative: pd.Series) -> dict[str, str | int]:
-    """Number of positives, and AUC of Aneurysm Present with its 95 % interval, of these rows alone."""
+    """Number of positives, and AUC of Aneurysm Present with its 95 % interval, on these rows only."""
     own = (positive | negative).to_numpy()
     truth = np.zeros((own.sum(), len(LABELS)))
     truth[:, -1] = positive[own]

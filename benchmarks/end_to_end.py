@@ -1,11 +1,11 @@
-"""Seconds a series from DICOM to the 14 probabilities, how they are split, and how busy the encoder is.
+"""Seconds per series from DICOM to the 14 probabilities, by step, and how busy the encoder is.
 
     PYTHONPATH=. python benchmarks/end_to_end.py --workers 1
     PYTHONPATH=. python benchmarks/end_to_end.py --encoder convnext_base.dinov3_lvd1689m --image_size 448 --workers 8
 
 Makes synthetic series of 512 x 512 pixels in a temporary folder, removed at the end: a CTA of 330 slices and a T2 of
-30, each RLE and uncompressed. The models have random weights, which take the same time. The goal is an encoder that is
-busy for 80 % of the time; the first series is left out, since nothing can be decoded ahead of it.
+30, each RLE and uncompressed. The models have random weights, which take the same time. The first series is not timed,
+because nothing can be decoded ahead of it. The goal is an encoder that is busy for 80 % of the time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from aneurysm.training.distributed import init_distributed
 from benchmarks.preprocess import write_series
 
 SYNTAXES = {"RLE": RLELossless, "uncompressed": ExplicitVRLittleEndian}
-KINDS = {"CTA": (330, "CT", 0.6), "T2": (30, "MR", 5.0)}  # slices, modality, distance in mm
+KINDS = {"CTA": (330, "CT", 0.6), "T2": (30, "MR", 5.0)}  # slices, modality, slice spacing in mm
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def main(config: BenchmarkConfig) -> None:
 
 
 def measured(predictor: Predictor, series: Path, config: BenchmarkConfig) -> str:
-    """Times of the series after the first."""
+    """Times of the series after the first, as text, or the first failure."""
     predictions = predictor.predict_all([series] * (1 + config.n_series), config.workers)
     next(predictions)
     start = time.perf_counter()
@@ -78,7 +78,7 @@ def measured(predictor: Predictor, series: Path, config: BenchmarkConfig) -> str
 
 
 def random_pair(config: BenchmarkConfig) -> Pair:
-    """What a pair of checkpoints holds, but for training."""
+    """A pair as from two checkpoints, but with random weights."""
     torch.manual_seed(0)
     stage1, stage2 = Stage1Config(config.encoder, InputConfig(image_size=config.image_size)), Stage2Config()
     encoder = Stage1Net(config.encoder, stage1.heads, config.image_size)

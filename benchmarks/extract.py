@@ -1,9 +1,10 @@
-"""Windows a second of extract_features.py, against the encoder's bare forward pass over the same batches.
+"""Windows per second of extract_features.py, against the encoder's forward pass alone on as many batches.
 
     python benchmarks/extract.py --data_dir data
 
 Reads npy_sequence/ of a data folder that preprocess_data.py has filled. The weights are random, which takes the same
-time. Rounds alternate, since the machine may be shared; the goal is 85 % of the bare pass on a CPU, 80 % on a GPU.
+time. Rounds alternate, because the machine may be shared. The goal is 85 % of the bare forward pass on a CPU, 80 % on
+a GPU.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def main(config: BenchmarkConfig) -> None:
 
 @torch.inference_mode()
 def bare_pass(model: torch.nn.Module, images: torch.Tensor, encoder: Encoder, n_batches: int) -> float:
-    """Seconds for so many batches in both views, with nothing to read and nothing to keep."""
+    """Seconds for this many batches in both views, without reading or saving anything."""
     images = images.contiguous(memory_format=torch.channels_last)
     start = time.perf_counter()
     for _ in range(n_batches * len(encoder.views)):

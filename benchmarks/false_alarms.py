@@ -1,12 +1,12 @@
-"""How often stage 1 calls something an aneurysm on heads that are known to have none, with a picture of each.
+"""False positives of stage 1 on heads that are known to have no aneurysm, with pictures of the highest peaks.
 
     mkdir -p data/real/series && cp -r healthy/scan1 healthy/scan2 data/real/series
     python preprocess_data.py --data_dir data/real
     PYTHONPATH=. python benchmarks/false_alarms.py --real_dir data/real --phantom_dir data/fresh --plot alarms.png
 
-The threshold is the one at which `--found` of the phantoms' localizers have a peak of the map of their own; phantoms
-and real heads must be new to the network. Peaks within 10 mm of a higher one do not count. Prints, for each real
-series and for the phantoms without an aneurysm, peaks at or above the threshold; the picture shows the highest ones.
+At the threshold, a fraction `--found` of the phantoms' localizers have a peak of the map near them. The network must
+not have seen the phantoms or the real heads. Peaks within 10 mm of a higher one do not count. Prints the number of
+peaks at or above the threshold for each real series, and per series for the phantoms without an aneurysm.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 APART_MM = 10.0
-SHOWN_PX, COLUMNS = 48, 6  # of the cache, either way from a peak; pictures a row
+SHOWN_PX, COLUMNS = 48, 6  # cache pixels shown on each side of a peak; pictures per row
 
 
 @dataclass(frozen=True)
@@ -93,19 +93,19 @@ def real_peaks(
     inference: InferenceConfig,
     slice_spacing_mm: float,
 ) -> pd.DataFrame:
-    """As `alarms`, all peaks of all series of a cache."""
+    """All peaks of all series of a cache, as `alarms` with a threshold of 0."""
     places = slice_places(cache, cache.series_uids(), slice_spacing_mm)
     return alarms(predict_series_slices(model, cache, places, stage1, world, inference, "real heads"), 0.0)
 
 
 def alarms(slices: pd.DataFrame, threshold: float) -> pd.DataFrame:
-    """Peaks from a threshold on, none within APART_MM of a higher one, in `slices` of predict_series_slices."""
+    """Peaks at or above a threshold in `slices` of predict_series_slices, none within APART_MM of a higher one."""
     peaks = points_mm(heatmap_candidates(slices, [PRESENT]))
     return suppress(peaks[peaks.probability >= threshold], APART_MM)
 
 
 def plot(cache: Cache, peaks: pd.DataFrame, path: Path) -> None:
-    """A small picture of each peak, numbered as the rows."""
+    """Saves a small picture of each peak, numbered in the order of the rows."""
     rows = -(-len(peaks) // COLUMNS)
     figure, axes = plt.subplots(rows, COLUMNS, figsize=(2 * COLUMNS, 2.2 * rows), squeeze=False)
     for axis in axes.flat:

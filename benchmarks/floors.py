@@ -1,10 +1,10 @@
-"""Each step's time over its floor: bytes over the disk's rate, decoding alone, operations over the matrix rate.
+"""Each step's time over a lower bound: bytes / disk rate, decoding alone, or operations / matrix rate.
 
     PYTHONPATH=. python benchmarks/floors.py --data_dir data --folds 5 --threads 1
 
 Reads a folder that create_folds.py has filled, and makes synthetic 512 x 512 series in a temporary folder, removed at
-the end. The floors are measured in the same run and rounds alternate, since the machine may be shared: of each ratio
-the median and the lowest and highest round are printed. Models have random weights, which take the same time.
+the end. The lower bounds (floors) are measured in the same run, and rounds alternate, because the machine may be
+shared. Prints the median, lowest and highest round of each ratio. Models have random weights, which take the same time.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from benchmarks.extract import bare_pass
 from benchmarks.preprocess import write_series
 from benchmarks.rates import CPU, DiskRates, disk_rates, flops_of, matrix_rate, seconds_of
 
-N_SLICES = 120  # of the synthetic series
+N_SLICES = 120  # slices of the synthetic series
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class BenchmarkConfig:
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of one piece of work, and of the floor below it."""
+    """Seconds of one piece of work, and of its lower bound, the floor."""
 
     step: str
     unit: str
@@ -103,7 +103,7 @@ def main(config: BenchmarkConfig) -> None:
 
 
 def steps(folder: Path, config: BenchmarkConfig, disk: DiskRates, rate: float) -> Iterator[Iterator[Measured]]:
-    """For each step its rounds, without end."""
+    """The rounds of each step, endless."""
     for name, syntax in (("uncompressed", ExplicitVRLittleEndian), ("RLE", RLELossless)):
         yield preprocessing(folder / name, name, syntax, disk)
     yield stage1_input(config, disk)
@@ -131,7 +131,7 @@ def preprocessing(data_dir: Path, name: str, syntax: str, disk: DiskRates) -> It
 
 
 def bare_decoding(files: list[Path]) -> float:
-    """Seconds of a slice, for the pixels alone: RLE through the decoder that is used, or a copy of the bytes."""
+    """Seconds per slice for the pixels alone: RLE with the decoder that is used, or a copy of the bytes."""
     read = [pydicom.dcmread(file) for file in files]
     if read[0].file_meta.TransferSyntaxUID == RLELossless:
         frames = [next(generate_frames(one.PixelData, number_of_frames=1)) for one in read]
@@ -160,7 +160,7 @@ def stage1_step(config: BenchmarkConfig, rate: float) -> Iterator[Measured]:
 
 
 def stage2_step(rate: float) -> Iterator[Measured]:
-    """On series of 120 slices with the features of an encoder of 1024 channels."""
+    """A step on series of 120 slices with features of an encoder with 1024 channels."""
     n, n_slices, config = 16, 120, Stage2Config()
     model = Stage2Net(config.net, config.tokens.inputs, 1024).train()
     widths = {"features": (1024,), "logits": (14,), "heatmap_max": (14,), "peaks": (28,)}
@@ -205,7 +205,7 @@ def extraction(config: BenchmarkConfig) -> Iterator[Measured]:
 
 
 def end_to_end(series: Path, name: str, config: BenchmarkConfig) -> Iterator[Measured]:
-    """The floor is the longer one of encoding and decoding, which go on side by side."""
+    """The floor is the slower of encoding and decoding, which run at the same time."""
     predictor = Predictor([random_pair(config)] * config.pairs, CPU, True, config.batch_size)
     predictions = predictor.predict_all([series] * (1 + config.rounds), workers=1)
     next(predictions)  # nothing could be decoded ahead of the first

@@ -1,14 +1,14 @@
-"""Every step on a GPU: how fast, how near to what the card can do, how long it waits for data, how much memory.
+"""Every step on a GPU: speed, fraction of the card's matrix rate, time spent waiting for data, memory.
 
     PYTHONPATH=. python benchmarks/gpu.py --folder /scratch
     PYTHONPATH=. python benchmarks/gpu.py --device cpu --encoder tf_efficientnet_lite0 --image_size 64 --n_series 8 \\
         --size 64 --batch_size 4 --sequence_batch 4 --volume_batch 4 --sequence configs/stage2/demo.yaml \\
         --volume configs/volume3d/demo.yaml
 
-Makes phantoms in a temporary folder, removed at the end, and runs the scripts on them. What training reports comes from
-its own history.csv, of the last epoch. The share of the card is that of the operations of a forward and a backward pass
-(three times those of the forward pass) a second in the rate of a large matrix product, measured before. The goal: 5 %
-of the time waiting for data at most.
+Makes phantoms in a temporary folder, removed at the end, and runs the scripts on them. The figures of a training are
+those of the last epoch in its history.csv. The fraction of the card's rate is the operations per second of forward and
+backward passes (three times those of the forward pass) over the rate of a large matrix product, which is measured
+first. The goal is to wait for data at most 5 % of the time.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def main(config: BenchmarkConfig) -> None:
 
 
 def prepared(data: Path, config: BenchmarkConfig) -> None:
-    """Phantoms, both caches, folds."""
+    """Makes phantoms, both caches and folds."""
     workers = f"--workers {config.workers}"
     for command in (
         f"make_phantoms.py --out {data} --n_series {config.n_series} --size {config.size} --balanced true {workers}",
@@ -120,7 +120,7 @@ def stage1_paths(data: Path, config: BenchmarkConfig) -> ModelPaths:
 
 
 def window_flops(config: BenchmarkConfig) -> int:
-    """Of a forward pass."""
+    """Floating-point operations of a forward pass on one window."""
     model = Stage1Net(config.encoder, ModelConfig(), config.image_size).eval()
     image = torch.rand(1, 3, config.image_size, config.image_size)
     with torch.no_grad():

@@ -4,9 +4,9 @@
 
 Makes phantoms in a temporary folder, removed at the end, and runs the scripts on them one after another, as a user
 would, with presets for two CPU cores and one epoch of each training. Memory is the largest resident set of any process
-of a step. CPU seconds hold the start of Python and of its libraries; so the last table compares what one more series
-(or slice) costs among many with what it costs among few, which is 1 where time is linear, and the memory of the
-largest number with that of the smallest.
+of a step. CPU seconds include the start of Python and its libraries. The last table therefore compares the cost of one
+more series (or slice) among many with its cost among few, a ratio of 1 if time is linear. It also compares the memory
+at the largest number with that at the smallest.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAST_S = 0.2  # CPU seconds: of what grows by less, no ratio is told
-KEPT_MM = 180.0  # of the head: the slices of a series lie in it, however many they are
-# Runs a command from a small process: before it begins, a new process counts the memory of the one that started it.
+LEAST_S = 0.2  # CPU seconds: no ratio is printed for a smaller growth
+KEPT_MM = 180.0  # of the head, which the slices of a series cover, whatever their number
+# Runs a command from a small process, because a new process first counts the memory of its parent as its own.
 USAGE = """
 import json, resource, subprocess, sys
 code = subprocess.call(sys.argv[1:], stdout=sys.stderr)
@@ -99,7 +99,7 @@ def main(config: BenchmarkConfig) -> None:
 
 
 def measured(folder: Path, config: BenchmarkConfig) -> Iterator[tuple]:
-    """Rows of COLUMNS, as they are measured."""
+    """Rows of COLUMNS, one after each measurement."""
     bundle = folder / "bundle"
     for n in config.n_series:
         values = {"data": folder / f"series{n}", "n": n, "size": config.size, "bundle": bundle}
@@ -116,7 +116,7 @@ def measured(folder: Path, config: BenchmarkConfig) -> Iterator[tuple]:
 
 
 def run(command: str) -> tuple[float, float, float]:
-    """Seconds, CPU seconds and the largest resident set in MB of a command and all its processes."""
+    """Wall seconds, CPU seconds and the largest resident set in MB of a command and all its processes."""
     settings = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     start = time.perf_counter()
     with tempfile.TemporaryFile() as errors:
@@ -133,7 +133,10 @@ def run(command: str) -> tuple[float, float, float]:
 
 
 def growth(table: pd.DataFrame) -> pd.DataFrame:
-    """Of each step: CPU ms of one more between the smallest two and the largest two numbers, their ratio, memory's."""
+    """For each step, CPU ms of one more series or slice among few and among many, and their ratio; ratio of memory.
+
+    Few: between the two smallest numbers; many: between the two largest.
+    """
     rows = []
     for (against, step), part in table.groupby(["against", "step"], sort=False):
         n, cpu, peak = (part[name].to_numpy(float) for name in ("n", "cpu_s", "peak_mb"))
@@ -144,7 +147,7 @@ def growth(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
-    """CPU time and memory of each step, against series above and slices below; making the phantoms is left out."""
+    """Plots CPU time and memory of each step, against series above and slices below, without make_phantoms."""
     table = table[table.step != "make_phantoms"]
     colours = {step: f"C{number % 10}" for number, step in enumerate(table.step.unique())}
     figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")

@@ -1,9 +1,9 @@
-"""How many training windows a worker process of stage 1 prepares, and what part of that is reading the cache.
+"""Training windows per second from one worker process of stage 1, and the fraction spent on reading the cache.
 
     python benchmarks/input_stage1.py --data_dir data --image_size 448
 
-Reads train_stage1_<folds>_folds.csv and npy_sequence/, once to warm the disk's cache, then in rounds. CPU time, one
-thread: the machine may be shared.
+Reads train_stage1_<folds>_folds.csv and npy_sequence/, once to warm the disk's cache, then in rounds. Measures CPU time
+on one thread, because the machine may be shared.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Seconds a series by the submission, one call after another, and what that would be on Kaggle's two T4.
+"""Seconds per series by the submission, one call after another, and an estimate for Kaggle's two T4.
 
     PYTHONPATH=. python benchmarks/kaggle.py --bundle bundle --n_series 10
     PYTHONPATH=. python benchmarks/kaggle.py --encoder convnext_base --pairs 4 --image_size 448 --n_series 10
 
 Makes synthetic RLE series of 512 x 512 pixels in a temporary folder, removed at the end. Of each ten, as in the
 competition, four are CTA of 331 slices, three MRA of 164, two T2 of 29 and one T1post of 165. Without a bundle the
-models have random weights, which take the same time. The first series is asked once before, untimed.
+models have random weights, which take the same time. The first series is predicted once before, untimed.
 
-Floating-point operations are those of the encoders. The share of its peak rate that a T4 reaches is not known here: by
-default it is what the GPU of this run has reached of its own rate at multiplying large matrices.
+Only the encoders' floating-point operations are counted. The fraction of its peak rate that a T4 reaches is not known
+here. By default it is the fraction of its own matrix rate that the GPU of this run reaches.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def times_text(lines: list[dict]) -> str:
 
 
 def flops_a_window(predictor: Predictor) -> float:
-    """Of stage 1, all models in all of their views; a multiplication and an addition count two."""
+    """Operations of stage 1 per window, for all models in all their views; a multiply-add counts as two."""
     total = 0.0
     for model in predictor.models:
         encoder = model.encoders[0][model.views[0]]
@@ -119,7 +119,7 @@ def flops_a_window(predictor: Predictor) -> float:
 
 
 def t4_text(config: BenchmarkConfig, predictor: Predictor, flops: float, lines: list[dict]) -> str:
-    """`flops` of all series together."""
+    """The estimate for the T4s; `flops` are those of all series together."""
     device, share = predictor.devices[0], config.utilisation
     if not share and device.type != "cuda":
         return "what a T4 would take cannot be told from a CPU: give --utilisation"

@@ -1,4 +1,4 @@
-"""How much tags, sizes, ages and the picture as a whole tell about Aneurysm Present: 0.5 is nothing.
+"""How well tags, sizes, ages and global image statistics predict Aneurysm Present: an AUC of 0.5 is no leak.
 
     python make_phantoms.py --out leaks --n_series 200 --size 48 --clean true --balanced true --workers 2
     python benchmarks/phantom_leaks.py --data_dir leaks

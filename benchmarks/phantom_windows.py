@@ -1,9 +1,9 @@
-"""How many training windows a core draws from phantoms in a second, and where the time goes.
+"""Training windows per second that one core draws from phantoms, and where the time goes.
 
     python benchmarks/phantom_windows.py --scans 32
 
-Reads and writes nothing. Prints milliseconds of processor time a window, of all and by modality, and the shares of its
-parts as a profile counts them: each with all that it calls.
+Reads and writes nothing. Prints milliseconds of CPU time per window, overall and by modality, and the fraction of the
+time in each part, from a profile. The time of a part includes everything that it calls.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aneurysm.config import run_script
 from aneurysm.phantom.config import FIRST_SEED, PhantomWindowsConfig
 from aneurysm.phantom.windows import scan_windows
 
-# What is told of the profile: file and function, and what it does.
+# The functions to print from the profile, by file and name, and what they do.
 PARTS = {
     ("person.py", "draw_person"): "persons: vessels, bones, mimics",
     ("shown.py", "look"): "coarse MR images for head and percentiles",

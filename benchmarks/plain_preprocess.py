@@ -1,9 +1,9 @@
-"""The plainest script that does step 1: what preprocess.py compares preprocess_data.py with.
+"""The simplest script for step 1, which preprocess.py compares preprocess_data.py with.
 
     python benchmarks/plain_preprocess.py --data_dir DIR --workers 2 [--slices true]
 
-Decode with pydicom, sort by position, scale, resize, write with numpy. It looks for no head, checks no header, knows
-one volume a series and one scale for it, resumes nothing, and ends at the first broken file.
+Decodes with pydicom, sorts by position, scales, resizes, and writes with numpy. It does not look for the head or check
+headers, assumes one volume per series and one intensity window, cannot resume, and stops at the first broken file.
 """
 
 from __future__ import annotations

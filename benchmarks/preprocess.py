@@ -1,14 +1,15 @@
-"""How fast preprocess_data.py is, against what the disk needs for its bytes and a plain reader for its pixels.
+"""Speed of preprocess_data.py against plain writes of as many bytes and a plain reader of the pixels.
 
     python benchmarks/preprocess.py --workers 2
 
-Makes a synthetic 512 x 512 CT series (uncompressed and RLE) in a temporary folder, removed at the end; the others are
-hard links to its files, so that many series fit into memory and are read from there. Prints, for each
-transfer syntax, slices/s, the CPU time a slice, and the ratio of the time taken to that of plain writes of as many
-bytes, both with the data on the disk (sync) at the end. Beside them, in the same run, the CPU time of what cannot be
-avoided (reading each file's bytes and writing a slice's bytes, nothing else) and of pydicom's header and pixels alone.
-Then both as a user starts them, in turn: preprocess_data.py and plain_preprocess.py, with and without slice files,
-the files read before, nothing synced. Last, the peak memory of a worker on one long series.
+Makes a synthetic 512 x 512 CT series (uncompressed and RLE) in a temporary folder, removed at the end. The other series
+are hard links to its files, so that many series fit into memory and are read from there.
+
+Prints, for each transfer syntax, slices/s, CPU time per slice, and the ratio of the time to that of plain writes of as
+many bytes, both until the data are on the disk (sync). In the same run it prints the CPU time of the unavoidable
+(reading each file's bytes and writing a slice's bytes) and of pydicom's header and pixels alone. Then it times
+preprocess_data.py and plain_preprocess.py in turn, as a user starts them, with and without slice files; the files have
+been read before, and nothing is synced. Last, it prints the peak memory of a worker on one long series.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def write_series(folder: Path, n_slices: int, syntax: str, modality: str = "CT",
 
 
 def measure(data_dir: Path, uids: list[str], config: BenchmarkConfig) -> tuple[float, float, float, float, float]:
-    """Seconds of preprocessing, CPU ms a slice, seconds of plain writes, CPU ms of reading and writing, of decoding."""
+    """Seconds of preprocessing, its CPU ms per slice, seconds of plain writes, CPU ms to copy and to decode a slice."""
     for made in (data_dir / "npy_sequence").glob("*"):
         made.unlink()
     n_slices = config.n_series * config.n_slices
@@ -129,7 +130,7 @@ def measure(data_dir: Path, uids: list[str], config: BenchmarkConfig) -> tuple[f
 
 
 def whole_script(script: Path, data_dir: Path, config: BenchmarkConfig, slices: bool) -> float:
-    """Seconds of a script from its start to its end, into empty folders."""
+    """Wall seconds of a script from start to end, with empty output folders."""
     for folder in (data_dir / "npy_sequence", data_dir / "npy_slice"):
         shutil.rmtree(folder, ignore_errors=True)
     command = [sys.executable, script, "--data_dir", data_dir, "--workers", config.workers, "--slices", slices]
@@ -147,7 +148,7 @@ def timed(data_dir: Path, uid: str) -> tuple[Outcome, float]:
 
 
 def plain_writes(data_dir: Path, config: BenchmarkConfig) -> float:
-    """Seconds that as many workers take to write as many bytes, and the disk to hold them."""
+    """Seconds for as many workers to write as many bytes, until they are on the disk."""
     chunk = np.random.default_rng(0).bytes(SLICE_BYTES)
     files = [data_dir / f"plain{i}" for i in range(config.n_series)]
     start = time.perf_counter()
@@ -181,7 +182,7 @@ def bare_copy_ms(folder: Path, out: Path) -> float:
 
 
 def bare_decode_ms(folder: Path) -> float:
-    """CPU milliseconds that pydicom takes for header and pixels of one file, nothing else done with them."""
+    """CPU milliseconds that pydicom takes for the header and pixels of one file, and nothing else."""
     files = sorted(folder.iterdir())[:60]
     start = time.process_time()
     for file in files:
@@ -195,11 +196,11 @@ def peak_mb(data_dir: Path) -> float:
 
 
 def print_peak(data_dir: Path) -> None:
-    """In a process of its own: preprocesses one series and prints the most memory it took."""
+    """Preprocesses one series and prints the peak memory in MB; runs in its own process."""
     outcome = preprocess_series(data_dir, "a", SETTINGS, slices=False)
     if outcome.kind:
         sys.exit(f"error: {outcome.message}")
-    # Not getrusage: before it begins, a new process counts the memory of the one that started it.
+    # Not getrusage: a new process first counts the memory of its parent as its own.
     print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024)
 
 

@@ -1,4 +1,4 @@
-"""What a machine can do at most: matrix products a second, bytes to and from a disk; and what a model asks for."""
+"""Maximum rates of a machine (matrix products, disk reads and writes), and the operations of a model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class DiskRates:
-    """Bytes a second; reading is of files that are in no cache (where the system lets go of them), or in memory."""
+    """Bytes per second; `read` is of uncached files (if the system drops them), `read_again` is from memory."""
 
     write: float
     read: float
@@ -26,7 +26,7 @@ class DiskRates:
 
 
 def seconds_of(work: Callable[[], object], device: torch.device = CPU) -> float:
-    """Of one call, with the device idle before and after it."""
+    """Seconds of one call, with the device idle before and after it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()
@@ -37,7 +37,7 @@ def seconds_of(work: Callable[[], object], device: torch.device = CPU) -> float:
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a large matrix product, the best of some rounds."""
+    """Floating-point operations per second of a large matrix product, the best of several rounds."""
     n = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
     torch.mm(a, b)
@@ -47,7 +47,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 def flops_of(work: Callable[[], object]) -> int:
     """Floating-point operations of the convolutions and matrix products in a forward pass.
 
-    Of a backward pass torch counts too many: those of a convolution in groups as if it had none.
+    For a backward pass torch counts too many: it treats a grouped convolution as an ungrouped one.
     """
     with FlopCounterMode(display=False) as counter:
         work()
@@ -55,7 +55,7 @@ def flops_of(work: Callable[[], object]) -> int:
 
 
 def disk_rates(folder: Path, megabytes: int = 256) -> DiskRates:
-    """Of one file of random bytes, written and read in pieces of a megabyte; the best of some rounds."""
+    """Rates of one file of random bytes, written and read in pieces of 1 MiB; the best of several rounds."""
     path, piece = folder / "disk_rates", np.random.default_rng(0).bytes(2**20)
 
     def write() -> None:

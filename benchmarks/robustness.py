@@ -1,13 +1,13 @@
-"""What each change of an image's look costs stage 1, at several strengths: a table, and a picture of its curves.
+"""How much each image change lowers the AUCs of stage 1, at several strengths: a table, and a plot of its curves.
 
     python make_phantoms.py --out data/fresh --n_series 60 --seed 4 --balanced true
     python preprocess_data.py --data_dir data/fresh
     python create_folds.py --data_dir data/fresh --folds 2
     PYTHONPATH=. python benchmarks/robustness.py --data_dir data/fresh --folds 2 --plot robustness.png
 
-Every cached slice is changed before it is cut (aneurysm/phantom/looks.py, where the strengths are told); a series is
-changed alike in all its slices. Reported is the AUC of Aneurysm Present of the windows around spots, by the maximum of
-the map, and the mean AUC of the 13 locations. The network must not have seen the series.
+Every cached slice is changed before it is cropped; aneurysm/phantom/looks.py explains the changes and strengths. All
+slices of a series are changed in the same way. Prints the AUC of Aneurysm Present for the windows around spots, from
+the maximum of the map, and the mean AUC of the 13 locations. The network must not have seen the series.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class RobustnessConfig(InferenceConfig):
 
 
 class ChangedCache(Cache):
-    """A cache whose slices look as one change makes them."""
+    """A cache that applies one change to its slices."""
 
     def __init__(self, cache: Cache, change: Change, strength: float):
         super().__init__(cache.paths.root, cache.paths.cache_dir)
@@ -103,7 +103,7 @@ def main(config: RobustnessConfig) -> None:
 
 
 def plot(table: pd.DataFrame, baseline: pd.DataFrame | None, path: Path) -> None:
-    """One small curve for each change: AUC of Aneurysm Present against strength, from none on; 0.05 below it dotted."""
+    """A small curve per change: AUC of Aneurysm Present against strength; dotted: 0.05 below the AUC at none."""
     names = [name for name in table.change.unique() if name != "none"]
     columns = min(5, len(names))
     figure, axes = plt.subplots(

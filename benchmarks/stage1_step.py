@@ -1,10 +1,9 @@
-"""A training step of stage 1 on a CPU, with maps at stride 4: what it costs, how much of it is the encoder, and what
-settings bring.
+"""CPU time of a stage 1 training step with maps at stride 4, the encoder's part of it, and the effect of settings.
 
     PYTHONPATH=. python benchmarks/stage1_step.py --rounds 7
 
-Takes windows as pretrain.py does, from heads made for it, and the weights in the box. All variants take their steps in
-turn; printed are the medians of CPU time a window, and of the ratio to the first variant in the same round.
+Draws windows from phantoms, as pretrain.py does, and starts from pretrained weights. All variants take their steps in
+turn. Prints the medians of CPU time per window, and of the ratio to the first variant in the same round.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ VARIANTS = (
 
 
 class Stepper:
-    """One variant's model and optimizer, and the CPU seconds of its steps, of its encoder's, and of predictions."""
+    """One variant's model and optimizer, and the CPU seconds of its steps, encoder passes and predictions."""
 
     def __init__(self, variant: Variant, weights: Path, batch: dict[str, Tensor]):
         self.variant, self.precision = variant, training_precision(CPU)

@@ -1,9 +1,9 @@
-"""Gradient-boosted trees on the highest peaks of a series, beside the maxima: what stage 2 has to beat.
+"""Gradient-boosted trees on the highest peaks of a series, beside the maxima of the maps: baselines for stage 2.
 
     PYTHONPATH=. python benchmarks/stage2_trees.py --train data/stage2 --test fresh --model_dir data/stage2/model
 
-Trains on features of fold none (fresh_features.py) and evaluates on those of another data set, on which
-extract_features.py --fold none has been run with the same --model_dir; prints the scores.
+Trains on features of fold none (fresh_features.py) and evaluates on those of another data set, for which
+extract_features.py --fold none has been run with the same --model_dir. Prints the scores.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.paths import ModelPaths
 from aneurysm.stage2.tokens import KINDS, PLANES
 
-PEAKS, APART_MM, APART = 4, 7.0, 0.03  # peaks of a series; nearer than both along the series and in the image: one peak
+PEAKS, APART_MM, APART = 4, 7.0, 0.03  # peaks per series; one peak within both distances (slice axis, image)
 N_SEEDS = 5
 
 
@@ -58,7 +58,7 @@ def main(config: TreesConfig) -> None:
 
 
 def read(folder: Path, folds: int, paths: ModelPaths) -> tuple[np.ndarray, ...]:
-    """Of all series with features: numbers of each, numbers of each and location, maxima and truth (series, 14)."""
+    """Numbers of each series, of each location, maxima and truth (series, 14), for all series with features."""
     series = read_folds(folder, folds)
     series = series[[(paths.features(None) / f"{uid}.safetensors").exists() for uid in series.SeriesInstanceUID]]
     rows = []
@@ -69,7 +69,7 @@ def read(folder: Path, folds: int, paths: ModelPaths) -> tuple[np.ndarray, ...]:
 
 
 def of_series(features: SeriesFeatures, row: pd.Series) -> list[float]:
-    """Modality, plane, the level of the maps, and of each peak height, the next slices', extent, place and location."""
+    """Modality, plane, level of the maps, and for each peak its three highest slices, extent, position and location."""
     highest, x, y = (array[0].astype(float) for array in (features.heatmap_max, features.peak_x, features.peak_y))
     found, open_slices, numbers = highest[:, -1], np.ones(len(highest), bool), []
     while open_slices.any() and len(numbers) < 9 * PEAKS:
@@ -85,7 +85,7 @@ def of_series(features: SeriesFeatures, row: pd.Series) -> list[float]:
 
 
 def of_locations(features: SeriesFeatures, row: pd.Series) -> list[list[float]]:
-    """For each location its number, the three highest slices of its map, the highest elsewhere, and the place."""
+    """For each location: modality, plane, number, the three highest slices of its map, other maxima, position."""
     highest, rows = features.heatmap_max[0].astype(float), []
     for number in range(len(LOCATIONS)):
         own, peak = np.sort(highest[:, number])[::-1], highest[:, number].argmax()
@@ -106,7 +106,7 @@ def kind(row: pd.Series) -> list[int]:
 
 
 def fit_predict(known: np.ndarray, truth: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """(new,) probabilities, the mean over some seeds."""
+    """(new,) probabilities, the mean over N_SEEDS seeds."""
     settings = {"max_iter": 150, "learning_rate": 0.04, "max_leaf_nodes": 8, "min_samples_leaf": 20,
                 "l2_regularization": 1.0, "max_features": 0.5}  # fmt: skip
     models = [

@@ -1,10 +1,10 @@
-"""What a user waits for before a script does anything: --help, and the time until it opens its first file of data.
+"""How long a user waits for --help, and until a script opens its first data file.
 
     PYTHONPATH=. python benchmarks/start.py --data_dir demo --model_dir demo/model --folds 2
 
-Reads folders that `make demo` has filled; the scripts are stopped at the first file that they open there, so nothing
-is written. Prints wall and CPU seconds (with all processes that were started), of the rounds the median, and those of
-importing torch and timm alone, below which no script that trains can be.
+Reads folders that `make demo` has filled. Each script is stopped at the first file that it opens there, so that nothing
+is written. Prints the median wall and CPU seconds of the rounds (CPU of all processes that were started), and those of
+importing torch and timm alone, a lower bound for every script that trains.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from aneurysm.config import run_script
 
 ROOT = Path(__file__).parents[1]
 HELP_S, WITHOUT_TORCH_S, WITH_TORCH_S = 1.0, 1.5, 4.0  # goals
-# Runs a script until it opens a file below one of the folders, which the arguments before its own name.
+# Runs a script until it opens a file below one of the folders. Arguments: the folders, the script, its arguments.
 STOP = """
 import os, runpy, sys
 folders = tuple(sys.argv[1].split(os.pathsep))
@@ -79,7 +79,7 @@ def main(config: BenchmarkConfig) -> None:
 
 
 def timed(arguments: list, expected: int) -> tuple[float, float]:
-    """Wall and CPU seconds of a Python process from its start to its end, which must have this exit status."""
+    """Wall and CPU seconds of a Python process; ends the program if its exit status is not `expected`."""
     before, start = os.times(), time.perf_counter()
     done = subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT)
     wall, after = time.perf_counter() - start, os.times()
@@ -91,7 +91,7 @@ def timed(arguments: list, expected: int) -> tuple[float, float]:
 
 
 def needs_torch(arguments: list) -> bool:
-    """Whether torch had been imported by then."""
+    """Whether a Python process with these arguments imports torch."""
     command = [sys.executable, "-X", "importtime", *map(str, arguments)]
     times = subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stderr
     return re.search(r"\| +torch$", times, re.MULTILINE) is not None

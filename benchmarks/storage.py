@@ -1,12 +1,12 @@
-"""What the compressed form of the cache saves of the disk, and what it costs in time.
+"""Disk space that the compressed form of the cache saves, and its cost in time.
 
     python benchmarks/storage.py --data_dir data
 
 Reads npy_sequence/ of a data folder that preprocess_data.py has filled with --storage float16, and writes both forms of
-some of its series to a temporary folder, removed at the end. Prints, for each round, the share of the bytes, CPU ms to
-write a slice and to read a window of three slices at random places with the files in memory (warm), and the median ms
-of such a window after the files were dropped from memory (cold, on the disk of --folder).
-Last, how long the checksum of a slice takes. One process, one thread.
+some of its series to a temporary folder, removed at the end. Prints, for each round, the fraction of the bytes, CPU ms
+to write a slice, CPU ms to read a window of three slices at random places with the files in memory (warm), and median
+ms to read such a window after the files were dropped from memory (cold, on the disk of --folder).
+Last, it prints the time for the checksum of a slice. One process, one thread.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main(config: BenchmarkConfig) -> None:
 def measure(
     source: Cache, series_uids: list[str], root: Path, storage: Storage, config: BenchmarkConfig, seed: int
 ) -> tuple[int, float, float, float]:
-    """Bytes on the disk, CPU ms to write a slice and to read a window from memory, ms to read one from the disk."""
+    """Bytes on disk, CPU ms to write a slice, CPU ms to read a window from memory, ms to read one from the disk."""
     paths = [DataPaths(root).npy_sequence / f"{uid}{ENDINGS[storage]}" for uid in series_uids]
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     seconds, n_slices = 0.0, 0
@@ -91,14 +91,14 @@ def measure(
 
 
 def forget(paths: list[Path]) -> None:
-    """Asks the system to keep none of these files in memory."""
+    """Asks the system to drop these files from memory."""
     for path in paths:
         with open(path, "rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def read(cache: Cache, places: list[tuple[str, int]], clock: Callable[[], float]) -> list[float]:
-    """Seconds of each window, by that clock."""
+    """Seconds to read each window, by this clock."""
     took = []
     for uid, k in places:
         start = clock()

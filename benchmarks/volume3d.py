@@ -1,12 +1,11 @@
-"""The second system's memory and speed, with and without activation checkpointing and in each precision, and what it
-costs to look at activations.
+"""Memory and speed of the second system by checkpointing and precision, and the cost of recording activations.
 
     python -m benchmarks.volume3d                                                  on a GPU
     python -m benchmarks.volume3d --shape 64,128,128 --precisions fp32 --steps 1   on two CPU cores
 
-Each row is a process of its own, which trains on made-up volumes. Peak memory is torch.cuda.max_memory_allocated on a
-GPU; on a CPU it is what the largest resident set grew by in the steps, besides the libraries and the weights. The goal:
-checkpointing halves the peak of a batch of 128 x 256 x 256, and activations cost less than 3 %.
+Each row is a process of its own, which trains on random volumes. Peak memory is torch.cuda.max_memory_allocated on a
+GPU. On a CPU it is the growth of the largest resident set during the steps, without libraries and weights. The goals:
+checkpointing halves the peak of a batch of 128 x 256 x 256, and recording activations costs less than 3 %.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class BenchmarkConfig:
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one setting: peak memory in bytes, volumes a second, and the share of the time that activations take."""
+    """For one setting: peak memory in bytes, volumes per second, fraction of the time to record activations."""
 
     peak: int
     volumes_per_s: float
@@ -81,7 +80,7 @@ def main(config: BenchmarkConfig) -> None:
 
 
 def measured_apart(config: BenchmarkConfig, precision: str, checkpointing: bool) -> Measured:
-    """In a fresh process, whose memory nothing else has used."""
+    """Measures in a fresh process, whose memory nothing else has used."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(measure, config, precision, checkpointing).result()
 
@@ -92,7 +91,7 @@ def measure(config: BenchmarkConfig, precision: str, checkpointing: bool) -> Mea
     model = channels_last_model(model).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
     for weights in model.parameters():
-        weights.grad = torch.zeros_like(weights)  # there from the first step on, as in later ones
+        weights.grad = torch.zeros_like(weights)  # allocated before the first step, as in later ones
     optimizer.step()
     kind, loss = training_precision(device, precision), Volume3dLoss(LossConfig(), torch.full((14,), 0.1))
     scaler, batch = kind.scaler(), made_up(config, device)
@@ -122,7 +121,7 @@ def made_up(config: BenchmarkConfig, device: torch.device) -> dict[str, torch.Te
 
 
 def seconds_of_a_record(model: Volume3dNet, batch: dict, kind, device: torch.device) -> float:
-    """The statistics of what the layers put out that ActivationsConfig names."""
+    """Seconds to compute the statistics of the layers in ActivationsConfig once."""
     outputs = []
     for layer in ActivationsConfig().layers:
         model.backbone.get_submodule(layer).register_forward_hook(lambda _, __, out: outputs.append(out))

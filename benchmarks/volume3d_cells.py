@@ -1,10 +1,10 @@
-"""What cells that answer cost beside the bare backbone, in training and for a whole series; how fast parts are drawn.
+"""Cost of the dense head relative to the bare backbone, in training and prediction; time to draw phantom parts.
 
     python -m benchmarks.volume3d_cells
 
-Reads and writes nothing; one thread. Each pair is timed in turns, round by round, and the median ratio of the rounds is
-told: a step of configs/volume3d/dense.yaml on a batch of its parts against forward and backward of the backbone and a
-mean, and the answer about a volume against the backbone's forward.
+Reads and writes nothing; one thread. Each pair is timed in turn, round by round, and the median ratio is printed. The
+first pair is forward and backward passes of configs/volume3d/dense.yaml with its loss, against those of the backbone
+with a mean as loss. The second is the prediction of a whole volume against the backbone's forward pass.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The second system: whole volumes of the head through a 3D ResNet-18."""
+"""The second system: a 3D ResNet-18 on whole volumes of the head."""

@@ -1,4 +1,4 @@
-"""What chosen layers put out while training: mean, standard deviation, share of zeros and a histogram, now and then."""
+"""Statistics of layer outputs during training: mean, standard deviation, fraction of zeros, histogram."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from aneurysm.training.tracking import Seen
 from volume3d.config import ActivationsConfig
 
-MOST = 1 << 20  # numbers that a histogram is made of, evenly chosen
+MOST = 1 << 20  # maximum number of values in a histogram, evenly spaced
 
 
 class Activations:
-    """Watches the layers of a network; to be told of every optimizer step, as `fit` tells its `observe`.
+    """Records output statistics of chosen layers; `fit` calls it after every optimizer step, as its `observe`.
 
-    What it returns then is what was seen in that step: of each layer activations/<layer>/mean, /std, /zeros and
-    /histogram. It looks at every `every`th step, at the first of its parts and on this process alone, and while it does
-    not look, a layer costs one call. Raises ValueError naming the layers that are not there.
+    The call returns the statistics of that step: activations/<layer>/mean, /std, /zeros and /histogram of each layer.
+    Only every `every`th step is recorded, and of it only the first micro-batch on this process; in other steps a layer
+    costs one extra call. Raises ValueError naming the layers that do not exist.
     """
 
     def __init__(self, network: nn.Module, config: ActivationsConfig):
@@ -36,13 +36,13 @@ class Activations:
         return {name: value for of_layer in seen.values() for name, value in of_layer.items()}
 
     def close(self) -> None:
-        """Leaves the layers alone."""
+        """Removes the hooks."""
         for handle in self.handles:
             handle.remove()
 
     def _hook(self, name: str):
         def hook(layer: nn.Module, _: tuple, out: Tensor) -> None:
-            if self.looking and layer.training and name not in self.seen:  # checkpointing passes through it again
+            if self.looking and layer.training and name not in self.seen:  # checkpointing runs it again
                 self.seen[name] = statistics(f"activations/{name}", out.detach(), self.config.bins)
 
         return hook
@@ -50,7 +50,7 @@ class Activations:
 
 @torch.no_grad()
 def statistics(name: str, values: Tensor, bins: int) -> Seen:
-    """<name>/mean, /std, /zeros (share of numbers that are exactly 0) of a tensor, and /histogram (counts, edges)."""
+    """<name>/mean, /std, /zeros (fraction of values that are exactly 0) and /histogram (counts, edges) of a tensor."""
     values = values.float().flatten()
     std, mean = torch.std_mean(values, correction=0)
     zeros = 1 - torch.count_nonzero(values) / values.numel()

@@ -1,8 +1,8 @@
-"""Both systems' answers averaged, with a weight that is chosen without the series that the average is evaluated on.
+"""Averages both systems' predictions, with weights chosen without the series that they are evaluated on.
 
-Averaged are log-odds of probabilities, not ranks: a rank needs other series to stand among, and in use one series comes
-at a time. On the log-odds scale it does not matter that the systems count positives differently in their losses, which
-shifts all of a label's answers alike.
+The average is over log-odds, not ranks: a rank depends on other series, and in use series come one at a time. The
+systems weight positives differently in their losses. On the log-odds scale this shifts all predictions of a label by
+the same amount, which does not matter.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from aneurysm.labels import LABELS
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.scores import compared_text, score_text, series_subgroups
 
-WEIGHTS = np.linspace(0, 1, 11)  # of the second system
-NEVER, ALWAYS = 1e-6, 1 - 1e-6  # probabilities nearer to 0 or 1 count as these
+WEIGHTS = np.linspace(0, 1, 11)  # candidate weights of the second system
+NEVER, ALWAYS = 1e-6, 1 - 1e-6  # probabilities are clipped to this range
 
 
 @dataclass(frozen=True)
 class Blend:
-    """Out of fold; rows are series that both systems have answered."""
+    """Out-of-fold predictions of both systems and their average; rows are series that both have predicted."""
 
     first: np.ndarray  # (series, 14) probabilities of the first system
-    second: np.ndarray  # (series, 14) of the second
-    blended: np.ndarray  # (series, 14), with the weight of each series' fold
+    second: np.ndarray  # (series, 14) probabilities of the second system
+    blended: np.ndarray  # (series, 14) probabilities of the average, with the weight of each series' fold
     truth: np.ndarray  # (series, 14) 0 or 1
     subgroups: pd.DataFrame  # modality and plane of each series
     weights: dict[int, float]  # fold -> weight of the second system, chosen on the other folds
-    weight: float  # chosen on all of them: the one to use on new series
-    n_alone: int  # series that only one of the systems has answered
+    weight: float  # chosen on all folds, for new series
+    n_alone: int  # series that only one of the systems has predicted
 
     def text(self, name: str) -> str:
-        """The weights, the blend's table, and it and both systems side by side; `name` is the first system's."""
+        """The weights, the scores of the blend, and a comparison with both systems; `name` is the first system's."""
         weights = ", ".join(f"{weight:.2f} in fold {fold}" for fold, weight in self.weights.items())
         predictions = {"blend": self.blended, "volume3d": self.second, name: self.first}
         return "\n\n".join(
@@ -51,10 +51,10 @@ class Blend:
 
 
 def blend_of(series: pd.DataFrame, first: Path, second: Path) -> Blend:
-    """Two systems' out-of-fold answers, oof_*.csv, about `series`, rows of train_{F}_folds.csv.
+    """The blend of two systems' out-of-fold predictions (oof_*.csv) for `series`, rows of train_{F}_folds.csv.
 
-    Raises ValueError naming the file where it is missing, where a system had other folds than `series`, or where no
-    two folds have been answered by both.
+    Raises ValueError naming the file if it is missing or its folds differ from those of `series`, or if fewer than two
+    folds have been predicted by both systems.
     """
     one, other = (predictions_in_folds(path, series) for path in (first, second))
     both = series.SeriesInstanceUID.isin(one.index.intersection(other.index))
@@ -72,14 +72,16 @@ def blend_of(series: pd.DataFrame, first: Path, second: Path) -> Blend:
 
 
 def average(one: np.ndarray, other: np.ndarray, weight: float) -> np.ndarray:
-    """(series, 14) probabilities: those whose log-odds are `weight` times the other's and the rest the one's."""
+    """(series, 14) probabilities of the average log-odds, with `weight` for `other` and 1 - `weight` for `one`."""
     one, other = (logit(np.clip(table, NEVER, ALWAYS)) for table in (one, other))
     return expit((1 - weight) * one + weight * other)
 
 
 def best_weight(truth: np.ndarray, one: np.ndarray, other: np.ndarray) -> float:
-    """The weight of the other with the best weighted score; of equal ones that nearest to one half, which it is, too,
-    where there is no score."""
+    """The weight of `other` with the highest weighted score.
+
+    Of equal scores, and if there is no score, the weight nearest to 0.5.
+    """
     scores = [float(weighted_score(label_aucs(truth, average(one, other, weight)))) for weight in WEIGHTS]
     known = np.nan_to_num(scores, nan=-1.0).round(9)
     best = WEIGHTS[known == known.max()]

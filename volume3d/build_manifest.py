@@ -1,10 +1,10 @@
-"""Step 1 of the second system: what is known of each series, from train.csv and the DICOM headers.
+"""Step 1 of the second system: one manifest entry per series, from train.csv and the DICOM headers.
 
     python -m volume3d.build_manifest --data_dir data --workers 8
 
-Reads  train.csv (without one, every folder in series/ is taken), series/<uid>/, segmentations/ where there are any
+Reads  train.csv (without it, every folder in series/ is used), series/<uid>/, segmentations/ if there are any
 Writes manifest.jsonl  one JSON object per series: aneurysm/folds/manifest.py
-Age, sex and kind of images by train.csv win over the header. A series that cannot be read has a line, too.
+Age, sex and image type in train.csv override the header. A series that cannot be read gets a line, too.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main(config: ManifestConfig) -> None:
 
 
 def make_entry(paths: DataPaths, series_uid: str, described: SeriesDescription, row: dict) -> Entry:
-    """The manifest's entry of a series, from its header and its row of train.csv (column -> value; {} without one)."""
+    """The manifest entry of a series, from its header and its row of train.csv (column -> value; {} without one)."""
     known = {name: value for name, value in row.items() if not pd.isna(value)}
     subtype = str(known.get("Modality") or described.subtype or "") or None
     age, sex = years(str(known.get("PatientAge", ""))), str(known.get("PatientSex", ""))[:1].upper()
@@ -79,7 +79,7 @@ def make_entry(paths: DataPaths, series_uid: str, described: SeriesDescription, 
 
 
 def summary(entries: list[Entry]) -> str:
-    """Counts for the screen."""
+    """The counts to print."""
     patients = Counter(entry.patient_id for entry in entries)
     kinds = Counter(entry.subtype or "unknown" for entry in entries)
     largest = f", up to {max(patients.values())} series each" if patients else ""
@@ -106,7 +106,7 @@ def _died(series_uid: str) -> SeriesDescription:
 
 
 def _read_train(paths: DataPaths) -> dict[str, dict]:
-    """Rows of train.csv by SeriesInstanceUID; none without it. ValueError naming it where a label is not 0 or 1."""
+    """Rows of train.csv by SeriesInstanceUID, {} without it; ValueError naming it if a known label is not 0 or 1."""
     if not paths.train_csv.exists():
         return {}
     train = read_table(paths.train_csv, ["SeriesInstanceUID"], FROM_COMPETITION).set_index("SeriesInstanceUID")

@@ -1,4 +1,4 @@
-"""The series that the second system is trained and evaluated on: labels and patient of each, and where it belongs."""
+"""The series that the second system trains and evaluates on: labels, patient, and fold or split of each."""
 
 from __future__ import annotations
 
@@ -21,34 +21,36 @@ from volume3d.volume import volume_path
 
 @dataclass(frozen=True)
 class Cases:
-    """`table`, one row a series: SeriesInstanceUID, part (a fold, or train, val or test), series_type, plane (or None),
-    the 14 labels (NaN where unknown), PATIENT_KEYS, has_volume.
+    """The series in `data_dir`, one row of `table` each.
+
+    Columns: SeriesInstanceUID, part (a fold, or train, val or test), series_type, plane (or None), the 14 labels (NaN
+    where unknown), PATIENT_KEYS, has_volume.
     """
 
     data_dir: Path
     table: pd.DataFrame
 
     def of(self, part: int | str) -> Cases:
-        """Those of one part."""
+        """The series of one part."""
         return self._where(self.table.part == part)
 
     def without(self, *parts: int | str) -> Cases:
-        """Those of all other parts."""
+        """The series of all other parts."""
         return self._where(~self.table.part.isin(parts))
 
     def with_volume(self) -> Cases:
-        """Those that have a volume; ValueError naming the folder where there is none."""
+        """The series that have a volume; ValueError naming the folder if there are none."""
         if not self.table.has_volume.any():
             folder = DataPaths(self.data_dir).npy_volume
             raise ValueError(f"{folder}: expected volumes of {len(self.table)} series; has volume3d.preprocess run?")
         return self._where(self.table.has_volume)
 
     def fully_labelled(self) -> Cases:
-        """Those of which all labels are known."""
+        """The series whose labels are all known."""
         return self._where(self.table[list(LABELS)].notna().all(axis=1))
 
     def first(self, n: int) -> Cases:
-        """About n of them, the same share of each part and of series with and without an aneurysm; all for 0."""
+        """About n series, with the same fraction of each part and of series with and without an aneurysm; 0 for all."""
         if not n:
             return self
         group = self.table.groupby(["part", PRESENT], dropna=False)
@@ -62,7 +64,7 @@ class Cases:
 
     @property
     def prevalence(self) -> np.ndarray:
-        """(14,) share of positives among those known, kept within (0, 1) by half a series of either kind."""
+        """(14,) fraction of positives among known labels; half a series is added to each class to keep it in (0, 1)."""
         known = np.isfinite(self.labels)
         return (np.nansum(self.labels, axis=0) + 0.5) / (known.sum(axis=0) + 1)
 
@@ -74,9 +76,9 @@ class Cases:
 
 
 def cases_of_folds(data_dir: Path, folds: int) -> Cases:
-    """The series of train_{folds}_folds.csv, labelled as there; `part` is the fold.
+    """The series of train_{folds}_folds.csv with its labels; `part` is the fold.
 
-    Raises ValueError naming the file where one is missing, or where the manifest lacks a series.
+    Raises ValueError naming the file if one is missing, or if the manifest lacks a series.
     """
     series = read_folds(data_dir, folds)
     path = DataPaths(data_dir).manifest
@@ -90,9 +92,9 @@ def cases_of_folds(data_dir: Path, folds: int) -> Cases:
 
 
 def cases_of_split(data_dir: Path, path: Path) -> Cases:
-    """The series of the manifest; `part` is train, val or test, as a split of split_patients says.
+    """The series of the manifest; `part` is train, val or test, from a file of split_patients.
 
-    Raises ValueError naming the file where one is missing, or where the split lacks a series.
+    Raises ValueError naming the file if one is missing, or if the split lacks a series.
     """
     entries, split = read_manifest(DataPaths(data_dir).manifest), read_split(path)
     lacking = [entry.series_uid for entry in entries if entry.series_uid not in split]
@@ -105,7 +107,7 @@ def cases_of_split(data_dir: Path, path: Path) -> Cases:
 
 
 def split_checksum(path: Path) -> str:
-    """Of the content of a split's file; ValueError naming it where it is missing."""
+    """First 16 hex digits of the SHA-256 of a split's content; ValueError as read_split."""
     return hashlib.sha256(repr(sorted(read_split(path).items())).encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""Activation checkpointing: of a part of the network its inputs are kept, and what happens inside is computed again."""
+"""Activation checkpointing: keeps the inputs of a part of the network and recomputes the rest for gradients."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Part = Callable[..., Tensor]
 
 
 def no_checkpoint(part: Part, modules: nn.Module, *inputs: Tensor) -> Tensor:
-    """part(*inputs), everything in it kept."""
+    """part(*inputs), with all activations kept."""
     return part(*inputs)
 
 
 def checkpointed(part: Part, modules: nn.Module, *inputs: Tensor) -> Tensor:
-    """part(*inputs) with the same outputs, gradients and batch norm statistics, and less memory. May be nested.
+    """part(*inputs) with the same outputs, gradients and batch norm statistics in less memory; may be nested.
 
-    `modules` holds all modules that the part uses; none of them may draw random numbers.
+    `modules` contains all modules that the part uses; none of them may draw random numbers.
     """
     if not (modules.training and torch.is_grad_enabled()):
         return part(*inputs)
@@ -30,17 +30,17 @@ def checkpointed(part: Part, modules: nn.Module, *inputs: Tensor) -> Tensor:
 
 
 def _contexts(modules: nn.Module) -> tuple:
-    """For the first pass, and for the second."""
+    """Contexts for the first forward pass and for the recomputation."""
     return nullcontext(), _statistics_stay(modules)
 
 
 @contextmanager
 def _statistics_stay(modules: nn.Module) -> Iterator[None]:
-    """The second pass updates the running statistics of batch norms again: they are put back."""
+    """Restores the running statistics of batch norms, which the recomputation updates a second time."""
     kept = [(buffer, buffer.clone()) for buffer in modules.buffers()]
     try:
         yield
-    finally:  # the pass is broken off as soon as nothing more is needed
+    finally:  # the recomputation stops as soon as it has what is needed
         with torch.no_grad():
             for buffer, before in kept:
                 buffer.copy_(before)

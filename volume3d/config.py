@@ -1,4 +1,4 @@
-"""What decides the second system: what it sees of a volume, augmentation, model, loss. Kept in every checkpoint."""
+"""Settings of the second system: input, sampling, augmentation, model, loss; saved in every checkpoint."""
 
 from __future__ import annotations
 
@@ -12,53 +12,53 @@ from aneurysm.training.config import TrainingConfig
 
 @dataclass(frozen=True)
 class InputConfig:
-    """The part of a volume that the model sees; all of them have one shape, so that they stack."""
+    """The part of a volume that the model sees; its shape is fixed, so that volumes can be batched."""
 
     shape: tuple[int, int, int] = (64, 112, 112)
-    """slices, rows and columns of the model's input; what the volume lacks of them is filled with 0"""
+    """slices, rows and columns of the model's input; padded with 0 where the volume is smaller"""
     centre: tuple[float, float] = (0.47, 0.5)
-    """middle of the input in the square around the head, as shares of its rows (from the front) and columns"""
+    """centre of the input in the square around the head, as fractions of its rows (from the front) and columns"""
     below_top_mm: float = 80.0
-    """middle of the input below the top of the volume, in millimetres"""
+    """distance of the input's centre below the top of the volume, in millimetres"""
     tta: bool = True
-    """answer with the mean over a volume and its mirror image"""
+    """test-time augmentation: average the predictions for a volume and its mirror image"""
 
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """Which volumes are trained on."""
+    """Which volumes, and which parts of them, are trained on."""
 
     balanced: bool = False
-    """draw as many volumes with an aneurysm as without, and all locations alike, instead of each volume once an
-    epoch"""
+    """balance volumes with and without an aneurysm, and the locations, instead of drawing each volume once per epoch"""
     crop_shift: tuple[int, int, int] = (4, 8, 8)
-    """largest random shift of the input, in slices, rows and columns"""
+    """maximum random shift of the input, in slices, rows and columns"""
     part: tuple[int, int, int] = (48, 96, 96)
-    """net.dense: slices, rows and columns of what is trained on, half of it around localizers, half anywhere"""
+    """net.dense: slices, rows and columns of a training part; in series with localizers, half of the parts contain one,
+    the others lie anywhere"""
     ball_mm: float = 5.0
     """net.dense: diameter of the ball around a localizer that counts as aneurysm"""
     rim_mm: float = 10.0
-    """net.dense: diameter up to which the rim around that ball counts as neither"""
+    """net.dense: outer diameter of the rim around that ball, which the loss ignores"""
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How a volume is changed each time that it is trained on."""
+    """Random changes of each training volume."""
 
     mirror_p: float = 0.5
-    """chance that left and right are exchanged"""
+    """probability of swapping left and right"""
     affine_p: float = 0.5
-    """chance that it is turned about the vertical axis and scaled"""
+    """probability of rotating about the vertical axis and scaling"""
     rotate_degrees: float = 10.0
-    """largest turn"""
+    """maximum rotation, either way"""
     scale: float = 0.1
-    """largest change of size, as a share of it"""
+    """maximum relative change of size"""
     gain: float = 0.1
-    """largest change of contrast, as a share of it"""
+    """maximum relative change of contrast"""
     offset: float = 0.05
-    """largest change of brightness; values lie in [0, 1]"""
+    """maximum change of brightness; values lie in [0, 1]"""
     gamma: float = 0.2
-    """largest change of the logarithm of gamma"""
+    """maximum change of the logarithm of gamma"""
 
 
 @dataclass(frozen=True)
@@ -66,29 +66,29 @@ class NetConfig:
     """torchvision's r3d_18 with one input channel and 14 logits."""
 
     width: int = 64
-    """channels of the first layers; 64 is r3d_18's own"""
+    """channels of the first layers; r3d_18 has 64"""
     stem_stride: tuple[int, int, int] = (1, 2, 2)
-    """steps of the first convolution along slices, rows and columns; (1, 2, 2) is r3d_18's own"""
+    """stride of the first convolution along slices, rows and columns; r3d_18 has (1, 2, 2)"""
     norm: Literal["batch", "group"] = "batch"
-    """batch norm, or group norm, which does not depend on how many volumes fit into a batch"""
+    """batch norm, or group norm, which does not depend on the batch size"""
     groups: int = 8
-    """groups of channels of each group norm"""
+    """groups of channels in each group norm"""
     pooling: Literal["mean", "max"] = "mean"
-    """how the last feature map becomes one vector: its mean, as in r3d_18, or each feature's highest value, since an
-    aneurysm fills little of a head"""
+    """without net.dense: pooling of the last feature map, the mean as in r3d_18, or the maximum, because an aneurysm
+    fills only a small part of a head"""
     dense: Literal[0, 1, 2, 3, 4] = 0
-    """the layer whose cells each answer for an aneurysm, its location and the vessel there; the 14 logits are then
-    their highest ones, and whole volumes are asked about. 0: one vector of the whole answers"""
+    """dense head: the layer whose cells each predict an aneurysm, its location and the vessel there; the 14 logits are
+    their maxima, and predictions use whole volumes. 0: one pooled vector for the whole input"""
     dense_width: int = 32
-    """features of a cell"""
+    """net.dense: features per cell"""
     patient: bool = False
-    """the head also sees age, sex and weight"""
+    """without net.dense: the head also sees age, sex and weight"""
     checkpointing: bool = False
-    """activation checkpointing: less memory for a second forward pass"""
+    """activation checkpointing: less memory, but a second forward pass"""
 
     @property
     def stride(self) -> int:
-        """Voxels from one cell to the next, with net.dense; ValueError where that is not the same along all axes."""
+        """Voxels from one cell to the next, with net.dense; ValueError if the strides of the axes differ."""
         if len(set(self.stem_stride)) > 1:
             raise ValueError(f"net.stem_stride {self.stem_stride}: expected three alike, for cells as long as wide")
         return self.stem_stride[0] * 2 ** (self.dense - 1)
@@ -96,39 +96,41 @@ class NetConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """How wrong answers are counted."""
+    """Weights of the losses."""
 
     present_share: float = 0.5
-    """share of Aneurysm Present in the loss, the other labels alike; 0.5 is that of the competition's score"""
+    """fraction of the label loss for Aneurysm Present; the other labels share the rest equally. 0.5 as in the
+    competition's score"""
     pos_weight_cap: float = 10.0
-    """positives of a label count as much as its negatives, but at most this many times; 1 counts all alike"""
+    """maximum weight of a label's positives; up to it, positives count as much as negatives in total. 1: all samples
+    weigh the same"""
     logits_weight: float = 1.0
-    """weight of the 14 logits"""
+    """weight of the loss of the 14 logits"""
     sac_weight: float = 1.0
-    """net.dense: weight of the cells' aneurysms"""
+    """net.dense: weight of the cells' aneurysm and location losses"""
     dice_weight: float = 1.0
-    """net.dense: of the Dice loss beside the focal loss of the cells"""
+    """net.dense: weight of the Dice loss in the aneurysm loss, relative to the focal loss"""
     location_weight: float = 0.5
-    """net.dense: of the location where an aneurysm is"""
+    """net.dense: weight of the location loss in cells with an aneurysm, relative to the aneurysm loss"""
     vessel_weight: float = 1.0
-    """net.dense: weight of the vessels, where they are known"""
+    """net.dense: weight of the vessel loss, where vessels are known"""
 
 
 @dataclass(frozen=True)
 class ActivationsConfig:
-    """Statistics of what layers put out while training, for TensorBoard and Weights & Biases."""
+    """Statistics of layer outputs during training, for TensorBoard and Weights & Biases."""
 
     every: int = 0
-    """optimizer steps from one record to the next; 0 records nothing"""
+    """optimizer steps between two records; 0 records nothing"""
     layers: tuple[str, ...] = ("stem", "layer1.1", "layer2.1", "layer3.1", "layer4.1")
-    """modules of the network, by name"""
+    """names of modules of the backbone"""
     bins: int = 64
-    """bars of the histograms"""
+    """bins of the histograms"""
 
 
 @dataclass(frozen=True)
 class Volume3dConfig:
-    """All of it."""
+    """All settings of a training run that are saved in its checkpoints."""
 
     input: InputConfig = field(default_factory=InputConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -141,27 +143,28 @@ class Volume3dConfig:
 
 @dataclass(frozen=True)
 class VolumeSettings:
-    """What decides the bytes of a volume, besides the DICOM files."""
+    """Settings that, with the DICOM files, determine every byte of a volume."""
 
     z_mm: float = 3.0
-    """millimetres between slices"""
+    """slice spacing in millimetres"""
     size: int = 128
-    """rows and columns of the square around the head, or of what is kept of it"""
+    """rows and columns of the volume: the square around the head, or with pixel_mm a part of it"""
     pixel_mm: float = 0.0
-    """millimetres between rows and columns; with 0 the square around the head is parted into `size` of them"""
+    """row and column spacing in millimetres; 0 divides the square around the head into `size` rows and columns"""
     centre: tuple[float, float] = (0.5, 0.5)
-    """with pixel_mm: middle of the rows (from the front) and columns kept, as shares of the square around the head"""
+    """with pixel_mm: centre of the volume in the square around the head, as fractions of its rows (from the front) and
+    columns"""
     head_mm: float = 180.0
-    """keep the top so many millimetres of the head; 0 keeps every slice"""
+    """height of the head to keep, from the top, in millimetres; 0 keeps every slice"""
     window_low_hu: float = 0.0
-    """CT: Hounsfield units that become 0"""
+    """CT: Hounsfield units that are mapped to 0"""
     window_high_hu: float = 600.0
-    """CT: Hounsfield units that become 1"""
+    """CT: Hounsfield units that are mapped to 1"""
     mr: Literal["percentiles", "voi", "zscore"] = "percentiles"
-    """what MR values become 0 and 1 by: robust percentiles of the head; voi: the window of the file, where it has one;
-    zscore: standard deviations of the head"""
+    """MR intensity window: robust percentiles of the head; voi, the window in the header if there is one, else
+    percentiles; or zscore, from standard deviations of the head"""
     dtype: Literal["float16", "float32"] = "float16"
-    """type of the numbers"""
+    """data type of the voxels"""
 
     def __post_init__(self) -> None:
         if (
@@ -180,16 +183,16 @@ class VolumeSettings:
 
 @dataclass(frozen=True)
 class PhantomPartsConfig(PhantomScansConfig):
-    """Which parts of volumes are drawn."""
+    """Which parts of phantom volumes are drawn."""
 
     sizes: tuple[int, ...] = (256, 384)
-    """pixels across a scan, as make_phantoms.py --size; one is drawn for each scan"""
+    """matrix sizes, as make_phantoms.py --size; one is drawn for each scan"""
     shape: tuple[int, int, int] = (48, 96, 96)
-    """slices, rows and columns of a part, multiples of the network's stride"""
+    """slices, rows and columns of a part; multiples of the network's stride"""
     sac_parts: int = 1
-    """parts of a scan that hold a sac, or the place that had one"""
+    """parts per scan with an aneurysm, or with the place of one that was removed"""
     free_parts: int = 1
-    """parts of a scan anywhere in the volume, half of them at a vessel"""
+    """other parts per scan: half at a vessel, half anywhere in the volume"""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the setting."""
@@ -204,14 +207,13 @@ class PhantomPartsConfig(PhantomScansConfig):
 
 @dataclass(frozen=True)
 class PretrainingConfig:
-    """What pretraining draws, and what it is evaluated on meanwhile."""
+    """Phantom seed, epoch length and evaluation of pretraining."""
 
     seed: int = FIRST_SEED
-    """of the phantoms"""
+    """seed of the phantoms"""
     every: int = 2000
-    """about so many parts from one epoch of history.csv, and one resume.pth, to the next"""
+    """approximate number of parts per epoch; each epoch adds a row to history.csv and writes resume.pth"""
     check_dirs: tuple[Path, ...] = ()
-    """folders of phantoms with volumes of these settings, on which the network is evaluated every
-    training.evaluate_every epochs"""
+    """folders of phantoms to evaluate on every training.evaluate_every epochs; their volumes need the same settings"""
     check_folds: int = 2
-    """number of folds that create_folds.py was told there"""
+    """number of folds that create_folds.py made there"""

@@ -1,4 +1,4 @@
-"""Volumes as the model takes them: in training changed a little each time, when asked about as they are."""
+"""Datasets: whole volumes for evaluation, augmented volumes and parts of volumes for training."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from volume3d.patient import PATIENT_KEYS
 from volume3d.volume import read_geometry, read_vessels, read_volume
 
 NO_LOCALIZERS = LocalizerPoints(np.empty((0, 3)), np.empty(0, int))
-SAMPLE_STREAM = 1  # keeps the random numbers of the samples apart from those of their order
+SAMPLE_STREAM = 1  # separates the random numbers of the samples from those of their order
 
 
 class EvalVolumes(Dataset):
-    """Each series once, in the order of `cases`, all of which have a volume.
+    """Each series of `cases` once, in their order; all of them must have a volume.
 
-    An item: image (1, slices, rows, columns) float32 in [0, 1], labels (14,) (NaN where unknown), age, sex, weight
-    and whether these are known (PATIENT_KEYS), number (its row). Raises ValueError naming the file that is damaged.
+    An item: image (1, slices, rows, columns) float32 in [0, 1], labels (14,) (NaN where unknown), age, sex, weight and
+    whether each is known (PATIENT_KEYS), number (its row); with net.dense also place_mm and spacing_mm (3,). Raises
+    ValueError naming a damaged file.
     """
 
     def __init__(self, cases: Cases, config: Volume3dConfig):
@@ -52,10 +53,9 @@ class EvalVolumes(Dataset):
 
 
 class TrainingVolumes(EvalVolumes):
-    """As many volumes an epoch as there are series; items are asked for by (epoch, sample), and depend on these and
-    the seed alone.
+    """Augmented boxes of volumes; an item depends only on its key (epoch, sample) and the seed.
 
-    Each series once or, balanced, drawn anew.
+    An epoch has as many samples as there are series: each series once or, if balanced, series drawn at random.
     """
 
     def __init__(self, cases: Cases, config: Volume3dConfig):
@@ -78,23 +78,22 @@ class TrainingVolumes(EvalVolumes):
         return inputs | {"labels": torch.tensor(labels), "number": torch.tensor(number)}
 
     def _drawn(self, key: tuple[int, int]) -> tuple[int, np.random.Generator]:
-        """The row of an item, and the random numbers that it is changed by."""
+        """The row of an item, and the random generator for its augmentation."""
         rng = np.random.default_rng([self.config.training.seed, SAMPLE_STREAM, *key])
         return (key[1] if self.chance is None else int(rng.choice(len(self), p=self.chance))), rng
 
 
 def model_inputs(image: np.ndarray, patient: Sequence[float]) -> dict[str, Tensor]:
-    """What the model takes: an image (slices, rows, columns) float32, and numbers in the order of PATIENT_KEYS."""
+    """The model's inputs from an image (slices, rows, columns) float32 and numbers in the order of PATIENT_KEYS."""
     numbers = {key: torch.tensor(float(value)) for key, value in zip(PATIENT_KEYS, patient, strict=True)}
     return {"image": torch.from_numpy(image)[None]} | numbers
 
 
 class TrainingParts(TrainingVolumes):
-    """As TrainingVolumes, but parts of volumes with the targets of their cells: what is known of the head around
-    localizers and vessels, for net.dense.
+    """Parts of volumes with targets for each cell, from localizers and vessel masks, for net.dense.
 
-    Besides image, patient and number: labels of what the part shows, sac and vessels (uint8, a number for each cell,
-    as PhantomPart has them; UNKNOWN vessels where there is no mask), place_mm and spacing_mm.
+    Besides image, patient and number, an item has labels of what the part shows (NaN where unknown), sac and vessels
+    (uint8, one number per cell, as in PhantomPart; UNKNOWN vessels without a mask), place_mm and spacing_mm.
     """
 
     def __init__(self, cases: Cases, config: Volume3dConfig, localizers: dict[str, LocalizerPoints]):
@@ -114,7 +113,7 @@ class TrainingParts(TrainingVolumes):
         image = recontrasted(box_at(volume, first, shape).astype(np.float32), config.augment, rng)
         sac, vessels = self._cells(uid, localizers, first, spacing_mm)
         if not len(localizers.voxels) and self.labels[number, -1] != 0:
-            sac[:] = RIM  # there is one, and nobody says where
+            sac[:] = RIM  # there may be an aneurysm, at an unknown place
         inputs = model_inputs(image, self.patients[number]) | {
             "sac": torch.from_numpy(sac), "vessels": torch.from_numpy(vessels), "number": torch.tensor(number),
             "labels": torch.from_numpy(labels_of(shown_locations(sac))),
@@ -128,7 +127,7 @@ class TrainingParts(TrainingVolumes):
     def _cells(
         self, uid: str, localizers: LocalizerPoints, first: np.ndarray, spacing_mm
     ) -> tuple[np.ndarray, np.ndarray]:
-        """sac and vessels."""
+        """`sac` and `vessels` of a part."""
         sampling, stride = self.config.sampling, self.config.net.stride
         counts = tuple(n // stride for n in sampling.part)
         where = localizers.voxels - first, localizers.locations
@@ -140,14 +139,14 @@ class TrainingParts(TrainingVolumes):
 
 
 def mirrored_place(place_mm: Tensor, spacing_mm: Tensor, n_columns: int) -> Tensor:
-    """(..., 3) place_mm of images of so many columns after left and right have been exchanged."""
+    """(..., 3) place_mm of images with `n_columns` columns after left and right are swapped."""
     place = place_mm.clone()
     place[..., 2] = -(place[..., 2] + (n_columns - 1) * spacing_mm[..., 2])
     return place
 
 
 def mirrored_part(part: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A part with left and right exchanged, in its image, its cells, its labels and its place."""
+    """A part with left and right swapped in its image, cells, labels and position."""
     swapped = torch.arange(256, dtype=torch.uint8)
     swapped[1 : len(LOCATIONS) + 1] = 1 + torch.tensor(MIRROR[: len(LOCATIONS)], dtype=torch.uint8)
     place = mirrored_place(part["place_mm"], part["spacing_mm"], part["image"].shape[3])
@@ -159,8 +158,10 @@ def mirrored_part(part: dict[str, Tensor]) -> dict[str, Tensor]:
 def whole_inputs(
     volume: np.ndarray, spacing_mm: Sequence[float], patient: Sequence[float], config: Volume3dConfig
 ) -> dict[str, Tensor]:
-    """What the model takes when it is asked about a series: the box of `config.input`; with net.dense all of its
-    volume, and place_mm and spacing_mm (3,) of it."""
+    """The model's inputs to predict a series: the box of `config.input` or, with net.dense, the whole volume.
+
+    With net.dense also its place_mm and spacing_mm (3,).
+    """
     if not config.net.dense:
         box = cut(volume, seen_centre(volume.shape, spacing_mm[0], config.input), config.input.shape)
         return model_inputs(box, patient)
@@ -170,10 +171,10 @@ def whole_inputs(
 
 
 def balanced_chances(labels: np.ndarray) -> np.ndarray:
-    """(series,) adding up to 1: series with an aneurysm are half of what is drawn, each location alike among them.
+    """(series,) probabilities that draw a series with an aneurysm half of the time, and all locations equally often.
 
-    labels (series, 14). A series with several aneurysms counts for each; one that is positive without a location
-    counts like a location of its own. Without either kind, all series alike.
+    labels (series, 14). A series with several aneurysms counts for each of them; a positive one without a location
+    counts as one more location. If all series are positive or none is, all are equally probable.
     """
     positive = np.nan_to_num(labels) == 1
     ill = positive.any(axis=1)

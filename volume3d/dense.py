@@ -1,4 +1,4 @@
-"""What each cell of a volume says: an aneurysm or none, its location, the vessel; and how the 14 logits follow."""
+"""Dense head: each cell predicts aneurysm, location and vessel; the 14 logits are the maxima over the cells."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from aneurysm.labels import LOCATIONS
 from aneurysm.training.losses import location_log_probability, logits_of
 from volume3d.config import NetConfig
 
-PRIOR = -6.0  # logit of an aneurysm in a cell before anything is learned
-HALF_MM = 64.0  # scale of the places
-WAVES = (1, 2)  # of the places, half turns over HALF_MM
+PRIOR = -6.0  # initial logit of an aneurysm in a cell
+HALF_MM = 64.0  # length scale of the position encoding
+WAVES = (1, 2)  # frequencies of the position encoding, in half periods over HALF_MM
 
 
 class CellConv(nn.Conv3d):
-    """A convolution of single cells, as the matrix product that it is: several times as fast on CPUs."""
+    """A 1 x 1 x 1 convolution as a matrix product, which is several times as fast on CPUs."""
 
     def __init__(self, n_in: int, n_out: int):
         super().__init__(n_in, n_out, 1)
@@ -26,10 +26,10 @@ class CellConv(nn.Conv3d):
 
 
 class DenseHead(nn.Module):
-    """Feature maps from layer `net.dense` on, summed from coarse to fine (Lin et al. 2017), and what their cells say.
+    """Sums feature maps from layer `net.dense` on, from coarse to fine (Lin et al. 2017), and classifies each cell.
 
-    The vessel a cell shows and the location that an aneurysm would have there are one answer: the sac takes the name
-    of its artery.
+    The vessel in a cell and the location that an aneurysm would have there are one output, because an aneurysm is named
+    after its artery.
     """
 
     def __init__(self, config: NetConfig):
@@ -47,7 +47,7 @@ class DenseHead(nn.Module):
     def forward(self, layers: list[Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """sac (batch, ...) logits, vessels (batch, 14, ...) logits of none and the 13 locations, logits (batch, 14).
 
-        `batch` has image, and place_mm and spacing_mm (batch, 3) of its first voxel and of its voxels.
+        `batch` has image, place_mm (batch, 3) of the first voxel, and spacing_mm (batch, 3).
         """
         total = None
         for features, lateral in zip(reversed(layers[self.first :]), reversed(self.lateral), strict=True):
@@ -59,7 +59,7 @@ class DenseHead(nn.Module):
         return {"sac": sac, "vessels": vessels, "logits": highest(sac, vessels[:, 1:])}
 
     def places(self, batch: dict[str, Tensor], fine: Tensor) -> Tensor:
-        """(batch, width, ...) what the place of each cell in the head adds."""
+        """(batch, width, ...) position encoding: what each cell's place in the head adds to its features."""
         counts = torch.tensor(fine.shape[2:], device=fine.device)
         stride = torch.tensor(batch["image"].shape[2:], device=fine.device) / counts
         axes = []
@@ -78,9 +78,9 @@ class DenseHead(nn.Module):
 
 
 def highest(sac: Tensor, locations: Tensor) -> Tensor:
-    """(batch, 14) logits: of the cell that is most probably an aneurysm, at each location and anywhere.
+    """(batch, 14) logits of the most probable cell, for each location and for an aneurysm anywhere.
 
-    sac (batch, ...) logits; locations (batch, 13, ...) logits of the location, given that there is one.
+    sac (batch, ...) logits; locations (batch, 13, ...) logits of the location, given that there is an aneurysm.
     """
     each = logits_of(location_log_probability(sac[:, None], locations).flatten(2).amax(dim=2))
     return torch.cat([each, sac.flatten(1).amax(dim=1, keepdim=True)], dim=1)

@@ -1,4 +1,4 @@
-"""Endless parts of phantom volumes as training samples."""
+"""Endless training samples from parts of phantom volumes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from volume3d.phantoms import PhantomPart, scan_parts
 
 
 class EndlessParts(EndlessSamples):
-    """`n_parts` new ones each epoch: image (1, slices, rows, columns), sac and vessels of the cells, labels of what
-    the part shows, place_mm and spacing_mm; a patient of whom nothing is known."""
+    """`n_parts` new parts in each epoch.
+
+    An item: image (1, slices, rows, columns), sac and vessels of the cells, labels of what the part shows, place_mm,
+    spacing_mm, and PATIENT_KEYS of an unknown patient.
+    """
 
     def __init__(
         self, config: Volume3dConfig, phantoms: PhantomPartsConfig, volumes: VolumeSettings, seed: int, n_parts: int
     ):
-        """Raises ValueError where parts are not made of whole cells of one size, or the volumes of voxels of one."""
+        """Raises ValueError if a part is not a whole number of cells, or if `volumes` does not fix the voxel size."""
         super().__init__(seed, n_parts, phantoms.parts_per_scan)
         self.config, self.phantoms, self.volumes, self.stride = config, phantoms, volumes, config.net.stride
         if not volumes.pixel_mm:

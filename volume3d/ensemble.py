@@ -1,4 +1,4 @@
-"""The second system's models of several folds, averaged, on series that have just been read."""
+"""Predicts a series that has just been read with the mean of the second system's models."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from volume3d.weights import weights_path
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Models that were trained on volumes made with the same `volumes` settings."""
+    """Models trained on volumes that were made with the same `volumes` settings."""
 
     models: tuple[Trained, ...]
     volumes: VolumeSettings
     device: torch.device
 
     def predict(self, series: SeriesVolume) -> np.ndarray:
-        """(14,) probabilities in [0, 1], the mean over the models; ValueError where one is non-finite."""
+        """(14,) probabilities in [0, 1], the mean over the models; ValueError if one is non-finite."""
         probabilities = np.mean([self._by_one(trained, series) for trained in self.models], axis=0)
         if not np.isfinite(probabilities).all():
             raise ValueError(f"expected probabilities, found {probabilities.tolist()}")
         return probabilities
 
     def _by_one(self, trained: Trained, series: SeriesVolume) -> np.ndarray:
-        """(14,)"""
+        """(14,) probabilities of one model."""
         inputs = whole_inputs(series.voxels, series.spacing_mm, series.patient, trained.config)
         batch = {name: value[None] for name, value in inputs.items()}
         return predict_batch(trained.model, batch, trained.config, self.device)[0]
 
 
 def load_ensemble(model_paths: ModelPaths, fold: str, device: torch.device, weights: str = "") -> Ensemble:
-    """The models of one fold (0, 1, ...), of all that are trained (all), or that of a split (split); where there are
-    `weights` (as weights_path has them), these alone.
+    """The models of one fold (0, 1, ...), of all trained folds (all), or of a split (split).
 
-    Raises ValueError naming the file where there is none, it is not what it should be, or does not say how its volumes
-    were made, and naming two that were trained on volumes made differently.
+    If `weights` are given (as in weights_path), only these. Raises ValueError naming the file if it is missing, is not
+    a model of this system, or does not say how its volumes were made; and naming two models that were trained on
+    volumes made differently.
     """
     paths = [weights_path(weights)] if weights else _checkpoints(model_paths, fold)
     models = tuple(load_volume3d(path, device, _number(path)) for path in paths)
@@ -73,6 +73,6 @@ def _checkpoints(model_paths: ModelPaths, fold: str) -> Sequence[Path]:
 
 
 def _number(path: Path) -> int | None:
-    """Of the fold whose checkpoint this is; None for that of a split, and for pretrained weights."""
+    """The fold of this checkpoint; None for a split's checkpoint and for pretrained weights."""
     number = path.parent.name.removeprefix("fold-")
     return int(number) if number.isdecimal() else None

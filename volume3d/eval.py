@@ -1,12 +1,12 @@
-"""Step 5 of the second system: what it is worth on series that it was not trained on, alone and beside the first one.
+"""Step 5 of the second system: its scores on held-out series, alone and averaged with the first system.
 
     python -m volume3d.eval --data_dir data --model_dir model --fold all
     python -m volume3d.eval --data_dir data --model_dir model --blend model/tf_efficientnet_lite0/oof_stage2.csv
     python -m volume3d.eval --data_dir data --model_dir model --split data/volume_split.csv --part test
 
 Reads  manifest.jsonl, npy_volume/, train_<folds>_folds.csv or the split, <model_dir>/volume3d/fold-<k>/last.pth
-Writes <model_dir>/volume3d/oof_volume3d.csv  14 probabilities of each held-out series; rows of other folds stay, and
-       with --limit a file that holds more. With --split nothing
+Writes <model_dir>/volume3d/oof_volume3d.csv  14 probabilities of each held-out series; rows of other folds stay.
+       With --limit, a file that has more series of these folds stays unchanged. With --split nothing is written
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class EvalVolume3dConfig:
 
 
 def main(config: EvalVolume3dConfig) -> None:
-    # What needs torch is imported here: --help does not wait for it.
+    # Modules that need torch are imported here, so that --help stays fast.
     from aneurysm.training.distributed import end_distributed
 
     model_paths = ModelPaths(config.model_dir, VOLUME3D)

@@ -1,4 +1,4 @@
-"""The second system on the series that it was not trained on, in the first system's tables."""
+"""Evaluates the second system on held-out series, in the first system's tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from volume3d.volume import read_settings
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Answers about held-out series."""
+    """Predictions for held-out series."""
 
     cases: Cases
     predictions: np.ndarray  # (series, 14) probabilities
@@ -31,14 +31,14 @@ class Evaluation:
 
     @property
     def counted(self) -> str:
-        """How many series there are, and how many have no volume."""
+        """How many series there are, and how many of them have no volume, as text."""
         n_missing = int((~self.cases.table.has_volume).sum())
         return f"{len(self.cases)} series, {n_missing} without a volume, answered with the training prevalences"
 
     def text(self) -> str:
-        """The tables of AUCs, for all and by modality, plane, sex and age, where these are known."""
+        """The tables of AUCs, for all series and by modality, plane, sex and age, where these are known."""
         subgroups = series_subgroups(self.cases.table)
-        if subgroups.plane.isna().all():  # a manifest does not tell it
+        if subgroups.plane.isna().all():  # the manifest does not contain it
             subgroups = subgroups.drop(columns="plane")
         head = f"volume3d, held-out series of {self.title}; {self.counted}"
         return f"{head}\n{score_text(self.cases.labels.astype(int), self.predictions, subgroups)}"
@@ -50,9 +50,9 @@ class Evaluation:
 
 
 def evaluate_folds(cases: Cases, model_paths: ModelPaths, folds: Sequence[int], world: DistContext) -> Evaluation:
-    """What each fold's model says about its held-out series; of `folds`, those that are trained.
+    """The predictions of each fold's model for its held-out series; of `folds`, those that are trained.
 
-    Raises ValueError where none is, or a model has seen the series.
+    Raises ValueError if none is, or if a model has seen the series.
     """
     trained = [fold for fold in folds if (model_paths.fold(fold) / "last.pth").exists()]
     if not trained:
@@ -68,14 +68,14 @@ def evaluate_folds(cases: Cases, model_paths: ModelPaths, folds: Sequence[int], 
 
 
 def evaluate_split(cases: Cases, model_paths: ModelPaths, part: str, checksum: str, world: DistContext) -> Evaluation:
-    """What the model of a split says about one part of it. Raises ValueError where it was trained on another split."""
+    """The predictions of a split's model for one part of it; ValueError if it was trained on another split."""
     return _evaluate(cases.of(part), cases.of("train"), model_paths.volume3d_split, checksum, part, world)
 
 
 def evaluate_weights(cases: Cases, path: Path, world: DistContext) -> Evaluation:
-    """What pretrained weights say about all series, none of which they have seen.
+    """The predictions of pretrained weights for all series, none of which they have seen.
 
-    Raises ValueError where the volumes were made otherwise than those that they were trained on.
+    Raises ValueError if the volumes and those of the pretraining were made with different settings.
     """
     trained = load_volume3d(path, world.device, None)
     made = read_settings(cases.data_dir, cases.with_volume().table.SeriesInstanceUID)

@@ -1,4 +1,4 @@
-"""Where the voxels of a volume lie in the patient, and of which pixels, with what weights, they are made."""
+"""Positions of a volume's voxels in the patient, and the weights that compute them from source pixels."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from scipy.sparse import csr_array
 from aneurysm.dicom.geometry import Geometry, shear_mm
 from aneurysm.dicom.mapping import Crop
 
-LONGEST_MM = 2000.0  # more is no patient, but a damaged position
+LONGEST_MM = 2000.0  # a greater extent means a damaged position
 
 
 def line_weights(pixels_mm: np.ndarray, centres_mm: np.ndarray, step_mm: float) -> csr_array:
-    """(n, m) weights that make n samples at `centres_mm`, `step_mm` apart, of m values at `pixels_mm`, increasing.
+    """(n, m) weights that compute n samples at `centres_mm` from m values at `pixels_mm`, which increase.
 
-    The values are joined by straight lines, and each sample is the mean of that curve over `step_mm` around its centre,
-    so that nothing is stepped over where samples lie further apart than pixels. Elsewhere it is the curve at its centre
-    (linear interpolation). Near the first and the last pixel the mean is over less, on both sides alike: a ramp
-    stays the same ramp up to these pixels; beyond them their values go on. All weights are >= 0, each row sums to 1.
+    The values are joined by straight lines. Where samples lie further apart (`step_mm`) than pixels, each is the mean
+    of that curve over `step_mm` around its centre, so that no pixel is skipped. Elsewhere it is the curve at its centre
+    (linear interpolation). Near the first and the last pixel the mean covers less, equally on both sides: a ramp stays
+    the same ramp up to these pixels. Beyond them their values continue. All weights are >= 0, and each row sums to 1.
     """
     width_mm = _widths(pixels_mm, centres_mm, step_mm)
-    # The curve is the sum of values times hats, and a hat is the difference of two ramps from 0 to 1.
+    # The curve is a sum of hat functions times values; a hat is the difference of two ramps from 0 to 1.
     starts, ends = pixels_mm[:-1], pixels_mm[1:]
     ramps = _mean_ramp(starts, ends, centres_mm[:, None], width_mm[:, None])
     ones, zeros = np.ones((len(centres_mm), 1)), np.zeros((len(centres_mm), 1))
@@ -31,7 +31,7 @@ def line_weights(pixels_mm: np.ndarray, centres_mm: np.ndarray, step_mm: float) 
 
 
 def _widths(pixels_mm: np.ndarray, centres_mm: np.ndarray, step_mm: float) -> np.ndarray:
-    """(n,) millimetres over which each sample is a mean; 0 where the pixels around it lie no closer than samples."""
+    """(n,) millimetres that each sample averages; 0 where the pixels around it lie no closer than the samples."""
     if len(pixels_mm) < 2:
         return np.zeros(len(centres_mm))
     before = np.clip(np.searchsorted(pixels_mm, centres_mm) - 1, 0, len(pixels_mm) - 2)
@@ -54,10 +54,10 @@ def _mean_ramp(start: np.ndarray, end: np.ndarray, centre: np.ndarray, width: np
 
 @dataclass(frozen=True)
 class Line:
-    """One axis of a volume and the series' canonical pixels along it, on one scale of millimetres.
+    """One axis of a volume and the series' canonical pixels along it, both in the same millimetres.
 
-    centres_mm  (n,) of the voxels, increasing, evenly spaced by `step_mm`
-    pixels_mm   (m,) of the pixels, increasing, evenly spaced or not; usually by `pixel_mm`
+    centres_mm  (n,) of the voxels, increasing, `step_mm` apart
+    pixels_mm   (m,) of the pixels, increasing, evenly spaced or not; usually `pixel_mm` apart
     """
 
     centres_mm: np.ndarray
@@ -66,29 +66,29 @@ class Line:
     pixel_mm: float
 
     def weights(self) -> csr_array:
-        """(n, m) see line_weights; rows of voxels outside the image are empty."""
+        """(n, m), see line_weights; rows of voxels outside the image are empty."""
         inside = np.abs(self.pixel_indices() - (len(self.pixels_mm) - 1) / 2) <= len(self.pixels_mm) / 2
         weights = line_weights(self.pixels_mm, self.centres_mm, self.step_mm)
         return csr_array(weights.multiply(inside[:, None]))
 
     def pixel_indices(self) -> np.ndarray:
-        """(n,) index of the pixel at each voxel's centre, with fractions; -0.5 and m - 0.5 are the image's edges."""
+        """(n,) fractional pixel index at each voxel's centre; -0.5 and m - 0.5 are the image's edges."""
         last = len(self.pixels_mm) - 1
         known = np.interp(self.centres_mm, self.pixels_mm, np.arange(last + 1))
         beyond = self.centres_mm - np.clip(self.centres_mm, self.pixels_mm[0], self.pixels_mm[-1])
         return known + beyond / self.pixel_mm
 
     def voxels_of(self, pixels: np.ndarray) -> np.ndarray:
-        """Voxels, with fractions, of indices of pixels; beyond the voxels on straight lines."""
+        """Fractional voxels at pixel indices; linear beyond the first and last voxel."""
         return _along(self.pixel_indices(), np.arange(len(self.centres_mm)), pixels)
 
     def pixels_of(self, voxels: np.ndarray) -> np.ndarray:
-        """Indices of pixels of voxels, fractions allowed; beyond the voxels on straight lines."""
+        """Fractional pixel indices at voxels, which may be fractional; linear beyond the first and last voxel."""
         return _along(np.arange(len(self.centres_mm)), self.pixel_indices(), voxels)
 
 
 def _along(x: np.ndarray, y: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """y at places of x, both increasing."""
+    """y at `where`, interpolated and extrapolated linearly; x and y increase."""
     if len(x) < 2:
         return y[0] + (where - x[0])
     number = np.clip(np.searchsorted(x, where) - 1, 0, len(x) - 2)
@@ -118,15 +118,17 @@ class Grid:
         return tuple(line.step_mm for line in self.lines)
 
     def source_pixels(self) -> list[np.ndarray]:
-        """What Mapping.cached_pixels is for the cache: source indices that slices, rows and columns show."""
+        """Source index of each slice, row and column, as Mapping.cached_pixels is for the cache."""
         geometry = self.geometry
         indices = [line.pixel_indices() for line in self.lines]
         turned = zip(indices, geometry.canonical_shape, geometry.flip, strict=True)
         return [n - 1 - index if flip else index for index, n, flip in turned]
 
     def voxels_of_source(self) -> list[list[float]]:
-        """For each axis of the volume the voxels, with fractions, that the source's indices along it lie at; the axes
-        of the source are `geometry.order`."""
+        """For each axis of the volume, the fractional voxel of every source index along it.
+
+        `geometry.order` gives the axes of the source.
+        """
         geometry, found = self.geometry, []
         for line, n, flip in zip(self.lines, geometry.canonical_shape, geometry.flip, strict=True):
             voxels = line.voxels_of(np.arange(n))
@@ -136,8 +138,8 @@ class Grid:
     def placement(self) -> tuple[np.ndarray, np.ndarray]:
         """(3,) origin and (3, 3) axes: voxel (z, y, x) lies at origin + ((z, y, x) * spacing_mm) @ axes, in LPS.
 
-        Axes are unit vectors, but for that along which the images are stacked under gantry tilt: images are stacked
-        as they are, so that this axis is oblique to the others.
+        The axes are unit vectors, except the stacking axis under gantry tilt: the tilt is not corrected, so that this
+        axis is oblique to the others.
         """
         geometry, axes = self.geometry, self.geometry.canonical_directions
         corner_mm = np.array([line.centres_mm[0] for line in self.lines])
@@ -146,7 +148,7 @@ class Grid:
         if len(along_mm) > 1:
             stacked = geometry.order.index(0)
             across_mm = shear_mm(geometry.positions, geometry.orientation)[-1] / (along_mm[-1] - along_mm[0])
-            drift = across_mm @ geometry.orientation.reshape(2, 3)  # millimetres sideways for each along the normal
+            drift = across_mm @ geometry.orientation.reshape(2, 3)  # sideways mm per mm along the normal
             sense = -1.0 if geometry.flip[stacked] else 1.0
             origin += (corner_mm[stacked] * sense - along_mm[0]) * drift
             axes[stacked] += sense * drift
@@ -157,10 +159,10 @@ def make_grid(
     geometry: Geometry, crop: Crop, z_mm: float, size: int, pixel_mm: float = 0.0,
     centre: tuple[float, float] = (0.5, 0.5), name: str = "",
 ) -> Grid:  # fmt: skip
-    """The grid over the `crop` of a series that is cut axially: `z_mm` between slices, size x size over its square.
+    """The grid over the `crop` of an axially cut series: slices `z_mm` apart, `size` x `size` pixels over its square.
 
-    With `pixel_mm` rows and columns are so far apart, around `centre`, shares of the square. Raises ValueError with the
-    series' `name` where the crop is too large for a patient.
+    With `pixel_mm`, rows and columns are that far apart, around `centre`, given as fractions of the square. Raises
+    ValueError with the series' `name` if the crop is too large for a patient.
     """
     low, high = zip(
         _edges_mm(geometry, 0, crop.first, crop.count),
@@ -171,7 +173,7 @@ def make_grid(
     if max(np.subtract(high, low)) > LONGEST_MM:
         raise ValueError(f"{name}: expected a patient, found {max(np.subtract(high, low)):.0f} mm")
     n_slices = max(1, round((high[0] - low[0]) / z_mm))
-    z_centres_mm = high[0] - z_mm * (np.arange(n_slices)[::-1] + 0.5)  # counted from the top, whatever the length
+    z_centres_mm = high[0] - z_mm * (np.arange(n_slices)[::-1] + 0.5)  # counted from the top for any height
     side_mm = max(high[1] - low[1], high[2] - low[2])
     step_mm = pixel_mm or side_mm / size
     centres_mm = step_mm * (np.arange(size) - (size - 1) / 2)
@@ -186,7 +188,7 @@ def _line(geometry: Geometry, axis: int, centres_mm: np.ndarray, step_mm: float)
 
 
 def _edges_mm(geometry: Geometry, axis: int, first: int, count: int) -> tuple[float, float]:
-    """Lower edge of pixel `first` and upper edge of the last of `count`; may lie beyond the image."""
+    """Lower edge of pixel `first` and upper edge of the last of `count` pixels; may lie beyond the image."""
     pixels_mm, numbers = geometry.positions_mm(axis), np.arange(geometry.canonical_shape[axis])
     index = np.array([first - 0.5, first + count - 0.5])
     beyond = index - np.clip(index, 0, numbers[-1])

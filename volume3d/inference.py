@@ -1,4 +1,4 @@
-"""Asks a trained model of the second system about volumes: 14 probabilities of each."""
+"""Predicts volumes with a trained model of the second system: 14 probabilities for each."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from volume3d.model import Volume3dNet
 
 @dataclass(frozen=True)
 class Trained:
-    """A model that is ready to be asked, its configuration, and how the volumes were made that it was trained on.
+    """A model in eval mode, its configuration, and the settings of the volumes that it was trained on.
 
-    volumes  None where the checkpoint does not say it
+    volumes  None if the checkpoint does not contain them
     """
 
     model: Volume3dNet
@@ -38,12 +38,12 @@ class Trained:
 
 
 def load_volume3d(path: Path, device: torch.device, unseen: int | str | None) -> Trained:
-    """A trained model of volume3d.train or, .safetensors, of volume3d.pretrain. Raises ValueError as load_trained."""
+    """A trained model of volume3d.train or, if .safetensors, of volume3d.pretrain. Raises ValueError as load_model."""
     return load_model(path, "volume3d", partial(volume3d_from, device=device), unseen)
 
 
 def volume3d_from(about: dict[str, Any], weights: dict[str, Tensor], device: torch.device) -> Trained:
-    """The model from a checkpoint's `config` and `weights`, in eval mode; errors as load_state_dict's."""
+    """The model from a checkpoint's `config` and `weights`, in eval mode; errors as from_saved and load_state_dict."""
     config, volumes = from_saved(Volume3dConfig, about["volume3d"]), about.get("volumes")
     model = Volume3dNet(config.net)
     model.load_state_dict(weights)
@@ -53,9 +53,9 @@ def volume3d_from(about: dict[str, Any], weights: dict[str, Tensor], device: tor
 def predict_volumes(
     model: nn.Module, volumes: EvalVolumes, config: Volume3dConfig, world: DistContext, bar: str = ""
 ) -> np.ndarray:
-    """(volumes, 14) probabilities in [0, 1] of all volumes; several processes share the work and all get them all.
+    """(volumes, 14) probabilities in [0, 1]; several processes split the work, and each returns all of them.
 
-    With `input.tta`, the mean of what is said of a volume and of its mirror image.
+    With `input.tta`, the mean of the predictions for a volume and its mirror image.
     """
     own = range(world.rank, len(volumes), world.size)
     batches = _batches(model, Subset(volumes, own), config, world, bar)
@@ -68,7 +68,7 @@ def predict_volumes(
 def predict_batch(
     model: nn.Module, batch: dict[str, Tensor], config: Volume3dConfig, device: torch.device
 ) -> np.ndarray:
-    """(batch, 14) probabilities in [0, 1] of items of volume3d/dataset.py, which may lie on any device."""
+    """(batch, 14) probabilities in [0, 1] for a batch of items of volume3d/dataset.py, on any device."""
     precision = inference_precision(device)
     with precision.autocast():
         probability = _probability(model, batch_on(device, batch, config.training.channels_last), config.input.tta)
@@ -95,7 +95,7 @@ def _probability(model: nn.Module, batch: dict[str, Tensor], tta: bool) -> Tenso
 
 
 def mirrored_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Images with left and right exchanged, and where these lie."""
+    """The batch with left and right swapped in its images and their positions."""
     mirrored = batch | {"image": batch["image"].flip(4)}
     if "place_mm" in batch:
         mirrored["place_mm"] = mirrored_place(batch["place_mm"], batch["spacing_mm"], batch["image"].shape[4])

@@ -1,4 +1,4 @@
-"""Where the competition's localizers lie in the volumes: what cells learn from where no mask of a sac is known."""
+"""Localizers of the competition in voxels of the volumes: targets for cells where there is no aneurysm mask."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from volume3d.volume import read_geometry, volume_path
 
 @dataclass(frozen=True)
 class LocalizerPoints:
-    """The localizers of one series: voxels (n, 3) slice, row, column with fractions, index into LOCATIONS (n,)."""
+    """Localizers of one series: voxels (n, 3) fractional slice, row, column; locations (n,) index into LOCATIONS."""
 
     voxels: np.ndarray
     locations: np.ndarray
@@ -26,7 +26,7 @@ class LocalizerPoints:
 def localizer_voxels(
     path: Path, data_dir: Path, series_ids: Collection[str]
 ) -> tuple[dict[str, LocalizerPoints], list[str]]:
-    """The localizers of train_localizers.csv in the volumes of these series, and why others have no place there."""
+    """The localizers of train_localizers.csv by series, and why others have no place in a volume."""
     table, placed, errors = read_localizers(path), {}, []
     for uid, rows in table[table.SeriesInstanceUID.isin(series_ids)].groupby("SeriesInstanceUID"):
         if not volume_path(data_dir, uid).exists():
@@ -46,9 +46,9 @@ def localizer_voxels(
 
 
 def voxel_of(geometry: dict, x: float, y: float, sop_uid: str, frame: int | None = None) -> np.ndarray:
-    """(3,) voxel of an original pixel, by what lies beside the volume.
+    """(3,) voxel of an original pixel, from the JSON file beside the volume.
 
-    Raises ValueError where the image is missing, or the pixel lies outside the volume.
+    Raises ValueError if that file has no source, the image is missing, or the pixel lies outside the image or volume.
     """
     if "source" not in geometry:
         raise ValueError(

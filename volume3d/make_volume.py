@@ -1,7 +1,7 @@
-"""One series from DICOM to a volume, done once: resampled slice by slice, so that memory does not grow with the series.
+"""Makes the volume of one series from DICOM, slice by slice, so that memory does not grow with the series.
 
-npy_volume/<uid>.npy       (Z, H, W) in [0, 1]: Z upward, H to the back, W to the patient's left, for every plane
-npy_volume/<uid>_mask.npy  (Z, H, W) uint8: 0, or 1 + index into LOCATIONS; where there is a vessel mask
+npy_volume/<uid>.npy       (Z, H, W) in [0, 1], for any plane: Z upward, H to the back, W to the patient's left
+npy_volume/<uid>_mask.npy  (Z, H, W) uint8: 0, or 1 + index into LOCATIONS; if the series has a vessel mask
 npy_volume/<uid>.json      uid, shape, spacing_mm, origin and axes of the voxels (volume3d/grid.py), plane,
                           window, shift_hu, mask, warnings, settings, fingerprint of files and settings; source: where
                           pixels of the original images lie in the volume (volume3d/localizers.py)
@@ -30,11 +30,11 @@ from volume3d.config import VolumeSettings
 from volume3d.grid import Grid, make_grid
 from volume3d.windows import voi_window, zscore_window
 
-FORMAT = 2  # raised when the same DICOM files would give another volume
+FORMAT = 2  # incremented when the same DICOM files give another volume
 
 
 def make_volume(data_dir: Path, entry: Entry, settings: VolumeSettings, cache_dir: Path | None = None) -> Outcome:
-    """Makes the volume of one series in `cache_dir` (None: data_dir), unless it is there already.
+    """Makes the volume of one series in `cache_dir` (None: data_dir), unless it is cached.
 
     Never raises: an error is an Outcome.
     """
@@ -52,26 +52,26 @@ def make_volume(data_dir: Path, entry: Entry, settings: VolumeSettings, cache_di
 
 
 def is_made(volumes: Path, series_id: str, fingerprint: str) -> bool:
-    """Whether a volume was made of these files with these settings, and all its files are there."""
+    """Whether a volume was made from these files with these settings, and all its files exist."""
     described, whole, mask = _files(volumes, series_id)
     if not (described.exists() and whole.exists()):
         return False
     try:
         saved = json.loads(described.read_bytes())
         return saved["fingerprint"] == fingerprint and mask.exists() == saved["mask"]
-    except (ValueError, KeyError, TypeError):  # cut short, or something else
+    except (ValueError, KeyError, TypeError):  # truncated, or another file
         return False
 
 
 def _files(volumes: Path, series_id: str) -> tuple[Path, ...]:
-    """Description, volume and mask."""
+    """Paths of description, volume and mask."""
     return tuple(volumes / f"{series_id}{ending}" for ending in (".json", ".npy", "_mask.npy"))
 
 
 def _write(
     paths: DataPaths, series_id: str, folder: Path, mask: Path | None, settings: VolumeSettings, fingerprint: str
 ) -> None:
-    """Volume, mask, description: in this order, so that a description vouches for the rest."""
+    """Writes volume, mask and description, in this order: if the description exists, all files are complete."""
     volumes = paths.npy_volume
     described, whole, mask_file = _files(volumes, series_id)
     with writing_to(volumes):
@@ -94,20 +94,20 @@ def _save(path: Path, array: np.ndarray) -> None:
 
 
 def volume_of(place: Path | SeriesFiles, settings: VolumeSettings) -> tuple[np.ndarray, Series, Grid, Window]:
-    """(Z, H, W) in [0, 1], of the type of the settings, and what find_volume says, which also tells the errors."""
+    """(Z, H, W) in [0, 1], of the settings' dtype, and what find_volume returns; errors as find_volume."""
     series, grid, window = find_volume(place, settings)
     return resample(series, grid, window).astype(settings.dtype), series, grid, window
 
 
 def find_volume(place: Path | SeriesFiles, settings: VolumeSettings) -> tuple[Series, Grid, Window]:
-    """The series of a folder or of files, cut axially and cropped to the head; the grid over it; what becomes 0 and 1.
+    """The series of a folder or of files, cut axially and cropped to the head; its grid; its intensity window.
 
-    Raises ValueError naming the folder where nothing in it can be read.
+    Raises ValueError naming the folder if nothing in it can be read.
     """
     series = read_series(place, select=())
     series.geometry = series.geometry.turned_to("axial")
     n_slices, n_rows, n_cols = series.geometry.canonical_shape
-    series.crop = Crop(0, n_slices, 0, n_rows, 0, n_cols)  # kept where no head is found
+    series.crop = Crop(0, n_slices, 0, n_rows, 0, n_cols)  # stays if no head is found
     by_head = zscore_window if settings.mr == "zscore" else mr_window
     ct_window = Window(settings.window_low_hu, settings.window_high_hu)
     window = find_head(series, ct_window, settings.head_mm, mr=by_head)
@@ -117,18 +117,18 @@ def find_volume(place: Path | SeriesFiles, settings: VolumeSettings) -> tuple[Se
 
 
 def grid_of(geometry: Geometry, crop: Crop, settings: VolumeSettings, name: str = "") -> Grid:
-    """As make_grid, with these settings."""
+    """`make_grid` with these settings."""
     return make_grid(geometry, crop, settings.z_mm, settings.size, settings.pixel_mm, settings.centre, name)
 
 
 def resample(series: Series, grid: Grid, window: Window) -> np.ndarray:
-    """(Z, H, W) float32 in [0, 1]: 0 outside the images. Values are clipped to the window before they are averaged."""
+    """(Z, H, W) float32 in [0, 1], 0 outside the images; values are clipped to the window before averaging."""
     slices, rows, cols = (line.weights() for line in grid.lines)
     rows, cols = rows.astype(np.float32), cols.astype(np.float32)
     slope, intercept = series.scale
     gain, offset = slope / (window.high - window.low), (intercept - window.low) / (window.high - window.low)
     volume = np.zeros(grid.shape, np.float32)
-    shares = slices.tocsc()  # column k: which slices of the volume the series' slice k is part of, and by how much
+    shares = slices.tocsc()  # column k: weights of the series' slice k in the volume's slices
     used = np.flatnonzero(np.diff(shares.indptr))
     for k, image in zip(used, series.images(used.tolist()), strict=True):
         values = np.clip(image * np.float32(gain) + np.float32(offset), 0, 1)
@@ -139,7 +139,7 @@ def resample(series: Series, grid: Grid, window: Window) -> np.ndarray:
 
 
 def describe(series: Series, series_id: str, grid: Grid, window: Window) -> dict:
-    """What is known of a volume besides its voxels and where they came from; see the top of this file."""
+    """UID, geometry and intensity window of a volume, for its JSON file; see the top of this file."""
     origin, axes = grid.placement()
     return {
         "SeriesInstanceUID": series_id,
@@ -154,5 +154,5 @@ def describe(series: Series, series_id: str, grid: Grid, window: Window) -> dict
 
 
 def source_of(series: Series, grid: Grid) -> dict:
-    """The mapping of a series (see Mapping), and the voxels that its indices along each axis lie at."""
+    """The mapping of a series (see Mapping), and the voxels of its indices along each axis."""
     return asdict(series.mapping) | {"voxels": grid.voxels_of_source()}

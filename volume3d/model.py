@@ -1,4 +1,4 @@
-"""The second system's network: torchvision's r3d_18 with one input channel, 14 logits, and what flags change of it."""
+"""The second system's network: torchvision's r3d_18 with one input channel, 14 logits and optional changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from volume3d.patient import PATIENT_KEYS
 
 R3D_WIDTH = 64  # channels of r3d_18's first layers
 STEM_KERNEL = (3, 7, 7)
-LAST = 8  # times the width: channels of the last layers
+LAST = 8  # channels of the last layer, as a multiple of the width
 
 
 class Block(BasicBlock):
@@ -33,7 +33,10 @@ class Block(BasicBlock):
 
 
 class Backbone(VideoResNet):
-    """r3d_18 without its head, of any width; at width 64 its weights have the names and shapes of r3d_18's."""
+    """r3d_18 without its head, of any width.
+
+    At width 64 its weights have the names and shapes of r3d_18's, except for the single input channel.
+    """
 
     def __init__(self, config: NetConfig):
         self.width = config.width
@@ -44,7 +47,7 @@ class Backbone(VideoResNet):
             return nn.Sequential(first, nn.BatchNorm3d(config.width), nn.ReLU(inplace=True))
 
         super().__init__(Block, [Conv3DSimple] * 4, [2, 2, 2, 2], stem)
-        self.avgpool, self.fc = nn.Identity(), nn.Identity()  # the head is Volume3dNet's
+        self.avgpool, self.fc = nn.Identity(), nn.Identity()  # Volume3dNet has the head
         self.keep = checkpointed if config.checkpointing else no_checkpoint
         for block in self.blocks:
             block.keep = self.keep
@@ -60,8 +63,8 @@ class Backbone(VideoResNet):
     def layers(self, x: Tensor) -> list[Tensor]:
         """The feature maps of the four layers.
 
-        Checkpointed, the input of each block but the first is kept, and of one block at a time what lies between its
-        halves: the first feature maps take nearly all of the memory.
+        With checkpointing, the inputs of all blocks but the first are kept, and during the backward pass also the
+        tensor between the halves of one block at a time: the first feature maps take nearly all of the memory.
         """
         first, *others = self.blocks
         maps = [self.keep(lambda volume: first(self.keep(self.stem, self.stem, volume)), self, x)]
@@ -71,13 +74,15 @@ class Backbone(VideoResNet):
 
     def _make_layer(self, block, conv_builder, planes, blocks, stride=1):
         if planes == R3D_WIDTH:
-            self.inplanes = self.width  # what the stem puts out
+            self.inplanes = self.width  # output channels of the stem
         return super()._make_layer(block, conv_builder, planes * self.width // R3D_WIDTH, blocks, stride)
 
 
 class Volume3dNet(nn.Module):
-    """Batches of dataset.py in; out come `logits` (batch, 14) in the order of LABELS and, with net.dense, what its
-    cells say (see DenseHead)."""
+    """The model: batches of dataset.py in, `logits` (batch, 14) in the order of LABELS out.
+
+    With net.dense also the outputs of its cells (see DenseHead).
+    """
 
     def __init__(self, config: NetConfig):
         super().__init__()
@@ -106,13 +111,13 @@ class Volume3dNet(nn.Module):
         return {"logits": self.head(x)}
 
     def start_from(self, prevalence: Tensor) -> None:
-        """Lets the untrained head of the whole answer with these probabilities (14,), so that training starts there."""
+        """Sets the bias of the pooled head to these probabilities (14,), so that training starts from them."""
         if self.head is not None:
             self.head.bias.data = prevalence.to(self.head.bias).logit()
 
 
 def group_norms(module: nn.Module, groups: int) -> None:
-    """Puts group norms in the place of all batch norms, here and below."""
+    """Replaces all batch norms in a module by group norms, at any depth."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm3d):
             setattr(module, name, nn.GroupNorm(groups, child.num_features))

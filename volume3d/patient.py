@@ -1,4 +1,4 @@
-"""What a header says of its patient and of the kind of its images, and that as numbers that a network can take."""
+"""Reads patient and image type from a DICOM header, and encodes age, sex and weight as network inputs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from aneurysm.dicom.series_type import series_type
 
 _TAGS = ["PatientID", "PatientAge", "PatientSex", "PatientWeight", *TYPE_TAGS]
 _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}  # DICOM PS3.5 section 6.2, VR AS
-# What anonymisers write into PatientID: it would make one patient of all.
+# What anonymisers write into PatientID: it would turn many patients into one.
 _NO_NAME = re.compile(r"(anon\w*|unknown|no ?(id|name)|none|null|nan|n/?a|removed|deleted|[x0_?.*-]+)?", re.I)
 _KILOGRAMS = 0.3, 400.0
 PATIENT_KEYS = ("age", "age_known", "sex", "sex_known", "weight", "weight_known")
-SCALES = {"age": (55.0, 20.0), "weight": (75.0, 20.0)}  # years, kilograms: 0 and 1 of the numbers
+SCALES = {"age": (55.0, 20.0), "weight": (75.0, 20.0)}  # years, kilograms: centre and scale of the inputs
 SEXES = {"F": 1.0, "M": -1.0}
 
 
 @dataclass(frozen=True)
 class SeriesDescription:
-    """Of one series, by its first readable file; None where the header does not say it. Units as in Entry.
+    """Patient and image type of one series, from its first readable file; None if unknown. Units as in Entry.
 
     error  why there is no such file, or empty
     """
@@ -43,27 +43,27 @@ class SeriesDescription:
 
 
 def describe_series(folder: Path) -> SeriesDescription:
-    """What the first readable file of a folder says. Never raises: what is wrong is the `error`."""
+    """The description from the first readable file of a folder. Never raises: problems are in `error`."""
     if not folder.is_dir():
         return SeriesDescription(error=f"{folder}: no such folder")
     return describe_files(files_below(folder), folder)
 
 
 def describe_files(files: Iterable[Path], folder: Path) -> SeriesDescription:
-    """As describe_series, of files that were found in a folder."""
+    """As describe_series, for files that were found in a folder."""
     refused = []
     for file in files:
         try:
-            read_header(file)  # says whether it is an image
+            read_header(file)  # raises if it is not an image
             return describe(whole_header(file, _TAGS))
-        except Exception as error:  # one file, whatever is in it, stops neither this series nor the others
+        except Exception as error:  # a bad file must stop neither this series nor the others
             refused.append(str(error))
     found = f"{len(refused)} files, the first: {refused[0]}" if refused else "no file"
     return SeriesDescription(error=f"{folder}: expected DICOM images, found {found}")
 
 
 def describe(header: pydicom.Dataset) -> SeriesDescription:
-    """What one header says of patient and images."""
+    """Patient and image type from one header."""
     modality, subtype = _text(header, "Modality").upper(), series_type(header)
     sex = _text(header, "PatientSex").upper()[:1]
     patient_id = _text(header, "PatientID")
@@ -78,7 +78,7 @@ def describe(header: pydicom.Dataset) -> SeriesDescription:
 
 
 def years(age: str) -> float | None:
-    """Years of a DICOM age string: 067Y, 018M, 003W, 012D; a number alone is in years.
+    """Years from a DICOM age string: 067Y, 018M, 003W, 012D; a number alone is in years.
 
     None for anything else, and for 0, which anonymisers write.
     """
@@ -99,7 +99,10 @@ def _text(header: pydicom.Dataset, name: str) -> str:
 
 
 def patient_inputs(age: float | None, sex: str | None, weight: float | None) -> dict[str, float]:
-    """PATIENT_KEYS of a patient: age in years, F or M, kilograms; *_known is 1, or 0 where the number is a mere 0."""
+    """PATIENT_KEYS of a patient from age in years, sex (F or M) and weight in kilograms.
+
+    *_known is 1, or 0 for an unknown value, whose number is then 0.
+    """
     numbers = {"age": _scaled("age", age), "sex": SEXES.get(sex or ""), "weight": _scaled("weight", weight)}
     known = {f"{name}_known": float(number is not None) for name, number in numbers.items()}
     return {name: number or 0.0 for name, number in numbers.items()} | known

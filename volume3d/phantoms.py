@@ -1,5 +1,7 @@
-"""Parts of phantom volumes without end, for training: each from a seed and a number, as a cached volume would show
-them, with the sac and the vessels of every cell. Torch-free."""
+"""Endless parts of phantom volumes for training, with aneurysm and vessel targets of every cell. Torch-free.
+
+A seed and a number determine each part, which looks like a part of a cached volume.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +23,17 @@ from volume3d.crop import around, first_voxel, place_mm
 from volume3d.grid import Grid, Line
 from volume3d.make_volume import grid_of
 
-SUBSAMPLES = 2  # of a cell, along each side
+SUBSAMPLES = 2  # of a cell, along each axis
 
 
 @dataclass(frozen=True)
 class PhantomPart:
-    """A part of a volume and all that is known of it.
+    """A part of a volume and its targets.
 
     image    (slices, rows, columns) float32 in [0, 1]
-    sac      uint8, a number for each cell: 0, 1 + index in LOCATIONS where a sac fills it, RIM at its border
-    vessels  uint8, a number for each cell: 0, or 1 + index in LOCATIONS
-    place_mm (3,) of its first voxel, as place_mm has it
+    sac      uint8, a number per cell: 0, 1 + index into LOCATIONS where an aneurysm fills it, RIM at its border
+    vessels  uint8, a number per cell: 0, or 1 + index into LOCATIONS
+    place_mm (3,) of its first voxel, see crop.place_mm
     modality
     """
 
@@ -45,9 +47,9 @@ class PhantomPart:
 def scan_parts(
     seed: int, number: int, parts: PhantomPartsConfig, settings: VolumeSettings, stride: int
 ) -> list[PhantomPart]:
-    """The parts of scan `number` of a seed; seed, number and settings decide all of it.
+    """The parts of scan `number` of a seed; seed, number and settings determine them completely.
 
-    `stride` is that of the cells, in voxels. Raises ValueError for a seed that is for evaluation.
+    `stride` is the cell size in voxels. Raises ValueError for a seed that is for evaluation.
     """
     cached = CacheSettings(settings.head_mm, settings.window_low_hu, settings.window_high_hu)
     shown, sites, rng = training_scan(seed, number, parts, cached, "axial")
@@ -72,7 +74,7 @@ def _with_look(image: np.ndarray, parts: PhantomPartsConfig, rng: np.random.Gene
 def volume_part(
     shown: ShownScan, grid: Grid, first: np.ndarray, shape: tuple[int, int, int], stride: int
 ) -> PhantomPart:
-    """The part of a scan's volume from voxel `first` (slice, row, column) on; 0 outside of the volume."""
+    """The part of a scan's volume that starts at voxel `first` (slice, row, column); 0 outside the volume."""
     inside = [slice(max(0, a), min(n, a + length)) for a, length, n in zip(first, shape, grid.shape, strict=True)]
     weights, used = zip(*(_used(line, part) for line, part in zip(grid.lines, inside, strict=True)), strict=True)
     values, vessels = shown.canonical(np.arange(used[0].start, used[0].stop), used[1], used[2])
@@ -93,16 +95,16 @@ def volume_part(
 
 
 def _used(line: Line, part: slice) -> tuple[np.ndarray, slice]:
-    """(voxels, pixels) float32 weights of the voxels of a part, and which pixels these are."""
+    """(voxels, pixels) float32 weights for the voxels of a part, and the range of these pixels."""
     weights = line.weights()[part]
-    if not weights.nnz:  # all of it lies outside of the images
+    if not weights.nnz:  # the whole part lies outside the images
         return np.zeros((part.stop - part.start, 1), np.float32), slice(0, 1)
     used = slice(int(weights.indices.min()), int(weights.indices.max()) + 1)
     return weights[:, used].toarray().astype(np.float32), used
 
 
 def sac_cells(shown: ShownScan, grid: Grid, first: np.ndarray, counts: tuple[int, int, int], stride: int) -> np.ndarray:
-    """uint8 of the shape `counts`, see PhantomPart, of cells of `stride` voxels from voxel `first` on."""
+    """uint8 of shape `counts`: PhantomPart.sac for cells of `stride` voxels that start at voxel `first`."""
     target = np.zeros(counts, np.uint8)
     cell_mm = stride * np.array(grid.spacing_mm)
     for sac in shown.scan.person.sacs:
@@ -111,7 +113,7 @@ def sac_cells(shown: ShownScan, grid: Grid, first: np.ndarray, counts: tuple[int
         low, high = (np.clip(v.astype(int), 0, counts) for v in (np.floor(centre - reach), np.ceil(centre + reach) + 1))
         if (low >= high).any():
             continue
-        share = _filled(shown, grid, sac.blobs[1:], first, low, high, stride)  # without the neck, as sac_target
+        share = _filled(shown, grid, sac.blobs[1:], first, low, high, stride)  # without the neck, like sac_target
         mark_sac(target[tuple(map(slice, low, high))], share, LOCATIONS.index(sac.location))
     return target
 
@@ -119,7 +121,7 @@ def sac_cells(shown: ShownScan, grid: Grid, first: np.ndarray, counts: tuple[int
 def _filled(
     shown: ShownScan, grid: Grid, blobs: np.ndarray, first: np.ndarray, low: np.ndarray, high: np.ndarray, stride: int
 ) -> np.ndarray:
-    """Share that the blobs of a sac fill of each cell from `low` to `high`."""
+    """Fraction of each cell from `low` to `high` that the blobs of an aneurysm fill."""
     fine = [
         (np.arange(a * SUBSAMPLES, b * SUBSAMPLES) + 0.5) * stride / SUBSAMPLES - 0.5
         for a, b in zip(low, high, strict=True)
@@ -132,7 +134,7 @@ def _filled(
 
 
 def to_voxels(shown: ShownScan, grid: Grid, points: np.ndarray) -> np.ndarray:
-    """(n, 3) voxels (slice, row, column), with fractions, of (n, 3) points in the person's frame."""
+    """(n, 3) fractional voxels (slice, row, column) of (n, 3) points in the person's frame."""
     canonical = shown.to_canonical(points).T
     return np.stack([line.voxels_of(pixels) for line, pixels in zip(grid.lines, canonical, strict=True)], 1)
 

@@ -1,17 +1,17 @@
-"""From DICOM files to the second system's 14 probabilities of each series.
+"""Predicts the second system's 14 probabilities of each series from DICOM files.
 
     python -m volume3d.predict scans/ --model_dir model --out volume3d.csv
     python -m volume3d.predict head.zip enhanced.dcm series/1.2.826... --fold 0
     python -m volume3d.predict scans/ --weights pretrained
 
-Each PATH is the folder of a series, a folder of many, one file, or a .zip archive; series are told apart by their
-SeriesInstanceUID, also where they lie mixed. Research use, not a medical device.
+Each PATH is the folder of one series, a folder of many, one file, or a .zip archive. Series are told apart by their
+SeriesInstanceUID, even if their files are mixed. Research use, not a medical device.
 
 Reads  the DICOM files, <model_dir>/volume3d/fold-<k>/last.pth
 Writes <out>  SeriesInstanceUID, the 14 probabilities (mean over the folds), failure; the most suspicious series first.
               A series that could not be read comes last, with the reason as its failure and no probabilities
 
-Exit code 0: every series has an answer. 3: some could not be read; they are listed with the reason. 1: bad input.
+Exit code 0: every series has a prediction. 3: some could not be read; they are listed with the reason. 1: bad input.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class PredictVolume3dConfig:
 
 
 def main(config: PredictVolume3dConfig) -> int:
-    # What needs torch is imported here: --help does not wait for it.
+    # Modules that need torch are imported here, so that --help stays fast.
     from tempfile import TemporaryDirectory
 
     from tqdm import tqdm

@@ -1,4 +1,4 @@
-"""The answers about series of DICOM files, and their table."""
+"""Predictions for series of DICOM files, and their table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from volume3d.series_volume import SeriesVolume, died, read_series_volume
 
 @dataclass(frozen=True)
 class Prediction:
-    """(14,) probabilities of one series; None and the reason where there are none."""
+    """(14,) probabilities of one series, or None and the reason for the failure."""
 
     uid: str
     probabilities: np.ndarray | None = None
@@ -28,7 +28,7 @@ class Prediction:
 
 
 def predict_all(found: Sequence[SeriesFiles], ensemble: Ensemble, workers: int) -> Iterator[Prediction]:
-    """The prediction of each series, in order; `workers` processes read ahead. One that fails stops no other."""
+    """The prediction of each series, in order; `workers` processes read ahead, and a failed series stops no other."""
     read = partial(read_series_volume, settings=ensemble.volumes)
     for files, volume in zip(found, prefetch_map(read, found, workers, died), strict=True):
         yield _predict(files.uid, volume, ensemble)
@@ -39,12 +39,12 @@ def _predict(uid: str, volume: SeriesVolume, ensemble: Ensemble) -> Prediction:
         return Prediction(uid, failure=volume.failure)
     try:
         return Prediction(uid, ensemble.predict(volume), warnings=volume.warnings)
-    except Exception as error:  # the GPU's memory, say: the next series is tried again
+    except Exception as error:  # out of GPU memory, for example; the next series may still work
         return Prediction(uid, failure=f"{type(error).__name__}: {error}", warnings=volume.warnings)
 
 
 def prediction_table(predictions: Sequence[Prediction]) -> pd.DataFrame:
-    """SeriesInstanceUID, the 14 probabilities (empty where there are none) and failure, the most suspicious first."""
+    """SeriesInstanceUID, the 14 probabilities (empty if there are none) and failure, the most suspicious first."""
     rows = [
         {"SeriesInstanceUID": cell(prediction.uid), "failure": cell(prediction.failure)}
         | ({} if prediction.failure else dict(zip(LABELS, prediction.probabilities, strict=True)))

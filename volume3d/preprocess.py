@@ -2,10 +2,10 @@
 
     python -m volume3d.preprocess --data_dir data --workers 8 --z_mm 3 --size 128
 
-Reads  manifest.jsonl, series/<uid>/, segmentations/ where there are any
+Reads  manifest.jsonl, series/<uid>/, segmentations/ if there are any
 Writes npy_volume/<uid>.npy (Z, H, W) in [0, 1], <uid>_mask.npy and <uid>.json: volume3d/make_volume.py
        volume_errors.csv  one row per series that has no volume
-Killed and started again, it goes on where it stopped. A series is redone when its files or these settings change.
+A killed run continues when it is started again. A series is redone when its files or these settings change.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def preprocess(
 
 
 def estimate_bytes(data_dir: Path, entries: Sequence[Entry], settings: VolumeSettings) -> int:
-    """Bytes that the volumes of these series take, by the headers of a few. The head itself is not looked for."""
+    """Estimated size of these series' volumes, from the headers of a few; the head is not looked for."""
     if not entries:
         return 0
     heights_mm = [_height_mm(data_dir / entry.image_path) for entry in sample_of(entries)]
@@ -88,10 +88,10 @@ def estimate_bytes(data_dir: Path, entries: Sequence[Entry], settings: VolumeSet
 
 
 def _height_mm(folder: Path) -> float:
-    """Of all axial slices of a series; 0 where it cannot be read."""
+    """Height of all axial slices of a series; 0 if it cannot be read."""
     try:
         geometry = read_series(folder, select=()).geometry.turned_to("axial")
-    except Exception:  # whatever is wrong with one series is said when its volume is made
+    except Exception:  # reported when the volume of this series is made
         return 0.0
     return float(np.ptp(geometry.positions_mm(0))) + geometry.canonical_spacing[0]
 

@@ -1,11 +1,11 @@
-"""Before step 4 of the second system, optional: trains it on parts of phantom volumes that are made as it goes.
+"""Optional, before step 4 of the second system: pretrains it on phantom parts that are drawn during training.
 
     python -m volume3d.pretrain --config configs/volume3d/dense.yaml --parts 50000
     torchrun --nproc_per_node 2 -m volume3d.pretrain --config configs/volume3d/dense.yaml --parts 50000 --resume true
 
 Reads  nothing; with --pretraining.check_dirs phantoms whose volumes volume3d.preprocess has made
 Writes <model_dir>/pretrained/volume3d/  last.pth, resume.pth, history.csv, history.png
-       <model_dir>/pretrained/volume3d.safetensors and .json, the weights in float16 and what they are
+       <model_dir>/pretrained/volume3d.safetensors and .json, the weights in float16 and their description
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PretrainVolume3dConfig(Volume3dConfig):
 
 
 def main(config: PretrainVolume3dConfig) -> None:
-    # What needs torch is imported here: --help does not wait for it.
+    # Modules that need torch are imported here, so that --help stays fast.
     from aneurysm.training.distributed import end_distributed, init_distributed
     from volume3d.pretraining import pretrain
 

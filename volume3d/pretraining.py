@@ -1,4 +1,4 @@
-"""Pretraining on endless parts of phantom volumes, and the file of weights that comes of it."""
+"""Pretrains the second system on endless parts of phantom volumes, and writes its weights to one file."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def pretrain(
     config: Volume3dConfig, n_parts: int, volumes: VolumeSettings, phantoms: PhantomPartsConfig,
     settings: PretrainingConfig, weights: str, model_dir: Path, world: DistContext, resume: bool, made_by: str,
 ) -> Path:  # fmt: skip
-    """Trains, and returns the path of the file of weights; `made_by` is the command, for their card.
+    """Trains, and returns the path of the weights file; `made_by` is the command, for the card beside it.
 
-    Raises ValueError as EndlessParts and whole_epochs.
+    Raises ValueError as EndlessParts and whole_epochs, and without net.dense.
     """
     n_epochs, per_epoch = whole_epochs(n_parts, settings.every, config.training.batch_size)
     own = replace(config, training=replace(config.training, epochs=n_epochs))
@@ -64,6 +64,6 @@ def pretrain(
 
 
 def check_set(data_dir: Path, folds: int) -> HeldOut:
-    """All series of a folder of phantoms, of which none is trained on."""
+    """All series of a folder of phantoms, none of which is trained on."""
     cases = cases_of_folds(data_dir, folds)
     return HeldOut.of(cases, cases)

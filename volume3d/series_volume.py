@@ -1,4 +1,4 @@
-"""One series from its DICOM files to the volume that volume3d.preprocess would cache, in memory."""
+"""Makes the volume of one series from its DICOM files in memory, as volume3d.preprocess would cache it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from volume3d.patient import PATIENT_KEYS, describe_files, patient_inputs
 
 @dataclass(frozen=True)
 class SeriesVolume:
-    """What is predicted from.
+    """What a prediction needs.
 
-    voxels      (Z, H, W) in [0, 1], those of npy_volume/<uid>.npy; None where the series could not be read
-    spacing_mm  distances of its slices, rows and columns
-    patient     by the DICOM header, in the order of PATIENT_KEYS
+    voxels      (Z, H, W) in [0, 1], those of npy_volume/<uid>.npy; None if the series could not be read
+    spacing_mm  of slices, rows and columns
+    patient     from the DICOM header, in the order of PATIENT_KEYS
     warnings    of the reader
     failure     why there are no voxels, or empty
     """
@@ -32,18 +32,18 @@ class SeriesVolume:
 
 
 def read_series_volume(files: SeriesFiles, settings: VolumeSettings) -> SeriesVolume:
-    """The volume of one series. Never raises: what goes wrong is the `failure`."""
+    """The volume of one series. Never raises: an error is in `failure`."""
     cv2.setNumThreads(1)
     try:
         return _read(files, settings)
     except ValueError as error:
         return SeriesVolume(failure=str(error))
-    except Exception as error:  # whatever one series brings, the others go on
+    except Exception as error:  # one series must not stop the others
         return SeriesVolume(failure=f"{files.folder}: {type(error).__name__}: {error}")
 
 
 def died(files: SeriesFiles) -> SeriesVolume:
-    """In place of a series whose worker process was killed (out of memory, a crash in a decoder)."""
+    """The result for a series whose worker process was killed (out of memory, a crash in a decoder)."""
     return SeriesVolume(failure=f"{files.folder}: its worker process was killed twice")
 
 

@@ -1,4 +1,4 @@
-"""Which series are for training, which for validation and which for the test: a patient is on one side only."""
+"""Splits series into train, val and test, with all series of a patient on one side."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ SPLITS = ("train", "val", "test")
 
 
 def stratified_split(entries: Sequence[Entry], ratios: Sequence[float], seed: int) -> dict[str, str]:
-    """Split of each series, by patient; the three `ratios` are the shares of train, val and test, in any unit.
+    """Split of each series, by patient; `ratios` are the fractions of train, val and test, on any scale.
 
-    Labels, kinds of images and sexes are spread by iterative stratification. Raises ValueError where the ratios make
-    no sense or there are fewer patients than splits.
+    Iterative stratification balances labels, image types and sexes. Raises ValueError if the ratios are invalid or
+    there are fewer patients than splits.
     """
     if len(ratios) != len(SPLITS) or min(ratios) < 0 or ratios[0] <= 0 or not np.isfinite(ratios).all():
         raise ValueError(f"ratios: expected {len(SPLITS)} shares, the first above 0, found {list(ratios)}")
     names = [name for name, ratio in zip(SPLITS, ratios, strict=True) if ratio]
-    shares = [round(ratio / sum(ratios), 6) for ratio in ratios if ratio]  # 0.7 and 70 of 100 are the same to the bit
+    shares = [round(ratio / sum(ratios), 6) for ratio in ratios if ratio]  # rounded: 0.7 and 70 of 100 agree
     n_patients = len({entry.patient_id for entry in entries})
     if n_patients < len(names):
         raise ValueError(f"expected at least {len(names)} patients for {', '.join(names)}, found {n_patients}")
@@ -35,7 +35,7 @@ def stratified_split(entries: Sequence[Entry], ratios: Sequence[float], seed: in
 def split_from_folds(entries: Sequence[Entry], folds: pd.DataFrame, held_out: int) -> dict[str, str]:
     """Fold `held_out` of create_folds.py's table is val, the others are train.
 
-    Raises ValueError naming a series that only one of manifest and folds knows.
+    Raises ValueError naming a series that is missing from the manifest or from the folds.
     """
     fold_of = dict(zip(folds.SeriesInstanceUID, folds.fold, strict=True))
     ids = {entry.series_uid for entry in entries}
@@ -47,7 +47,7 @@ def split_from_folds(entries: Sequence[Entry], folds: pd.DataFrame, held_out: in
 
 
 def refuse_leak(entries: Sequence[Entry], split: dict[str, str]) -> None:
-    """Raises ValueError naming the patient and the series where a patient is in more than one split."""
+    """Raises ValueError naming the patient and the series if a patient is in more than one split."""
     series_of: dict[str, list[str]] = {}
     for entry in entries:
         series_of.setdefault(entry.patient_id, []).append(entry.series_uid)
@@ -61,7 +61,7 @@ def refuse_leak(entries: Sequence[Entry], split: dict[str, str]) -> None:
 
 
 def split_counts(entries: Sequence[Entry], split: dict[str, str]) -> pd.DataFrame:
-    """One row per label, kind of images and sex, for all series and all patients; one column per split."""
+    """Counts of each label, image type and sex, of all series and of all patients; one column per split."""
     table = manifest_table(entries)
     where = table.SeriesInstanceUID.map(split)
     counts = strata(table).assign(series=1).groupby(where).sum()
@@ -75,12 +75,12 @@ def write_split(path: Path, split: dict[str, str]) -> None:
 
 
 def read_split(path: Path) -> dict[str, str]:
-    """Split (train, val or test) of each series. Raises ValueError naming the file where it is missing or damaged."""
+    """Split (train, val or test) of each series. Raises ValueError naming the file if it is missing or damaged."""
     if not path.exists():
         raise ValueError(f"{path}: not there; has volume3d.split_patients run?")
     try:
         table = pd.read_csv(path, dtype=str)
-    except ValueError as error:  # pandas' own errors are of this kind, and do not name the file
+    except ValueError as error:  # pandas' errors are ValueErrors that do not name the file
         raise ValueError(f"{path}: expected a CSV table, {error}") from error
     if list(table.columns) != ["SeriesInstanceUID", "split"]:
         raise ValueError(f"{path}: expected the columns SeriesInstanceUID, split, found {', '.join(table.columns)}")

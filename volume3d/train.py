@@ -45,7 +45,7 @@ class TrainVolume3dConfig(Volume3dConfig):
 
 
 def main(config: TrainVolume3dConfig) -> None:
-    # What needs torch is imported here: --help does not wait for it.
+    # Modules that need torch are imported here, so that --help stays fast.
     from aneurysm.training.distributed import end_distributed
 
     model_paths = ModelPaths(config.model_dir, VOLUME3D)
@@ -54,7 +54,7 @@ def main(config: TrainVolume3dConfig) -> None:
 
 
 def train_folds(config: TrainVolume3dConfig, model_paths: ModelPaths) -> None:
-    """Each fold's model and, where all folds are asked for, what each says about its own fold."""
+    """Trains the model of each fold; with --fold all, also writes the predictions of each for its held-out fold."""
     from aneurysm.folds.tables import chosen_folds
     from aneurysm.tables import write_csv
     from aneurysm.training.distributed import init_distributed
@@ -80,7 +80,7 @@ def train_folds(config: TrainVolume3dConfig, model_paths: ModelPaths) -> None:
 
 
 def train_split(config: TrainVolume3dConfig, model_paths: ModelPaths) -> None:
-    """One model of the series of train, with val held out."""
+    """Trains one model on the train series of a split, with val held out."""
     from aneurysm.training.distributed import init_distributed
     from volume3d.cases import cases_of_split, split_checksum
     from volume3d.training import train

@@ -32,11 +32,11 @@ class HeldOut:
     """The series that a model is validated on; all their labels are known."""
 
     cases: Cases
-    prevalence: np.ndarray  # (14,) of the training series: the answer about a series without a volume
+    prevalence: np.ndarray  # (14,) of the training series: the prediction for a series without a volume
 
     @classmethod
     def of(cls, held_out: Cases, training: Cases) -> HeldOut:
-        """Those of `held_out` whose labels are all known."""
+        """The series of `held_out` whose labels are all known."""
         return cls(held_out.fully_labelled(), training.prevalence)
 
     @cached_property
@@ -50,7 +50,7 @@ class HeldOut:
         return self.cases.labels.astype(int)
 
     def predict(self, model: nn.Module, config: Volume3dConfig, world: DistContext, bar: str = "") -> np.ndarray:
-        """(series, 14) probabilities; several processes share the work and all get them all."""
+        """(series, 14) probabilities; several processes split the work, and each returns all of them."""
         predictions = np.tile(self.prevalence, (len(self.cases), 1))
         if self.has_volume.any():
             volumes = EvalVolumes(self.cases.with_volume(), config)
@@ -58,7 +58,7 @@ class HeldOut:
         return predictions
 
     def scores(self, predictions: np.ndarray) -> dict[str, float]:
-        """As history_scores; average precision and accuracy (at 0.5) of Aneurysm Present."""
+        """history_scores, and average precision and accuracy (at 0.5) of Aneurysm Present."""
         truth, present = self.truth[:, -1], predictions[:, -1]
         return history_scores(self.truth, predictions) | {
             "ap_present": float(average_precision_score(truth, present)) if truth.any() else np.nan,
@@ -66,15 +66,17 @@ class HeldOut:
         }
 
 
-SAC_CELLS = 16.0  # of 1.6 mm, that a sac of 5 mm fills
+SAC_CELLS = 16.0  # cells of 1.6 mm that an aneurysm of 5 mm fills
 
 
 class Volume3dLoss:
-    """loss(model, batch): weighted cross-entropy of the labels that are known; with net.dense that of the cells, whose
-    targets are in the batch: sac and vessels, as PhantomPart has them, or UNKNOWN vessels."""
+    """loss(model, batch): weighted cross-entropy of the known labels, and with net.dense the losses of the cells.
+
+    The cells' targets are in the batch: sac and vessels, as in PhantomPart, or UNKNOWN vessels.
+    """
 
     def __init__(self, config: LossConfig, prevalence: Tensor):
-        """`prevalence` (14,) in (0, 1): the share of positives among the training series."""
+        """`prevalence` (14,) in (0, 1): the fraction of positives among the training series."""
         self.config, self.label_weight = config, label_weights(config.present_share)
         self.pos_weight = pos_weights(prevalence, config.pos_weight_cap)
 
@@ -101,12 +103,11 @@ def train(
     resume: bool,
     localizers_csv: Path,
 ) -> None:
-    """Trains on all `training` series that have a volume; writes what `fit` writes into `folder`. The table
-    `localizers_csv` is read for net.dense alone.
+    """Trains on all `training` series that have a volume; writes what `fit` writes into `folder`.
 
-    Of `held_out`, nothing but the scores in the history depends on the labels, unless `training.plateau_on` is score.
-    `named` is what tells it apart: the fold, or the checksum of the split. `weights` are as weights_path takes
-    them, or none.
+    The labels of `held_out` affect only the scores in the history and the choice of best.pth, unless
+    `training.plateau_on` is score. `named` identifies the held-out series: the fold, or the checksum of the split.
+    `weights` are as in weights_path, or empty. `localizers_csv` is read for net.dense only.
     """
     torch.manual_seed(config.training.seed)
     seen, unseen = training.with_volume(), HeldOut.of(held_out, training)

@@ -1,4 +1,4 @@
-"""Reading what `python -m volume3d.preprocess` has made of a series: volume, vessel mask, geometry."""
+"""Reads what `python -m volume3d.preprocess` has made of a series: volume, vessel mask, geometry."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from aneurysm.labels import LOCATIONS
 from aneurysm.paths import DataPaths
 
-# Floating-point numbers from 0 to 1 are those whose bits, as a whole number, are at most those of 1.
+# A float lies in [0, 1] if its bits, read as an unsigned integer, are at most those of 1.0.
 _BITS = {np.dtype(np.float16): (np.uint16, 0x3C00), np.dtype(np.float32): (np.uint32, 0x3F800000)}
 
 
@@ -22,15 +22,15 @@ def volume_path(data_dir: Path, series_id: str) -> Path:
 
 
 def read_volume(data_dir: Path, series_id: str) -> np.ndarray:
-    """(Z, H, W) float16 or float32 in [0, 1], mapped into memory and read-only.
+    """(Z, H, W) float16 or float32 in [0, 1], memory-mapped and read-only.
 
-    Raises ValueError naming the file, what was expected and what was found, where it is missing, cut short, or holds
+    Raises ValueError naming the file, what was expected and what was found, if it is missing, truncated, or holds
     something else.
     """
     path = volume_path(data_dir, series_id)
     volume = _load(path, tuple(_BITS))
     kind, one = _BITS[volume.dtype]
-    if volume.view(kind).max() > one:  # a tenth of a millisecond, where comparing float16 takes a hundred
+    if volume.view(kind).max() > one:  # 0.1 ms; comparing float16 takes far longer
         wrong = volume[volume.view(kind) > one]
         raise ValueError(f"{path}: expected values from 0 to 1, found {wrong[0]} and {len(wrong) - 1} more")
     _check_shape(path, volume.shape, data_dir, series_id)
@@ -38,7 +38,7 @@ def read_volume(data_dir: Path, series_id: str) -> np.ndarray:
 
 
 def read_vessels(data_dir: Path, series_id: str) -> np.ndarray | None:
-    """(Z, H, W) uint8: 0, or 1 + index into LOCATIONS; None where the series has no vessel mask.
+    """(Z, H, W) uint8: 0, or 1 + index into LOCATIONS; None if the series has no vessel mask.
 
     Raises ValueError as read_volume.
     """
@@ -53,7 +53,7 @@ def read_vessels(data_dir: Path, series_id: str) -> np.ndarray | None:
 
 
 def read_geometry(data_dir: Path, series_id: str) -> dict:
-    """What volume3d/make_volume.py describes; ValueError naming the file where it is missing or damaged."""
+    """The JSON description that make_volume.py writes; ValueError naming the file if it is missing or damaged."""
     path = volume_path(data_dir, series_id).with_name(f"{series_id}.json")
     try:
         return json.loads(path.read_text())
@@ -64,7 +64,7 @@ def read_geometry(data_dir: Path, series_id: str) -> dict:
 
 
 def read_settings(data_dir: Path, series_ids: Iterable[str]) -> dict[str, Any] | None:
-    """The settings (VolumeSettings as a dict) that all these volumes were made with; None where no JSON file says it.
+    """The settings (VolumeSettings as a dict) that all these volumes were made with; None if no JSON file has them.
 
     Raises ValueError naming two series whose volumes were made differently, or as read_geometry.
     """
@@ -95,7 +95,7 @@ def _load(path: Path, dtypes: tuple[np.dtype, ...]) -> np.ndarray:
 
 
 def _check_shape(path: Path, shape: tuple[int, ...], data_dir: Path, series_id: str) -> None:
-    """Against the description beside it, where there is one."""
+    """Compares the shape with the JSON file beside the volume, if there is one; raises ValueError if they differ."""
     if not path.with_name(f"{series_id}.json").exists():
         return
     expected = tuple(read_geometry(data_dir, series_id)["shape"])

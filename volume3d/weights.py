@@ -1,4 +1,4 @@
-"""Weights that training begins with: those in the box, or a file, such as torchvision's r3d_18 of Kinetics-400."""
+"""Initial weights for training: the project's own, or a file, such as torchvision's r3d_18 of Kinetics-400."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from torch import Tensor, nn
 
 from aneurysm.package import pretrained_folder
 
-PRETRAINED = "pretrained"  # on phantoms, in the box
+PRETRAINED = "pretrained"  # on phantoms; installed with the project
 STEM = "stem.0.weight"
 BACKBONE = "backbone."
 
 
 def weights_path(given: str) -> Path:
-    """The file of weights that is meant: one of its own, or the project's."""
+    """The path of the weights: the project's own for `pretrained`, otherwise `given`."""
     return pretrained_folder() / "volume3d.safetensors" if given == PRETRAINED else Path(given)
 
 
 def load_weights(model: nn.Module, path: Path) -> str:
-    """Fills a Volume3dNet from a file of tensors by name, torch or safetensors, and says what was done.
+    """Loads the tensors of a file (torch or safetensors) that fit a Volume3dNet by name and shape; returns a summary.
 
-    A first convolution over several channels is summed over them: a grey image shown in each of them would be answered
-    alike. Heads of other tasks are left out. Raises ValueError naming the file where nothing in it fits.
+    The input channels of the first convolution are summed, which is equivalent to repeating a grey image in each of
+    them. Heads of other tasks are skipped. Raises ValueError naming the file if the first convolution is missing or
+    does not fit.
     """
     tensors = _read(path)
     stem = BACKBONE + STEM
@@ -40,12 +41,12 @@ def load_weights(model: nn.Module, path: Path) -> str:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """By the names that they have in a Volume3dNet."""
+    """The tensors of a file by their names in a Volume3dNet."""
     if not path.exists():
         raise ValueError(f"weights {path}: no such file")
     try:
         content = load_state_dict(str(path), use_ema=True, weights_only=True)
-    except Exception as error:  # torch, safetensors and pickle have many of their own
+    except Exception as error:  # torch, safetensors and pickle raise many kinds of errors
         raise ValueError(f"{path}: expected tensors by name, found {error}") from error
     tensors = content.get("weights", content)
     tensors = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items() if isinstance(t, Tensor)}

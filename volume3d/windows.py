@@ -1,4 +1,4 @@
-"""Which values of an MR series become 0 and 1, besides the first system's robust percentiles."""
+"""Intensity windows of MR series by z-score or header, besides the first system's robust percentiles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GROUPS = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
 def zscore_window(values: np.ndarray, head: np.ndarray) -> Window:
     """From Z_LOW to Z_HIGH standard deviations around the mean of the head (a mask of the shape of `values`).
 
-    Where the mask is empty all pixels count.
+    If the mask is empty, all pixels count.
     """
     values = values[head] if head.any() else values
     mean, deviation = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64)) or 1.0
@@ -26,10 +26,10 @@ def zscore_window(values: np.ndarray, head: np.ndarray) -> Window:
 
 
 def voi_window(series: Series) -> Window | None:
-    """The window that the header of the middle image recommends (DICOM PS3.3 C.11.2), or None where it has none.
+    """The window that the header of the middle image recommends (DICOM PS3.3 C.11.2), or None if it has none.
 
-    Of several, the first. A sigmoid counts as the line through its centre; a table (VOI LUT Sequence) is left out,
-    with a warning of the series.
+    The first of several windows counts. A sigmoid is treated as the line through its centre. A table (VOI LUT Sequence)
+    is ignored, with a warning in the series.
     """
     frame = series.frames[len(series.frames) // 2]
     header = _voi_of(frame)
@@ -46,7 +46,7 @@ def voi_window(series: Series) -> Window | None:
 
 
 def _voi_of(frame: Frame) -> pydicom.Dataset:
-    """The part of a header that holds the frame's window: its own functional group, the shared one, or the top."""
+    """The dataset with the frame's window: its own functional group, the shared one, or the top level."""
     header = whole_header(frame.storage.path, _WANTED + _GROUPS)
     shared, own = (sequence_items(header, name) for name in _GROUPS)
     for group in [*own[frame.index : frame.index + 1], *shared[:1]]:
