@@ -222,8 +222,8 @@ def mean_loss(model: Volume3dNet, parts: EndlessParts) -> float:
 def test_pretraining_lowers_the_loss_on_parts_of_another_seed(tmp_path):
     pretrain(
         PretrainVolume3dConfig(
-            **settings_of(replace(DENSE, training=replace(TRAINING, batch_size=4, lr=3e-3))), volumes=SETTINGS, phantoms=PARTS,
-            parts=240, model_dir=tmp_path, device="cpu", pretraining=PretrainingConfig(every=60),
+            **settings_of(replace(DENSE, training=replace(TRAINING, batch_size=4, lr=3e-3))), volumes=SETTINGS,
+            phantoms=PARTS, parts=240, model_dir=tmp_path, device="cpu", pretraining=PretrainingConfig(every=60),
         )
     )  # fmt: skip
     folder = tmp_path / "pretrained"
