@@ -38,11 +38,11 @@ class EvalEndToEndConfig(HeldOutConfig):
     """the fold to evaluate, by models that have not seen it: 0, 1, ... or all that have been trained; with --export
     also none, the models of all series"""
     folds: int = 5
-    """number of folds that create_folds.py was told"""
+    """number of folds, as given to create_folds.py"""
     sync: str = ""
     """s3://bucket/prefix to which the table is copied, too"""
     bundle: Path | None = None
-    """evaluate these models, of another data set, on all series, none of which they may have seen; those in the box lie
+    """evaluate these models, trained on other data, on all series, which they must not have seen; the included ones are
     in model/bundle"""
     out: Path | None = None
     """with --bundle: a table for the 14 probabilities of each series"""

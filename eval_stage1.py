@@ -31,7 +31,7 @@ class EvalStage1Config(InferenceConfig):
     fold: str = "all"
     """the fold to evaluate: 0, 1, ... or all that have been trained"""
     folds: int = 5
-    """number of folds that create_folds.py was told"""
+    """number of folds, as given to create_folds.py"""
     series: bool = False
     """also ask about every slice of every held-out series: FROC, and the maximum over slices"""
     slice_spacing_mm: float = 0.0
@@ -39,7 +39,7 @@ class EvalStage1Config(InferenceConfig):
     tta: Tta = "none"
     """mirror: the mean of the answers about windows and about their mirror images; with --series, of --weights alone"""
     weights: str = ""
-    """evaluate this one model on all series, which it must not have seen: pretrained (the weights in the box), or a
+    """evaluate this one model on all series, which it must not have seen: pretrained (the included weights), or a
     file of pretrain.py or train_stage1.py"""
     out: Path | None = None
     """with --weights and --series: a table for the highest values of each series' maps"""

@@ -37,7 +37,7 @@ class EvalStage2Config:
     """the fold to evaluate: 0, 1, ... or all that have been trained; or none: the models of all series of another data
     set, on all series of this one, none of which they may have seen"""
     folds: int = 5
-    """number of folds that create_folds.py was told"""
+    """number of folds, as given to create_folds.py"""
     header_modality: bool = False
     """tell stage 2 CTA or MR, as the header of a hidden series does, and not what train.csv says"""
     temperature: bool = False

@@ -33,7 +33,7 @@ class ExtractConfig(ExtractSettings):
     fold: str = "all"
     """the fold whose encoder is used: 0, 1, ... or all that have been trained; or none, the encoder of all series"""
     folds: int = 5
-    """number of folds that create_folds.py was told"""
+    """number of folds, as given to create_folds.py"""
     own_fold: bool = True
     """only the series that the encoder has not seen, which is all that a cross-fitted stage 2 needs; false: all series,
     for --tokens.cross_fitted false and eval_stage2.py --gap"""

@@ -45,7 +45,7 @@ class FreshFeaturesConfig:
     encoder: str = "tf_efficientnet_lite0"
     """timm's name of the encoder of the weights"""
     weights: str = "pretrained"
-    """stage 1: pretrained (the weights in the box), or a file of pretrain.py"""
+    """stage 1: pretrained (the included weights), or a file of pretrain.py"""
     slice_spacing_mm: float = 3.0
     """distance of the slices along the series"""
     views: tuple[str, ...] = ("original",)

@@ -31,11 +31,11 @@ class MineConfig(InferenceConfig):
     encoder: str = ""
     """which of the encoders in model_dir; may be left out where there is one"""
     folds: int = 5
-    """number of folds that create_folds.py was told; folds without a model are left out, and said"""
+    """number of folds, as given to create_folds.py; folds without a model are skipped, with a message"""
     threshold: float = 0.7
-    """least probability of Aneurysm Present, 0 to 1; high, since training repeats positives"""
+    """minimum probability of Aneurysm Present, 0 to 1; high, since training repeats positives"""
     safe_mm: float = SAFE_MM
-    """least distance from every localizer, in millimetres along the slice axis"""
+    """minimum distance from every localizer, in millimetres along the slice axis"""
     slice_spacing_mm: float = 0.0
     """distance of the slices that are asked about; 0 takes every slice"""
     device: str = "auto"

@@ -34,8 +34,7 @@ class PredictConfig(InferenceConfig):
     paths: tuple[Path, ...]
     """folders, files and .zip archives with DICOM series"""
     bundle: Path = field(default_factory=bundle_folder)
-    """models: those in the box, which have seen synthetic heads alone, or a folder that eval_end_to_end.py --export has
-    made"""
+    """models: the included ones, trained on synthetic heads only, or a folder from eval_end_to_end.py --export"""
     out: Path = Path("report")
     """folder for the report"""
     device: str = "auto"

@@ -33,13 +33,13 @@ class PreprocessConfig:
     workers: int = os.cpu_count() or 1
     """worker processes, one thread each; 1 works in this process, which a crash in a decoder would end"""
     slices: bool = False
-    """also write one file per slice, npy_slice/, for other people's scripts; doubles the disk needed"""
+    """also write one file per slice, npy_slice/, for scripts of others; doubles the disk space"""
     head_mm: float = 180.0
-    """keep the top so many millimetres of the head; 0 keeps every slice"""
+    """height of the head to keep, from the top, in millimetres; 0 keeps every slice"""
     window_low_hu: float = 0.0
-    """CT: Hounsfield units that become 0"""
+    """CT: Hounsfield units that are mapped to 0"""
     window_high_hu: float = 600.0
-    """CT: Hounsfield units that become 1"""
+    """CT: Hounsfield units that are mapped to 1"""
     storage: Storage = "float16"
     """blosc2 compresses without loss series files and vessel masks, not the files of single slices"""
     verify: bool = False

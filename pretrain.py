@@ -30,7 +30,7 @@ class PretrainConfig(Stage1Config):
     windows: int = 100_000
     """windows in all, less what fills no batch; the learning rate has run out at the last one"""
     resume: bool = False
-    """go on with a killed run"""
+    """resume a killed run"""
     device: str = "auto"
     """cpu, cuda, or auto"""
 

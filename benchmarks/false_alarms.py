@@ -45,11 +45,11 @@ class FalseAlarmsConfig(InferenceConfig):
     phantom_dir: Path = Path("data/fresh")
     """folder that create_folds.py has filled"""
     folds: int = 2
-    """number of folds that create_folds.py was told"""
+    """number of folds, as given to create_folds.py"""
     weights: str = "pretrained"
-    """pretrained (the weights in the box), or a file of pretrain.py or train_stage1.py"""
+    """pretrained (the included weights), or a file of pretrain.py or train_stage1.py"""
     encoder: str = "tf_efficientnet_lite0"
-    """of the weights in the box"""
+    """encoder of the included weights"""
     found: float = 0.75
     """share of the phantoms' localizers that the threshold finds"""
     slice_spacing_mm: float = 3.0

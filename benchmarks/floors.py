@@ -53,7 +53,7 @@ class BenchmarkConfig:
     data_dir: Path = Path("data")
     """folder that create_folds.py has filled"""
     folds: int = 5
-    """number of folds that it was told"""
+    """number of folds, as given to create_folds.py"""
     encoder: str = "tf_efficientnet_lite0"
     """a model of timm, by name"""
     image_size: int = 288

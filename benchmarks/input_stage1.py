@@ -29,7 +29,7 @@ class BenchmarkConfig:
     data_dir: Path = Path("data")
     """folder that create_folds.py has filled"""
     folds: int = 5
-    """number of folds that it was told"""
+    """number of folds, as given to create_folds.py"""
     image_size: int = 448
     """rows and columns of the encoder's input"""
     n_windows: int = 200

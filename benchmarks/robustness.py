@@ -40,11 +40,11 @@ class RobustnessConfig(InferenceConfig):
     data_dir: Path = Path("data/fresh")
     """folder that create_folds.py has filled"""
     folds: int = 2
-    """number of folds that create_folds.py was told"""
+    """number of folds, as given to create_folds.py"""
     weights: str = "pretrained"
-    """pretrained (the weights in the box), or a file of pretrain.py or train_stage1.py"""
+    """pretrained (the included weights), or a file of pretrain.py or train_stage1.py"""
     encoder: str = "tf_efficientnet_lite0"
-    """of the weights in the box"""
+    """encoder of the included weights"""
     strengths: tuple[float, ...] = (0.33, 0.67, 1.0)
     """strengths of each change"""
     changes: tuple[str, ...] = tuple(CHANGES)

@@ -33,7 +33,7 @@ METADATA = "dataset-metadata.json"
 @dataclass(frozen=True)
 class DatasetConfig:
     bundle: Path = field(default_factory=bundle_folder)
-    """the models: those in the box, or a folder from eval_end_to_end.py --export"""
+    """the models: the included ones, or a folder from eval_end_to_end.py --export"""
     out: Path = Path("dataset")
     """folder to make; replaces an existing dataset"""
     id: str = ""

@@ -30,7 +30,7 @@ class EvalVolume3dConfig:
     fold: str = "all"
     """the fold to evaluate: 0, 1, ... or all that have been trained"""
     folds: int = 5
-    """number of folds that create_folds.py was told"""
+    """number of folds, as given to create_folds.py"""
     split: Path | None = None
     """instead of folds: the file of volume3d.split_patients that the model was trained on"""
     weights: str = ""
@@ -41,7 +41,7 @@ class EvalVolume3dConfig:
     blend: Path | None = None
     """the first system's oof_stage2.csv: also evaluate the average of both, its weight chosen on the other folds"""
     limit: int = 0
-    """evaluate on about so many series only, as volume3d.train; 0 takes all"""
+    """evaluate on about this many series only, as volume3d.train; 0 takes all"""
     device: str = "auto"
     """cpu, cuda, or auto"""
 

@@ -35,7 +35,7 @@ class PredictVolume3dConfig:
     """the fold whose model predicts: 0, 1, ..., the mean over all that have been trained, or split, for the model of
     volume3d.train --split"""
     weights: str = ""
-    """instead of the folds' models: pretrained (those in the box), or a file that volume3d.pretrain wrote"""
+    """instead of the folds' models: pretrained (the included weights), or a file that volume3d.pretrain wrote"""
     out: Path = Path("volume3d.csv")
     """file for the table"""
     device: str = "auto"

@@ -26,11 +26,11 @@ class PretrainVolume3dConfig(Volume3dConfig):
     model_dir: Path = Path("model")
     """folder for pretrained/"""
     weights: str = ""
-    """begin with: pretrained (those in the box), or a file of tensors; by default random ones"""
+    """begin with: pretrained (the included weights), or a file of tensors; by default random ones"""
     parts: int = 50_000
     """parts in all, less what fills no batch; the learning rate has run out at the last one"""
     resume: bool = False
-    """go on with a killed run"""
+    """resume a killed run"""
     device: str = "auto"
     """cpu, cuda, or auto"""
 

@@ -32,7 +32,7 @@ class SplitConfig:
     from_folds: int | None = None
     """instead: this fold of create_folds.py is val, the others are train, so that both systems are evaluated alike"""
     folds: int = 5
-    """number of folds that create_folds.py was told"""
+    """number of folds, as given to create_folds.py"""
 
 
 def main(config: SplitConfig) -> None:

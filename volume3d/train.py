@@ -30,16 +30,16 @@ class TrainVolume3dConfig(Volume3dConfig):
     fold: str = "all"
     """the fold that is held out: 0, 1, ... or all, one after another"""
     folds: int = 5
-    """number of folds that create_folds.py was told"""
+    """number of folds, as given to create_folds.py"""
     split: Path | None = None
-    """instead of folds: a file of volume3d.split_patients, whose train is trained on, and whose val is watched"""
+    """instead of folds: a file of volume3d.split_patients; trains on its train set and evaluates on its val set"""
     weights: str = ""
-    """begin with: pretrained (on phantoms, in the box, for configs/volume3d/dense.yaml), or a file of tensors, such as
+    """begin with: pretrained (the included weights, for configs/volume3d/dense.yaml), or a file of tensors, such as
     torchvision's of r3d_18, whose input channels are summed"""
     limit: int = 0
-    """train and evaluate on about so many series only; 0 takes all"""
+    """train and evaluate on about this many series only; 0 takes all"""
     resume: bool = False
-    """go on with a killed run"""
+    """resume a killed run"""
     device: str = "auto"
     """cpu, cuda, or auto"""
 

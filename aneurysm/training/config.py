@@ -56,7 +56,7 @@ class TrainingConfig:
     seed: int = 0
     """random seed of initial weights, sample order and augmentation"""
     evaluate_every: int = 1
-    """evaluate every so many epochs, and after the last one"""
+    """epochs between evaluations; the last one is always evaluated"""
     log_every: int = 50
     """optimizer steps between two progress lines; on a terminal, a progress bar takes their place"""
     tensorboard: bool = False
