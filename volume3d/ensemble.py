@@ -12,7 +12,7 @@ import torch
 from aneurysm.paths import ModelPaths
 from volume3d.config import VolumeSettings
 from volume3d.dataset import whole_inputs
-from volume3d.inference import Trained, load_volume3d, predict_batch
+from volume3d.inference import Trained, VolumePrediction, load_volume3d, predict_batch
 from volume3d.series_volume import SeriesVolume
 from volume3d.weights import weights_path
 
@@ -25,18 +25,20 @@ class Ensemble:
     volumes: VolumeSettings
     device: torch.device
 
-    def predict(self, series: SeriesVolume) -> np.ndarray:
-        """(14,) probabilities in [0, 1], the mean over the models; ValueError if one is non-finite."""
-        probabilities = np.mean([self._by_one(trained, series) for trained in self.models], axis=0)
+    def predict(self, series: SeriesVolume) -> VolumePrediction:
+        """The mean over the models; ValueError if a probability is non-finite."""
+        predictions = [self._by_one(trained, series) for trained in self.models]
+        probabilities = np.mean([one.probabilities for one in predictions], axis=0)
         if not np.isfinite(probabilities).all():
             raise ValueError(f"expected probabilities, found {probabilities.tolist()}")
-        return probabilities
+        alike = predictions[0].cells is not None and len({np.shape(one.cells) for one in predictions}) == 1
+        return VolumePrediction(probabilities, np.mean([one.cells for one in predictions], axis=0) if alike else None)
 
-    def _by_one(self, trained: Trained, series: SeriesVolume) -> np.ndarray:
-        """(14,) probabilities of one model."""
+    def _by_one(self, trained: Trained, series: SeriesVolume) -> VolumePrediction:
         inputs = whole_inputs(series.voxels, series.spacing_mm, series.patient, trained.config)
         batch = {name: value[None] for name, value in inputs.items()}
-        return predict_batch(trained.model, batch, trained.config, self.device)[0]
+        predicted = predict_batch(trained.model, batch, trained.config, self.device)
+        return VolumePrediction(predicted.probabilities[0], None if predicted.cells is None else predicted.cells[0])
 
 
 def load_ensemble(model_paths: ModelPaths, fold: str, device: torch.device, weights: str = "") -> Ensemble:

@@ -37,6 +37,18 @@ class Trained:
     volumes: VolumeSettings | None
 
 
+@dataclass(frozen=True)
+class VolumePrediction:
+    """The prediction for one volume or a batch.
+
+    probabilities  (..., 14) in [0, 1]
+    cells          (..., slices, rows, columns) probability of an aneurysm in each cell; None without net.dense
+    """
+
+    probabilities: np.ndarray
+    cells: np.ndarray | None
+
+
 def load_volume3d(path: Path, device: torch.device, unseen: int | str | None) -> Trained:
     """A trained model of volume3d.train or, if .safetensors, of volume3d.pretrain. Raises ValueError as load_model."""
     return load_model(path, "volume3d", partial(volume3d_from, device=device), unseen)
@@ -67,12 +79,17 @@ def predict_volumes(
 @torch.inference_mode()
 def predict_batch(
     model: nn.Module, batch: dict[str, Tensor], config: Volume3dConfig, device: torch.device
-) -> np.ndarray:
-    """(batch, 14) probabilities in [0, 1] for a batch of items of volume3d/dataset.py, on any device."""
-    precision = inference_precision(device)
+) -> VolumePrediction:
+    """The prediction for a batch of items of volume3d/dataset.py, on any device; with `input.tta`, the mean of the
+    predictions for the volumes and for their mirror images."""
+    precision, inputs = inference_precision(device), batch_on(device, batch, config.training.channels_last)
     with precision.autocast():
-        probability = _probability(model, batch_on(device, batch, config.training.channels_last), config.input.tta)
-    return probability.double().cpu().numpy()
+        probability, cells = _predict(model, inputs)
+        if config.input.tta:
+            mirrored, mirrored_cells = _predict(model, mirrored_batch(inputs))
+            probability = (probability + mirrored[:, list(MIRROR)]) / 2
+            cells = None if cells is None else (cells + mirrored_cells.flip(3)) / 2
+    return VolumePrediction(probability.double().cpu().numpy(), None if cells is None else cells.cpu().numpy())
 
 
 def _batches(
@@ -82,16 +99,14 @@ def _batches(
     size = 1 if config.net.dense else max(1, training.batch_size // (training.accumulate * world.size))
     loader = DataLoader(volumes, size, num_workers=training.workers, worker_init_fn=one_thread)
     for batch in tqdm(loader, desc=bar, leave=False, disable=not (bar and world.is_main)):
-        yield batch["number"].numpy(), predict_batch(model, batch, config, world.device)
+        yield batch["number"].numpy(), predict_batch(model, batch, config, world.device).probabilities
 
 
-def _probability(model: nn.Module, batch: dict[str, Tensor], tta: bool) -> Tensor:
-    """(batch, 14)"""
-    probability = model(batch)["logits"].float().sigmoid()
-    if not tta:
-        return probability
-    mirrored = model(mirrored_batch(batch))["logits"].float().sigmoid()
-    return (probability + mirrored[:, list(MIRROR)]) / 2
+def _predict(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+    """(batch, 14) probabilities, and those of the cells (batch, slices, rows, columns) or None."""
+    outputs = model(batch)
+    cells = outputs["sac"].float().sigmoid() if "sac" in outputs else None
+    return outputs["logits"].float().sigmoid(), cells
 
 
 def mirrored_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -38,7 +38,7 @@ def _predict(uid: str, volume: SeriesVolume, ensemble: Ensemble) -> Prediction:
     if volume.failure:
         return Prediction(uid, failure=volume.failure)
     try:
-        return Prediction(uid, ensemble.predict(volume), warnings=volume.warnings)
+        return Prediction(uid, ensemble.predict(volume).probabilities, warnings=volume.warnings)
     except Exception as error:  # out of GPU memory, for example; the next series may still work
         return Prediction(uid, failure=f"{type(error).__name__}: {error}", warnings=volume.warnings)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from aneurysm.dicom.find import SeriesFiles
 from volume3d.config import VolumeSettings
+from volume3d.grid import Grid
 from volume3d.make_volume import describe, volume_of
 from volume3d.patient import PATIENT_KEYS, describe_files, patient_inputs
 
@@ -20,6 +21,8 @@ class SeriesVolume:
     voxels      (Z, H, W) in [0, 1], those of npy_volume/<uid>.npy; None if the series could not be read
     spacing_mm  of slices, rows and columns
     patient     from the DICOM header, in the order of PATIENT_KEYS
+    axes        for slices, rows and columns of the volume the axis of the source (0 images, 1 rows, 2 columns), and the
+                fractional voxel at each index along it
     warnings    of the reader
     failure     why there are no voxels, or empty
     """
@@ -27,6 +30,7 @@ class SeriesVolume:
     voxels: np.ndarray | None = None
     spacing_mm: tuple[float, ...] = ()
     patient: tuple[float, ...] = ()
+    axes: tuple[tuple[int, np.ndarray], ...] = ()
     warnings: tuple[str, ...] = ()
     failure: str = ""
 
@@ -54,4 +58,10 @@ def _read(files: SeriesFiles, settings: VolumeSettings) -> SeriesVolume:
     patient = describe_files(files.files, files.folder)
     inputs = patient_inputs(patient.age, patient.sex, patient.weight)
     spacing_mm = tuple(describe(series, files.uid, grid, window)["spacing_mm"])
-    return SeriesVolume(voxels, spacing_mm, tuple(inputs[key] for key in PATIENT_KEYS), tuple(series.warnings))
+    known = tuple(inputs[key] for key in PATIENT_KEYS)
+    return SeriesVolume(voxels, spacing_mm, known, source_axes(grid), tuple(series.warnings))
+
+
+def source_axes(grid: Grid) -> tuple[tuple[int, np.ndarray], ...]:
+    """SeriesVolume.axes of a grid."""
+    return tuple(zip(grid.geometry.order, map(np.array, grid.voxels_of_source()), strict=True))

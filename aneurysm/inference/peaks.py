@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,8 @@ class Curves:
 class Peak:
     """The peak of one location's heatmaps in a series, in the nearest original image.
 
-    probability  in [0, 1]: maximum of the heatmap in its slice, the mean over models and views
+    probability  in [0, 1]: maximum of the heatmap in its slice, the mean over models and views; with volume3d, its
+                 log-odds at this place are averaged in
     frame        0-based, in `file`
     x, y         column and row in the original image, pixel centres on whole numbers
     patient_mm   (left, back, up): LPS
@@ -62,21 +63,47 @@ def curves(features: Sequence[SeriesFeatures], series: SampledSeries) -> Curves:
     return Curves(series.index, series.position_mm[series.index], np.mean(predicted, axis=0))
 
 
-def find_peaks(features: Sequence[SeriesFeatures], series: SampledSeries) -> tuple[Peak, ...]:
-    """The peak of each location, in their order, from models with heatmaps; peaks outside the images are left out."""
+Blend = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def find_peaks(
+    features: Sequence[SeriesFeatures], series: SampledSeries, blend: Blend | None = None
+) -> tuple[Peak, ...]:
+    """The peak of each location, in their order, from models with heatmaps; peaks outside the images are left out.
+
+    `blend` changes the heatmaps' maxima (windows, 13) by other evidence at their places (windows, 13, 3), which are
+    images, rows and columns of the source.
+    """
     predicted = [view for own in features for view in _views(own, series.geometry.plane) if np.isfinite(view[0]).all()]
     if not predicted:
         return ()
     highest, x, y = (np.stack(arrays) for arrays in zip(*predicted, strict=True))  # (models and views, windows, 14)
-    mean = highest.mean(axis=0)
+    mean, surest = highest.mean(axis=0), highest.argmax(axis=0)[None]
+    x, y = (np.take_along_axis(places, surest, axis=0)[0] for places in (x, y))
+    if blend is not None:
+        n = len(LOCATIONS)
+        mean = blend(mean[:, :n], _source(series, x[:, :n], y[:, :n]))
     peaks = []
     for i, location in enumerate(LOCATIONS):
         window = int(mean[:, i].argmax())
-        surest = int(highest[:, window, i].argmax())
-        place = x[surest, window, i], y[surest, window, i]
+        place = x[window, i], y[window, i]
         peak = _placed(location, float(mean[window, i]), int(series.index[window]), place, series)
         peaks += [peak] if peak is not None else []
     return tuple(peaks)
+
+
+def _source(series: SampledSeries, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(windows, n, 3) image, row and column of the source, with fractions, at x and y of the cache (windows, n)."""
+    (images, rows, columns), pixels = series.mapping.cached_pixels(), np.arange(SIZE)
+    along = (
+        images[series.index][:, None] + np.zeros(x.shape),
+        np.interp(y, pixels, rows),
+        np.interp(x, pixels, columns),
+    )
+    source = np.empty((*x.shape, 3))
+    for axis, values in zip(series.mapping.order, along, strict=True):
+        source[..., axis] = values
+    return source
 
 
 def _views(features: SeriesFeatures, plane: str) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

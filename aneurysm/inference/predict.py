@@ -26,7 +26,7 @@ import torch
 from aneurysm.dicom.find import SeriesFiles
 from aneurysm.inference.bundle import read_bundle, read_calibration, read_second
 from aneurysm.inference.models import Model, Pair, only_one
-from aneurysm.inference.peaks import curves, find_peaks
+from aneurysm.inference.peaks import Blend, curves, find_peaks
 from aneurysm.inference.pictures import take_pictures
 from aneurysm.inference.platt import Platt
 from aneurysm.inference.prediction import MAXIMA, EncoderPrediction, Prediction
@@ -34,6 +34,7 @@ from aneurysm.inference.sac_map import sac_map
 from aneurysm.inference.sampled import Request, SampledSeries, Unreadable, died, read_sampled
 from aneurysm.inference.second_system import SecondSystem, VolumeEnsemble
 from aneurysm.inference.slice_ensemble import SliceEnsemble
+from aneurysm.inference.volume_evidence import VolumeEvidence
 from aneurysm.parallel import prefetch_map
 from aneurysm.stage2.predict import max_baseline
 from aneurysm.training.config import PrecisionKind
@@ -145,7 +146,7 @@ class Predictor:
         probabilities = _mean(by_encoder)
         seconds = {"headers": series.headers_s, "decode": series.decode_s, "encode": encoded - start,
                    "sequence": perf_counter() - encoded}  # fmt: skip
-        second, warnings, left_out = self._second(series, deadline)
+        second, evidence, warnings, left_out = self._second(series, deadline)
         if second is not None:
             probabilities, seconds["volume"] = self.second.blended(probabilities, second), self.second.pace_s
         if self.calibration is not None:
@@ -162,7 +163,7 @@ class Predictor:
             uid=series.uid,
             series=series.without_images(),
             curves=along,
-            peaks=find_peaks(features, series),
+            peaks=find_peaks(features, series, self._blend(evidence)),
             pictures=take_pictures(asked, series, self.ensemble.inputs, along, self.n_pictures),
             sac_map=sac_map(asked, [list(result.rows[number].values()) for number in result.features], series),
             seconds=seconds,
@@ -173,19 +174,25 @@ class Predictor:
 
     def _second(
         self, series: SampledSeries, deadline: float
-    ) -> tuple[np.ndarray | None, tuple[str, ...], tuple[str, ...]]:
-        """volume3d's probabilities, a warning if it failed, and a sentence if there was no time for it."""
+    ) -> tuple[np.ndarray | None, VolumeEvidence | None, tuple[str, ...], tuple[str, ...]]:
+        """volume3d's probabilities and its map, a warning if it failed, and a sentence if there was no time for it."""
         if self.second is None or series.volume is None:
-            return None, (), ()
+            return None, None, (), ()
         if series.volume.failure:
             reason = f"volume3d could not read the series and has no part in the answer: {series.volume.failure}"
-            return None, (reason,), ()
+            return None, None, (reason,), ()
         if perf_counter() + self.second.pace_s > deadline:
-            return None, (), ("volume3d was left out",)
+            return None, None, (), ("volume3d was left out",)
         try:
-            return self.second.predict(series.volume), (), ()
+            return *self.second.predict(series.volume), (), ()
         except Exception as error:  # out of GPU memory, say: the first system is enough
-            return None, (f"volume3d failed and has no part in the answer: {type(error).__name__}: {error}",), ()
+            return None, None, (f"volume3d failed and has no part in the answer: {type(error).__name__}: {error}",), ()
+
+    def _blend(self, evidence: VolumeEvidence | None) -> Blend | None:
+        """How volume3d's evidence changes probabilities at places of the series (see find_peaks)."""
+        if evidence is None:
+            return None
+        return lambda probability, source: self.second.blended(probability, evidence.near(source))
 
     def _by_encoder(self, predictions: Mapping[int, EncoderPrediction]) -> dict[str, EncoderPrediction]:
         """The mean over each encoder's folds; `predictions` by model number."""

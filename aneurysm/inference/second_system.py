@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from aneurysm.inference.models import Trained
+from aneurysm.inference.volume_evidence import VolumeEvidence
 from aneurysm.paths import VOLUME3D, ModelPaths
 from aneurysm.stage2.temperature import log_odds
 from aneurysm.training.checkpoint import load_trained
@@ -58,15 +59,19 @@ class VolumeEnsemble:
     def settings(self) -> VolumeSettings:
         return self.ensemble.volumes
 
-    def predict(self, volume: SeriesVolume) -> np.ndarray:
-        """(14,) probabilities by volume3d alone, the mean over its models and, with input.tta, over mirroring."""
+    def predict(self, volume: SeriesVolume) -> tuple[np.ndarray, VolumeEvidence | None]:
+        """(14,) probabilities by volume3d alone, the mean over its models and, with input.tta, over mirroring; and what
+        it says of each place, None where the models have no dense head of one cell size."""
         start = perf_counter()
         predicted = self.ensemble.predict(volume)
         self.pace_s = perf_counter() - start
-        return predicted
+        strides = {trained.config.net.stride for trained in self.ensemble.models if trained.config.net.dense}
+        if predicted.cells is None or len(strides) != 1:
+            return predicted.probabilities, None
+        return predicted.probabilities, VolumeEvidence(predicted.cells, volume.axes, strides.pop())
 
     def blended(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """(14,) probabilities of both systems together."""
+        """Probabilities of both systems together, of any shape: their log-odds are averaged with `weight`."""
         odds = (1 - self.weight) * log_odds(first) + self.weight * log_odds(second)
         return 1 / (1 + np.exp(-odds))
 

@@ -94,6 +94,24 @@ def test_the_peak_lies_on_the_dot_in_the_image_and_in_the_patient(tmp_path, orie
         assert peak.patient_mm == pytest.approx(place, abs=1e-3)
 
 
+def test_other_evidence_moves_the_peak_and_learns_its_place(tmp_path):
+    dot = (33, 21, 41)
+    write_stack(tmp_path, head_with_dot((40, 64, 70), dot), AXIAL, (4.0, 3.0, 3.0), FIRST)
+    series = read_sampled(tmp_path, REQUEST)
+    window, x, y = brightest(series)
+    features = features_at(series, window, x, y, ("original",))
+    features.heatmap_max[0, window - 3, LEFT_MCA] = 1.0  # lower, 12 mm away
+
+    def against_the_brightest(probability, source):
+        assert np.abs(source[window, LEFT_MCA] - dot).max() < 0.6
+        assert source[window - 3, LEFT_MCA, 0] == dot[0] - 3
+        return np.where(np.arange(len(probability))[:, None] == window, 0.0, probability)
+
+    peak = max(find_peaks([features], series, against_the_brightest), key=lambda peak: peak.probability)
+    assert peak.slice == series.index[window - 3] and peak.location == LOCATIONS[LEFT_MCA]
+    assert peak.probability == pytest.approx(1 / (1 + np.exp(-1)), abs=1e-3)
+
+
 def test_the_frame_of_a_multi_frame_file_is_named(tmp_path):
     dot = (9, 21, 41)
     volume = head_with_dot((12, 64, 70), dot) + np.int16(1000)

@@ -71,7 +71,7 @@ def test_the_answer_averages_log_odds_of_both_systems(root):
     together = Predictor.of_bundle(root / "bundle", CPU).predict_series(folder)
     (files,), _ = find_series([folder], root), None
     alone = load_ensemble(ModelPaths(root / "models3d", VOLUME3D), "all", CPU)
-    second = alone.predict(read_series_volume(files, VOLUMES))
+    second = alone.predict(read_series_volume(files, VOLUMES)).probabilities
     np.testing.assert_allclose(together.second, second, atol=1e-6)
     expected = expit(0.75 * logit(first.probabilities) + 0.25 * logit(second))
     np.testing.assert_allclose(together.probabilities, expected, atol=1e-6)
