@@ -1,4 +1,4 @@
-"""Findings of a bundle, with volume3d and without: localizers found, and marks on heads without an aneurysm.
+"""Findings of a bundle, with volume3d and without: localizers found, and false ones on heads without an aneurysm.
 
     python make_phantoms.py --out data/fresh --n_series 120 --seed 2 --balanced true
     python -m benchmarks.findings --data_dir data/fresh --real healthy/scan1,healthy/scan2
@@ -10,7 +10,7 @@ DICOM series of heads without an aneurysm.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,9 +27,11 @@ from aneurysm.inference.prediction import Prediction
 from aneurysm.labels import PRESENT
 from aneurysm.package import bundle_folder
 from aneurysm.paths import DataPaths
+from aneurysm.stage1.evaluate import HIT_MM
+from aneurysm.stage1.localisation import POINT, froc, match, suppress
 
-APART_MM, HIT_MM = 10.0, 5.0
-SHARES, PER_SERIES = (0.5, 0.6, 0.7), (0.5, 1, 2, 4)
+APART_MM = 10.0
+FOUND = (0.5, 0.6, 0.7)
 
 
 @dataclass(frozen=True)
@@ -44,86 +46,62 @@ class FindingsConfig:
     """processes that decode ahead"""
 
 
-@dataclass(frozen=True)
-class Findings:
-    """Probabilities of the findings of one series.
-
-    on_localizers  of the finding on each localizer, 0 where there is none
-    elsewhere      of all other findings
-    """
-
-    on_localizers: list[float]
-    elsewhere: list[float]
-    positive: bool
-
-
 def main(config: FindingsConfig) -> None:
-    device = torch.device("cpu")
+    device, paths = torch.device("cpu"), DataPaths(config.data_dir)
+    present = pd.read_csv(paths.train_csv).set_index("SeriesInstanceUID")[PRESENT]
+    localizers, folders = read_localizers(paths.localizers_csv), [paths.series / uid for uid in present.index]
     predictors = {
         "stage 1 alone": Predictor(read_bundle(config.bundle), device),
         "with volume3d": Predictor.of_bundle(config.bundle, device),
     }
     for name, predictor in predictors.items():
-        series = list(phantoms(config, predictor))
-        real = predictor.predict_all(config.real, config.workers)
-        evaluate(name, series, {one.folder.name: np.array([height for height, _ in separate(one)]) for one in real})
+        predictions = predict(predictor, folders, config.workers)
+        real = findings(predict(predictor, config.real, config.workers))
+        print(f"{name}: {len(folders)} series, {(present == 0).sum()} without an aneurysm")
+        evaluate(findings(predictions), places(predictions, localizers), present, real)
 
 
-def evaluate(name: str, series: list[Findings], real: dict[str, np.ndarray]) -> None:
-    """Prints the table of one predictor; `real` has the probabilities of the findings of each real head."""
-    found = np.concatenate([one.on_localizers for one in series])
-    elsewhere = np.sort(np.concatenate([one.elsewhere for one in series]))[::-1]
-    healthy = [np.array(one.elsewhere) for one in series if not one.positive]
-    print(f"{name}: {len(series)} series, {len(healthy)} without an aneurysm, {len(found)} localizers")
-    for share in SHARES:
-        threshold = float(np.quantile(found, 1 - share))
-        marks = sum(int((own >= threshold).sum()) for own in healthy) / len(healthy)
-        print(f"  {share:.0%} found from {threshold:.3f} on: {marks:.2f} findings on a head without an aneurysm")
-        for folder, own in real.items():
-            print(f"    {folder}: {(own >= threshold).sum()}, the highest {own.max(initial=0):.3f}")
-    at = [(found >= elsewhere[min(int(n * len(series)), len(elsewhere) - 1)]).mean() for n in PER_SERIES]
-    print("  found at 0.5, 1, 2 and 4 false findings a series: " + ", ".join(f"{share:.0%}" for share in at))
-
-
-def phantoms(config: FindingsConfig, predictor: Predictor) -> Iterator[Findings]:
-    """The findings of each series of `data_dir`; ValueError for one that cannot be read."""
-    paths = DataPaths(config.data_dir)
-    present = pd.read_csv(paths.train_csv).set_index("SeriesInstanceUID")[PRESENT]
-    localizers = dict(list(read_localizers(paths.localizers_csv).groupby("SeriesInstanceUID")))
-    folders = [paths.series / uid for uid in present.index]
-    for prediction in tqdm(predictor.predict_all(folders, config.workers), total=len(folders), unit="series"):
+def predict(predictor: Predictor, folders: Sequence[Path], workers: int) -> list[Prediction]:
+    """The prediction of each folder; ValueError for one that cannot be read."""
+    predictions = []
+    for prediction in tqdm(predictor.predict_all(folders, workers), total=len(folders), unit="series"):
         if prediction.failure:
             raise ValueError(f"{prediction.folder}: {prediction.failure}")
-        uid = prediction.folder.name
-        rows = localizers[uid].itertuples() if uid in localizers else ()
-        places = [place for row in rows if (place := place_of(prediction, row)) is not None]
-        found, others = [0.0] * len(places), []
-        for probability, place in separate(prediction):
-            near = [n for n, point in enumerate(places) if np.linalg.norm(place - point) <= HIT_MM]
-            for n in near:
-                found[n] = max(found[n], probability)
-            others += [] if near else [probability]
-        yield Findings(found, others, bool(present[uid]))
+        predictions.append(prediction)
+    return predictions
 
 
-def place_of(prediction: Prediction, row: tuple) -> np.ndarray | None:
-    """(3,) a localizer in the patient, LPS in mm; None if its image is not in the series."""
-    frame = None if pd.isna(row.frame) else int(row.frame)
-    try:
-        image = prediction.series.mapping.source_index(row.SOPInstanceUID, frame)
-    except ValueError:
-        return None
-    return np.asarray(prediction.series.geometry.to_patient((image, row.y, row.x)), float)
+def findings(predictions: Sequence[Prediction]) -> pd.DataFrame:
+    """One row per finding: SeriesInstanceUID (of its folder), probability, POINT (LPS); none near a higher one."""
+    rows = [(one.folder.name, peak.probability, *peak.patient_mm) for one in predictions for peak in one.peaks]
+    return suppress(pd.DataFrame(rows, columns=["SeriesInstanceUID", "probability", *POINT]), APART_MM)
 
 
-def separate(prediction: Prediction) -> list[tuple[float, np.ndarray]]:
-    """Probability and place (LPS in mm) of the findings, highest first, none within APART_MM of a higher one."""
-    kept: list[tuple[float, np.ndarray]] = []
-    for peak in sorted(prediction.peaks, key=lambda peak: -peak.probability):
-        place = np.array(peak.patient_mm)
-        if all(np.linalg.norm(place - other) > APART_MM for _, other in kept):
-            kept.append((peak.probability, place))
-    return kept
+def places(predictions: Sequence[Prediction], localizers: pd.DataFrame) -> pd.DataFrame:
+    """SeriesInstanceUID and POINT (LPS) of each localizer; those whose image is not in the series are left out."""
+    series, rows = {one.folder.name: one.series for one in predictions}, []
+    for row in localizers.itertuples():
+        own, frame = series[row.SeriesInstanceUID], None if pd.isna(row.frame) else int(row.frame)
+        try:
+            image = own.mapping.source_index(row.SOPInstanceUID, frame)
+        except ValueError as error:
+            print(f"left out: {error}")
+            continue
+        rows.append((row.SeriesInstanceUID, *own.geometry.to_patient((image, row.y, row.x)).tolist()))
+    return pd.DataFrame(rows, columns=["SeriesInstanceUID", *POINT])
+
+
+def evaluate(found: pd.DataFrame, localizers: pd.DataFrame, present: pd.Series, real: pd.DataFrame) -> None:
+    """Prints the table of one predictor from its findings; `present` (by series) is 0 for heads without an aneurysm."""
+    best = np.maximum(match(found, localizers, HIT_MM)[0], 0)
+    healthy = found[found.SeriesInstanceUID.map(present) == 0]
+    for share in FOUND:
+        threshold = float(np.quantile(best, 1 - share))
+        rate = (healthy.probability >= threshold).sum() / (present == 0).sum()
+        print(f"  {share:.0%} of {len(best)} localizers from {threshold:.3f} on; {rate:.2f} on a head without any")
+        for folder, own in real.groupby("SeriesInstanceUID").probability:
+            print(f"    {folder}: {(own >= threshold).sum()}, the highest {own.max():.3f}")
+    print(froc(found, localizers, len(present), HIT_MM).round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -26,13 +26,14 @@ class Ensemble:
     device: torch.device
 
     def predict(self, series: SeriesVolume) -> VolumePrediction:
-        """The mean over the models; ValueError if a probability is non-finite."""
+        """The mean over the models, without cells where theirs differ in size; ValueError for non-finite ones."""
         predictions = [self._by_one(trained, series) for trained in self.models]
         probabilities = np.mean([one.probabilities for one in predictions], axis=0)
         if not np.isfinite(probabilities).all():
             raise ValueError(f"expected probabilities, found {probabilities.tolist()}")
-        alike = predictions[0].cells is not None and len({np.shape(one.cells) for one in predictions}) == 1
-        return VolumePrediction(probabilities, np.mean([one.cells for one in predictions], axis=0) if alike else None)
+        cells = [one.cells for one in predictions]
+        alike = cells[0] is not None and len({np.shape(own) for own in cells}) == 1
+        return VolumePrediction(probabilities, np.mean(cells, axis=0) if alike else None)
 
     def _by_one(self, trained: Trained, series: SeriesVolume) -> VolumePrediction:
         inputs = whole_inputs(series.voxels, series.spacing_mm, series.patient, trained.config)

@@ -135,6 +135,17 @@ class Grid:
             found.append((voxels[::-1] if flip else voxels).round(3).tolist())
         return found
 
+    def voxels_at(self, source: np.ndarray) -> np.ndarray:
+        """(..., 3) fractional voxels (slice, row, column) at points (..., 3) of the source: image, row, column.
+
+        Linear beyond the first and last voxel.
+        """
+        geometry = self.geometry
+        axes = zip(self.lines, geometry.order, geometry.canonical_shape, geometry.flip, strict=True)
+        return np.stack(
+            [line.voxels_of(n - 1 - source[..., i] if flip else source[..., i]) for line, i, n, flip in axes], axis=-1
+        )
+
     def placement(self) -> tuple[np.ndarray, np.ndarray]:
         """(3,) origin and (3, 3) axes: voxel (z, y, x) lies at origin + ((z, y, x) * spacing_mm) @ axes, in LPS.
 

@@ -21,8 +21,7 @@ class SeriesVolume:
     voxels      (Z, H, W) in [0, 1], those of npy_volume/<uid>.npy; None if the series could not be read
     spacing_mm  of slices, rows and columns
     patient     from the DICOM header, in the order of PATIENT_KEYS
-    axes        for slices, rows and columns of the volume the axis of the source (0 images, 1 rows, 2 columns), and the
-                fractional voxel at each index along it
+    grid        where the voxels lie in the source
     warnings    of the reader
     failure     why there are no voxels, or empty
     """
@@ -30,7 +29,7 @@ class SeriesVolume:
     voxels: np.ndarray | None = None
     spacing_mm: tuple[float, ...] = ()
     patient: tuple[float, ...] = ()
-    axes: tuple[tuple[int, np.ndarray], ...] = ()
+    grid: Grid | None = None
     warnings: tuple[str, ...] = ()
     failure: str = ""
 
@@ -59,9 +58,4 @@ def _read(files: SeriesFiles, settings: VolumeSettings) -> SeriesVolume:
     inputs = patient_inputs(patient.age, patient.sex, patient.weight)
     spacing_mm = tuple(describe(series, files.uid, grid, window)["spacing_mm"])
     known = tuple(inputs[key] for key in PATIENT_KEYS)
-    return SeriesVolume(voxels, spacing_mm, known, source_axes(grid), tuple(series.warnings))
-
-
-def source_axes(grid: Grid) -> tuple[tuple[int, np.ndarray], ...]:
-    """SeriesVolume.axes of a grid."""
-    return tuple(zip(grid.geometry.order, map(np.array, grid.voxels_of_source()), strict=True))
+    return SeriesVolume(voxels, spacing_mm, known, grid, tuple(series.warnings))

@@ -178,13 +178,13 @@ def _volume(place: Path | SeriesFiles, settings: VolumeSettings) -> SeriesVolume
     """The volume of a series, from its folder or its SeriesFiles. Never raises: an error becomes its `failure`."""
     from volume3d.make_volume import volume_of
     from volume3d.patient import PATIENT_KEYS, patient_inputs
-    from volume3d.series_volume import SeriesVolume, source_axes
+    from volume3d.series_volume import SeriesVolume
 
     unknown = patient_inputs(None, None, None)
     try:
         voxels, _, grid, _ = volume_of(place, settings)
         patient = tuple(unknown[key] for key in PATIENT_KEYS)
-        return SeriesVolume(voxels, tuple(grid.spacing_mm), patient, source_axes(grid))
+        return SeriesVolume(voxels, tuple(grid.spacing_mm), patient, grid)
     except Exception as error:  # the first system can still predict
         return SeriesVolume(failure=f"{type(error).__name__}: {error}")
 

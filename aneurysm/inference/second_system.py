@@ -60,15 +60,15 @@ class VolumeEnsemble:
         return self.ensemble.volumes
 
     def predict(self, volume: SeriesVolume) -> tuple[np.ndarray, VolumeEvidence | None]:
-        """(14,) probabilities by volume3d alone, the mean over its models and, with input.tta, over mirroring; and what
-        it says of each place, None where the models have no dense head of one cell size."""
+        """(14,) probabilities by volume3d alone, and its map of the series, None without dense heads of one cell size;
+        the means over its models and, with input.tta, over mirroring."""
         start = perf_counter()
         predicted = self.ensemble.predict(volume)
         self.pace_s = perf_counter() - start
-        strides = {trained.config.net.stride for trained in self.ensemble.models if trained.config.net.dense}
-        if predicted.cells is None or len(strides) != 1:
+        if predicted.cells is None:
             return predicted.probabilities, None
-        return predicted.probabilities, VolumeEvidence(predicted.cells, volume.axes, strides.pop())
+        stride = self.ensemble.models[0].config.net.stride
+        return predicted.probabilities, VolumeEvidence(predicted.cells, volume.grid, stride)
 
     def blended(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Probabilities of both systems together, of any shape: their log-odds are averaged with `weight`."""

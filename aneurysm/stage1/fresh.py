@@ -15,7 +15,7 @@ from aneurysm.labels import LABELS, PRESENT
 from aneurysm.metrics import label_aucs, weighted_score
 from aneurysm.stage1.config import Stage1Config, Tta
 from aneurysm.stage1.evaluate import HIT_MM, series_froc, with_pixel_mm
-from aneurysm.stage1.localisation import POINT, points_mm
+from aneurysm.stage1.localisation import match, points_mm
 from aneurysm.stage1.predict import (
     WindowPredictions,
     heatmap_candidates,
@@ -95,12 +95,5 @@ class FreshSeries:
 
 def own_peaks(slices: pd.DataFrame, localizers: pd.DataFrame) -> np.ndarray:
     """(localizers,) the highest peak of the map of all aneurysms within HIT_MM of each, 0 where there is none."""
-    peaks = dict(list(points_mm(heatmap_candidates(slices, [PRESENT])).groupby("SeriesInstanceUID")))
-    best = np.zeros(len(localizers))
-    for number, (uid, *point) in enumerate(
-        localizers[["SeriesInstanceUID", *POINT]].itertuples(index=False, name=None)
-    ):
-        away = np.linalg.norm(peaks[uid][POINT].to_numpy() - point, axis=1) if uid in peaks else np.array([np.inf])
-        if away.min() <= HIT_MM:
-            best[number] = peaks[uid].probability.to_numpy()[away <= HIT_MM].max()
-    return best
+    best, _ = match(points_mm(heatmap_candidates(slices, [PRESENT])), localizers, HIT_MM)
+    return np.maximum(best, 0)

@@ -84,7 +84,7 @@ def froc(
     localizers). Locations are not compared. Raises ValueError for NaN, or more series than `n_series`.
     """
     _check(candidates, localizers, n_series)
-    best, is_false = _match(candidates, localizers, hit_mm)
+    best, is_false = match(candidates, localizers, hit_mm)
     probability = candidates.probability.to_numpy()
     thresholds = np.append(np.inf, np.unique(probability)[::-1])  # equal probabilities pass together
     n_false, n_found = _count_from(probability[is_false], thresholds), _count_from(best, thresholds)
@@ -96,8 +96,9 @@ def froc(
     return pd.DataFrame(rows, columns=["allowed", "reached", "threshold", "found", "sensitivity"])
 
 
-def _match(candidates: pd.DataFrame, localizers: pd.DataFrame, hit_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """(localizers,) the highest probability near each, -inf for none; (candidates,) bool, near no localizer."""
+def match(candidates: pd.DataFrame, localizers: pd.DataFrame, hit_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """(localizers,) the highest probability within `hit_mm` of each (3-D), -inf for none; and (candidates,) bool, True
+    for those near no localizer of their series. Both tables have SeriesInstanceUID and POINT."""
     points, probability = candidates[POINT].to_numpy(), candidates.probability.to_numpy()
     targets = localizers[POINT].to_numpy()
     best, is_false = np.full(len(targets), -np.inf), np.ones(len(points), bool)

@@ -7,34 +7,22 @@ from aneurysm.inference.volume_evidence import OUTSIDE, VolumeEvidence
 from tests.dicom_writer import AXIAL, CORONAL, SAGITTAL, write_stack
 from volume3d.config import VolumeSettings
 from volume3d.make_volume import volume_of
-from volume3d.series_volume import source_axes
-
-SHAPE = (4, 5, 6)
-BRIGHT = (1, 2, 3)
 
 
-def evidence(axes: tuple[tuple[int, np.ndarray], ...]) -> VolumeEvidence:
-    """Cells of 2 x 2 x 2 voxels; the centre of the bright one lies at voxel (2.5, 4.5, 6.5)."""
-    cells = np.zeros(SHAPE, np.float32)
-    cells[BRIGHT] = 0.9
-    return VolumeEvidence(cells, axes, 2)
+class SameGrid:
+    """Voxels that are the pixels of the images."""
 
-
-def voxels(axis: int) -> np.ndarray:
-    return np.arange(2.0 * SHAPE[axis])
+    def voxels_at(self, source: np.ndarray) -> np.ndarray:
+        return source
 
 
 def test_a_cell_counts_for_places_up_to_a_cell_away_and_none_beyond_the_volume():
+    cells = np.zeros((4, 5, 6), np.float32)
+    cells[1, 2, 3] = 0.9  # of 2 x 2 x 2 voxels: its centre lies at voxel (2.5, 4.5, 6.5)
     points = np.array([[2.5, 4.5, 6.5], [4.5, 4.5, 6.5], [6.5, 4.5, 6.5], [-0.6, 4.5, 6.5], [2.5, 4.5, 11.6]])
-    found = evidence(tuple((axis, voxels(axis)) for axis in range(3))).near(points)
-    np.testing.assert_allclose(found, [0.9, 0.9, 0, OUTSIDE, OUTSIDE], rtol=1e-6)
-    assert evidence(tuple((axis, voxels(axis)) for axis in range(3))).near(points[None, :2]).shape == (1, 2)
-
-
-def test_axes_of_the_source_may_be_exchanged_reversed_and_finer_than_the_voxels():
-    axes = ((2, voxels(0)[::-1]), (0, voxels(1)), (1, np.arange(0, 2 * SHAPE[2], 0.5)))
-    assert evidence(axes).near(np.array([4.5, 13.0, 7 - 2.5])) == pytest.approx(0.9)
-    assert evidence(axes).near(np.array([4.5, 13.0, 0.5])) == 0
+    evidence = VolumeEvidence(cells, SameGrid(), 2)
+    np.testing.assert_allclose(evidence.near(points), [0.9, 0.9, 0, OUTSIDE, OUTSIDE], rtol=1e-6)
+    assert evidence.near(points[None, :2]).shape == (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +43,7 @@ def test_a_bright_dot_of_the_images_lies_where_the_volume_shows_it(tmp_path, ori
     uids = write_stack(tmp_path, head, orientation, spacing, (-80.0, -70.0, 60.0))
     settings = VolumeSettings(z_mm=2.0, size=96, pixel_mm=2.0, centre=(0.5, 0.5), head_mm=0)
     volume, series, grid, _ = volume_of(tmp_path, settings)
-    found = VolumeEvidence(volume.astype(np.float32), source_axes(grid), 1)
+    found = VolumeEvidence(volume.astype(np.float32), grid, 1)
     image = series.mapping.source_index(uids[dot[0]])
     near = found.near(np.array([[image, *dot[1:]], [image, dot[1], dot[2] - 6], [image, dot[1] + 4, dot[2]]], float))
     assert near[0] == volume.max() and near[1:].max() < 0.5 * near[0]
