@@ -33,7 +33,7 @@ class PreprocessConfig:
     workers: int = os.cpu_count() or 1
     """worker processes, one thread each; 1 works in this process, which a crash in a decoder would end"""
     slices: bool = False
-    """also write one file per slice, npy_slice/, for scripts of others; doubles the disk space"""
+    """also write one file per slice, npy_slice/, for other scripts; doubles the disk space"""
     head_mm: float = 180.0
     """height of the head to keep, from the top, in millimetres; 0 keeps every slice"""
     window_low_hu: float = 0.0

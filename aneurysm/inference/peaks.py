@@ -63,7 +63,7 @@ def curves(features: Sequence[SeriesFeatures], series: SampledSeries) -> Curves:
     return Curves(series.index, series.position_mm[series.index], np.mean(predicted, axis=0))
 
 
-Blend = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Blend = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (probabilities, places in the source) to probabilities
 
 
 def find_peaks(
