@@ -33,7 +33,7 @@ def predict(folder: Path, *places: tuple[str, float, int, float, float]) -> Pred
     for location, probability, image, x, y in places:
         uid, frame = read.mapping.images[image]
         patient_mm = tuple(read.geometry.to_patient((image, y, x)).tolist())
-        peaks.append(Peak(location, probability, 0, files[image], uid, frame, x, y, patient_mm))
+        peaks.append(Peak(location, probability, 0, x, y, files[image], uid, frame, x, y, patient_mm))
     return Prediction(folder, PROBABILITIES, {}, uid=read.uid, series=series, peaks=tuple(peaks))
 
 

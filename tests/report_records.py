@@ -68,7 +68,7 @@ def make_failed(series_uid: str = "1.2.3", **changes: Any) -> dict[str, Any]:
 
 
 def make_pictures() -> list[Picture]:
-    """Of the three windows, the most suspicious first; the heatmap is a cone around (300, 150)."""
+    """Of a finding in each of the three windows, the strongest first; the heatmap is a cone around (300, 150)."""
     y, x = np.mgrid[:512, :512]
     across, down = (x // 2).astype(np.uint8), (y // 2).astype(np.uint8)
     first = Picture(

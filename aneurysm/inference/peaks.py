@@ -36,15 +36,18 @@ class Peak:
 
     probability  in [0, 1]: maximum of the heatmap in its slice, the mean over models and views; with volume3d, its
                  log-odds at this place are averaged in
+    slice        index in the cache; in re-sliced series it cuts across the images
+    cache_x, cache_y  column and row in that slice
     frame        0-based, in `file`
     x, y         column and row in the original image, pixel centres on whole numbers
     patient_mm   (left, back, up): LPS
-    slice        index in the cache; in re-sliced series it cuts across the images
     """
 
     location: str
     probability: float
     slice: int
+    cache_x: float
+    cache_y: float
     file: Path
     sop_uid: str
     frame: int
@@ -130,7 +133,8 @@ def _placed(
         return None
     image = series.mapping.source_index(sop_uid, frame)
     patient_mm = tuple(series.geometry.to_patient((image, y, x)).tolist())
-    return Peak(location, probability, number, series.files[image], sop_uid, frame, float(x), float(y), patient_mm)
+    cached, original = map(float, place), (series.files[image], sop_uid, frame, float(x), float(y))
+    return Peak(location, probability, number, *cached, *original, patient_mm)
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

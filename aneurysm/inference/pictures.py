@@ -1,10 +1,11 @@
-"""Pictures of the most suspicious slices of a series, with the slices around them and the aneurysm heatmap."""
+"""Pictures of the strongest findings of a series: their slice, the slices around it, and the aneurysm heatmap."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import dist
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from aneurysm.cache.windows import crop_box
 from aneurysm.dicom.geometry import left_right_in_columns
 from aneurysm.dicom.mapping import SIZE
 from aneurysm.inference.models import Model
-from aneurysm.inference.peaks import Curves
+from aneurysm.inference.peaks import Curves, Peak
 from aneurysm.inference.sampled import SampledSeries, Shown
 from aneurysm.inference.slab import Slab, slabs_around
 from aneurysm.labels import LABELS, LOCATIONS, PRESENT
@@ -22,23 +23,25 @@ from aneurysm.stage1.config import InputConfig
 from aneurysm.stage1.extract import Encoder
 from aneurysm.stage1.sample import mirror_images
 
-APART_MM = 6.0  # between two pictures, at least: neighbours look alike
+APART_MM = 10.0  # between two pictures, at least: heatmaps of neighbouring locations often share a peak
 
 
 @dataclass(frozen=True)
 class Picture:
     """One slice of the cache: a square with square pixels; axial and coronal slices as radiologists view them.
 
+    It shows a finding. Without heatmaps there is none: then it shows one of the most suspicious slices.
+
     slice        index in the cache
     position_mm  along the slice axis, in patient coordinates
-    probability  of Aneurysm Present in this slice by stage 1, the mean over models and views
-    location     the most probable location in this slice
+    probability  of the finding; without heatmaps, of Aneurysm Present in this slice
+    location     of the finding; without heatmaps, the most probable one in this slice
     slab         this slice and those around it
     heatmap      (512, 512) float32 in [0, 1]: of an aneurysm at each pixel; 0 outside the crop; NaN without heatmaps
-    x, y         maximum of the heatmap, in pixels; NaN without heatmaps
+    x, y         place of the finding in the slice, in pixels; NaN without heatmaps
     pixel_mm     side of a pixel
     sop_uid, frame, file    the nearest original image; the frame 0-based
-    column, row  of the maximum in that image, pixel centres on whole numbers; NaN if outside, or without heatmaps
+    column, row  of the finding in that image, pixel centres on whole numbers; NaN without heatmaps
     """
 
     slice: int
@@ -62,26 +65,90 @@ class Picture:
         return self.slab.images[self.slab.middle]
 
 
+@dataclass(frozen=True)
+class _Target:
+    """What a picture is to show, as in Picture; `place_mm` in the patient, without heatmaps along the slice axis."""
+
+    window: int
+    place_mm: tuple[float, ...]
+    probability: float
+    location: str
+    x: float
+    y: float
+    column: float
+    row: float
+    sop_uid: str
+    frame: int
+
+
 def take_pictures(
-    models: Sequence[Model], series: SampledSeries, inputs: Sequence[InputConfig], curves: Curves, n: int
+    models: Sequence[Model],
+    series: SampledSeries,
+    inputs: Sequence[InputConfig],
+    curves: Curves,
+    peaks: Sequence[Peak],
+    n: int,
 ) -> tuple[Picture, ...]:
-    """Pictures of the n most suspicious slices that lie apart, highest first; runs `models` on them once more."""
+    """Pictures of the n highest peaks that are at least APART_MM apart, highest first; without peaks, of such slices.
+
+    Runs `models` on these slices once more, for their heatmaps.
+    """
     if n == 0:
         return ()
-    windows = _highest_apart(curves, n)
+    targets = _apart([_finding(peak, series) for peak in peaks] or _slices(curves, series), n)
+    windows = [target.window for target in targets]
     maps = [found for model in models for found in _maps(model, series, inputs, windows)]
-    heatmap = np.mean(maps, axis=0) if maps else np.full((len(windows), SIZE, SIZE), np.nan, np.float32)
+    heatmaps = np.mean(maps, axis=0) if maps else np.full((len(windows), SIZE, SIZE), np.nan, np.float32)
     slabs = slabs_around(series.slices, series.position_mm, series.index[windows].tolist())
-    return tuple(_picture(series, curves, *own) for own in zip(windows, heatmap, slabs, strict=True))
+    return tuple(_picture(series, *own) for own in zip(targets, heatmaps, slabs, strict=True))
 
 
-def _highest_apart(curves: Curves, n: int) -> list[int]:
-    """Windows with the highest probability, each at least APART_MM from those chosen before."""
-    chosen: list[int] = []
-    for window in np.argsort(-curves.probability[:, LABELS.index(PRESENT)], kind="stable").tolist():
-        away = np.abs(curves.position_mm[chosen] - curves.position_mm[window])
-        if len(chosen) < n and (away >= APART_MM).all():
-            chosen.append(window)
+def _finding(peak: Peak, series: SampledSeries) -> _Target:
+    return _Target(
+        window=int(np.flatnonzero(series.index == peak.slice)[0]),
+        place_mm=peak.patient_mm,
+        probability=peak.probability,
+        location=peak.location,
+        x=peak.cache_x,
+        y=peak.cache_y,
+        column=peak.x,
+        row=peak.y,
+        sop_uid=peak.sop_uid,
+        frame=peak.frame,
+    )
+
+
+def _slices(curves: Curves, series: SampledSeries) -> list[_Target]:
+    """Every window, with the image at its centre; no point is marked in it."""
+    return [
+        _Target(
+            window,
+            (position_mm,),
+            float(probability[LABELS.index(PRESENT)]),
+            LOCATIONS[int(probability[: len(LOCATIONS)].argmax())],
+            *[np.nan] * 4,
+            *_central_image(series, number),
+        )
+        for window, (number, position_mm, probability) in enumerate(
+            zip(curves.slice.tolist(), curves.position_mm.tolist(), curves.probability, strict=True)
+        )
+    ]
+
+
+def _central_image(series: SampledSeries, number: int) -> tuple[str, int]:
+    """SOP Instance UID and frame of the image at the centre of a slice; the first image if the crop has none there."""
+    middle = (SIZE - 1) / 2
+    with suppress(ValueError):  # a crop that reaches far beyond the image
+        return series.mapping.to_original(middle, middle, number)[2:]
+    return series.mapping.images[0]
+
+
+def _apart(targets: Sequence[_Target], n: int) -> list[_Target]:
+    """At most n, the highest probability first, each at least APART_MM from those before it."""
+    chosen: list[_Target] = []
+    for target in sorted(targets, key=lambda target: -target.probability):
+        if len(chosen) < n and all(dist(target.place_mm, other.place_mm) >= APART_MM for other in chosen):
+            chosen.append(target)
     return chosen
 
 
@@ -117,35 +184,21 @@ def _found(encoder: Encoder, shown: Shown, windows: list[int], plane: str, view:
     return found.cpu().numpy()
 
 
-def _picture(series: SampledSeries, curves: Curves, window: int, heatmap: np.ndarray, slab: Slab) -> Picture:
-    number, probability = int(series.index[window]), curves.probability[window]
-    x = y = np.nan
-    if np.isfinite(heatmap).all():
-        y, x = map(float, np.unravel_index(heatmap.argmax(), heatmap.shape))
-    column, row, sop_uid, frame = _original(series, number, x, y)
+def _picture(series: SampledSeries, target: _Target, heatmap: np.ndarray, slab: Slab) -> Picture:
+    number = int(series.index[target.window])
     return Picture(
         slice=number,
         position_mm=float(series.position_mm[number]),
-        probability=float(probability[LABELS.index(PRESENT)]),
-        location=LOCATIONS[int(probability[: len(LOCATIONS)].argmax())],
+        probability=target.probability,
+        location=target.location,
         slab=slab,
         heatmap=heatmap,
-        x=x,
-        y=y,
+        x=target.x,
+        y=target.y,
         pixel_mm=series.mapping.crop.width * series.geometry.canonical_spacing[2] / SIZE,
-        sop_uid=sop_uid,
-        frame=frame,
-        file=series.files[series.mapping.source_index(sop_uid, frame)].name,
-        column=column,
-        row=row,
+        sop_uid=target.sop_uid,
+        frame=target.frame,
+        file=series.files[series.mapping.source_index(target.sop_uid, target.frame)].name,
+        column=target.column,
+        row=target.row,
     )
-
-
-def _original(series: SampledSeries, number: int, x: float, y: float) -> tuple[float, float, str, int]:
-    """Column, row, SOP Instance UID and frame of a point; NaN and the image at the slice's centre if it is in none."""
-    with suppress(ValueError):  # in the padding around the images, or NaN
-        return series.mapping.to_original(x, y, number)
-    with suppress(ValueError):  # a crop that reaches far beyond the image
-        middle = (SIZE - 1) / 2
-        return (np.nan, np.nan, *series.mapping.to_original(middle, middle, number)[2:])
-    return (np.nan, np.nan, *series.mapping.images[0])

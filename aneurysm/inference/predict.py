@@ -156,6 +156,7 @@ class Predictor:
         features = list(result.features.values())
         along = curves(features, series)
         asked = [self.models[number] for number in result.features]
+        peaks = find_peaks(features, series, self._blend(evidence))
         return Prediction(
             folder=folder,
             probabilities=probabilities,
@@ -163,8 +164,8 @@ class Predictor:
             uid=series.uid,
             series=series.without_images(),
             curves=along,
-            peaks=find_peaks(features, series, self._blend(evidence)),
-            pictures=take_pictures(asked, series, self.ensemble.inputs, along, self.n_pictures),
+            peaks=peaks,
+            pictures=take_pictures(asked, series, self.ensemble.inputs, along, peaks, self.n_pictures),
             sac_map=sac_map(asked, [list(result.rows[number].values()) for number in result.features], series),
             seconds=seconds,
             warnings=(*series.warnings, *warnings),

@@ -35,7 +35,7 @@ class Prediction:
     uid            SeriesInstanceUID; the folder's name if the series is unreadable
     series         geometry, and the files of the images; None if unreadable
     curves, peaks  stage 1's probabilities along the series, and its peaks; None and empty if unreadable
-    pictures       of the most suspicious slices, at most the predictor's n_pictures
+    pictures       of the strongest findings, at most the predictor's n_pictures
     sac_map        of all windows; None unless the predictor keeps maps and its models have them
     seconds        by step: headers, decode, encode, sequence, and volume if volume3d ran
     left_out       sentences on what the time budget left out

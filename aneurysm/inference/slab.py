@@ -1,4 +1,4 @@
-"""A slab: the slices around a suspicious one, to scroll through and to project; decodes only those still missing."""
+"""A slab: a slice and those around it, to scroll through and to project; decodes only those still missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aneurysm.cache.slices import cached_slices
 from aneurysm.dicom.intensity import Window
 from aneurysm.dicom.series import Series
 
-EACH_SIDE = 10  # slices on either side of the suspicious one, at most
+EACH_SIDE = 10  # slices on either side of the central one, at most
 REACH_MM = 15.0  # on either side, at most
 ROUNDING_MM = 1e-3
 DARK_VESSELS = ("MRI T2",)  # flowing blood is black: minimum projection; elsewhere maximum
@@ -22,7 +22,7 @@ BONE_REACH_MM = 5.0  # on either side
 
 @dataclass(frozen=True)
 class Slab:
-    """Slices of the cache around a suspicious one, which has index `middle`.
+    """A slice of the cache, which has index `middle`, and those around it.
 
     number       (n,) index of each in the cache, increasing
     position_mm  (n,) along the slice axis, increasing, in patient coordinates
@@ -40,7 +40,7 @@ class Slab:
         return float(self.position_mm[-1] - self.position_mm[0])
 
     def within(self, reach_mm: float) -> Slab:
-        """Only the slices within `reach_mm` of the suspicious one."""
+        """Only the slices within `reach_mm` of the central one."""
         near = np.flatnonzero(np.abs(self.position_mm - self.position_mm[self.middle]) <= reach_mm + ROUNDING_MM)
         return Slab(self.number[near], self.position_mm[near], self.images[near], self.middle - int(near[0]))
 

@@ -78,10 +78,11 @@ def draw_curve(record: dict, pictures: Sequence[Picture]) -> Curve | None:
         (name for name in curves["probability"] if name != PRESENT), key=lambda n: max(curves["probability"][n])
     )
     x = across(mm)
-    places = [float(across(picture.position_mm)) for picture in pictures]
+    at = [picture.position_mm for picture in pictures]
+    places, on_curve = [float(across(position)) for position in at], np.interp(at, mm, present)
     annotations = [
-        Annotation(number, place, _down(picture.probability), number_x)
-        for number, (picture, place, number_x) in enumerate(zip(pictures, places, spread(places), strict=True), start=1)
+        Annotation(number, place, _down(probability), number_x)
+        for number, (place, probability, number_x) in enumerate(zip(places, on_curve, spread(places), strict=True), 1)
     ]
     return Curve(
         _points(x, present), _points(x, np.array(curves["probability"][other], float)), other,

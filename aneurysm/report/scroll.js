@@ -1,4 +1,4 @@
-// Moves through the slices around each suspicious one: by slider, wheel over a picture, and keys.
+// Moves through the slices around each finding: by slider, wheel over a picture, and keys.
 "use strict";
 
 const KEYS = {

@@ -1,4 +1,4 @@
-"""A suspicious slice on the page: the slices around it to scroll through, an enlarged part, and a projection."""
+"""A finding on the page: the slices around it to scroll through, an enlarged part, and a projection."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ class Panel:
 class SliceView:
     """A picture, numbered from 1, and how it is drawn; `outline` is an SVG path, "" if there is nothing to draw.
 
-    frames      the slices around it; the suspicious one has index `middle`
-    whole, enlarged, projected  panels of a whole slice, of the part around the peak, of the projection
+    frames      the slices around it; its own slice has index `middle`
+    whole, enlarged, projected  panels of a whole slice, of the part around the finding, of the projection
     projection  a data: URI
     edges       letters of the patient's sides at the left and right edge; None if the plane is unknown
     upward      direction of later slices; "" if the plane is unknown
@@ -125,7 +125,7 @@ def _view(number: int, picture: Picture, plane: str | None, series_type: str | N
     return SliceView(
         number, picture, tuple(Frame(source, _text(slab, i)) for i, source in enumerate(sources)), slab.middle,
         whole=_pane("Whole slice", picture, size, WHOLE_BAR_MM),
-        enlarged=_pane("Around the peak", picture, ENLARGED, ENLARGED_BAR_MM) if has_peak else None,
+        enlarged=_pane("Around the finding", picture, ENLARGED, ENLARGED_BAR_MM) if has_peak else None,
         projected=_pane(projection_name, picture, PROJECTED if has_peak else size, PROJECTED_BAR_MM),
         projection=projected, outline=outline(picture.heatmap), edges=EDGES.get(plane), upward=UPWARD.get(plane, ""),
     )  # fmt: skip
@@ -142,12 +142,12 @@ def _projection(slab: Slab, series_type: str | None) -> tuple[np.ndarray, str]:
 
 def _text(slab: Slab, i: int) -> str:
     away_mm = slab.position_mm[i] - slab.position_mm[slab.middle]
-    away = "the suspicious one" if i == slab.middle else f"{away_mm:+.2f} mm from it"
+    away = "the central one" if i == slab.middle else f"{away_mm:+.2f} mm from it"
     return f"Slice {slab.number[i]} at {slab.position_mm[i] + 0.0:.2f} mm, {away}"
 
 
 def _pane(name: str, picture: Picture, side: int, bar_mm: int) -> Panel:
-    """The part around the peak, or the whole slice; at the image's edge the peak is off-centre."""
+    """The part around the finding, or the whole slice; at the image's edge the finding is off-centre."""
     size = len(picture.image)
     side = min(side, size)
     left = top = 0

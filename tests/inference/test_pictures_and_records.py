@@ -1,4 +1,4 @@
-"""Pictures of the most suspicious slices, and the record of what is said: against the files' own tags."""
+"""Pictures of findings, and the record of a prediction: against the files' own tags."""
 
 import json
 import pickle
@@ -14,14 +14,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from aneurysm.inference.peaks import Curves, Peak
+from aneurysm.inference.peaks import Curves, Peak, find_peaks
 from aneurysm.inference.pictures import Picture, take_pictures
 from aneurysm.inference.prediction import Prediction
 from aneurysm.inference.record import record_of
 from aneurysm.inference.sampled import read_sampled
 from aneurysm.labels import LABELS, LOCATIONS, PRESENT
 from tests.dicom_writer import AXIAL, CORONAL, SAGITTAL, write_enhanced, write_stack
-from tests.inference.test_peaks import FIRST, INPUT, REQUEST, TURNED, brightest, head_with_dot
+from tests.inference.test_peaks import FIRST, INPUT, LEFT_MCA, REQUEST, TURNED, brightest, features_at, head_with_dot
 
 BUNDLE = {"sha256": "abc", "commit": "def", "calibration": "not calibrated"}
 CPU = torch.device("cpu")
@@ -54,21 +54,27 @@ def curves_of(series, peaks: dict[int, float]) -> Curves:
     return Curves(series.index, series.position_mm[series.index], probability)
 
 
+def pictures_of(series, peaks: dict[int, float], n: int = 1, models=None, found=()) -> tuple[Picture, ...]:
+    """Of the findings `found`; without any, of the windows with a peak in the curve."""
+    return take_pictures(models or [model(("original",))], series, (INPUT,), curves_of(series, peaks), found, n)
+
+
 @pytest.mark.parametrize("views", [("original",), ("mirror",), ("original", "mirror")])
 @pytest.mark.parametrize(
     ("orientation", "spacing"),
     [(AXIAL, (4.0, 3.0, 3.0)), (TURNED, (4.0, 3.0, 3.0)), (SAGITTAL, (5.0, 3.0, 3.0)), (CORONAL, (1.8, 2.0, 2.0))],
 )
-def test_the_heat_of_a_picture_lies_over_what_it_was_found_on_in_all_planes_and_views(
-    tmp_path, orientation, spacing, views
-):
+def test_a_finding_and_its_heatmap_lie_over_the_dot_in_all_planes_and_views(tmp_path, orientation, spacing, views):
     write_stack(tmp_path, head_with_dot((24, 64, 64), DOT), orientation, spacing, FIRST)
     series = read_sampled(tmp_path, KEPT)
     window, x, y = brightest(series)
-    (picture,) = take_pictures([model(views)], series, (INPUT,), curves_of(series, {window: 0.9}), 1)
-    assert picture.slice == series.index[window] and picture.location == LOCATIONS[2]
-    row, col = np.unravel_index(picture.image.argmax(), picture.image.shape)
-    assert np.hypot(picture.x - col, picture.y - row) < 16 and np.hypot(picture.x - x, picture.y - y) < 16
+    peaks = find_peaks([features_at(series, window, x, y, views)], series)
+    (picture,) = pictures_of(series, {0: 0.9}, models=[model(views)], found=peaks)
+    assert picture.slice == series.index[window] and picture.location == LOCATIONS[LEFT_MCA]
+    assert picture.probability == pytest.approx(1 / (1 + np.exp(-2)))
+    for seen in (picture.image, picture.heatmap):  # cells of the heatmap are 8 of 256 pixels wide
+        row, col = np.unravel_index(seen.argmax(), seen.shape)
+        assert np.hypot(picture.x - col, picture.y - row) < 16
     middle = (512 - 1) / 2
     assert abs(picture.x - middle) > 30  # else mirroring would not show
     assert np.hypot(picture.column - DOT[2], picture.row - DOT[1]) < 3  # the dot's place in the original image
@@ -86,30 +92,46 @@ def test_the_image_of_a_picture_is_the_slice_as_it_is_cached(tmp_path):
     # The window is 0 to 600 HU: the head of 40 HU is 40 / 600 of 255, the air nothing, the dot white.
     assert images[12].max() == 255 and images[3].max() == round(255 * 40 / 600)
     assert images[3].min() == 0 and read_sampled(tmp_path, REQUEST).slices is None
-    (picture,) = take_pictures([model(("original",))], series, (INPUT,), curves_of(series, {3: 0.9}), 1)
+    (picture,) = pictures_of(series, {3: 0.9})
     widths = (picture.image > 8).sum(axis=1)
     # 43 columns of 3 mm are head; half a pixel at either end turns dark, where it meets air of -1000 HU.
     assert widths.max() * picture.pixel_mm == pytest.approx(42 * 3.0, abs=1)
 
 
-def test_pictures_lie_apart_the_highest_first(tmp_path):
+def test_pictures_of_slices_lie_apart_the_highest_first(tmp_path):
     write_stack(tmp_path, head_with_dot((24, 64, 64), DOT), spacing=(4.0, 3.0, 3.0), first=FIRST)
     series = read_sampled(tmp_path, KEPT)
-    curves = curves_of(series, {5: 0.8, 6: 0.9, 7: 0.7, 8: 0.6, 2: 0.3})  # 4 mm apart: 5 and 7 are too near to 6
-    pictures = take_pictures([model(("original",))], series, (INPUT,), curves, 3)
-    assert [int(np.flatnonzero(series.index == picture.slice)[0]) for picture in pictures] == [6, 8, 2]
+    curves = {5: 0.8, 6: 0.9, 8: 0.7, 9: 0.6, 2: 0.3}  # 4 mm apart: 5 and 8 are too near to 6
+    pictures = pictures_of(series, curves, 3)
+    assert [int(np.flatnonzero(series.index == picture.slice)[0]) for picture in pictures] == [6, 9, 2]
     assert [picture.probability for picture in pictures] == [0.9, 0.6, 0.3]
-    assert take_pictures([model(("original",))], series, (INPUT,), curves, 0) == ()
+    assert pictures_of(series, curves, 0) == ()
+
+
+def test_findings_are_shown_highest_first_and_those_near_a_higher_one_not_at_all(tmp_path):
+    write_stack(tmp_path, head_with_dot((24, 64, 64), DOT), spacing=(4.0, 3.0, 3.0), first=FIRST)
+    series = read_sampled(tmp_path, KEPT)
+    first = Peak(LOCATIONS[0], 0.4, int(series.index[5]), 200.0, 90.0, series.files[0], *series.mapping.images[0], 1.0,
+                 2.0, (10.0, 20.0, 30.0))  # fmt: skip
+    near = replace(first, location=LOCATIONS[1], probability=0.3, patient_mm=(10.0, 20.0, 39.9))
+    beside = replace(first, location=LOCATIONS[2], probability=0.2, patient_mm=(20.1, 20.0, 30.0))  # same slice
+    highest = replace(first, location=LOCATIONS[3], probability=0.5, slice=int(series.index[9]),
+                      patient_mm=(10.0, 20.0, 60.0))  # fmt: skip
+    pictures = pictures_of(series, {0: 0.9}, 3, found=(first, near, beside, highest))
+    assert [picture.location for picture in pictures] == [LOCATIONS[3], LOCATIONS[0], LOCATIONS[2]]
+    assert [picture.probability for picture in pictures] == [0.5, 0.4, 0.2]
+    assert [picture.slice for picture in pictures] == series.index[[9, 5, 5]].tolist()
+    assert (pictures[0].x, pictures[0].y, pictures[0].column, pictures[0].row) == (200, 90, 1, 2)
 
 
 def test_models_without_heatmaps_make_pictures_without_heat(tmp_path):
     write_stack(tmp_path, head_with_dot((24, 64, 64), DOT), spacing=(4.0, 3.0, 3.0), first=FIRST)
     series = read_sampled(tmp_path, KEPT)
-    curves = curves_of(series, {5: 0.8})
-    (picture,) = take_pictures([model(("original",), heatmaps=False)], series, (INPUT,), curves, 1)
+    (picture,) = pictures_of(series, {5: 0.8}, models=[model(("original",), heatmaps=False)])
+    assert picture.location == LOCATIONS[2] and picture.slice == series.index[5]
     assert np.isnan(picture.heatmap).all() and np.isnan([picture.x, picture.row]).all() and picture.sop_uid
     both = [model(("original",), heatmaps=False), model(("original",))]
-    (picture,) = take_pictures(both, series, (INPUT,), curves, 1)
+    (picture,) = pictures_of(series, {5: 0.8}, models=both)
     assert isinstance(picture, Picture) and np.isfinite(picture.heatmap).all()
 
 
@@ -121,7 +143,7 @@ def test_a_picture_has_the_21_slices_around_it_or_those_within_15_mm(tmp_path, s
     write_stack(tmp_path, head_with_dot((40, 64, 64), DOT), spacing=(spacing_mm, 3.0, 3.0), first=FIRST)
     series = read_sampled(tmp_path, KEPT)
     nearest = int(np.abs(series.index - window).argmin())
-    (picture,) = take_pictures([model(("original",))], series, (INPUT,), curves_of(series, {nearest: 0.9}), 1)
+    (picture,) = pictures_of(series, {nearest: 0.9})
     slab, shift = picture.slab, series.index[nearest] - window
     assert slab.number[slab.middle] == picture.slice and slab.number.tolist() == [n + shift for n in around]
     np.testing.assert_allclose(np.diff(slab.position_mm), spacing_mm)
@@ -135,8 +157,7 @@ def test_of_the_slices_around_only_those_are_decoded_that_were_not_before(tmp_pa
     request = replace(KEPT, slice_spacing_mm=7.0)
     series = pickle.loads(pickle.dumps(read_sampled(tmp_path, request)))  # as from a worker process
     monkeypatch.setattr("aneurysm.dicom.series.decode_frame", lambda frame: decoded.append(frame.name) or decode(frame))
-    curves = curves_of(series, {len(series.index) // 2: 0.9})
-    (picture,) = take_pictures([model(("original",))], series, (INPUT,), curves, 1)
+    (picture,) = pictures_of(series, {len(series.index) // 2: 0.9})
     missing = set(picture.slab.number) - set(series.slices.number)
     assert len(decoded) == len(set(decoded)) == len(missing) and bool(missing) == (orientation == AXIAL)
     every = read_sampled(tmp_path, replace(KEPT, slice_spacing_mm=0.0)).slices
@@ -149,7 +170,7 @@ def test_files_that_are_gone_by_then_leave_the_slices_that_were_decoded_before(t
     series = read_sampled(tmp_path, replace(KEPT, slice_spacing_mm=7.0))
     for file in tmp_path.iterdir():
         file.unlink()
-    (picture,) = take_pictures([model(("original",))], series, (INPUT,), curves_of(series, {2: 0.9}), 1)
+    (picture,) = pictures_of(series, {2: 0.9})
     slab = picture.slab
     assert slab.number[slab.middle] == picture.slice and set(slab.number) <= set(series.slices.number)
     assert len(slab.number) > 3
@@ -157,8 +178,9 @@ def test_files_that_are_gone_by_then_leave_the_slices_that_were_decoded_before(t
 
 def predicted(folder: Path) -> Prediction:
     series = read_sampled(folder, REQUEST)
-    peaks = [Peak(LOCATIONS[0], 0.25, 3, series.files[0], "1.2", 0, 10.126, 20.0, (1.0, 2.0, 3.0)),
-             Peak(LOCATIONS[4], 0.75, 2, series.files[1], "1.3", 0, 11.0, 21.0, (4.0, 5.0, 6.0))]  # fmt: skip
+    files = series.files
+    peaks = [Peak(LOCATIONS[0], 0.25, 3, 20.0, 40.0, files[0], "1.2", 0, 10.126, 20.0, (1.0, 2.0, 3.0)),
+             Peak(LOCATIONS[4], 0.75, 2, 22.0, 42.0, files[1], "1.3", 0, 11.0, 21.0, (4.0, 5.0, 6.0))]  # fmt: skip
     return Prediction(
         folder, np.linspace(0, 1, 14), {}, series.uid, series.without_images(), curves_of(series, {5: 0.8}),
         tuple(peaks), seconds={"decode": 0.12345}, warnings=("one",), left_out=("two",),

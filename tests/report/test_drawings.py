@@ -71,7 +71,7 @@ def test_letters_tell_the_sides_of_each_picture(tmp_path, plane, letters):
         assert [letter.text for letter in first + last] == letters
 
 
-def test_a_picture_has_its_peak_marked_and_stands_above_its_facts(tmp_path):
+def test_a_picture_has_its_finding_marked_and_stands_above_its_facts(tmp_path):
     page = page_of(tmp_path, make_record(), make_pictures())
     first = page.all("article")[0]
     crosses = [path for path in first.all("path") if path.has("class", "cross")]
@@ -85,8 +85,8 @@ def test_a_picture_has_its_peak_marked_and_stands_above_its_facts(tmp_path):
     assert lines == [outline(make_pictures()[0].heatmap)] * 4  # two layers on two images
     facts = dict(zip(*([" ".join(e.text.split()) for e in first.all(tag)] for tag in ("dt", "dd")), strict=True))
     assert facts["Slice"] == "4, at 0.00 mm" and facts["Location"] == "Basilar Tip"
-    assert facts["Peak in the original image"] == "column 201.25, row 99.00"
-    assert facts[f"{PRESENT} in this slice"] == "0.90"
+    assert facts["Place in the original image"] == "column 201.25, row 99.00"
+    assert facts["Probability"] == "0.90" and "Strongest findings" in page.text
     assert facts["Original image"] == f"{make_pictures()[0].file}, frame 0"
     assert facts["SOP Instance UID"] == make_pictures()[0].sop_uid
     assert all(image.attributes["alt"] for image in page.all("img"))
@@ -103,7 +103,7 @@ def test_scale_bars_are_as_long_as_they_say(tmp_path):
     ]
 
 
-def test_without_a_script_one_slice_is_shown_the_suspicious_one(tmp_path):
+def test_without_a_script_one_slice_is_shown_the_central_one(tmp_path):
     page = page_of(tmp_path, make_record(), make_pictures())
     for article, middle in zip(page.all("article"), (4, 6, 0), strict=True):
         shown = ["hidden" not in image.attributes for image in article.all(class_="frames")[0].all("img")]
@@ -123,7 +123,8 @@ def test_without_heatmaps_there_is_the_slice_and_nothing_over_it(tmp_path):
     page = page_of(tmp_path, make_record(), [replace(make_pictures()[0], heatmap=NO_HEAT, x=np.nan, y=np.nan)])
     (article,) = page.all("article")
     assert len(article.all("img")) == 11 + 1 and not article.all("svg") and not article.all(type="checkbox")
-    assert "Peak" not in article.text and "nan" not in article.text
+    assert "Place in" not in article.text and "nan" not in article.text
+    assert f"{PRESENT} in this slice" in article.text and "Most suspicious slices" in page.text
 
 
 def test_the_curve_runs_through_each_windows_place_and_probability():
@@ -151,7 +152,7 @@ def test_the_curve_names_slice_place_and_probability_and_links_to_the_pictures(t
 
 def test_the_curve_of_a_single_slice_is_a_point_in_the_middle():
     curves = {"slice": [3], "position_mm": [7.5], "probability": {label: [0.25] for label in LABELS}}
-    curve = draw_curve(make_record(curves=curves), [replace(make_pictures()[0], position_mm=7.5, probability=0.25)])
+    curve = draw_curve(make_record(curves=curves), [replace(make_pictures()[0], position_mm=7.5, probability=0.9)])
     assert curve.points == "50.00,75.00" and curve.annotations[0].x == 50 and curve.hovers[0].width == 100
 
 

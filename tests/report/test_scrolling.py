@@ -1,4 +1,4 @@
-"""Scrolling through the slices around a suspicious one, as a hand does it: by wheel, slider and keys."""
+"""Scrolling through the slices around a finding, as a hand does it: by wheel, slider and keys."""
 
 import itertools
 from pathlib import Path
@@ -50,12 +50,12 @@ def shown(browser: Browser, picture: str = FIRST) -> int:
     assert found["value"] == number - first and found["same"]
     assert found["spoken"] == found["text"] == text
     own = number == middle
-    assert ("the suspicious one" in text) == own
+    assert ("the central one" in text) == own
     assert (found["cross"], found["ring"], found["back"]) == (own, not own, not own) and found["projected"]
     return number
 
 
-def test_the_suspicious_slice_is_shown_first(browser, page):
+def test_the_central_slice_is_shown_first(browser, page):
     browser.open(page)
     assert shown(browser) == 4 and shown(browser, SECOND) == 16 and browser.complaints == []
 
@@ -120,7 +120,7 @@ def test_all_is_reached_by_tab_with_a_ring_around_it_and_has_a_name(browser, pag
         browser.press("Tab")
         if browser.predict("document.activeElement.type") == "range":
             break
-    assert browser.predict("document.activeElement.getAttribute('aria-label')") == "Slice around suspicious slice 1"
+    assert browser.predict("document.activeElement.getAttribute('aria-label')") == "Slice around finding 1"
     for selector in ("input[type=range]", ".frames"):
         style = browser.predict(f"getComputedStyle(document.querySelector('{FIRST} {selector}')).outlineStyle")
         assert style == "solid"
@@ -128,12 +128,12 @@ def test_all_is_reached_by_tab_with_a_ring_around_it_and_has_a_name(browser, pag
     assert shown(browser) == 5
 
 
-def test_without_a_script_the_suspicious_slice_is_shown_and_nothing_that_would_need_one(browser, page):
+def test_without_a_script_the_central_slice_is_shown_and_nothing_that_would_need_one(browser, page):
     browser.open(page, script=False)
     # What the test asks runs all the same.
     seen = "[...document.querySelectorAll('%s')].filter(e => e.getBoundingClientRect().width > 0).length"
     assert browser.predict(seen % ".frames img") == 3 and browser.predict(seen % ".control") == 0
-    assert browser.predict(seen % "#picture-1 .frames img[alt*=suspicious]") == 1
+    assert browser.predict(seen % "#picture-1 .frames img[alt*=central]") == 1
 
 
 def test_a_script_that_is_not_the_pages_own_to_the_letter_does_not_run(browser, page, tmp_path):

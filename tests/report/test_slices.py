@@ -30,11 +30,11 @@ def test_what_is_enlarged_of_a_peak_at_the_edge_stays_in_the_image():
     assert view.enlarged.view_box == "383.5 -0.5 128 128" and view.projected.view_box == "255.5 -0.5 256 256"
 
 
-def test_the_slices_around_stand_in_their_order_with_their_distance_from_the_suspicious_one():
+def test_the_slices_around_stand_in_their_order_with_their_distance_from_the_central_one():
     (view,) = slice_views(make_pictures()[:1], "axial", "CTA")
     assert len(view.frames) == 11 and view.middle == 4
     assert [frame.text for frame in view.frames[3:6]] == [
-        "Slice 3 at -2.50 mm, -2.50 mm from it", "Slice 4 at 0.00 mm, the suspicious one",
+        "Slice 3 at -2.50 mm, -2.50 mm from it", "Slice 4 at 0.00 mm, the central one",
         "Slice 5 at 2.50 mm, +2.50 mm from it",
     ]  # fmt: skip
     columns = np.stack([decoded(frame.source)[100] for frame in view.frames])
