@@ -24,6 +24,7 @@ from aneurysm.phantom.config import PhantomWindowsConfig
 from aneurysm.stage1.endless import EndlessWindows
 from aneurysm.stage1.losses import Stage1Loss
 from aneurysm.stage1.predict import load_stage1
+from aneurysm.training.config import PrecisionKind
 from aneurysm.training.precision import channels_last, channels_last_model, training_precision
 from benchmarks.rates import CPU
 
@@ -45,15 +46,18 @@ class BenchmarkConfig:
 @dataclass(frozen=True)
 class Variant:
     name: str
+    precision: PrecisionKind = "auto"
     last: bool = True
-    flush: bool = False
+    flush: bool = True
     compiled: bool = False
 
 
 VARIANTS = (
     Variant("as pretrain.py"),
+    Variant("float32", precision="fp32"),
+    Variant("bfloat16", precision="bf16"),
+    Variant("float32, denormals computed", precision="fp32", flush=False),
     Variant("without channels_last", last=False),
-    Variant("set_flush_denormal", flush=True),
     Variant("torch.compile", compiled=True),
 )
 
@@ -62,8 +66,9 @@ class Stepper:
     """One variant's model and optimizer, and the CPU seconds of its steps, encoder passes and predictions."""
 
     def __init__(self, variant: Variant, weights: Path, batch: dict[str, Tensor]):
-        self.variant, self.precision = variant, training_precision(CPU)
+        self.variant = variant
         self.model, self.config = load_stage1(weights)
+        self.precision = training_precision(CPU, variant.precision, self.model)
         if variant.last:
             channels_last_model(self.model)
             batch = {name: channels_last(tensor) for name, tensor in batch.items()}
@@ -110,7 +115,7 @@ def main(config: BenchmarkConfig) -> None:
             stepper.round()
     first, *_ = seconds = [np.array(stepper.seconds[2:]) for stepper in steppers]
     print(f"{stage1.input.image_size} pixels, {config.batch_size} windows a step, {config.threads} threads; auto is "
-          f"{training_precision(CPU).dtype}\n")  # fmt: skip
+          f"{steppers[0].precision.dtype}\n")  # fmt: skip
     print("| | step, ms a window | ratio | encoder's part | prediction, ms a window | ratio |")
     print("|---|---|---|---|---|---|")
     for stepper, own in zip(steppers, seconds, strict=True):

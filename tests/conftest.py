@@ -50,14 +50,14 @@ def chosen_format(request) -> Iterator[None]:
     chosen = request.config.getoption("native_format")
     with pytest.MonkeyPatch.context() as patch:
         if chosen:
-            patch.setattr("aneurysm.training.precision.native_format", lambda device: chosen)
+            patch.setattr("aneurysm.training.precision.native_format", lambda *_: chosen)
         yield
 
 
 @pytest.fixture(params=["fp32", "bf16"])
 def native_format(request, monkeypatch) -> str:
     """Runs a test twice: as on a processor that trains in float32, and as on one that trains in bfloat16."""
-    monkeypatch.setattr("aneurysm.training.precision.native_format", lambda device: request.param)
+    monkeypatch.setattr("aneurysm.training.precision.native_format", lambda *_: request.param)
     return request.param
 
 

@@ -19,6 +19,7 @@ from aneurysm.training.data import EpochBatches, Throughput, names_of, steps, tr
 from aneurysm.training.distributed import DistContext
 from aneurysm.training.folder import RESUME, RunFolder
 from aneurysm.training.interrupt import Interrupt, Interrupted
+from aneurysm.training.precision import flush_denormals
 from aneurysm.training.state import Run, start_run, watched
 from aneurysm.training.tracking import Seen
 from aneurysm.training.train_step import Batch, Loss, TrainStep
@@ -54,6 +55,7 @@ def fit(
     the program, on a signal (interrupt.py): resume.pth then holds the optimizer step that was done last. Another run
     in the same folder is an error.
     """
+    flush_denormals()
     torch.manual_seed(world.seed(config.seed))
     order = getattr(train_set, "order", None)
     batches = EpochBatches(len(train_set), config.batch_size, config.accumulate, world, config.seed, order)

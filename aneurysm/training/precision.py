@@ -29,12 +29,20 @@ class Precision:
         return torch.amp.GradScaler(self.device_type, enabled=self.dtype == torch.float16)
 
 
-def training_precision(device: torch.device, kind: str = "auto") -> Precision:
+def flush_denormals() -> None:
+    """CPUs take numbers below 1e-38 for 0 from here on in this thread and those that it starts.
+
+    Gradients of maps that are almost everywhere sure hold many of them; some CPUs compute with these 100 times slower.
+    """
+    torch.set_flush_denormal(True)
+
+
+def training_precision(device: torch.device, kind: str = "auto", model: nn.Module | None = None) -> Precision:
     """The precision of that kind; `auto` is native_format. ValueError for an unknown kind."""
     if kind not in PRECISIONS:
         raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, found {kind}")
     if kind == "auto":
-        kind = native_format(device)
+        kind = native_format(device, model)
     return Precision(device.type, {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[kind])
 
 
@@ -44,16 +52,16 @@ def inference_precision(device: torch.device, kind: str = "auto") -> Precision:
     return training_precision(device, "fp32" if kind == "auto" and device.type == "cpu" else kind)
 
 
-def native_format(device: torch.device) -> str:
-    """bf16, fp16 or fp32: what trains fastest on the device. The only place where the hardware decides.
+def native_format(device: torch.device, model: nn.Module | None = None) -> str:
+    """bf16, fp16 or fp32: what trains `model` fastest on the device. The only place where the hardware decides.
 
     GPUs from compute capability 8.0 on take bf16, older ones fp16. A CPU that has bfloat16 instructions takes them
-    where a short measurement in this process shows them to be faster.
+    where a short measurement in this process shows them to be faster for the model's kind of convolutions.
     """
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp16"
     if device.type == "cpu" and _cpu_has_bfloat16():
-        return "bf16" if bfloat16_speedup() >= FASTER else "fp32"
+        return "bf16" if bfloat16_speedup(_is_depthwise(model)) >= FASTER else "fp32"
     return "fp32"
 
 
@@ -62,14 +70,22 @@ def _cpu_has_bfloat16() -> bool:
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
+def _is_depthwise(model: nn.Module | None) -> bool:
+    modules = model.modules() if model is not None else ()
+    return any(isinstance(module, (nn.Conv2d, nn.Conv3d)) and module.groups > 1 for module in modules)
+
+
 @cache
-def bfloat16_speedup() -> float:
-    """Time of a small training step on the CPU in float32, divided by its time in bfloat16; measured once a process."""
+def bfloat16_speedup(depthwise: bool) -> float:
+    """Time of a small training step on the CPU in float32, divided by its time in bfloat16; measured once a process.
+
+    With dense convolutions, or with `depthwise` ones among them.
+    """
     with torch.random.fork_rng(devices=[]):
         block = nn.Sequential(
-            nn.Conv2d(32, 64, 1), nn.BatchNorm2d(64), nn.ReLU(),
-            nn.Conv2d(64, 64, 3, padding=1, groups=64), nn.BatchNorm2d(64), nn.ReLU(),
-            nn.Conv2d(64, 32, 1), nn.Conv2d(32, 32, 3, padding=1),
+            nn.Conv2d(32, 128, 1), nn.BatchNorm2d(128), nn.ReLU(),
+            nn.Conv2d(128, 128, 5, padding=2, groups=128) if depthwise else nn.Identity(), nn.BatchNorm2d(128),
+            nn.ReLU(), nn.Conv2d(128, 32, 1), nn.Conv2d(32, 32, 3, padding=1),
         ).to(memory_format=torch.channels_last)  # fmt: skip
         images = torch.rand(8, 32, 28, 28).contiguous(memory_format=torch.channels_last)
     times: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}

@@ -98,7 +98,7 @@ def start_run(model: nn.Module, config: TrainingConfig, steps_per_epoch: int, wo
     scheduler = make_schedule(optimizer, config, steps_per_epoch)
     update = ema_update(config.ema_decay)
     ema = AveragedModel(model, multi_avg_fn=update, use_buffers=True) if config.ema_decay else None
-    scaler = training_precision(world.device, config.precision).scaler()
+    scaler = training_precision(world.device, config.precision, model).scaler()
     return Run(model, ema, optimizer, scheduler, scaler, loss_sum=torch.zeros((), device=world.device))
 
 

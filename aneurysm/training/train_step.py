@@ -42,7 +42,7 @@ class TrainStep:
     ):
         self.run, self.forward, self.loss, self.config, self.batches = run, forward, loss, config, batches
         self.device, self.at_once = batches.world.device, batches.part
-        self.precision = training_precision(self.device, config.precision)
+        self.precision = training_precision(self.device, config.precision, run.model)
         self.non_finite = NonFiniteGuard(names, batches.world)
 
     def __call__(self, keys: Sequence[Sequence[Key]], parts: Sequence[Batch]) -> None:

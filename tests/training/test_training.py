@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from aneurysm.training import engine, precision
 from aneurysm.training.checkpoint import load_checkpoint, save_state
@@ -201,7 +202,7 @@ def test_precision_is_what_was_asked_for_and_a_wrong_name_is_refused():
 
 @pytest.mark.parametrize("native", ["bf16", "fp16", "fp32"])
 def test_a_cpu_predicts_in_float32_whatever_it_trains_in_and_a_gpu_in_what_it_computes_natively(monkeypatch, native):
-    monkeypatch.setattr("aneurysm.training.precision.native_format", lambda _: native)
+    monkeypatch.setattr("aneurysm.training.precision.native_format", lambda *_: native)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[native]
     assert training_precision(torch.device("cpu")).dtype == dtype
     assert inference_precision(torch.device("cpu")).dtype == torch.float32
@@ -213,7 +214,7 @@ def test_a_cpu_predicts_in_float32_whatever_it_trains_in_and_a_gpu_in_what_it_co
 @pytest.mark.parametrize(("speedup", "expected"), [(0.8, "fp32"), (1.1, "fp32"), (1.5, "bf16")])
 def test_a_cpu_trains_in_bfloat16_only_where_it_has_it_and_it_is_measured_to_be_faster(monkeypatch, speedup, expected):
     cpu = torch.device("cpu")
-    monkeypatch.setattr(precision, "bfloat16_speedup", lambda: speedup)
+    monkeypatch.setattr(precision, "bfloat16_speedup", lambda depthwise: speedup)
     monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: True)
     assert native_format(cpu) == expected
     monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: False)
@@ -225,8 +226,24 @@ def test_the_measurement_of_bfloat16_changes_no_random_number():
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    assert 0 < precision.bfloat16_speedup() < 1000
+    assert 0 < precision.bfloat16_speedup(depthwise=True) < 1000
     assert torch.equal(torch.rand(4), expected)
+
+
+def test_bfloat16_is_measured_on_convolutions_of_the_models_kind(monkeypatch):
+    cpu, dense = torch.device("cpu"), nn.Sequential(nn.Conv3d(4, 4, 3))
+    monkeypatch.setattr(precision, "bfloat16_speedup", lambda depthwise: 0.5 if depthwise else 1.5)
+    monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: True)
+    assert native_format(cpu, dense) == native_format(cpu) == "bf16"
+    assert native_format(cpu, nn.Sequential(dense, nn.Conv2d(4, 4, 5, groups=4))) == "fp32"
+
+
+def test_training_takes_numbers_too_small_for_a_float_for_zero(tmp_path):
+    torch.set_flush_denormal(False)
+    tiny = torch.tensor(1e-39)  # made before: constants are not computed
+    assert tiny * 1 > 0
+    train(tmp_path, replace(CONFIG, epochs=1), ALONE)
+    assert tiny * 1 == 0
 
 
 def test_without_a_terminal_progress_is_printed_line_by_line(tmp_path, capsys):
