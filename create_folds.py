@@ -3,7 +3,7 @@
     python create_folds.py --data_dir data --folds 5 --seed 42
     python create_folds.py --data_dir data --folds 5 --manifest data/manifest.jsonl
 
-Reads  train.csv, train_localizers.csv, train_meta.csv, npy_sequence/<uid>.json; manifest.jsonl if told so
+Reads  train.csv, train_localizers.csv, train_meta.csv, npy_sequence/<uid>.json; with --manifest manifest.jsonl
 Writes train_<folds>_folds.csv         train.csv, the columns of train_meta.csv, fold
        train_stage1_<folds>_folds.csv  one row a spot: series, fold, kind, slice, position_mm, x, y, location
        localizer_errors.csv            localizers that have no place in the cache, and why

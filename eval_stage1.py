@@ -33,9 +33,9 @@ class EvalStage1Config(InferenceConfig):
     folds: int = 5
     """number of folds, as given to create_folds.py"""
     series: bool = False
-    """also ask about every slice of every held-out series: FROC, and the maximum over slices"""
+    """also evaluate every slice of every held-out series: FROC, and the maximum over slices"""
     slice_spacing_mm: float = 0.0
-    """with --series: distance of the slices asked about; 0 takes every slice"""
+    """with --series: distance between the slices that are evaluated; 0 takes every slice"""
     tta: Tta = "none"
     """mirror: the mean of the answers about windows and about their mirror images; with --series, of --weights alone"""
     weights: str = ""

@@ -39,7 +39,7 @@ class EvalStage2Config:
     folds: int = 5
     """number of folds, as given to create_folds.py"""
     header_modality: bool = False
-    """tell stage 2 CTA or MR, as the header of a hidden series does, and not what train.csv says"""
+    """give stage 2 the modality of the header (CTA or MR), as in the hidden test set, instead of that in train.csv"""
     temperature: bool = False
     """also scale the answers of each fold by a temperature fitted on the others, and keep one fitted on all for
     eval_end_to_end.py --export: better probabilities; AUC is unaffected"""

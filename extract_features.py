@@ -1,4 +1,4 @@
-"""Step 6: what stage 1 says about slices of every series, sampled by millimetres, for stage 2.
+"""Step 6: stage 1's features of slices of every series, sampled by millimetres, for stage 2.
 
     python extract_features.py --data_dir data --model_dir model --fold all --slice_spacing_mm 1.5
 
@@ -36,7 +36,7 @@ class ExtractConfig(ExtractSettings):
     """number of folds, as given to create_folds.py"""
     own_fold: bool = True
     """only the series that the encoder has not seen, which is all that a cross-fitted stage 2 needs; false: all series,
-    for --tokens.cross_fitted false and eval_stage2.py --gap"""
+    for --tokens.cross_fitted false"""
     device: str = "auto"
     """cpu, cuda, or auto"""
     dask: str = ""

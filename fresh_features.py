@@ -1,4 +1,4 @@
-"""Before step 7, optional: what stage 1 says about synthetic heads that it has never seen, for stage 2 to learn from.
+"""Before step 7, optional: stage 1's features of synthetic heads that it has never seen, to train stage 2.
 
     python fresh_features.py --out data/stage2 --n_series 1000
 

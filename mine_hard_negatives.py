@@ -37,7 +37,7 @@ class MineConfig(InferenceConfig):
     safe_mm: float = SAFE_MM
     """minimum distance from every localizer, in millimetres along the slice axis"""
     slice_spacing_mm: float = 0.0
-    """distance of the slices that are asked about; 0 takes every slice"""
+    """distance between the slices that are evaluated; 0 takes every slice"""
     device: str = "auto"
     """cpu, cuda, or auto"""
     dask: str = ""
@@ -81,7 +81,7 @@ def main(config: MineConfig) -> None:
             hard = select_hard_negatives(slices, positives, barred, config.threshold, config.safe_mm)
             write_hard_negatives(hard, cache.paths.hard_negatives)
             print(f"folds {folds}: {len(hard)} slices of {hard.SeriesInstanceUID.nunique()} series, "
-                  f"of {len(slices)} slices of {slices.SeriesInstanceUID.nunique()} series asked about")  # fmt: skip
+                  f"of {len(slices)} slices of {slices.SeriesInstanceUID.nunique()} series")  # fmt: skip
             print(cache.paths.hard_negatives)
     end_distributed()
     dask.check()

@@ -3,8 +3,8 @@
     python predict.py scans/ --out report
     python predict.py head.zip enhanced.dcm series/1.2.826... --bundle bundle --time_budget 30
 
-Each PATH is the folder of a series, a folder of many, one file, or a .zip archive; series are told apart by their
-SeriesInstanceUID, also where they lie mixed. Research use, not a medical device.
+Each PATH is the folder of a series, a folder of many, one file, or a .zip archive; series are separated by their
+SeriesInstanceUID, also within one folder. Research use, not a medical device.
 
 Reads  the DICOM files, and the models in the box, or a bundle that eval_end_to_end.py --export has made
 Writes <out>/<uid>.html and <uid>.json for each series, index.html and predictions.csv for all of them, the most
@@ -40,11 +40,11 @@ class PredictConfig(InferenceConfig):
     device: str = "auto"
     """cpu, cuda (all GPUs), or auto"""
     time_budget: float = 0.0
-    """seconds that the models may take for a series, after decoding; mirrored views are left out first, then folds,
-    then slices. 0: all they need"""
+    """seconds that the models may take for a series, after decoding; mirrored views and volume3d are left out first,
+    then folds, then slices. 0: all they need"""
     resume: bool = False
-    """keep what the same bundle has said of the same files in an earlier run, without time budget; no DICOM objects or
-    NIfTI files are made of that"""
+    """reuse the predictions of the same bundle for the same files from an earlier run without time budget; no DICOM
+    objects or NIfTI files are made of these"""
     dicom_sr: bool = False
     """also write the findings as a DICOM structured report (TID 1500); needs the extra `dicom`"""
     dicom_seg: bool = False

@@ -53,7 +53,7 @@ class FalseAlarmsConfig(InferenceConfig):
     found: float = 0.75
     """share of the phantoms' localizers that the threshold finds"""
     slice_spacing_mm: float = 3.0
-    """distance of the slices that are asked about"""
+    """distance between the slices that are evaluated"""
     pictures: int = 24
     """peaks of real heads in the picture, the highest first"""
     plot: Path | None = None

@@ -4,7 +4,7 @@
     python -m volume3d.predict head.zip enhanced.dcm series/1.2.826... --fold 0
     python -m volume3d.predict scans/ --weights pretrained
 
-Each PATH is the folder of one series, a folder of many, one file, or a .zip archive. Series are told apart by their
+Each PATH is the folder of one series, a folder of many, one file, or a .zip archive. Series are separated by their
 SeriesInstanceUID, even if their files are mixed. Research use, not a medical device.
 
 Reads  the DICOM files, <model_dir>/volume3d/fold-<k>/last.pth

@@ -54,7 +54,7 @@ class Cache:
         stored, n_slices = self._stored(series_uid), self.n_slices(series_uid)
         indices = np.asarray(indices, int)
         if indices.size and (indices.min() < 0 or indices.max() >= n_slices):
-            raise IndexError(f"series {series_uid}: slices 0 to {n_slices - 1} expected, {indices.tolist()} asked for")
+            raise IndexError(f"series {series_uid}: expected slices 0 to {n_slices - 1}, found {indices.tolist()}")
         out = np.empty((len(indices), SIZE, SIZE), np.float16)
         if isinstance(stored, int):
             for place, index in enumerate(indices):
@@ -73,7 +73,7 @@ class Cache:
         if stored is None:
             return None
         if not 0 <= index < stored.n_slices:
-            raise IndexError(f"series {series_uid}: slices 0 to {stored.n_slices - 1} expected, {index} asked for")
+            raise IndexError(f"series {series_uid}: expected slices 0 to {stored.n_slices - 1}, found {index}")
         out = np.empty((1, SIZE, SIZE), np.uint8)
         stored.read(int(index), out)
         return out[0]

@@ -17,7 +17,7 @@ def check_codestream(encoded: bytes, rows: int, cols: int) -> None:
     except (struct.error, IndexError) as error:
         raise ValueError("the compressed image is cut short in its header") from error
     if found != (rows, cols, 1):
-        raise ValueError(f"expected {rows} x {cols} x 1 values, the compressed image says {found}")
+        raise ValueError(f"expected {rows} x {cols} x 1 values, the compressed image has {found}")
 
 
 def _jpeg_2000_size(encoded: bytes) -> tuple[int, int, int]:

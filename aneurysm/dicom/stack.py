@@ -245,4 +245,6 @@ def _warn_of_unevenness(
     if np.abs(shear_mm(positions, orientation)).max() > 1:
         warnings.append(f"gantry tilt of {tilt:.1f} degrees: images are shifted against each other")
     if header_mm is not None and (header_mm > 3 * median or header_mm < median / 3):
-        warnings.append(f"header says {header_mm:g} mm between slices, positions say {median:g} mm: positions hold")
+        warnings.append(
+            f"{header_mm:g} mm between slices in the header, {median:g} mm by positions: positions are used"
+        )

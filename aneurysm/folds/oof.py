@@ -40,7 +40,7 @@ def write_predictions(predictions: pd.DataFrame, path: Path, limited: bool) -> s
     """
     n_others = _n_others(predictions, path) if limited else 0
     if n_others:
-        return f"{path} stays as it is: it holds {n_others} series of these folds that were not asked about now"
+        return f"{path} stays as it is: it holds {n_others} other series of these folds"
     replace_folds(predictions, path)
     return str(path)
 

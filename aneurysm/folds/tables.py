@@ -77,7 +77,7 @@ def chosen_folds(fold: str, folds: int, none: bool = False) -> list[int | None]:
             return [None]
         raise ValueError(
             "fold none: expected a fold to evaluate on; models of all series have seen every one of these: "
-            "eval_end_to_end.py --fold none --export packs them, and predict.py asks them about other series"
+            "eval_end_to_end.py --fold none --export packs them, and predict.py runs them on other series"
         )
     if not fold.isdigit() or int(fold) >= folds:
         raise ValueError(f"fold {fold}: expected a number below {folds}, or all{', or none' if none else ''}")

@@ -106,8 +106,8 @@ class Model:
         """Stage 1's outputs for each window in one of `views`; `images` and `rows` as in Shown, with a copy of the
         images on each device. The devices share the windows."""
         shares = [share for share in np.array_split(rows, len(images)) if len(share)]
-        asked = zip(self.encoders, images, shares, strict=False)
-        tasks = [partial(_encode, encoders[view], own, share, plane, batch_size) for encoders, own, share in asked]
+        by_device = zip(self.encoders, images, shares, strict=False)
+        tasks = [partial(_encode, encoders[view], own, share, plane, batch_size) for encoders, own, share in by_device]
         if len(tasks) == 1:
             parts = [tasks[0]()]
         else:

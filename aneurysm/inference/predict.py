@@ -155,7 +155,7 @@ class Predictor:
             raise ValueError(f"expected probabilities, found {probabilities.tolist()}")
         features = list(result.features.values())
         along = curves(features, series)
-        asked = [self.models[number] for number in result.features]
+        models = [self.models[number] for number in result.features]
         peaks = find_peaks(features, series, self._blend(evidence))
         return Prediction(
             folder=folder,
@@ -165,8 +165,8 @@ class Predictor:
             series=series.without_images(),
             curves=along,
             peaks=peaks,
-            pictures=take_pictures(asked, series, self.ensemble.inputs, along, peaks, self.n_pictures),
-            sac_map=sac_map(asked, [list(result.rows[number].values()) for number in result.features], series),
+            pictures=take_pictures(models, series, self.ensemble.inputs, along, peaks, self.n_pictures),
+            sac_map=sac_map(models, [list(result.rows[number].values()) for number in result.features], series),
             seconds=seconds,
             warnings=(*series.warnings, *warnings),
             left_out=result.left_out + left_out,

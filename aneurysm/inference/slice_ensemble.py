@@ -86,7 +86,7 @@ class SliceEnsemble:
             rows = self._predict(number, view, images[kind], sampled.shown[kind].rows, sampled.geometry.plane)
             rows_of.setdefault(number, {})[view] = rows
         features = {number: self.models[number].features(own, sampled) for number, own in sorted(rows_of.items())}
-        thinned = (f"only {len(sampled.index)} of {len(series.index)} slices were asked about",) if step > 1 else ()
+        thinned = (f"only {len(sampled.index)} of {len(series.index)} slices were evaluated",) if step > 1 else ()
         return EnsembleResult(sampled, features, rows_of, thinned + self._skipped_text(skipped))
 
     def _step(self, n_windows: int, seconds: float) -> int:
@@ -111,8 +111,8 @@ class SliceEnsemble:
         n_all = len(self.models)
         n_models = sum(view == self.models[number].views[0] for number, view in skipped)
         n_views = len(skipped) - n_models
-        left_out = [f"only {n_all - n_models} of {n_all} models were asked"] if n_models else []
-        left_out += [f"{n_views} of {n_all} models were not asked about the mirror image"] if n_views else []
+        left_out = [f"only {n_all - n_models} of {n_all} models ran"] if n_models else []
+        left_out += [f"{n_views} of {n_all} models did not run on the mirror image"] if n_views else []
         return tuple(left_out)
 
 

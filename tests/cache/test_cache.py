@@ -39,7 +39,7 @@ def test_number_and_positions_of_slices_are_known(cache):
 
 @pytest.mark.parametrize("indices", [[-1], [6], [0, 6]])
 def test_a_slice_that_does_not_exist_is_an_index_error(cache, indices):
-    with pytest.raises(IndexError, match="series s: slices 0 to 5 expected"):
+    with pytest.raises(IndexError, match="series s: expected slices 0 to 5, found"):
         cache.window("s", indices)
 
 

@@ -94,7 +94,7 @@ def test_a_look_at_a_few_series_or_at_one_fold_costs_no_answer_about_others(root
     capsys.readouterr()
     evaluate(tmp_path, limit=1)
     assert path.read_bytes() == whole
-    assert f"{path} stays as it is: it holds 6 series of these folds that were not asked" in capsys.readouterr().out
+    assert f"{path} stays as it is: it holds 6 other series of these folds" in capsys.readouterr().out
     pd.read_csv(path).assign(**dict.fromkeys(LABELS, 0.123)).to_csv(path, index=False)
     evaluate(tmp_path, fold="1")
     after = pd.read_csv(path).set_index("fold")

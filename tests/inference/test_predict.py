@@ -151,10 +151,10 @@ def test_what_a_time_budget_left_out_is_told_and_asked_again(root, tmp_path, mon
     monkeypatch.setattr("aneurysm.inference.slice_ensemble.FEWEST_WINDOWS", 4)
     predict(root, "1.2.31", out=tmp_path, time_budget=1e-9)
     record = records(tmp_path)["1.2.31"]
-    assert "2 of 2 models were not asked about the mirror image" in record["left_out"]
+    assert "2 of 2 models did not run on the mirror image" in record["left_out"]
     # Of the first series, too: the pace is measured before it.
-    assert "slices were asked about" in record["left_out"][0]
-    assert "were not asked about the mirror image" in (tmp_path / "1.2.31.html").read_text()
+    assert "slices were evaluated" in record["left_out"][0]
+    assert "did not run on the mirror image" in (tmp_path / "1.2.31.html").read_text()
     predict(root, "1.2.31", out=tmp_path, resume=True)
     assert records(tmp_path)["1.2.31"]["left_out"] == []
 

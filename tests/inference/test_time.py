@@ -59,16 +59,16 @@ def test_mirrored_views_go_first_then_folds_then_slices(root, pairs, clock):
     for budget_s, n_asked, words in (
         (inf, 4, []),
         (4 * n + 1, 4, []),
-        (4 * n - 1, 3, ["1 of 2 models were not asked about the mirror image"]),
-        (3 * n - 1, 2, ["2 of 2 models were not asked about the mirror image"]),
-        (2 * n - 1, 1, ["only 1 of 2 models were asked", "2 of 2 models were not asked about the mirror image"]),
+        (4 * n - 1, 3, ["1 of 2 models did not run on the mirror image"]),
+        (3 * n - 1, 2, ["2 of 2 models did not run on the mirror image"]),
+        (2 * n - 1, 1, ["only 1 of 2 models ran", "2 of 2 models did not run on the mirror image"]),
     ):
         questions, output = asked_within(predictor, clock, root, budget_s)
         assert questions == everything[:n_asked] and list(output.left_out) == words, budget_s
         assert sorted(output.features) == sorted({number for number, _, _ in questions})
     questions, output = asked_within(predictor, clock, root, n - 1)
     assert questions == [(0, "original", len(range(0, n, 2)))]
-    assert output.left_out[0] == f"only {len(range(0, n, 2))} of {n} slices were asked about"
+    assert output.left_out[0] == f"only {len(range(0, n, 2))} of {n} slices were evaluated"
     assert output.series.index.tolist() == sampled(predictor, root).index[::2].tolist()
     questions, output = asked_within(predictor, clock, root, -100)  # too late: the least that makes an answer
     assert len(questions) == 1 and 8 <= questions[0][2] < 16
@@ -92,7 +92,7 @@ def test_what_was_left_out_is_told_and_the_answer_is_that_of_the_models_that_wer
     predictor.warm_up()
     hurried = predictor.predict_series(root / "data" / "series" / "sagittal", budget_s=0.0)
     assert hurried.failure == "" and hurried.left_out == (
-        "only 1 of 2 models were asked", "2 of 2 models were not asked about the mirror image"
+        "only 1 of 2 models ran", "2 of 2 models did not run on the mirror image"
     )  # fmt: skip
     alone = Predictor(pairs[:1], CPU, tta=False).predict_series(root / "data" / "series" / "sagittal")
     np.testing.assert_allclose(hurried.probabilities, alone.probabilities, atol=ROUNDED)
