@@ -76,12 +76,17 @@ class PhantomWindowsConfig(PhantomScansConfig):
     """slabs at vessels or anywhere else in the series"""
     windows_per_slab: int = 1
     """windows per slab: the first at its aneurysm, the others at vessels or anywhere; 1 for whole inputs"""
+    uses: int = 1
+    """how often each window is trained on: each time its intensities are changed anew, every second time it is
+    mirrored"""
     mined_of: int = 1
     """hard negative mining: keep the hardest of so many free slabs, by pretraining.mining_weights; whole inputs only"""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the setting."""
         super().__post_init__()
+        if self.uses < 1:
+            raise ValueError(f"phantoms.uses: expected at least 1, found {self.uses}")
         if self.windows_per_slab < 1 or not self.windows_per_scan:
             raise ValueError(f"phantoms: expected slabs, and windows of each, found {self}")
         if self.part < 0 or (self.part == 0 and self.windows_per_slab > 1):
@@ -92,7 +97,7 @@ class PhantomWindowsConfig(PhantomScansConfig):
 
     @property
     def windows_per_scan(self) -> int:
-        return (self.sacs * self.slabs_per_sac + self.free_slabs) * self.windows_per_slab
+        return (self.sacs * self.slabs_per_sac + self.free_slabs) * self.windows_per_slab * self.uses
 
 
 @dataclass(frozen=True)

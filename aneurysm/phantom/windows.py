@@ -11,9 +11,10 @@ import numpy as np
 from aneurysm.cache.config import CacheSettings, InputConfig
 from aneurysm.cache.vessel_masks import MASK_TO_LOCATION, in_blocks
 from aneurysm.cache.windows import Box, crop_box, neighbours
+from aneurysm.dicom.geometry import left_right_in_columns
 from aneurysm.dicom.mapping import SIZE
 from aneurysm.folds.targets import mark_sac
-from aneurysm.labels import LOCATIONS
+from aneurysm.labels import LOCATIONS, MIRROR
 from aneurysm.phantom.config import PhantomWindowsConfig
 from aneurysm.phantom.looks import change_look
 from aneurysm.phantom.places import any_place, sac_place, vessel_place
@@ -24,6 +25,8 @@ from aneurysm.phantom.training_scans import training_scan
 
 SUBSAMPLES = 2  # of a target's pixel, along each side
 CACHED = CacheSettings()
+MIRRORED = np.arange(256, dtype=np.uint8)  # values of targets, left and right exchanged
+MIRRORED[1 : len(LOCATIONS) + 1] = [1 + MIRROR[k] for k in range(len(LOCATIONS))]
 DEPTHS = (-1 / 3, 0, 1 / 3)  # of a slice's thickness, at which a sac is looked for
 
 
@@ -46,6 +49,14 @@ class PhantomWindow:
     plane: str
     modality: str
 
+    def mirrored(self, image_size: int) -> PhantomWindow:
+        """The window of the same head with left and right exchanged; `image_size` is that of whole inputs."""
+        sac, vessels, (left, top) = MIRRORED[self.sac], MIRRORED[self.vessels], self.corner
+        if not left_right_in_columns(self.plane):
+            return replace(self, image=np.ascontiguousarray(self.image[..., ::-1]), sac=sac, vessels=vessels)
+        image, sac, vessels = (np.ascontiguousarray(array[:, ::-1]) for array in (self.image, sac, vessels))
+        return replace(self, image=image, sac=sac, vessels=vessels, corner=(image_size - image.shape[1] - left, top))
+
 
 def scan_windows(
     seed: int, number: int, windows: PhantomWindowsConfig, inputs: InputConfig, stride: int,
@@ -53,7 +64,8 @@ def scan_windows(
 ) -> list[PhantomWindow]:  # fmt: skip
     """The windows of scan `number` of a seed; seed, number and settings decide all of it.
 
-    `stride` is that of the targets, in pixels of the input. `hardness` chooses among `windows.mined_of`. Raises
+    `stride` is that of the targets, in pixels of the input. `hardness` chooses among `windows.mined_of`. With
+    `windows.uses` all windows are followed by their other uses. Raises
     ValueError for a seed that is for evaluation, and where there is nothing to choose by.
     """
     if windows.mined_of > 1 and hardness is None:
@@ -70,12 +82,16 @@ def scan_windows(
                   for _ in range(windows.windows_per_slab - 1)]  # fmt: skip
         part = windows.part or inputs.image_size
         made += _slab(shown, box, index, [first, *others], part, inputs, stride, rng)
-    made = [replace(own, image=change_look(own.image, windows.looks, rng)) for own in made]
-    if windows.mined_of == 1:
-        return made
-    n_own = len(made) - n_free
-    groups = [made[n_own + k :: windows.free_slabs] for k in range(windows.free_slabs)]
-    return made[:n_own] + [max(group, key=hardness) for group in groups]
+    uses = [[replace(own, image=change_look(own.image, windows.looks, rng)) for own in made]]
+    if windows.mined_of > 1:
+        n_own = len(made) - n_free
+        groups = [range(n_own + k, len(made), windows.free_slabs) for k in range(windows.free_slabs)]
+        chosen = [*range(n_own), *(max(group, key=lambda k: hardness(uses[0][k])) for group in groups)]
+        made, uses = [made[k] for k in chosen], [[uses[0][k] for k in chosen]]
+    for use in range(1, windows.uses):
+        again = [own.mirrored(inputs.image_size) if use % 2 else own for own in made]
+        uses.append([replace(own, image=change_look(own.image, windows.looks, rng)) for own in again])
+    return sum(uses, [])
 
 
 def _slab(

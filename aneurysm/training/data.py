@@ -114,6 +114,20 @@ def one_thread(_: int) -> None:
     cv2.setNumThreads(1)
 
 
+MIXED_SCANS = 4  # samples of so many scans take turns: those of one alone would make batches of one head
+
+
+def mixed(number: int, per_scan: int) -> tuple[int, int]:
+    """The scan of sample `number` of an endless sequence, and the sample's number in it.
+
+    MIXED_SCANS scans take turns; they begin and end at different times, one every `per_scan` samples.
+    """
+    turn, slot = divmod(number, MIXED_SCANS)
+    ahead = (MIXED_SCANS - 1 - slot) * per_scan // MIXED_SCANS  # the first scan of slot 0 ends first
+    group, sample = divmod(turn + ahead, per_scan)
+    return group * MIXED_SCANS + slot, sample
+
+
 class EndlessSamples(Dataset, ABC):
     """`n_samples` new ones each epoch: item (epoch, sample) is number epoch * n_samples + sample of a seed.
 
@@ -122,7 +136,7 @@ class EndlessSamples(Dataset, ABC):
 
     def __init__(self, seed: int, n_samples: int, per_scan: int):
         self.seed, self.n_samples, self.per_scan = seed, n_samples, per_scan
-        self._scan = lru_cache(maxsize=2)(self.make_scan)
+        self._scan = lru_cache(maxsize=MIXED_SCANS)(self.make_scan)
 
     @abstractmethod
     def make_scan(self, number: int) -> list[Any]:
@@ -140,7 +154,7 @@ class EndlessSamples(Dataset, ABC):
 
     def __setstate__(self, state: dict) -> None:
         vars(self).update(state)
-        self._scan = lru_cache(maxsize=2)(self.make_scan)
+        self._scan = lru_cache(maxsize=MIXED_SCANS)(self.make_scan)
 
     def order(self, _: np.random.Generator) -> np.ndarray:
         """(n_samples,) from the first to the last."""
@@ -150,8 +164,8 @@ class EndlessSamples(Dataset, ABC):
         return f"phantom sample {key[0] * self.n_samples + key[1]} of seed {self.seed}"
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
-        scan, number = divmod(key[0] * self.n_samples + key[1], self.per_scan)
-        return self.tensors(self._scan(scan)[number])
+        scan, sample = mixed(key[0] * self.n_samples + key[1], self.per_scan)
+        return self.tensors(self._scan(scan)[sample])
 
 
 def whole_epochs(n_samples: int, every: int, batch_size: int) -> tuple[int, int]:

@@ -14,12 +14,12 @@ from aneurysm.cache.vessel_masks import MASK_TO_LOCATION, in_blocks
 from aneurysm.cache.windows import crop_box, neighbours, read_window
 from aneurysm.folds.targets import RIM
 from aneurysm.labels import LOCATIONS, MODALITIES
-from aneurysm.phantom.config import PhantomWindowsConfig
+from aneurysm.phantom.config import LooksConfig, PhantomWindowsConfig
 from aneurysm.phantom.plan import Case
 from aneurysm.phantom.render import Scan
 from aneurysm.phantom.series import draw_case_person, make_series, set_up
 from aneurysm.phantom.shown import ShownScan
-from aneurysm.phantom.windows import sac_target, scan_windows
+from aneurysm.phantom.windows import PhantomWindow, sac_target, scan_windows
 
 SEED, PIXELS, UID = 7, 192, "1.2.3"
 MCA = "Left Middle Cerebral Artery"
@@ -180,6 +180,35 @@ def test_a_sac_that_is_taken_away_leaves_no_mark():
     assert not any(window.sac.any() for window in windows)
 
 
+def test_a_second_use_is_mirrored_and_its_intensities_are_changed_anew():
+    still = replace(SMALL, uses=3, looks=LooksConfig(share=0.0))
+    made = scan_windows(1_000_000, 3, still, INPUT, 4)
+    first, second, third = made[:6], made[6:12], made[12:]
+    assert len(third) == 6 and still.windows_per_scan == 18
+    for one, two, three in zip(first, second, third, strict=True):
+        np.testing.assert_array_equal(one.image, three.image)
+        in_columns = one.plane != "sagittal"
+        np.testing.assert_array_equal(one.image, two.image[:, ::-1] if in_columns else two.image[..., ::-1])
+        assert two.corner == ((288 - 96 - one.corner[0], one.corner[1]) if in_columns else one.corner)
+    changed = scan_windows(1_000_000, 3, replace(still, looks=LooksConfig(share=1.0, each=0.5)), INPUT, 4)
+    assert not any(np.array_equal(one.image, three.image) for one, three in zip(changed[:6], changed[12:], strict=True))
+
+
+@pytest.mark.parametrize(("plane", "column"), [("axial", 14), ("coronal", 14), ("sagittal", 1)])
+def test_mirrored_targets_are_those_of_the_other_side(plane, column):
+    left, right = (1 + LOCATIONS.index(f"{side} Middle Cerebral Artery") for side in ("Left", "Right"))
+    sac, vessels = np.zeros((16, 16), np.uint8), np.zeros((16, 16), np.uint8)
+    sac[3, 1], sac[4, 1], vessels[3, 1], vessels[5, 1] = left, RIM, left, 1 + LOCATIONS.index("Basilar Tip")
+    window = PhantomWindow(np.zeros((64, 64, 5), np.float32), sac, vessels, (10, 20), plane, "CTA")
+    mirrored = window.mirrored(image_size=100)
+    assert np.argwhere(mirrored.sac).tolist() == np.argwhere(mirrored.vessels == right).tolist() + [[4, column]]
+    assert [mirrored.sac[3, column], mirrored.sac[4, column], mirrored.vessels[5, column]] == [
+        right,
+        RIM,
+        vessels[5, 1],
+    ]
+
+
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
@@ -187,6 +216,7 @@ def test_a_sac_that_is_taken_away_leaves_no_mark():
         ({"sacs": 14}, "phantoms.sacs: expected 0 to 13"),
         ({"sacs": 0, "free_slabs": 0}, "phantoms: expected slabs"),
         ({"ghost_share": 1.5}, "phantoms.ghost_share: expected 0 to 1"),
+        ({"uses": 0}, "phantoms.uses: expected at least 1, found 0"),
         ({"sizes": ()}, "phantoms.sizes: expected sizes from 32 on"),
     ],
 )
