@@ -202,7 +202,7 @@ class PhantomPartsConfig(PhantomScansConfig):
 
     @property
     def parts_per_scan(self) -> int:
-        return self.sac_parts + self.free_parts
+        return (self.sac_parts + self.free_parts) * self.uses
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 from aneurysm.folds.targets import labels_of, shown_locations
 from aneurysm.training.data import EndlessSamples
 from volume3d.config import PhantomPartsConfig, Volume3dConfig, VolumeSettings
-from volume3d.dataset import model_inputs
+from volume3d.dataset import mirrored_part, model_inputs
 from volume3d.patient import PATIENT_KEYS, patient_inputs
 from volume3d.phantoms import PhantomPart, scan_parts
 
@@ -34,13 +34,18 @@ class EndlessParts(EndlessSamples):
         nobody = patient_inputs(None, None, None)
         self.nobody = [nobody[key] for key in PATIENT_KEYS]
 
-    def make_scan(self, number: int) -> list[PhantomPart]:
-        return scan_parts(self.seed, number, self.phantoms, self.volumes, self.stride)
+    def make_scan(self, number: int) -> list[tuple[PhantomPart, bool]]:
+        """Each part, and whether this use of it is mirrored."""
+        parts = scan_parts(self.seed, number, self.phantoms, self.volumes, self.stride)
+        n_first = len(parts) // self.phantoms.uses
+        return [(part, k // n_first % 2 == 1) for k, part in enumerate(parts)]
 
-    def tensors(self, sample: PhantomPart) -> dict[str, Tensor]:
+    def tensors(self, sample: tuple[PhantomPart, bool]) -> dict[str, Tensor]:
+        part, is_mirrored = sample
         spacing_mm = np.array([self.volumes.z_mm, self.volumes.pixel_mm, self.volumes.pixel_mm], np.float32)
         arrays = {
-            "sac": sample.sac, "vessels": sample.vessels, "labels": labels_of(shown_locations(sample.sac)),
-            "place_mm": sample.place_mm, "spacing_mm": spacing_mm,
+            "sac": part.sac, "vessels": part.vessels, "labels": labels_of(shown_locations(part.sac)),
+            "place_mm": part.place_mm, "spacing_mm": spacing_mm,
         }  # fmt: skip
-        return model_inputs(sample.image, self.nobody) | {name: torch.from_numpy(a) for name, a in arrays.items()}
+        inputs = model_inputs(part.image, self.nobody) | {name: torch.from_numpy(a) for name, a in arrays.items()}
+        return mirrored_part(inputs) if is_mirrored else inputs

@@ -49,7 +49,8 @@ def scan_parts(
 ) -> list[PhantomPart]:
     """The parts of scan `number` of a seed; seed, number and settings determine them completely.
 
-    `stride` is the cell size in voxels. Raises ValueError for a seed that is for evaluation.
+    `stride` is the cell size in voxels. With `parts.uses` above 1 all parts are repeated, with other intensities.
+    Raises ValueError for a seed that is for evaluation.
     """
     cached = CacheSettings(settings.head_mm, settings.window_low_hu, settings.window_high_hu)
     shown, sites, rng = training_scan(seed, number, parts, cached, "axial")
@@ -64,7 +65,7 @@ def scan_parts(
         else:
             middles.append(rng.uniform(0, grid.shape))
     made = [volume_part(shown, grid, first_voxel(m, grid.shape, parts.shape), parts.shape, stride) for m in middles]
-    return [replace(part, image=_with_look(part.image, parts, rng)) for part in made]
+    return [replace(part, image=_with_look(part.image, parts, rng)) for _ in range(parts.uses) for part in made]
 
 
 def _with_look(image: np.ndarray, parts: PhantomPartsConfig, rng: np.random.Generator) -> np.ndarray:

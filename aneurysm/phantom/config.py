@@ -49,11 +49,16 @@ class PhantomScansConfig:
     """head rotation, as a multiple of that in make_phantoms.py"""
     looks: LooksConfig = field(default_factory=LooksConfig)
     """image changes on top of the style"""
+    uses: int = 1
+    """how often each sample is trained on: each time its intensities are changed anew, every second time it is
+    mirrored"""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the setting."""
         if self.scans_per_person < 1:
             raise ValueError(f"phantoms.scans_per_person: expected 1 or more, found {self.scans_per_person}")
+        if self.uses < 1:
+            raise ValueError(f"phantoms.uses: expected at least 1, found {self.uses}")
         if not 0 <= self.sacs <= len(LOCATIONS):
             raise ValueError(f"phantoms.sacs: expected 0 to {len(LOCATIONS)}, found {self.sacs}")
         for name in ("ghost_share", "varied_share"):
@@ -76,17 +81,12 @@ class PhantomWindowsConfig(PhantomScansConfig):
     """slabs at vessels or anywhere else in the series"""
     windows_per_slab: int = 1
     """windows per slab: the first at its aneurysm, the others at vessels or anywhere; 1 for whole inputs"""
-    uses: int = 1
-    """how often each window is trained on: each time its intensities are changed anew, every second time it is
-    mirrored"""
     mined_of: int = 1
     """hard negative mining: keep the hardest of so many free slabs, by pretraining.mining_weights; whole inputs only"""
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the setting."""
         super().__post_init__()
-        if self.uses < 1:
-            raise ValueError(f"phantoms.uses: expected at least 1, found {self.uses}")
         if self.windows_per_slab < 1 or not self.windows_per_scan:
             raise ValueError(f"phantoms: expected slabs, and windows of each, found {self}")
         if self.part < 0 or (self.part == 0 and self.windows_per_slab > 1):

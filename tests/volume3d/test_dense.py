@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from aneurysm.folds.targets import RIM
 from aneurysm.labels import LABELS, LOCATIONS
-from aneurysm.phantom.config import PhantomConfig
+from aneurysm.phantom.config import LooksConfig, PhantomConfig
 from aneurysm.phantom.dataset import make_dataset
 from aneurysm.training.config import TrainingConfig
 from aneurysm.training.losses import UNKNOWN
@@ -197,6 +197,19 @@ def test_endless_parts_are_stacked_and_the_same_for_any_worker():
     assert first["image"].shape == (1, 16, 32, 32) and first["spacing_mm"].tolist() == pytest.approx([3.0, 2.4, 2.4])
     shown = set(first["sac"].unique().tolist()) - {0, RIM}
     assert first["labels"].nonzero().flatten().tolist() == [k - 1 for k in sorted(shown)] + [13] * bool(shown)
+
+
+def test_a_second_use_of_a_part_is_its_mirror_image():
+    still = replace(PARTS, uses=2, looks=LooksConfig(share=0.0))
+    data = EndlessParts(DENSE, still, SETTINGS, 1_000_000, 12)
+    scan = data.make_scan(0)
+    first, second = (data.tensors(scan[number]) for number in (0, 2))  # two parts, then both once more
+    assert (
+        len(scan) == still.parts_per_scan == 4 and [is_mirrored for _, is_mirrored in scan] == [False] * 2 + [True] * 2
+    )
+    expected = mirrored_part(first)
+    assert all(torch.equal(second[name], expected[name]) for name in expected)
+    assert not torch.equal(second["image"], first["image"])
 
 
 @pytest.mark.parametrize(
