@@ -6,7 +6,7 @@
 Each PATH is the folder of a series, a folder of many, one file, or a .zip archive; series are separated by their
 SeriesInstanceUID, also within one folder. Research use, not a medical device.
 
-Reads  the DICOM files, and the models in the box, or a bundle that eval_end_to_end.py --export has made
+Reads  the DICOM files, and the included models, or a bundle that eval_end_to_end.py --export has made
 Writes <out>/<uid>.html and <uid>.json for each series, index.html and predictions.csv for all of them, the most
        suspicious first; with --dicom_sr and --dicom_seg <uid>_sr.dcm and <uid>_seg.dcm, with --nifti <uid>.nii.gz and
        <uid>_sac.nii.gz

@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python kaggle/make_dataset.py --bundle bundle --id user/aneurysm-bundle --out dataset --python 3.11
 
-Reads  aneurysm/, volume3d/, kaggle_inference.py, LICENSE, requirements.txt, the bundle (the one in the box, or from
+Reads  aneurysm/, volume3d/, kaggle_inference.py, LICENSE, requirements.txt, the bundle (the included one, or from
        eval_end_to_end.py --export)
 Writes <out>/  aneurysm/, volume3d/, kaggle_inference.py, LICENSE, bundle/, wheels/, and
        dataset-metadata.json for the kaggle CLI

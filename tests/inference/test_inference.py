@@ -234,7 +234,7 @@ def test_a_damaged_or_missing_file_of_a_bundle_is_named(pairs, bundle, tmp_path)
 @pytest.mark.slow
 @pytest.mark.parametrize("in_the_box", [False, True])
 def test_inference_needs_nothing_of_what_training_needs(root, bundle, in_the_box):
-    """The second system of the bundle in the box resamples its volumes with scipy."""
+    """The second system of the included bundle resamples its volumes with scipy."""
     which = [bundle_folder(), folder(root, "axial"), "scipy"] if in_the_box else [bundle, folder(root, "axial")]
     command = [sys.executable, ROOT / "tests" / "inference_alone.py", *which]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"}
