@@ -25,7 +25,7 @@ class EndlessParts(EndlessSamples):
         self, config: Volume3dConfig, phantoms: PhantomPartsConfig, volumes: VolumeSettings, seed: int, n_parts: int
     ):
         """Raises ValueError if a part is not a whole number of cells, or if `volumes` does not fix the voxel size."""
-        super().__init__(seed, n_parts, phantoms.parts_per_scan)
+        super().__init__(seed, n_parts, phantoms.parts_per_scan, config.training.batch_size)
         self.config, self.phantoms, self.volumes, self.stride = config, phantoms, volumes, config.net.stride
         if not volumes.pixel_mm:
             raise ValueError("volumes.pixel_mm 0: expected millimetres, so that all voxels are of one size")

@@ -51,7 +51,7 @@ class EndlessWindows(EndlessSamples):
             raise ValueError(
                 f"{mining_weights}: expected a network of the same input, {config.input}, found {found.input}"
             )
-        super().__init__(seed, n_windows, phantoms.windows_per_scan)
+        super().__init__(seed, n_windows, phantoms.windows_per_scan, config.training.batch_size)
         self.config, self.phantoms, self.mining_weights = config, phantoms, mining_weights
 
     def make_scan(self, number: int) -> list[PhantomWindow]:

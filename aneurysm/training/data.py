@@ -114,29 +114,31 @@ def one_thread(_: int) -> None:
     cv2.setNumThreads(1)
 
 
-MIXED_SCANS = 4  # samples of so many scans take turns: those of one alone would make batches of one head
+MIXED_SCANS = 4  # in a batch, at least: samples of one head alone would double the variance of a step's gradient
 
 
-def mixed(number: int, per_scan: int) -> tuple[int, int]:
+def mixed(number: int, per_scan: int, n_scans: int) -> tuple[int, int]:
     """The scan of sample `number` of an endless sequence, and the sample's number in it.
 
-    MIXED_SCANS scans take turns; they begin and end at different times, one every `per_scan` samples.
+    `n_scans` scans take turns; they begin and end at different times, one every `per_scan` samples.
     """
-    turn, slot = divmod(number, MIXED_SCANS)
-    ahead = (MIXED_SCANS - 1 - slot) * per_scan // MIXED_SCANS  # the first scan of slot 0 ends first
+    turn, slot = divmod(number, n_scans)
+    ahead = (n_scans - 1 - slot) * per_scan // n_scans  # the first scan of slot 0 ends first
     group, sample = divmod(turn + ahead, per_scan)
-    return group * MIXED_SCANS + slot, sample
+    return group * n_scans + slot, sample
 
 
 class EndlessSamples(Dataset, ABC):
     """`n_samples` new ones each epoch: item (epoch, sample) is number epoch * n_samples + sample of a seed.
 
-    They are asked for in order, since those of a scan, and the scans of a person, are made together.
+    They are asked for in order, since those of a scan, and the scans of a person, are made together. Where
+    `batch_size` samples would be of fewer than MIXED_SCANS scans, up to so many scans take turns.
     """
 
-    def __init__(self, seed: int, n_samples: int, per_scan: int):
+    def __init__(self, seed: int, n_samples: int, per_scan: int, batch_size: int):
         self.seed, self.n_samples, self.per_scan = seed, n_samples, per_scan
-        self._scan = lru_cache(maxsize=MIXED_SCANS)(self.make_scan)
+        self.n_mixed = min(MIXED_SCANS, -(-MIXED_SCANS * per_scan // batch_size))
+        self._scan = self._cached()
 
     @abstractmethod
     def make_scan(self, number: int) -> list[Any]:
@@ -154,7 +156,10 @@ class EndlessSamples(Dataset, ABC):
 
     def __setstate__(self, state: dict) -> None:
         vars(self).update(state)
-        self._scan = lru_cache(maxsize=MIXED_SCANS)(self.make_scan)
+        self._scan = self._cached()
+
+    def _cached(self) -> Callable[[int], list[Any]]:
+        return lru_cache(maxsize=max(2, self.n_mixed))(self.make_scan)
 
     def order(self, _: np.random.Generator) -> np.ndarray:
         """(n_samples,) from the first to the last."""
@@ -164,7 +169,7 @@ class EndlessSamples(Dataset, ABC):
         return f"phantom sample {key[0] * self.n_samples + key[1]} of seed {self.seed}"
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
-        scan, sample = mixed(key[0] * self.n_samples + key[1], self.per_scan)
+        scan, sample = mixed(key[0] * self.n_samples + key[1], self.per_scan, self.n_mixed)
         return self.tensors(self._scan(scan)[sample])
 
 

@@ -23,7 +23,7 @@ from aneurysm.stage1.losses import Stage1Loss
 from aneurysm.stage1.model import Stage1Net
 from aneurysm.stage1.predict import load_stage1
 from aneurysm.training.checkpoint import read_pretrained
-from aneurysm.training.data import MIXED_SCANS, EpochBatches, mixed, training_loader
+from aneurysm.training.data import EpochBatches, mixed, training_loader
 from aneurysm.training.distributed import DistContext
 
 ALONE = DistContext(0, 1, torch.device("cpu"))
@@ -96,20 +96,28 @@ def test_epochs_go_on_where_the_one_before_ended(some):
     assert own.name_of((2, 3)) == "phantom sample 19 of seed 1000000"
 
 
+@pytest.mark.parametrize("n_scans", [1, 2, 4])
 @pytest.mark.parametrize("per_scan", [1, 2, 6, 9, 16])
-def test_scans_take_turns_and_each_is_drawn_once(per_scan):
-    """Of the last 4 scans that were asked for, as many as are remembered, each sample comes once."""
-    places = [mixed(number, per_scan) for number in range(400)]
+def test_scans_take_turns_and_each_is_drawn_once(per_scan, n_scans):
+    """If the last scans that took turns are remembered."""
+    places = [mixed(number, per_scan, n_scans) for number in range(400)]
     assert len(set(places)) == 400 and {sample for _, sample in places} == set(range(per_scan))
     if per_scan > 1:
-        assert all(len({scan for scan, _ in places[first : first + 4]}) == 4 for first in range(0, 400, 4))
+        turns = [{scan for scan, _ in places[first : first + n_scans]} for first in range(0, 400, n_scans)]
+        assert all(len(turn) == n_scans for turn in turns)
     recent, drawn = [], []
     for scan, _ in places:
         if scan not in recent:
             drawn.append(scan)
-        recent = [*(other for other in recent if other != scan), scan][-MIXED_SCANS:]
+        recent = [*(other for other in recent if other != scan), scan][-n_scans:]
     assert len(drawn) == len(set(drawn))
     assert drawn == sorted(drawn)  # scans of a person come together
+
+
+@pytest.mark.parametrize(("batch_size", "n_mixed"), [(2, 4), (6, 3), (8, 2), (32, 1)])
+def test_small_batches_are_mixed_from_several_scans(batch_size, n_mixed):
+    config = replace(CONFIG, training=replace(CONFIG.training, batch_size=batch_size))
+    assert EndlessWindows(config, PHANTOMS, 1_000_000, 8).n_mixed == n_mixed  # 4 windows a scan
 
 
 @pytest.mark.parametrize("workers", [0, 2])
