@@ -93,7 +93,7 @@ class TrainingWindows(Dataset):
         return series_uid, int(rng.choice(slices))
 
     def _shifted(self, series_uid: str, index: int, rng: np.random.Generator) -> int:
-        """Slice index after a random shift of at most shift_mm, the same for positives and negatives."""
+        """Slice index after a random shift of at most shift_mm, drawn alike for positives and negatives."""
         shift_mm = self.config.sampling.shift_mm
         position_mm = self.cache.position_mm(series_uid)
         wanted = position_mm[index] + rng.uniform(-shift_mm, shift_mm)
