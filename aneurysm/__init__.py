@@ -1,1 +1,1 @@
-"""Code that all scripts share, to find intracranial aneurysms in head scans."""
+"""Detection of intracranial aneurysms in head angiography; the code shared by all scripts."""

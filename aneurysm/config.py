@@ -46,7 +46,7 @@ def parse_config(config_class: type[Config], script_doc: str, args: list[str] | 
     parser = ArgumentParser(
         description=script_doc,
         formatter_class=_formatter(),
-        usage=f"%(prog)s {f'{named} ... ' if named else ''}[--flag value ...]",  # all flags would fill the first screen
+        usage=f"%(prog)s {f'{named} ... ' if named else ''}[--flag value ...]",  # listing all flags would fill a screen
         version=version(),
     )
     parser.add_argument(
@@ -95,7 +95,7 @@ def from_saved(config_class: type[Config], saved: dict[str, Any]) -> Config:
 
 
 def subset(config_class: type[Config], config: Any) -> Config:
-    """The fields of `config_class`, a base class of the script's configuration, as an instance of that class."""
+    """An instance of `config_class` with its fields taken from `config`, which has them all."""
     return config_class(**{field.name: getattr(config, field.name) for field in fields(config_class)})
 
 

@@ -29,4 +29,4 @@ VESSEL_MASK = {
     value: LOCATIONS[index] for value, index in enumerate((12, 11, 10, 9, 1, 0, 3, 2, 5, 4, 8, 7, 6), start=1)
 }
 
-SAFE_MM = 20.0  # default for the least distance of negatives from every localizer
+SAFE_MM = 20.0  # default minimum distance of negatives from every localizer

@@ -22,7 +22,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
 
     The lock is the operating system's (flock) on <folder>/.<what>.lock. The file names the holder while the lock is
     held, and stays, empty, afterwards. Raises ValueError naming folder, process, host and time if another run holds
-    the lock, CannotWrite if the folder cannot be written. On file systems without locks it warns and runs unlocked.
+    the lock, CannotWrite if the folder cannot be written to. Without file locking it warns and runs unlocked.
     """
     path = folder / f".{what}.lock"
     lock = FileLock(path, timeout=0, on_acquired=_write_holder)

@@ -99,7 +99,7 @@ class DataPaths:
         return self.cache / "volume_errors.csv"
 
 
-VOLUME3D = "volume3d"  # name of the second system's model folder, in place of an encoder's name
+VOLUME3D = "volume3d"  # name of the second system's model folder, instead of an encoder's name
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class ModelPaths:
 
     @property
     def temperature_json(self) -> Path:
-        """aneurysm/stage2/calibration.py"""
+        """temperature and checksums of its models: aneurysm/stage2/temperature.py"""
         return self.folder / "temperature.json"
 
     @property

@@ -1,4 +1,4 @@
-"""Settings of stage 1: input, model, losses; saved in every checkpoint, so that later steps need no flags."""
+"""Settings of stage 1: input, model, losses; saved in every checkpoint, from which later steps read them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ Tta = Literal["none", "mirror"]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Heads on the encoder, and regularisation."""
+    """Heads of the model, regularisation, and frozen parts."""
 
     heatmap_weight: float = 1.0
     """loss weight of the aneurysm map and the location maps; 0 leaves out their head"""
@@ -86,7 +86,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """Which windows are trained on, and their labels."""
+    """Selection and labels of the training windows."""
 
     label_mm: float = 2.0
     """a window is positive if its central slice lies within this distance of the localizer"""

@@ -1,4 +1,4 @@
-"""The windows that stage 1 is trained on, drawn anew each epoch, and those that it is asked about."""
+"""Datasets of stage 1: training windows, redrawn each epoch, and windows for evaluation and prediction."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from aneurysm.stage1.config import InputConfig, Stage1Config
 from aneurysm.stage1.sample import Sample, mirror, random_crop
 from aneurysm.training.losses import UNKNOWN
 
-SAMPLE_STREAM = 1  # keeps the random numbers of the samples apart from those of their order
+SAMPLE_STREAM = 1  # separates the random numbers of samples from those of their order
 
 
 class TrainingWindows(Dataset):
-    """`positive_repeats` windows of every positive spot that the crop shows, `negatives_per_series` of each series that
-    has negatives.
+    """`positive_repeats` windows per slice with a positive spot in the crop, `negatives_per_series` per series with
+    negative spots.
 
-    Items are asked for by (epoch, sample) and depend on these and the seed alone. `spots` are the rows of
-    train_stage1_{F}_folds.csv to train on, `hard` the hard negatives of these series (slice indices). Raises ValueError
-    where settings contradict each other, or a hard negative lies beyond its series.
+    Items are indexed by (epoch, sample) and depend only on these and the seed. `spots` are the training rows of
+    train_stage1_{F}_folds.csv, `hard` maps SeriesInstanceUID to slice indices of hard negatives. Raises ValueError if
+    settings contradict each other or a hard negative is not a slice of its series.
     """
 
     def __init__(self, cache: Cache, spots: pd.DataFrame, hard: Mapping[str, np.ndarray], config: Stage1Config):
-        from aneurysm.stage1.transforms import augment, make_pipeline  # here: answering needs no albumentations
+        from aneurysm.stage1.transforms import augment, make_pipeline  # here: inference does not need albumentations
 
         _check_settings(config)
         self.cache, self.hard, self.config = cache, hard, config
@@ -67,7 +67,7 @@ class TrainingWindows(Dataset):
         return _tensors(sample, self.pixel_mm(series_uid), self.config)
 
     def pixel_mm(self, series_uid: str) -> tuple[float, float]:
-        """Size of the input's pixels, across and down, before they are augmented."""
+        """(column, row) spacing of the input pixels in mm, before augmentation."""
         meta, box = self.cache.meta(series_uid), crop_box(self.config.input, self.plane[series_uid])
         across, down = meta["cached_col_mm"] * box.width, meta["cached_row_mm"] * box.height
         return across / box.image_size, down / box.image_size
@@ -82,7 +82,7 @@ class TrainingWindows(Dataset):
                 raise ValueError(f"hard negatives of series {uid}: expected slices below {n_slices}, found {highest}")
 
     def _draw_place(self, number: int, rng: np.random.Generator) -> tuple[str, int]:
-        """Series and slice of a sample."""
+        """SeriesInstanceUID and slice index of a sample."""
         n_positive = len(self.positives) * self.config.sampling.positive_repeats
         if number < n_positive:
             return self.positives[number % len(self.positives)]
@@ -93,7 +93,7 @@ class TrainingWindows(Dataset):
         return series_uid, int(rng.choice(slices))
 
     def _shifted(self, series_uid: str, index: int, rng: np.random.Generator) -> int:
-        """The slice nearest to a random shift of at most shift_mm; positives and negatives are shifted alike."""
+        """Slice index after a random shift of at most shift_mm, drawn alike for positives and negatives."""
         shift_mm = self.config.sampling.shift_mm
         position_mm = self.cache.position_mm(series_uid)
         wanted = position_mm[index] + rng.uniform(-shift_mm, shift_mm)
@@ -119,7 +119,7 @@ class TrainingWindows(Dataset):
 
 
 class EvalWindows(Dataset):
-    """Windows as they are, for prediction: row i of `places` (SeriesInstanceUID, slice, plane) is item i."""
+    """Windows without augmentation, for prediction; item i is row i of `places` (SeriesInstanceUID, slice, plane)."""
 
     def __init__(self, cache: Cache, places: pd.DataFrame, config: InputConfig):
         self.cache, self.config = cache, config
@@ -142,7 +142,7 @@ class EvalWindows(Dataset):
 def label_windows(
     places: pd.DataFrame, localizers: Mapping[str, Localizers], label_mm: float, config: InputConfig
 ) -> np.ndarray:
-    """(rows, 14) float32 labels of windows at SeriesInstanceUID, position_mm and plane: of the localizers they show."""
+    """(rows, 14) float32 labels of the windows in `places`: of the localizers within label_mm and inside the crop."""
     labels = []
     for uid, mm, plane in zip(places.SeriesInstanceUID, places.position_mm, places.plane, strict=True):
         near = localizers.get(uid, NONE).near(mm, label_mm)
@@ -151,7 +151,7 @@ def label_windows(
 
 
 def shown_spots(spots: pd.DataFrame, config: InputConfig) -> pd.DataFrame:
-    """The spots without the positive ones whose localizer lies outside the crop: their windows do not show it."""
+    """The spots, except positive ones whose localizer lies outside the crop."""
     shown = [
         kind != "positive" or bool(crop_box(config, plane).shows((x, y))[0])
         for kind, plane, x, y in spots[["kind", "plane", "x", "y"]].itertuples(index=False, name=None)
@@ -163,12 +163,12 @@ def _check_settings(config: Stage1Config) -> None:
     sampling, stride = config.sampling, config.heads.heatmap_stride
     if sampling.shift_mm > sampling.label_mm:
         raise ValueError(f"shift_mm {sampling.shift_mm}: expected at most label_mm, {sampling.label_mm}")
-    if sampling.cut_size < 0 or sampling.cut_size % stride:  # else heatmap pixels and targets would not meet
+    if sampling.cut_size < 0 or sampling.cut_size % stride:  # else heatmap and target would differ in size
         raise ValueError(f"cut_size {sampling.cut_size}: expected 0 or a multiple of heatmap_stride, {stride}")
 
 
 def _tensors(sample: Sample, pixel_mm: tuple[float, float], config: Stage1Config) -> dict[str, Tensor]:
-    """A sample as the model and its losses want it; only the targets of heads that are there."""
+    """The sample as a dict of tensors for model and loss, with targets only for the configured heads."""
     size, stride, heads = len(sample.image), config.heads.heatmap_stride, config.heads
     tensors = {
         "image": torch.from_numpy(np.ascontiguousarray(sample.image)).permute(2, 0, 1),

@@ -1,4 +1,4 @@
-"""Endless phantom windows as training samples: masks of the sac instead of discs around localizers."""
+"""Endless phantom windows for training, with masks of the aneurysm sac instead of discs around localizers."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from aneurysm.stage1.predict import load_stage1
 from aneurysm.training.data import EndlessSamples
 from aneurysm.training.precision import channels_last_model
 
-MIXED_SEED = 2 * FIRST_SEED  # apart from those of pretraining
+MIXED_SEED = 2 * FIRST_SEED  # differs from the seeds of pretraining
 
 
 class EndlessWindows(EndlessSamples):
-    """`n_windows` new ones each epoch: item (epoch, sample) is window epoch * n_windows + sample of a seed.
+    """`n_windows` new phantom windows per epoch: item (epoch, sample) is window epoch * n_windows + sample of a seed.
 
-    `mining_weights` are the weights of the network that chooses among `phantoms.mined_of`.
+    `mining_weights` is the file of the network that selects hard negatives (`phantoms.mined_of`).
     """
 
     def __init__(
         self, config: Stage1Config, phantoms: PhantomWindowsConfig, seed: int, n_windows: int,
         mining_weights: Path | None = None,
     ):  # fmt: skip
-        """Raises ValueError where the windows do not fit into the input, or the maps' pixels into them, where there is
-        something to choose and no network, or the other way round, and where that cannot be read or has another input.
+        """Raises ValueError if phantoms.part is not a multiple of heatmap_stride or exceeds image_size, if only one of
+        mined_of and mining_weights is given, or if that file is unreadable or of a network with another input.
         """
         stride, image_size = config.heads.heatmap_stride, config.input.image_size
         if phantoms.part % stride or phantoms.part > image_size:
@@ -74,7 +74,7 @@ class EndlessWindows(EndlessSamples):
 
 @torch.inference_mode()
 def false_peak(weights: Path, window: PhantomWindow) -> float:
-    """Where no sac is, the highest value of the map of Aneurysm Present, in [0, 1], by the network of a file."""
+    """Maximum in [0, 1] of the Aneurysm Present heatmap outside of sacs, by the network in the file `weights`."""
     image = torch.from_numpy(window.image).permute(2, 0, 1)[None].contiguous(memory_format=torch.channels_last)
     heatmap = _network(weights)(image)["heatmap"][0, LABELS.index(PRESENT)].sigmoid()
     return float(heatmap[torch.from_numpy(window.sac == 0)].max())
@@ -82,18 +82,18 @@ def false_peak(weights: Path, window: PhantomWindow) -> float:
 
 @cache
 def _network(weights: Path) -> Stage1Net:
-    """Read once in each process that draws."""
+    """The network of a file, loaded once per process."""
     return channels_last_model(load_stage1(weights)[0])
 
 
 class MixedWindows(Dataset):
-    """Windows of real series with endless phantom windows among them, which are a share of all.
+    """Windows of real series mixed with endless phantom windows, which are the fraction `share` of an epoch.
 
-    `windows` are those of the series; the phantoms' are of their size and come in order, at random places.
+    `windows` are those of real series; phantom windows have the same size.
     """
 
     def __init__(self, windows: TrainingWindows, config: Stage1Config, share: float):
-        """Raises ValueError for a share that is none, and as EndlessWindows."""
+        """Raises ValueError if `share` is not between 0 and 1, and as EndlessWindows."""
         if not 0 < share < 1:
             raise ValueError(f"phantom_share {share}: expected a number from 0 on, below 1")
         n_phantoms = max(1, round(len(windows) * share / (1 - share)))
@@ -106,7 +106,7 @@ class MixedWindows(Dataset):
         return len(self.windows) + len(self.phantoms)
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
-        """(samples,) at random, but for the phantoms among themselves."""
+        """(samples,) random order, in which the phantom windows keep their sequence."""
         shuffled = rng.permutation(len(self))
         shuffled[shuffled >= len(self.windows)] = len(self.windows) + np.arange(len(self.phantoms))
         return shuffled

@@ -1,4 +1,4 @@
-"""Stage 1 on what it was not trained on: the spots of its own fold, and whole series of it."""
+"""Evaluates stage 1 on its held-out fold: windows of spots, and whole series."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from aneurysm.stage1.training import HeldOut, outside_text
 from aneurysm.training.config import InferenceConfig
 from aneurysm.training.distributed import DistContext
 
-SUPPRESS_MM = 10.0  # of two peaks this near to each other, the lower one is left out
-HIT_MM = 5.0  # a peak this near to a localizer finds it
+SUPPRESS_MM = 10.0  # non-maximum suppression: radius
+HIT_MM = 5.0  # a peak within this distance of a localizer is a hit
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One fold's answers about its held-out windows."""
+    """Predictions for the windows of a held-out fold."""
 
-    table: pd.DataFrame  # one row a window: series, fold, slice, position_mm, modality, plane, 14 probabilities
+    table: pd.DataFrame  # one row per window: series, fold, slice, position_mm, modality, plane, 14 probabilities
     truth: np.ndarray  # (windows, 14)
-    peaks: pd.DataFrame | None  # one row a positive spot: peak of its location's heatmap; None without that head
-    outside: str = ""  # how many localizers the crop does not show
+    peaks: pd.DataFrame | None  # one row per positive spot: peak of its location's heatmap; None without heatmaps
+    outside: str = ""  # number of localizers outside the crop, as text
 
 
 def trained_folds(model_paths: ModelPaths, folds: Sequence[int]) -> list[int]:
-    """Those of `folds` that have a model; ValueError naming the folder where none has."""
+    """The `folds` that have a stage 1 model; ValueError naming the folder if none has."""
     trained = [fold for fold in folds if model_paths.stage1(fold).exists()]
     if not trained:
         asked = folds[0] if len(folds) == 1 else "<k>"
@@ -51,7 +51,7 @@ def evaluate_fold(
     cache: Cache, spots: pd.DataFrame, model_paths: ModelPaths, fold: int, world: DistContext,
     inference: InferenceConfig, tta: Tta = "none",
 ) -> Evaluation:  # fmt: skip
-    """What the model that has not seen `fold` says about its spots. Raises ValueError where it has seen them."""
+    """Predictions for the spots of `fold` by the model that held it out; ValueError if the model was trained on it."""
     model, config = load_stage1(model_paths.stage1(fold), world.device, unseen=fold)
     own = spots[spots.fold == fold]
     held_out = HeldOut.from_spots(own, config)
@@ -63,7 +63,7 @@ def evaluate_fold(
 
 
 def windows_text(evaluation: Sequence[Evaluation]) -> str:
-    """The tables of AUCs over all folds' windows, and how far heatmap peaks lie from the localizers."""
+    """AUC tables of the windows of all folds, and distances of heatmap peaks from the localizers."""
     table, truth = pd.concat([j.table for j in evaluation]), np.concatenate([j.truth for j in evaluation])
     predicted, subgroups = table[list(LABELS)].to_numpy(), table[["modality", "plane"]]
     text = f"windows of spots, fold {_numbers(table.fold)}\n"
@@ -79,9 +79,9 @@ def predict_fold(
     cache: Cache, series: pd.DataFrame, model_paths: ModelPaths, fold: int, slice_spacing_mm: float,
     inference: InferenceConfig, world: DistContext,
 ) -> pd.DataFrame:  # fmt: skip
-    """As predict_series_slices, of all series of a fold by the model that has not seen them, with a column `fold`.
+    """predict_series_slices for the cached series of a fold, by the model that held it out, with a column `fold`.
 
-    Raises ValueError where the model has seen them, or none is in the cache.
+    Raises ValueError if the model was trained on the fold, or no series of it is in the cache.
     """
     cached = _cached(series, fold)
     model, config = load_stage1(model_paths.stage1(fold), world.device, unseen=fold)
@@ -95,9 +95,9 @@ def predict_fold_on_dask(
     cache: Cache, series: pd.DataFrame, model_paths: ModelPaths, fold: int, slice_spacing_mm: float,
     inference: InferenceConfig, workers: DaskWorkers,
 ) -> pd.DataFrame:  # fmt: skip
-    """As ask_fold, by the workers of a Dask cluster; without the series that are in `workers.failures` then.
+    """As predict_fold, on the workers of a Dask cluster; without series that fail (see `workers.failures`).
 
-    Raises ValueError where no series is in the cache, or none has an answer.
+    Raises ValueError if no series is in the cache, or all fail.
     """
     cached = _cached(series, fold)
     question = partial(
@@ -114,7 +114,7 @@ def slices_of(
     model: Stage1Net, config: Stage1Config, series_uid: str, *, cache_dir: Path, slice_spacing_mm: float,
     inference: InferenceConfig,
 ) -> pd.DataFrame:  # fmt: skip
-    """What a model says about the slices of one series: a question for DaskWorkers."""
+    """predict_series_slices for one series; runs on a Dask worker."""
     cache, inference = Cache(cache_dir), replace(inference, workers=0)
     return predict_series_slices(
         model, cache, slice_places(cache, [series_uid], slice_spacing_mm), config, ALONE, inference, bar=""
@@ -122,9 +122,9 @@ def slices_of(
 
 
 def series_text(slices: pd.DataFrame, series: pd.DataFrame, spots: pd.DataFrame, cache: Cache) -> str:
-    """The tables of AUCs of the maximum over a series' slices, of logits and of maps, and the FROC of the peaks.
+    """AUC tables of the series, scored by the maximum over slices of logits and of maps, and the FROC of the peaks.
 
-    A series of these folds that is not in the cache counts, with the mean probabilities of the others.
+    Series of these folds that are not in the cache get the mean scores of the others.
     """
     own = series[series.fold.isin(slices.fold.unique())].set_index("SeriesInstanceUID")
     highest = slices.groupby("SeriesInstanceUID")[list(LABELS)].max().reindex(own.index)
@@ -143,14 +143,14 @@ def series_text(slices: pd.DataFrame, series: pd.DataFrame, spots: pd.DataFrame,
 
 
 def series_froc(slices: pd.DataFrame, spots: pd.DataFrame, n_series: int, cache: Cache) -> pd.DataFrame:
-    """Sensitivity at 0.5, 1, 2 and 4 false positives per series."""
+    """froc() of the peaks of the aneurysm map: sensitivity at 0.5, 1, 2 and 4 false positives per series."""
     candidates = suppress(points_mm(heatmap_candidates(slices, [PRESENT])), SUPPRESS_MM)
     localizers = spots[(spots.kind == "positive") & spots.SeriesInstanceUID.isin(slices.SeriesInstanceUID)]
     return froc(candidates, points_mm(with_pixel_mm(localizers, cache)), n_series, HIT_MM)
 
 
 def with_pixel_mm(rows: pd.DataFrame, cache: Cache) -> pd.DataFrame:
-    """`rows` with cached_col_mm and cached_row_mm of their series."""
+    """`rows` with the pixel spacing of their series in the cache: cached_col_mm and cached_row_mm."""
     meta = rows.SeriesInstanceUID.map(cache.meta)
     return rows.assign(**{name: [m[name] for m in meta] for name in ("cached_col_mm", "cached_row_mm")})
 

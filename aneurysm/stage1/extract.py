@@ -1,4 +1,4 @@
-"""What stage 1 says about series, as stage 2 wants it: the same from the cache and from DICOM, a file each."""
+"""Features of stage 1 for stage 2, one file per series; the same for cached series and for DICOM."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from aneurysm.training.distributed import DistContext
 from aneurysm.training.precision import inference_precision
 
 PARTS = ("features", "peak_features", "logits", "heatmap_max", "peak_x", "peak_y")
-Rows = dict[str, np.ndarray]  # the PARTS of some windows: (windows, views, n)
+Rows = dict[str, np.ndarray]  # name in PARTS -> (windows, views, n) float16
 
 
 class Encoder:
-    """A trained stage 1 that is asked about batches of windows in one or more views."""
+    """A trained stage 1 applied to batches of windows, in one or both views (original, mirror)."""
 
     def __init__(self, model: Stage1Net, config: Stage1Config, device: torch.device, views: Sequence[str] = VIEWS,
                  precision: PrecisionKind = "auto", maps: bool = False):  # fmt: skip
-        """With `maps` its rows also have `found` (windows, views, n, n), the probability of an aneurysm at each pixel,
-        left and right as they are, if the model has maps. Raises ValueError for an unknown view."""
+        """`maps` adds `aneurysm_map` (windows, views, n, n) to the output if the model has heatmaps: probabilities, all
+        in the original orientation. Raises ValueError for an unknown view, or none."""
         if not views or any(view not in VIEWS for view in views):
             raise ValueError(f"views: expected some of {', '.join(VIEWS)}, found {', '.join(views) or 'none'}")
         self.model, self.config, self.device, self.views = model, config, device, tuple(views)
@@ -50,7 +50,7 @@ class Encoder:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, planes: Sequence[str]) -> Rows:
-        """The PARTS of windows (batch, n_slices, image_size, image_size) of series in these planes, one each."""
+        """The PARTS of windows (batch, n_slices, image_size, image_size) in [0, 1]; `planes` is the plane of each."""
         images = images.to(self.device, non_blocking=True)
         in_columns = torch.tensor([left_right_in_columns(plane) for plane in planes], device=self.device)
         parts = []
@@ -82,7 +82,7 @@ class Encoder:
 
 
 def _flip_back(found: Tensor, in_columns: Tensor, view: str) -> np.ndarray:
-    """(windows, n, n) float16 maps of the head as it is."""
+    """(windows, n, n) float16 maps in the original orientation."""
     if view == "mirror":
         found = torch.where(in_columns[:, None, None], found.flip(2), found)
     return found.cpu().numpy().astype(np.float16)
@@ -91,8 +91,10 @@ def _flip_back(found: Tensor, in_columns: Tensor, view: str) -> np.ndarray:
 def series_features(
     rows: Rows, index: np.ndarray, position_mm: np.ndarray, views: Sequence[str], slice_spacing_mm: float
 ) -> SeriesFeatures:
-    """The features of a series from the rows of its windows; `index` (slices,) of those sampled about
-    slice_spacing_mm apart, and position_mm of all its slices."""
+    """The features of a series from the rows of its windows, one per sampled slice.
+
+    `index` (sampled slices,) into `position_mm` (all slices, mm); they are about slice_spacing_mm apart.
+    """
     own = position_mm[index]
     return SeriesFeatures(
         slice=index.astype(np.int32),
@@ -105,9 +107,10 @@ def series_features(
 
 
 def by_series(batches: Iterable[tuple[Rows, Sequence[str]]], n_windows: dict[str, int]) -> Iterator[tuple[str, Rows]]:
-    """Each series' rows as soon as they are complete, from batches that run on from one series into the next.
+    """Yields (uid, rows) of each series once complete, from batches that may span several series.
 
-    A batch is its rows and the series of each; `n_windows` tells how many each series has. A few are held at a time.
+    A batch is (rows, uid of each row); `n_windows` maps uid to its number of windows. Only incomplete series are held
+    in memory; PARTS only.
     """
     waiting: dict[str, list[Rows]] = {}
     for rows, owners in batches:
@@ -120,7 +123,7 @@ def by_series(batches: Iterable[tuple[Rows, Sequence[str]]], n_windows: dict[str
 
 
 def _shares(points: np.ndarray, plane: str, config: Stage1Config, mirrored: bool) -> np.ndarray:
-    """(14, 2) x, y as shares of the cached image, or of its mirror image, from pixels of the input."""
+    """(14, 2) x, y as fractions of the cached image, or of its mirror image, from pixels of the input."""
     if mirrored and left_right_in_columns(plane):
         points = points * (-1, 1) + (config.input.image_size - 1, 0)
         shares = (crop_box(config.input, plane).to_cache(points) + 0.5) / SIZE
@@ -132,17 +135,16 @@ def extract_fold(
     cache: Cache, series_uids: Sequence[str], model_paths: ModelPaths, fold: int,
     settings: ExtractSettings, world: DistContext, dask: DaskWorkers,
 ) -> int:  # fmt: skip
-    """Writes the features of these series as the encoder that has not seen `fold` gives them, where they are missing or
-    out of date; the number of those that were there.
+    """Writes missing and outdated features of these series, by the encoder that held out `fold`; returns the number of
+    files that were up to date.
 
-    This process takes its share of the series, or has the workers of a Dask cluster compute all of them, if there is
-    one; series without an answer are in `dask.failures` then.
+    Processes share the series; with a Dask cluster its workers compute all, and `dask.failures` has those that failed.
     """
     checkpoint, folder = model_paths.stage1(fold), model_paths.features(fold)
     wanted = fingerprints(cache, series_uids, checkpoint, settings)
     todo = out_of_date(folder, wanted)
     n_before = len(wanted) - len(todo)
-    world.wait()  # no process writes before the main one has the lock and all have seen what there is to share out
+    world.wait()  # no process writes before the main one has the lock and all have listed the outdated files
     if dask.address:
         question = partial(features_of, cache_dir=cache.paths.cache.absolute(), settings=settings)
         done = dask.predict(question, checkpoint, fold, todo)
@@ -162,7 +164,7 @@ def extract_fold(
 def extract(
     cache: Cache, series_uids: Sequence[str], encoder: Encoder, slice_spacing_mm: float, batch_size: int, workers: int
 ) -> Iterator[tuple[str, SeriesFeatures]]:
-    """Each series with its features, in order; memory does not grow with their number."""
+    """Yields (uid, features) in order; memory use does not grow with the number of series."""
     if not series_uids:
         return
     places = slice_places(cache, series_uids, slice_spacing_mm)
@@ -184,7 +186,7 @@ def extract(
 def features_of(
     model: Stage1Net, config: Stage1Config, series_uid: str, *, cache_dir: Path, settings: ExtractSettings
 ) -> SeriesFeatures:
-    """One series' features, by a CPU: a question for DaskWorkers."""
+    """Features of one series, on the CPU; runs on a Dask worker."""
     encoder = Encoder(model, config, torch.device("cpu"), settings.views, settings.precision)
     cache = Cache(cache_dir)
     ((_, features),) = extract(cache, [series_uid], encoder, settings.slice_spacing_mm, settings.batch_size, workers=0)
@@ -194,7 +196,7 @@ def features_of(
 def fingerprints(
     cache: Cache, series_uids: Sequence[str], checkpoint: Path, settings: ExtractSettings
 ) -> dict[str, str]:
-    """For each series what its features are made from: weights, cached slices, settings."""
+    """uid -> SHA-256 of what its features depend on: format, weights, settings and cached slices."""
     made_from = (
         f"{FORMAT} {file_hash(checkpoint)} {settings.slice_spacing_mm} {','.join(settings.views)} {settings.precision}"
     )
@@ -202,5 +204,5 @@ def fingerprints(
 
 
 def out_of_date(folder: Path, wanted: dict[str, str]) -> list[str]:
-    """Series whose features are missing, damaged, or made from something else."""
+    """Series whose features are missing, damaged, or have another fingerprint than in `wanted`."""
     return [uid for uid, own in wanted.items() if made_from(folder / f"{uid}.safetensors") != own]

@@ -1,4 +1,4 @@
-"""One stage 1 on series that it has not seen: spots, whole series, and localizers found."""
+"""Evaluates one stage 1 on new series: spots, whole series, and localizers found."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from aneurysm.training.distributed import DistContext
 
 @dataclass(frozen=True)
 class FreshSeries:
-    """Series with their truth: `series` as read_folds and `spots` as read_spots give them."""
+    """Series with labels: `series` from read_folds, `spots` from read_spots."""
 
     cache: Cache
     series: pd.DataFrame
@@ -38,7 +38,7 @@ class FreshSeries:
 
     @classmethod
     def read(cls, data_dir: Path, folds: int, cache_dir: Path | None = None) -> FreshSeries:
-        """All cached series of a folder that create_folds.py has filled, in one; their folds do not matter."""
+        """All series of a folder with tables of create_folds.py, put into one fold (0)."""
         cache = open_cache(data_dir, cache_dir)
         series, spots = (read(cache.paths.cache, folds).assign(fold=0) for read in (read_folds, read_spots))
         return cls(cache, series, spots)
@@ -53,7 +53,7 @@ class FreshSeries:
         self, model: nn.Module, config: Stage1Config, world: DistContext, inference: InferenceConfig,
         slice_spacing_mm: float, tta: Tta = "none",
     ) -> pd.DataFrame:  # fmt: skip
-        """As predict_series_slices, of all cached series."""
+        """predict_series_slices for all cached series."""
         cached = self.series.SeriesInstanceUID[self.series.n_slices.notna()].tolist()
         places = slice_places(self.cache, cached, slice_spacing_mm)
         return predict_series_slices(model, self.cache, places, config, world, inference, "series", tta).assign(fold=0)
@@ -66,7 +66,8 @@ class FreshSeries:
         inference: InferenceConfig,
         slice_spacing_mm: float,
     ) -> dict[str, float]:
-        """What a curve of training shows: AUCs of spots and series, by logits and by maps, and how peaks stand."""
+        """Scores for the training history: AUCs of spots and series, by logits and by maps, sensitivity at 1 and 4
+        false positives per series (found_at_*), and own_peak_above."""
         held_out, predictions = self.predict_spots(model, config, world, inference)
         slices = self.predict_slices(model, config, world, inference, slice_spacing_mm)
         series = self.series.set_index("SeriesInstanceUID").loc[slices.SeriesInstanceUID.unique()]
@@ -85,7 +86,7 @@ class FreshSeries:
         return {name: float(value) for name, value in scores.items()}
 
     def own_peak_above(self, slices: pd.DataFrame) -> float:
-        """Of all pairs of a localizer and a series without any, how often the peak at the localizer is the higher."""
+        """Fraction of (localizer, negative series) pairs where the peak at the localizer is higher; NaN without."""
         placed = points_mm(with_pixel_mm(self.spots[self.spots.kind == "positive"], self.cache))
         negative = self.series.SeriesInstanceUID[self.series[PRESENT] == 0]
         others = heatmap_maxima(slices)[PRESENT].reindex(negative).dropna().to_numpy()
@@ -94,6 +95,6 @@ class FreshSeries:
 
 
 def own_peaks(slices: pd.DataFrame, localizers: pd.DataFrame) -> np.ndarray:
-    """(localizers,) the highest peak of the map of all aneurysms within HIT_MM of each, 0 where there is none."""
+    """(localizers,) highest peak of the aneurysm map within HIT_MM of each localizer; 0 without one."""
     best, _ = match(points_mm(heatmap_candidates(slices, [PRESENT])), localizers, HIT_MM)
     return np.maximum(best, 0)

@@ -1,6 +1,6 @@
-"""How well heatmap peaks find the localizers: distances on positive spots, and candidates of whole series (FROC).
+"""Localisation by heatmap peaks: distances at positive spots, and FROC of the candidates of whole series.
 
-Points are in pixels of the cache (x, y) with a slice position, or in millimetres (x_mm, y_mm, z_mm) of one series.
+Points are x, y in pixels of the cache with position_mm, or x_mm, y_mm, z_mm within a series.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ POINT = ["x_mm", "y_mm", "z_mm"]
 
 
 def peak_distances(positives: pd.DataFrame) -> pd.DataFrame:
-    """distance_mm and distance_px in the plane from each localizer (x, y) to its own location's peak (peak_x, peak_y).
+    """In-plane distance_mm and distance_px from each localizer (x, y) to the peak of its location (peak_x, peak_y).
 
-    The four are in pixels of the cache, cached_col_mm wide and cached_row_mm high.
+    All four are in pixels of the cache, whose size is cached_col_mm x cached_row_mm.
     """
     across, down = positives.peak_x - positives.x, positives.peak_y - positives.y
     mm = np.hypot(across * positives.cached_col_mm, down * positives.cached_row_mm)
@@ -28,10 +28,10 @@ def peak_distances(positives: pd.DataFrame) -> pd.DataFrame:
 
 
 def localisation(positives: pd.DataFrame) -> pd.DataFrame:
-    """One row for all positive spots, then one per modality and plane: n, the shares within 10 mm and within 20 pixels
-    of the localizer, and the median distance in mm.
+    """One row for all positive spots, then one per modality and per plane: n, fractions within 10 mm and 20 pixels of
+    the localizer, and the median distance in mm.
 
-    `positives` has what peak_distances reads, modality and plane. Raises ValueError where a distance is NaN.
+    `positives` has the columns of peak_distances, modality and plane. Raises ValueError if a distance is NaN.
     """
     distances = peak_distances(positives)
     if distances.isna().any(axis=None):
@@ -46,16 +46,16 @@ def localisation(positives: pd.DataFrame) -> pd.DataFrame:
 
 
 def points_mm(points: pd.DataFrame) -> pd.DataFrame:
-    """The table with x_mm, y_mm and z_mm, from x, y (cache pixels), cached_col_mm, cached_row_mm and position_mm."""
+    """Adds x_mm, y_mm and z_mm from x, y (cache pixels), cached_col_mm, cached_row_mm and position_mm."""
     return points.assign(
         x_mm=points.x * points.cached_col_mm, y_mm=points.y * points.cached_row_mm, z_mm=points.position_mm
     )
 
 
 def suppress(candidates: pd.DataFrame, radius_mm: float) -> pd.DataFrame:
-    """The candidates that no more probable kept one lies within `radius_mm` of, in their series; order as it was.
+    """Greedy 3-D non-maximum suppression within each series; row order is unchanged.
 
-    Greedy non-maximum suppression in three dimensions. Of equal probabilities, the first row is kept.
+    Drops candidates within `radius_mm` of a retained one with higher probability; of equal ones the first is retained.
     """
     points, probability = candidates[POINT].to_numpy(), candidates.probability.to_numpy()
     kept = np.zeros(len(candidates), bool)
@@ -75,18 +75,18 @@ def froc(
     hit_mm: float,
     false_positives_per_series: Sequence[float] = (0.5, 1, 2, 4),
 ) -> pd.DataFrame:
-    """Free-response ROC: one row per allowed rate of false positives, at the lowest threshold that keeps to it.
+    """Free-response ROC: one row per allowed rate of false positives, at the lowest threshold within it.
 
-    A localizer is found if a candidate of its series with at least the threshold's probability lies within `hit_mm`
-    (3-D); candidates that lie near no localizer are false positives; further candidates near a found one are neither.
-    Rates are over all `n_series`, negative ones and those without candidates included. Columns: allowed and reached
-    (false positives per series), threshold (infinite where no candidate is allowed), found, sensitivity (of all
-    localizers). Locations are not compared. Raises ValueError for NaN, or more series than `n_series`.
+    A localizer is found if a candidate of its series within `hit_mm` (3-D) reaches the threshold. Candidates near no
+    localizer are false positives; further candidates near a localizer are ignored. Rates are per series over all
+    `n_series`, including negative ones. Columns: allowed, reached (false positives per series), threshold (infinite if
+    no candidate is allowed), found, sensitivity (of all localizers; NaN without any). Locations are not compared.
+    Raises ValueError for NaN, or for more than `n_series` series.
     """
     _check(candidates, localizers, n_series)
     best, is_false = match(candidates, localizers, hit_mm)
     probability = candidates.probability.to_numpy()
-    thresholds = np.append(np.inf, np.unique(probability)[::-1])  # equal probabilities pass together
+    thresholds = np.append(np.inf, np.unique(probability)[::-1])  # equal probabilities share a threshold
     n_false, n_found = _count_from(probability[is_false], thresholds), _count_from(best, thresholds)
     rows = []
     for allowed in false_positives_per_series:
@@ -97,8 +97,8 @@ def froc(
 
 
 def match(candidates: pd.DataFrame, localizers: pd.DataFrame, hit_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """(localizers,) the highest probability within `hit_mm` of each (3-D), -inf for none; and (candidates,) bool, True
-    for those near no localizer of their series. Both tables have SeriesInstanceUID and POINT."""
+    """(localizers,) highest probability of a candidate within `hit_mm` (3-D), -inf without one; (candidates,) bool,
+    True for false positives, near no localizer of their series. Both tables have SeriesInstanceUID and POINT."""
     points, probability = candidates[POINT].to_numpy(), candidates.probability.to_numpy()
     targets = localizers[POINT].to_numpy()
     best, is_false = np.full(len(targets), -np.inf), np.ones(len(points), bool)
@@ -113,7 +113,7 @@ def match(candidates: pd.DataFrame, localizers: pd.DataFrame, hit_mm: float) -> 
 
 
 def _count_from(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """(thresholds,) how many values are at least each threshold."""
+    """(thresholds,) number of values at or above each threshold."""
     return len(values) - np.searchsorted(np.sort(values), thresholds, side="left")
 
 

@@ -1,4 +1,4 @@
-"""The loss of a batch of windows: logits, heatmaps and vessel masks, each with its weight."""
+"""The loss of a batch of windows: weighted sum over logits, heatmaps and vessel masks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from aneurysm.labels import LABELS
 from aneurysm.stage1.config import LossConfig, ModelConfig
 from aneurysm.training.losses import location_loss, sac_loss, vessel_location_loss, vessel_loss
 
-SAC_PIXELS = 8.0  # of a map, that a sac of 5 mm fills
+SAC_PIXELS = 8.0  # map pixels of a 5 mm sac
 
 
 class Stage1Loss:
-    """loss(model, batch): batch has image, labels, where images are parts of inputs corner (batch, 2), and sac
-    (batch, n, n) uint8, 0 where no aneurysm is, 1 + index of its location where one is, RIM where neither answer is
-    wrong, and vessels (batch, n, n) 0..13 or UNKNOWN; the last two only where the model has such a head. Sacs may be
-    masks, or discs around localizers."""
+    """loss(model, batch): scalar loss of a batch with image, labels (batch, 14) and the targets of the model's heads.
+
+    sac      (batch, n, n) uint8: 0 background, 1 + index of the location in a sac, RIM ignored; sacs are masks, or
+             discs around localizers
+    corner   (batch, 2) position of crops, as in Stage1Net.forward; optional
+    vessels  (batch, n, n) uint8: 0 background, 1 + index of the location, or UNKNOWN
+    """
 
     def __init__(self, config: LossConfig, heads: ModelConfig):
         self.config, self.heads = config, heads
@@ -39,7 +42,7 @@ class Stage1Loss:
 
 
 def logits_loss(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensor:
-    """Weighted mean over labels and windows; focal with gamma 2 and no balance between positives and negatives."""
+    """Weighted mean over labels and windows; the focal loss has gamma 2 and no class balancing (alpha)."""
     if config.logits == "bce":
         each = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
     else:

@@ -1,4 +1,4 @@
-"""Stage 1: any timm encoder with 14 logits, maps of where aneurysms are and which, and of vessels."""
+"""Stage 1: a timm encoder with heads for 14 logits, aneurysm and location maps, and vessel segmentation."""
 
 from __future__ import annotations
 
@@ -18,29 +18,28 @@ from aneurysm.stage1.norms import fold_norms
 from aneurysm.stage1.weights import load_encoder_weights, load_head_weights
 from aneurysm.training.losses import location_log_probability, logits_of
 
-HEATMAP_PRIOR = -4.6  # logit of one in a hundred: where heatmaps start, so that the empty pixels do not drown the rest
-WAVES = (0.5, 1, 2)  # half periods of a place's waves over half of the input
-LEAST = 3.0  # so far below that, a location's map is far below it
+HEATMAP_PRIOR = -4.6  # logit of 0.01: initial bias of the aneurysm map, so that background does not dominate the loss
+WAVES = (0.5, 1, 2)  # frequencies of the position encoding: half periods per half input
+LEAST = 3.0  # locations' maxima are clamped at this far below the prior
 
 
 class Stage1Net(nn.Module):
-    """Answers windows (batch, n_slices, image_size, image_size) in [0, 1] with a dict:
+    """The network: windows (batch, n_slices, image_size, image_size) in [0, 1] to a dict.
 
     features       (batch, n_features) pooled encoder features
-    logits         (batch, 14) in the order of LABELS: from the pooled features and, where there are any, heatmap maxima
-    aneurysm_map   (batch, 1, n, n) logits of an aneurysm of whatever location; n = image_size / heatmap_stride
-    location_map   (batch, 13, n, n) logits of the location that an aneurysm there would have, for a softmax
-    heatmap        (batch, 14, n, n) logits of the labels: of the 13 locations, from both maps, and `aneurysm_map` as it
-                   is; these three with heatmap_weight
-    vessels        (batch, 14, n, n) logits of background and the locations' vessels; with vessel_weight
-    peak_features  (batch, n) of the highest pixel of `aneurysm_map`: its features and, where there are any, its logits
-                   of vessels
+    logits         (batch, 14) in the order of LABELS, from pooled features; scaled heatmap maxima are added
+    aneurysm_map   (batch, 1, n, n) logits of an aneurysm at any location; n = image_size / heatmap_stride
+    location_map   (batch, 13, n, n) softmax logits of the location, given an aneurysm there
+    heatmap        (batch, 14, n, n) logits of the labels: 13 locations, from both maps, then `aneurysm_map`
+    peak_features  (batch, n) features and, with vessels, vessel logits at the maximum of `aneurysm_map`; these four
+                   only with heatmap_weight > 0
+    vessels        (batch, 14, n, n) softmax logits of background and 13 locations; only with vessel_weight > 0
     """
 
     def __init__(
         self, encoder: str, heads: ModelConfig, image_size: int, weights: str = "none", n_slices: int = 3
     ):  # fmt: skip
-        """`encoder` by timm's name; `weights` and errors as create_encoder. `weights_text` tells what was loaded."""
+        """`encoder` is a timm name; `weights` and errors as create_encoder. `weights_text` describes the weights."""
         super().__init__()
         made = create_encoder(encoder, heads.drop_path_rate, weights, image_size, n_slices)
         self.encoder, self.weights_text, self.image_size = *made, image_size
@@ -66,20 +65,20 @@ class Stage1Net(nn.Module):
             self.frozen += [module for module in self.encoder.modules() if isinstance(module, nn.BatchNorm2d)]
 
     def train(self, mode: bool = True) -> Stage1Net:
-        """As any module's, but that what is frozen keeps its statistics."""
+        """As nn.Module.train, but frozen modules stay in eval mode."""
         super().train(mode)
         for module in self.frozen:
             module.training = False
         return self
 
     def fold_norms(self) -> None:
-        """Makes the encoder faster; for a model whose batch norms are not trained any more."""
+        """Folds the encoder's batch norms into its convolutions; only if they are not trained again."""
         shape = (1, self.mean.shape[1], self.image_size, self.image_size)
         example = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         fold_norms(self.encoder, example.to(self.mean.device))
 
     def forward(self, images: Tensor, corner: Tensor | None = None) -> dict[str, Tensor]:
-        """`corner` (batch, 2): first column and row of the images in inputs that they are parts of."""
+        """`corner` (batch, 2): left column and top row of crops in the whole input; None for whole inputs."""
         last, maps = self.encoder.forward_intermediates((images - self.mean) / self.std, output_fmt="NCHW")
         features = self.encoder.forward_head(last, pre_logits=True)
         outputs = {"features": features}
@@ -103,14 +102,14 @@ class Stage1Net(nn.Module):
 
 
 class Neck(nn.Module):
-    """Feature maps from `heatmap_stride` on, brought to one width and summed from coarse to fine (Lin et al. 2017)."""
+    """Feature pyramid (Lin et al. 2017): feature maps from `heatmap_stride` on, projected and summed coarse to fine."""
 
     def __init__(self, channels: list[int], strides: list[int], heads: ModelConfig, image_size: int):
         super().__init__()
-        if image_size % heads.heatmap_stride:  # else heatmap pixels and targets would not meet
+        if image_size % heads.heatmap_stride:  # else heatmap and target would differ in size
             raise ValueError(f"image_size {image_size}: expected a multiple of heatmap_stride, {heads.heatmap_stride}")
-        finest = min(max(heads.heatmap_stride, min(strides)), max(strides))  # patches may be larger, or smaller
-        # of several maps of one stride (a ViT's blocks) the last; the levels from fine to coarse
+        finest = min(max(heads.heatmap_stride, min(strides)), max(strides))  # a ViT's patches may be larger or smaller
+        # from fine to coarse; of several maps of one stride (a ViT's blocks) the last
         self.levels = [i for i, s in enumerate(strides) if s >= finest and s not in strides[i + 1 :]]
         self.stride = heads.heatmap_stride
         self.lateral = nn.ModuleList(nn.Conv2d(channels[i], heads.neck_width, 1) for i in self.levels)
@@ -122,23 +121,23 @@ class Neck(nn.Module):
         )
 
     def forward(self, maps: list[Tensor], image_size: int) -> Tensor:
-        """(batch, neck_width, n, n) where n = image_size / heatmap_stride"""
+        """(batch, neck_width, n, n), n = image_size / heatmap_stride; `image_size` of the images or crops."""
         n = image_size // self.stride
         total = None
         for level, lateral in zip(reversed(self.levels), reversed(self.lateral), strict=True):
             own = lateral(maps[level])
             total = own if total is None else own + functional.interpolate(total, size=own.shape[-2:], mode="nearest")
-        if total.shape[-1] != n:  # patches of another size than heatmap_stride
+        if total.shape[-1] != n:  # patch size differs from heatmap_stride
             total = functional.interpolate(total, size=(n, n), mode="bilinear", align_corners=False)
         return self.mix(total)
 
 
 class HeatmapHead(nn.Module):
-    """Logits of every pixel: of an aneurysm, by its features, and of the location that one would have there, for which
-    its place in the input and the whole picture count as well."""
+    """Per-pixel logits of an aneurysm, from local features, and of its location, also from position and the pooled
+    features of the image."""
 
     def __init__(self, width: int, n_features: int, image_size: int):
-        """`image_size` is that of whole inputs."""
+        """`image_size` is that of whole inputs, not crops."""
         super().__init__()
         self.image_size = image_size
         self.trunk = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.GELU())
@@ -149,9 +148,11 @@ class HeatmapHead(nn.Module):
         nn.init.constant_(self.aneurysm.bias, HEATMAP_PRIOR)
 
     def forward(self, fine: Tensor, features: Tensor, n_pixels: int, corner: Tensor | None) -> tuple[Tensor, ...]:
-        """The features of every pixel (batch, width, n, n), and the logits (batch, 1, n, n) and (batch, 13, n, n), of a
-        neck's maps (batch, width, n, n), the pooled features, and images of `n_pixels` rows and columns; `corner` as in
-        Stage1Net.forward."""
+        """Pixel features (batch, width, n, n), aneurysm logits (batch, 1, n, n) and location logits (batch, 13, n, n).
+
+        `fine` (batch, width, n, n) is the neck's output, `features` the pooled features, `n_pixels` the size of the
+        images or crops; `corner` as in Stage1Net.forward.
+        """
         pixel_features, n = self.trunk(fine), fine.shape[-1]
         centres = (torch.arange(n, device=fine.device) + 0.5) * (n_pixels / n)
         first = torch.zeros(1, 2, device=fine.device) if corner is None else corner
@@ -165,23 +166,23 @@ class HeatmapHead(nn.Module):
 
 
 def at_highest(aneurysm_map: Tensor, maps: Tensor) -> Tensor:
-    """(batch, channels) of maps (batch, channels, n, n) at the highest pixel of aneurysm_map (batch, 1, n, n)."""
+    """(batch, channels) values of `maps` (batch, channels, n, n) at the maximum of `aneurysm_map` (batch, 1, n, n)."""
     pixel = aneurysm_map.flatten(1).argmax(dim=1)
     return maps.flatten(2)[torch.arange(len(maps), device=maps.device), :, pixel]
 
 
 def _evidence(heatmap: Tensor) -> Tensor:
-    """(batch, 14) how far the highest pixel of each label's map rises above where it started."""
+    """(batch, 14) maximum of each label's map minus HEATMAP_PRIOR, for locations at least -LEAST."""
     highest = heatmap.amax(dim=(2, 3)) - HEATMAP_PRIOR
     return torch.cat([highest[:, :-1].clamp(min=-LEAST), highest[:, -1:]], dim=1)
 
 
 def freeze_stages(encoder: nn.Module, n_stages: int) -> list[nn.Module]:
-    """The modules up to the end of the encoder's first stages (see its feature maps), made to keep their weights."""
+    """Freezes all modules up to the end of the first `n_stages` stages (timm's feature_info) and returns them."""
     if n_stages == 0:
         return []
     last = encoder.feature_info[n_stages - 1]["module"]
-    modules = list(encoder.named_modules())[1:]  # in the order of their use; the first is the encoder itself
+    modules = list(encoder.named_modules())[1:]  # in the order of definition; without the encoder itself
     end = max(i for i, (name, _) in enumerate(modules) if f"{name}.".startswith(f"{last}."))
     later = [name for name, _ in modules[end + 1 :]]
     frozen = [m for name, m in modules[: end + 1] if not any(other.startswith(f"{name}.") for other in later)]
@@ -193,9 +194,10 @@ def freeze_stages(encoder: nn.Module, n_stages: int) -> list[nn.Module]:
 def create_encoder(
     name: str, drop_path_rate: float, weights: str, image_size: int, n_slices: int = 3
 ) -> tuple[nn.Module, str]:
-    """timm's model without its classifier, for this input size, and a line about its weights (see weights.py).
+    """(timm model without classifier for this input size, description of its weights); `weights` as in weights.py.
 
-    Raises ValueError naming the encoder where timm does not know it, it gives no feature maps, or nothing fits it.
+    Raises ValueError naming the encoder if timm does not have it, it gives no feature maps, or size or weights do not
+    fit.
     """
     if not timm.is_model(name):
         raise ValueError(f"encoder {name}: timm {timm.__version__} has no such model")
@@ -203,7 +205,7 @@ def create_encoder(
         "num_classes": 0,
         "in_chans": n_slices,
         "drop_path_rate": drop_path_rate or None,
-    }  # timm leaves out None: some have none
+    }  # timm drops None: some models lack this argument
     with _named(name):
         encoder = timm.create_model(name, **settings)
         if not hasattr(encoder, "set_input_size") and "img_size" in signature(type(encoder)).parameters:
@@ -211,26 +213,26 @@ def create_encoder(
         if not hasattr(encoder, "forward_intermediates"):
             raise ValueError("expected feature maps (forward_intermediates), timm gives none")
         text = load_encoder_weights(encoder, name, weights)
-        if hasattr(encoder, "set_input_size"):  # after the weights: it brings position embeddings to the size
+        if hasattr(encoder, "set_input_size"):  # after the weights: it resizes position embeddings
             encoder.set_input_size((image_size, image_size))
         patch, _ = to_2tuple(getattr(getattr(encoder, "patch_embed", None), "patch_size", 1))
-        if image_size % patch:  # timm would leave out the columns and rows that do not fill a patch
+        if image_size % patch:  # timm would drop incomplete patches
             raise ValueError(f"image_size {image_size}: expected a multiple of its patches of {patch} pixels")
     return encoder, text
 
 
 @contextmanager
 def _named(encoder: str) -> Iterator[None]:
-    """Whatever timm does not like is one sentence that names the encoder."""
+    """Turns any error of timm into a ValueError that names the encoder."""
     try:
         yield
-    except (TypeError, ValueError, AssertionError, RuntimeError, OSError) as error:  # OSError: no way to timm's hub
+    except (TypeError, ValueError, AssertionError, RuntimeError, OSError) as error:  # OSError: hub unreachable
         raise ValueError(f"encoder {encoder}: {error}") from error
 
 
 @torch.no_grad()
 def _measure(encoder: nn.Module, image_size: int, n_slices: int) -> tuple[int, list[int], list[int]]:
-    """Number of pooled features, and channels and stride of each feature map, asked of the encoder itself."""
+    """(pooled features, channels per feature map, stride per feature map), measured with an image of zeros."""
     training = encoder.training
     last, maps = encoder.eval().forward_intermediates(
         torch.zeros(1, n_slices, image_size, image_size), output_fmt="NCHW"

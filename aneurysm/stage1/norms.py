@@ -1,4 +1,4 @@
-"""Batch norms that keep their statistics, folded into the convolutions before them: same outputs, a quarter faster."""
+"""Folds batch norms with fixed statistics into the preceding convolutions: same outputs, a quarter faster."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-LEAST_SCALE = 1e-4  # a norm that scales a channel by less is not folded: it could not be taken out again
-FROZEN = ("weight", "running_mean", "running_var")  # of a norm, that a folded convolution does not hold
+LEAST_SCALE = 1e-4  # norms with a smaller channel scale are not folded: unfolding divides by it
+FROZEN = ("weight", "running_mean", "running_var")  # constants of a norm, needed for unfolding
 
 
 class FoldedNorm(nn.Module):
-    """What is left of a folded norm: its activation, and its constants, so that it can be taken out again."""
+    """Replaces a folded norm: applies its activation, and stores its constants for unfolding."""
 
     def __init__(self, norm: nn.BatchNorm2d):
         super().__init__()
@@ -26,10 +26,10 @@ class FoldedNorm(nn.Module):
 
 
 def fold_norms(model: nn.Module, example: Tensor) -> None:
-    """Folds every batch norm that directly follows a convolution, in place; nothing where outputs would change.
+    """Folds every batch norm that directly follows a convolution without bias, in place.
 
-    `example` (1, channels, rows, columns) is what the outputs are compared on, those of `model(example)`, a tensor.
-    Only for a model whose norms are never trained again.
+    All are undone if model(example), a tensor, changes by more than about 0.1 %; `example` (1, channels, rows,
+    columns). Only for norms that are not trained again.
     """
     training, before = model.training, {}
     with torch.no_grad():
@@ -56,7 +56,7 @@ def fold_norms(model: nn.Module, example: Tensor) -> None:
 
 
 def unfolded(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a model with folded norms, or without, by the names and values of `model`, which has none folded."""
+    """The state dict `tensors`, with or without folded norms, in the form for `model`, which has no folded norms."""
     made = dict(tensors)
     for conv, norm in conv_norm_pairs(model):
         if f"{norm}.bias" in made or any(f"{name}" not in made for name in (f"{conv}.bias", f"{norm}.weight")):
@@ -69,7 +69,7 @@ def unfolded(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tenso
 
 
 def conv_norm_pairs(model: nn.Module) -> list[tuple[str, str]]:
-    """Names of convolutions without bias and of the batch norms that come next in the same module."""
+    """Names (convolution, norm) of convolutions without bias directly followed by a batch norm in the same module."""
     pairs = []
     for parent_name, parent in model.named_modules():
         children = [(name, own) for name, own in parent.named_children() if type(own) is not nn.Identity]

@@ -1,4 +1,4 @@
-"""Stage 1 on a Dask cluster of CPUs: whole series are the items, and each worker process loads a fold's model once."""
+"""Runs stage 1 on a Dask cluster of CPUs: one task per series; each worker process caches the last model used."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from aneurysm.training.data import one_thread
 from aneurysm.training.distributed import DistContext
 
 Result = TypeVar("Result")
-PredictSeries = Callable[[Stage1Net, Stage1Config, str], Result]  # about the series with this uid
-ALONE = DistContext(0, 1, torch.device("cpu"))  # a worker, to what it runs
+PredictSeries = Callable[[Stage1Net, Stage1Config, str], Result]  # model, config, uid -> result
+ALONE = DistContext(0, 1, torch.device("cpu"))  # context of code that runs on a worker
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A fold's model by its place: no weights travel with a question."""
+    """A fold's model by path, so that tasks carry no weights."""
 
     checkpoint: Path
     fold: int
-    sha256: str  # of the file: a worker that sees another one, or has kept an older one, must not answer
+    sha256: str  # of the file; a worker with a different file fails
 
 
 @dataclass(frozen=True)
 class Failure:
-    """In place of an answer: why there is none."""
+    """The reason why a series has no result."""
 
     reason: str
 
 
 class DaskWorkers:
-    """The workers of the scheduler at `address` (tcp://...), and `failures`: series uid -> why it has no answer.
+    """The workers of the Dask scheduler at `address` (tcp://...); `failures` maps uid to the reason of its failure.
 
-    They must have this package and see the folders of data and models under the same paths. An empty address: none.
+    The workers need this package, and the data and model folders under the same paths. No workers if it is empty.
     """
 
     def __init__(self, address: str, world: DistContext):
-        """Raises ValueError where torchrun has started several processes, or on a GPU: Dask makes use of neither."""
+        """Raises ValueError with several processes (torchrun) or on a GPU: Dask uses neither."""
         if address and (world.size > 1 or world.device.type != "cpu"):
             found = f"{world.size} processes on {world.device.type}"
             raise ValueError(f"--dask {address}: expected one process and --device cpu, found {found}")
@@ -56,9 +56,10 @@ class DaskWorkers:
     def predict(
         self, predict: PredictSeries, checkpoint: Path, fold: int, series_uids: Sequence[str]
     ) -> Iterator[tuple[str, Result]]:
-        """(series uid, answer) as they come, each once; a series without an answer goes to `failures`.
+        """Yields (uid, result) as series finish; those that fail are added to `failures`.
 
-        `question` goes to the workers by its name, with the model that has not seen `fold` and its configuration.
+        `predict`, a function at module level, is called on the workers with the model of `checkpoint`, which must have
+        held out `fold`, and its configuration.
         """
         if not series_uids:
             return
@@ -70,14 +71,14 @@ class DaskWorkers:
                 yield series_uids[index], result
 
     def check(self) -> None:
-        """Raises ValueError naming the series without an answer, if there are any."""
+        """Raises ValueError naming the series that failed, if any."""
         if self.failures:
             named = "\n".join(f"  {uid}: {reason}" for uid, reason in self.failures.items())
             raise ValueError(f"{len(self.failures)} series have no answer from the workers:\n{named}")
 
 
 def predict_on_worker(predict: PredictSeries, model: ModelFile, series_uid: str) -> Result | Failure:
-    """What runs on a worker, on one thread."""
+    """The task of a worker, on one thread; ValueError and OSError become a Failure."""
     one_thread(0)
     try:
         return predict(*_loaded(model), series_uid)
@@ -87,7 +88,7 @@ def predict_on_worker(predict: PredictSeries, model: ModelFile, series_uid: str)
 
 @lru_cache(maxsize=1)
 def _loaded(model: ModelFile) -> tuple[Stage1Net, Stage1Config]:
-    """The model, kept by this process until another one is asked."""
+    """The model and its configuration, cached in this process until another one is needed."""
     found = file_hash(model.checkpoint)
     if found != model.sha256:
         raise ValueError(f"{model.checkpoint}: expected the file that begins the run ({model.sha256[:12]}...), "

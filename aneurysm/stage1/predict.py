@@ -1,4 +1,4 @@
-"""Asks a trained stage 1 about windows and whole series: probabilities, and where each location's heatmap peaks."""
+"""Predicts windows and whole series with a trained stage 1: probabilities, heatmap maxima and their positions."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from aneurysm.training.data import one_thread
 from aneurysm.training.distributed import DistContext
 from aneurysm.training.precision import inference_precision
 
-WIDTHS = (14, 14, 28)  # columns of the parts of Answers
+WIDTHS = (14, 14, 28)  # columns of probability, heatmap_max and heatmap_xy
 
 
 @dataclass(frozen=True)
 class WindowPredictions:
-    """One row a window.
+    """Predictions, one row per window.
 
     probability  (windows, 14) in [0, 1]
-    heatmap_max  (windows, 14) highest value of each label's map, in [0, 1]; NaN without that head
-    heatmap_xy   (windows, 14, 2) where it lies: x, y in pixels of the input
+    heatmap_max  (windows, 14) maximum of each label's heatmap, in [0, 1]; NaN without that head
+    heatmap_xy   (windows, 14, 2) its position: x, y in pixels of the input; NaN without that head
     """
 
     probability: np.ndarray
@@ -50,13 +50,16 @@ class WindowPredictions:
 def load_stage1(
     path: Path, device: torch.device | str = "cpu", unseen: int | None = None
 ) -> tuple[Stage1Net, Stage1Config]:
-    """A trained model, ready to be asked, and its configuration. Raises ValueError as load_trained."""
+    """A trained model in eval mode and its configuration. Raises ValueError as load_trained."""
     model, config = load_model(path, "stage1", stage1_from, unseen)
     return model.to(device), config
 
 
 def stage1_from(about: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Stage1Net, Stage1Config]:
-    """The model, ready to be asked, from a checkpoint's `config` and `weights`; errors as load_state_dict's."""
+    """The model in eval mode, norms folded, and its configuration, from a checkpoint's `config` and `weights`.
+
+    Raises ValueError for an unknown setting, RuntimeError as load_state_dict.
+    """
     config = from_saved(Stage1Config, about["stage1"])
     model = Stage1Net(config.encoder, config.heads, config.input.image_size, n_slices=config.input.n_slices)
     model.load_state_dict(unfolded(model, weights))
@@ -65,9 +68,9 @@ def stage1_from(about: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Stag
 
 
 def heatmap_peaks(probability: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """Highest value of each map (..., n, n) in [0, 1], and its x, y (..., 2) in pixels of the input.
+    """Maximum (...) of each map (..., n, n) in [0, 1], and its x, y (..., 2) in pixels of the input.
 
-    The place is the centre of mass of the 3 x 3 pixels around the highest.
+    The position is the centre of mass of the 3 x 3 pixels around the maximum.
     """
     n, shape = probability.shape[-1], probability.shape[:-2]
     probability = probability.reshape(-1, 1, n, n)
@@ -91,9 +94,9 @@ def predict_windows(
     bar: str = "",
     tta: Tta = "none",
 ) -> WindowPredictions:
-    """The answers to all items of `windows`, in their order; several processes share the work and all get them all.
+    """Predictions for all items of `windows`, in order; processes share the work, and each returns all of them.
 
-    With `mirror` probabilities and maps are the means of those of the windows and of their mirror images.
+    With tta `mirror`, probabilities and maps are averaged over the windows and their mirror images.
     """
     own = range(world.rank, len(windows), world.size)
     batches = _batches(model, Subset(windows, own), config, world, inference, bar, tta)
@@ -110,7 +113,7 @@ def _batches(
     model: nn.Module, windows: Dataset, config: Stage1Config, world: DistContext,
     inference: InferenceConfig, bar: str, tta: Tta,
 ) -> Iterator[tuple[np.ndarray, ...]]:  # fmt: skip
-    """Of each batch the numbers of its windows (batch,) and what is said of them, (batch, n) for each of WIDTHS."""
+    """Yields per batch the window numbers (batch,) and three arrays (batch, n), n in WIDTHS."""
     precision = inference_precision(world.device, inference.precision)
     loader = DataLoader(windows, inference.batch_size, num_workers=inference.workers, worker_init_fn=one_thread)
     for batch in tqdm(loader, desc=bar, unit="batch", leave=False, disable=not (bar and world.is_main)):
@@ -134,7 +137,7 @@ def _batches(
 
 
 def slice_places(cache: Cache, series_uids: Sequence[str], slice_spacing_mm: float) -> pd.DataFrame:
-    """One row a slice: SeriesInstanceUID, slice, position_mm, plane, cached_col_mm and cached_row_mm."""
+    """One row per sampled slice: SeriesInstanceUID, slice, position_mm, plane, cached_col_mm and cached_row_mm."""
     parts = []
     for uid in series_uids:
         position_mm, meta = cache.position_mm(uid), cache.meta(uid)
@@ -154,10 +157,10 @@ def predict_series_slices(
     bar: str,
     tta: Tta = "none",
 ) -> pd.DataFrame:
-    """`places` with the 14 probabilities of each slice, and `heatmap_max`, `peak_x`, `peak_y` of each label's map (in
-    pixels of the cache); `tta` as predict_windows.
+    """`places` with the 14 probabilities of each slice, and maximum and position of each label's heatmap.
 
-    The columns of the latter are named `<label> heatmap_max` and so on; NaN where the model has no maps.
+    The latter columns are `<label> heatmap_max`, `<label> peak_x` and `<label> peak_y` (pixels of the cache), NaN if
+    the model has no heatmaps. `tta` as in predict_windows.
     """
     windows = EvalWindows(cache, places, config.input)
     predictions = predict_windows(model, windows, config, world, inference, bar, tta)
@@ -170,19 +173,19 @@ def predict_series_slices(
 
 
 def peaks_in_cache(predictions: WindowPredictions, places: pd.DataFrame, config: InputConfig) -> np.ndarray:
-    """(windows, 14, 2) where the maps peak: x, y in pixels of the cache."""
+    """(windows, 14, 2) positions of the heatmap maxima: x, y in pixels of the cache."""
     boxes = {plane: crop_box(config, plane) for plane in places.plane.unique()}
     return np.stack([boxes[plane].to_cache(xy) for plane, xy in zip(places.plane, predictions.heatmap_xy, strict=True)])
 
 
 def heatmap_maxima(slices: pd.DataFrame) -> pd.DataFrame:
-    """One row a series: the highest value of each label's map, columns as LABELS; a baseline for the series."""
+    """One row per series: maximum of each label's heatmap over the slices, columns as LABELS; a baseline."""
     highest = slices.groupby("SeriesInstanceUID")[[f"{label} heatmap_max" for label in LABELS]].max()
     return highest.set_axis(list(LABELS), axis=1)
 
 
 def heatmap_candidates(slices: pd.DataFrame, labels: Sequence[str] = LOCATIONS) -> pd.DataFrame:
-    """One row for each slice and label of predict_series_slices: probability (its map's highest), x, y, location."""
+    """One row per slice of predict_series_slices and label: probability (heatmap maximum), x, y, location."""
     kept = ["SeriesInstanceUID", "position_mm", "cached_col_mm", "cached_row_mm"]
     parts = [
         slices[kept].assign(

@@ -1,4 +1,4 @@
-"""Pretraining of stage 1 on endless phantom windows, and the file of weights that comes of it."""
+"""Pretrains stage 1 on endless phantom windows and exports the weights."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def pretrain(
     config: Stage1Config, n_windows: int, phantoms: PhantomWindowsConfig, settings: PretrainingConfig, weights: str,
     model_dir: Path, world: DistContext, resume: bool, made_by: str,
 ) -> Path:  # fmt: skip
-    """Trains, writes what fit writes into <model_dir>/pretrained/<encoder>, and beside that folder the weights, whose
-    path it returns; `made_by` is the command, for their card.
+    """Pretrains in <model_dir>/pretrained/<encoder> (files of `fit`) and returns the path of the exported weights.
 
-    The epochs are those of whole_epochs. Raises ValueError as it and EndlessWindows.
+    The weights, <encoder>.safetensors, are beside that folder; `made_by` is the command, for their card. Epochs as in
+    whole_epochs. Raises ValueError as whole_epochs, EndlessWindows and fit.
     """
     n_epochs, per_epoch = whole_epochs(n_windows, settings.every, config.training.batch_size)
     config = replace(config, training=replace(config.training, epochs=n_epochs))
@@ -71,7 +71,7 @@ def pretrain(
 
 
 def export_pretrained(checkpoint: Path, path: Path, made_by: str) -> None:
-    """Writes <path>.safetensors and <path>.json of a checkpoint of pretrain.py."""
+    """Writes a checkpoint of pretrain.py as <path>.safetensors and <path>.json, without folded norms."""
     saved = load_trained(checkpoint, "stage1")
     config = from_saved(Stage1Config, saved["config"]["stage1"])
     model = Stage1Net(config.encoder, config.heads, config.input.image_size, n_slices=config.input.n_slices)
@@ -79,9 +79,9 @@ def export_pretrained(checkpoint: Path, path: Path, made_by: str) -> None:
 
 
 def as_checkpoint(path: Path, checkpoint: Path) -> None:
-    """Writes pretrained weights as the checkpoint of a model of all series, as later steps read it.
+    """Converts pretrained weights to a checkpoint of fold None, which later steps can read.
 
-    Raises ValueError naming the file where it holds no pretrained weights.
+    Raises as read_pretrained.
     """
     saved = read_pretrained(path)
     about = {"cache": asdict(CacheSettings())} | saved["config"] | {"fold": None}

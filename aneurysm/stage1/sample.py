@@ -1,4 +1,4 @@
-"""A training sample of stage 1, a part of it, and left and right exchanged: also in images and outputs at test time."""
+"""A training sample of stage 1, its random crop, and left-right mirroring, also of images and predictions for TTA."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from aneurysm.dicom.geometry import left_right_in_columns
 from aneurysm.folds.targets import labels_of
 from aneurysm.labels import LOCATIONS, MIRROR
 
-Array = TypeVar("Array")  # numpy array or torch tensor: both are indexed by lists in the same way
+Array = TypeVar("Array")  # numpy array or torch tensor: both support indexing by lists
 LABEL_ORDER = list(MIRROR)
 LOCATION_ORDER = LABEL_ORDER[: len(LOCATIONS)]
 VESSEL_ORDER = np.array([0, *(1 + i for i in LOCATION_ORDER)], np.uint8)
-MARGIN = 1 / 8  # of the part's side: a localizer that is shown lies no nearer to its edge, where the image allows
+MARGIN = 1 / 8  # least distance of the chosen localizer from the edge of the crop, as a fraction of its side
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A window and all that is known of it; what augmentation and mirroring must move together.
+    """A window with its annotations, which augmentation and mirroring transform together.
 
     image            (rows, columns, n_slices) float32 in [0, 1]; the channels are slices from below to above the
                      window's centre along the canonical slice axis (aneurysm/dicom/geometry.py)
@@ -31,7 +31,7 @@ class Sample:
     point_locations  (n,) int64 index of each point's location in LOCATIONS
     vessels          (rows, columns) uint8: 0 background, 1..13 is 1 + index in LOCATIONS (not the numbers of the mask
                      files); None where the series has no mask
-    corner           first column and row of a part of an input
+    corner           (left column, top row) of a crop in the whole input
     """
 
     image: np.ndarray
@@ -42,12 +42,12 @@ class Sample:
 
     @property
     def labels(self) -> np.ndarray:
-        """(14,) float32 in order of LABELS: of the localizers that `points` holds, so of those that are shown."""
+        """(14,) float32 in the order of LABELS, of the localizers in `points`."""
         return labels_of(self.point_locations)
 
 
 def mirror(sample: Sample, plane: str) -> Sample:
-    """The sample of the same head with left and right exchanged; shapes and value ranges stay."""
+    """The sample with left and right swapped, labels included; in sagittal series this reverses the slices."""
     points, vessels = sample.points.copy(), sample.vessels
     if left_right_in_columns(plane):
         image = sample.image[:, ::-1]
@@ -65,32 +65,32 @@ def mirror(sample: Sample, plane: str) -> Sample:
 
 
 def mirror_images(images: Tensor, in_columns: Tensor) -> Tensor:
-    """(batch, n_slices, rows, columns) windows of the heads with left and right exchanged.
+    """Windows (batch, n_slices, rows, columns) with left and right swapped.
 
-    `in_columns` (batch,) bool tells whose columns hold the left-right axis (left_right_in_columns).
+    `in_columns` (batch,) bool: whether left-right is the column axis (left_right_in_columns), else the slice axis.
     """
     return torch.where(in_columns[:, None, None, None], images.flip(3), images.flip(1))
 
 
 def mirror_prediction(prediction: Tensor, in_columns: Tensor) -> Tensor:
-    """(batch, 14) or (batch, 14, n, n) answers about mirrored windows, as answers about the windows themselves.
+    """Predictions (batch, 14) or (batch, 14, n, n) of mirrored windows, converted to the original windows.
 
-    `in_columns` as in mirror_images: where it is true, the maps' columns change places, too.
+    Swaps left and right labels and, where `in_columns` (as in mirror_images) is True, the columns of maps.
     """
     own = prediction[:, LABEL_ORDER]
     return torch.where(in_columns[:, None, None, None], own.flip(3), own) if own.ndim == 4 else own
 
 
 def mirror_logits(logits: Array) -> Array:
-    """(..., 14) outputs for mirrored windows, as outputs for the windows themselves: left and right are exchanged."""
+    """(..., 14) logits, or other values per label, with the left and right labels swapped."""
     return logits[..., LABEL_ORDER]
 
 
 def random_crop(sample: Sample, size: int, away_p: float, rng: np.random.Generator) -> Sample:
-    """`size` rows and columns of the sample; labels and points are of the localizers that it shows.
+    """A random crop of `size` x `size` pixels; localizers outside it are dropped, and their labels with them.
 
-    It is laid around a localizer where there is any, and anywhere with the chance `away_p`: a negative, most of the
-    time, from the same slice. The whole sample where it is no larger than `size`, or `size` is 0.
+    Contains a random localizer if there is any; with probability `away_p` the position is uniform instead, mostly a
+    negative crop of the same slice. Returns the sample itself if `size` is 0 or at least that of the image.
     """
     n_pixels = sample.image.shape[0]
     if size == 0 or size >= n_pixels:
@@ -112,7 +112,7 @@ def random_crop(sample: Sample, size: int, away_p: float, rng: np.random.Generat
 
 
 def _start(shown: float | None, size: int, n_pixels: int, rng: np.random.Generator) -> int:
-    """First row or column of the part; with it, `shown` lies inside by the margin, as far as the image reaches."""
+    """Random first row or column of the crop; `shown` is inside by MARGIN, as far as the image allows."""
     low, high = 0, n_pixels - size
     if shown is not None:
         margin = size * MARGIN

@@ -30,14 +30,14 @@ COLUMNS = ["SeriesInstanceUID", "fold", "slice", "position_mm", "modality", "pla
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The spots that a model is validated on: `places` one row a window, `truth` (windows, 14) their labels."""
+    """The spots of the held-out fold: `places` has one row per window, `truth` (windows, 14) their labels."""
 
     places: pd.DataFrame
     truth: np.ndarray
 
     @classmethod
     def from_spots(cls, spots: pd.DataFrame, config: Stage1Config) -> HeldOut:
-        """Each slice with a spot once, and none whose localizers all lie outside the crop."""
+        """One window per slice with a spot; positive spots outside the crop are dropped."""
         localizers, spots = localizers_by_series(spots), shown_spots(spots, config.input)
         places = spots[COLUMNS].drop_duplicates(["SeriesInstanceUID", "slice"]).reset_index(drop=True)
         return cls(places, label_windows(places, localizers, config.sampling.label_mm, config.input))
@@ -46,20 +46,20 @@ class HeldOut:
         self, model: nn.Module, cache: Cache, config: Stage1Config, world: DistContext, inference: InferenceConfig,
         bar: str = "", tta: Tta = "none",
     ) -> WindowPredictions:  # fmt: skip
-        """What a model says about each window; `tta` as predict_windows."""
+        """Predictions for all windows; `tta` as in predict_windows."""
         return predict_windows(model, EvalWindows(cache, self.places, config.input), config, world, inference, bar, tta)
 
     def scores(self, predictions: WindowPredictions) -> dict[str, float]:
-        """Of windows, as history_scores."""
+        """history_scores of the windows."""
         return history_scores(self.truth, predictions.probability)
 
     def table(self, predictions: WindowPredictions) -> pd.DataFrame:
-        """One row a window: what it is, and its 14 probabilities."""
+        """`places` with the 14 probabilities of each window."""
         return self.places.join(pd.DataFrame(predictions.probability, columns=list(LABELS)))
 
     def peaks(self, predictions: WindowPredictions, spots: pd.DataFrame, config: InputConfig) -> pd.DataFrame:
-        """The positive spots that the crop shows, with peak_x, peak_y: the peak of their own location's heatmap, in
-        pixels of the cache."""
+        """The positive spots inside the crop, with peak_x, peak_y (pixels of the cache): the maximum of the heatmap of
+        their location."""
         spots = shown_spots(spots, config)
         positives = spots[spots.kind == "positive"].reset_index(drop=True)
         number = self.places.reset_index().set_index(["SeriesInstanceUID", "slice"])["index"]
@@ -69,7 +69,7 @@ class HeldOut:
 
 
 def outside_text(spots: pd.DataFrame, config: InputConfig) -> str:
-    """How many localizers the crop does not show."""
+    """A sentence with the number of localizers outside the crop."""
     n_localizers = int((spots.kind == "positive").sum())
     n_outside = len(spots) - len(shown_spots(spots, config))
     return f"{n_outside} of {n_localizers} localizers lie outside the crop; their windows are left out"
@@ -88,7 +88,7 @@ def train_fold(
 ) -> None:
     """Trains on all folds but `fold` (None: on all); writes what `fit` writes into `folder`.
 
-    `spots` are all rows of train_stage1_{F}_folds.csv, `weights` says where the encoder's come from.
+    `spots` are all rows of train_stage1_{F}_folds.csv, `weights` is the source of the encoder's weights (weights.py).
     """
     torch.manual_seed(config.training.seed)
     model = Stage1Net(config.encoder, config.heads, config.input.image_size, weights, config.input.n_slices)

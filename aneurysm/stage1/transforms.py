@@ -1,4 +1,4 @@
-"""Random changes of a training sample by albumentations: image, localizers and vessels move together."""
+"""Augmentation of training samples with albumentations; image, localizers and vessel mask are transformed together."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import numpy as np
 from aneurysm.stage1.config import AugmentConfig
 from aneurysm.stage1.sample import Sample
 
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else its import asks PyPI for a newer version
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else its import checks PyPI for a newer version
 import albumentations as A
 
 GRID_STEPS = 4  # cells of the distortion along each side
 
 
 class GridDistortion(A.GridDistortion):
-    """Moves points exactly; the library moves them to whole pixels and may lose one of two that lie close together."""
+    """Moves points exactly; the library rounds them to pixels and may lose one of two that are close together."""
 
     def apply_to_keypoints(self, keypoints: np.ndarray, map_x: np.ndarray, map_y: np.ndarray, **_) -> np.ndarray:
         moved = keypoints.copy()
@@ -31,32 +31,32 @@ class GridDistortion(A.GridDistortion):
 
 
 class BrightnessContrast(A.RandomBrightnessContrast):
-    """Computes in float32; the library's detour over float64 takes ten times as long."""
+    """Computes in float32; the library converts to float64, which takes ten times as long."""
 
     def apply(self, img: np.ndarray, alpha: float, beta: float, **_) -> np.ndarray:
         return np.clip(img * np.float32(alpha) + np.float32(beta), 0, 1)
 
 
 def make_pipeline(config: AugmentConfig) -> A.Compose:
-    """The changes in their order, for `augment`; raises where an argument is unknown to albumentations or out of range.
+    """The transforms for `augment`: geometry first, cutout last, so that holes stay black.
 
-    Geometry comes first; holes come last, so that they stay black.
+    Raises UserWarning for an argument that albumentations does not know, ValueError for one out of range.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # the library warns of an argument that it does not know, and goes on without
+        warnings.simplefilter("error")  # the library only warns of unknown arguments
         steps = [*_geometry(config), *_intensity(config)]
-        # Points that leave the image are dropped in `augment`: the library refuses x = -0.4, and drops those in holes.
+        # Points outside are dropped in `augment`: the library rejects x = -0.4 and drops points in holes.
         return A.Compose(steps, keypoint_params=A.KeypointParams(format="xy", remove_invisible=False))
 
 
 def augment(sample: Sample, pipeline: A.Compose, seed: int | Sequence[int]) -> Sample:
-    """The sample changed as `seed` decides, whatever was augmented before; `sample` itself stays as it is.
+    """The augmented sample, a function of `sample` and `seed` only; `sample` is not modified.
 
-    The image stays float32 in [0, 1] and contiguous; what moves in from outside is 0. Points that leave the image are
-    dropped, and their labels with them. `seed` is a whole number or several, none negative.
+    The image stays float32 in [0, 1] and contiguous, with 0 outside the original. Points that leave the image are
+    dropped, and their labels with them. `seed` is one or more non-negative integers.
     """
     rng = np.random.default_rng(seed)
-    # Not set_random_seed: it gives every transform the same numbers, so that their chances fall together.
+    # Not set_random_seed: it gives all transforms the same random numbers.
     pipeline.set_random_state(rng, random.Random(int(rng.integers(2**63))))
     masks = {} if sample.vessels is None else {"mask": sample.vessels}
     changed = pipeline(image=sample.image, keypoints=sample.points, **masks)
@@ -120,5 +120,5 @@ def _intensity(config: AugmentConfig) -> list[A.BasicTransform]:
 
 
 def _where_seen(source: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Pixels at which source positions are seen, where pixel i shows position seen[i]; what lies outside stays so."""
+    """Pixels that show the source positions, if pixel i shows position seen[i]; shifted in parallel beyond the ends."""
     return np.interp(source, seen, np.arange(len(seen))) + source - source.clip(seen[0], seen[-1])

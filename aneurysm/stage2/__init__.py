@@ -1,1 +1,1 @@
-"""Stage 2: a transformer over the slices of one series, as stage 1 has described them, answers with the 14 labels."""
+"""Stage 2: a transformer over the slices of a series, from the outputs of stage 1 to the 14 labels."""

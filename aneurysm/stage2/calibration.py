@@ -1,7 +1,7 @@
-"""Whether a probability is met by as many aneurysms as it says, before and after temperature scaling (Guo et al. 2017).
+"""Calibration of stage 2: errors of its probabilities before and after temperature scaling (Guo et al. 2017).
 
-A series' log-odds are divided by a temperature that was fitted without any answer about its fold. (The models that gave
-the answers about the other folds were trained on it, as always where folds are taken in turn.)
+The log-odds of a series are divided by a temperature fitted on the predictions for the other folds. The models of those
+predictions were trained on the series, as always in cross-validation.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from aneurysm.stage2.evaluate import Evaluation
 
 N_BINS = 10
-COLDEST, HOTTEST = 0.05, 20.0  # temperatures are sought between these
-GROUPS = {PRESENT: slice(-1, None), f"{len(LOCATIONS)} locations": slice(None, -1)}  # columns of tables of 14
+COLDEST, HOTTEST = 0.05, 20.0  # range of fitted temperatures
+GROUPS = {PRESENT: slice(-1, None), f"{len(LOCATIONS)} locations": slice(None, -1)}  # columns of (series, 14) tables
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """One encoder's answers, and the same at the temperatures of their folds."""
+    """Held-out predictions of one encoder, before and after scaling by the temperature of their fold."""
 
     before: Evaluation
     after: Evaluation
     temperatures: dict[int, float]  # fold -> temperature, fitted on the other folds
-    overall: float  # fitted on all folds: for series that none of the models has seen
+    overall: float  # fitted on all folds, for new series
 
     @property
     def predictions(self) -> dict[str, np.ndarray]:
@@ -42,7 +42,7 @@ class Calibrated:
         return {"before": self.before.stage2, "after": self.after.stage2}
 
     def text(self, name: str) -> str:
-        """The temperatures, and the errors before and after; `name` is the encoder's."""
+        """The temperatures and the calibration errors as text; `name` is the encoder's."""
         table = errors_table(self.before.truth, self.predictions)
         temperatures = ", ".join(f"{value:.3f} in fold {fold}" for fold, value in self.temperatures.items())
         return (
@@ -57,7 +57,7 @@ class Calibrated:
 
 
 def calibrate(evaluation: Evaluation) -> Calibrated:
-    """The answers of stage 2 at their folds' temperatures; ValueError as out_of_fold_temperatures."""
+    """Scales the predictions of stage 2 by the temperatures of their folds; ValueError as out_of_fold_temperatures."""
     fold = evaluation.series.fold.to_numpy()
     temperatures = out_of_fold_temperatures(evaluation.truth, evaluation.stage2, fold)
     own = np.array([temperatures[k] for k in fold])
@@ -66,9 +66,9 @@ def calibrate(evaluation: Evaluation) -> Calibrated:
 
 
 def out_of_fold_temperatures(truth: np.ndarray, predicted: np.ndarray, fold: np.ndarray) -> dict[int, float]:
-    """Each fold's temperature, fitted on the other folds; truth, predicted (series, 14), fold (series,).
+    """Fold -> temperature fitted on the other folds; truth, predicted (series, 14), fold (series,).
 
-    Raises ValueError where there is one fold only.
+    Raises ValueError if there is only one fold.
     """
     folds = [int(k) for k in np.unique(fold)]
     if len(folds) < 2:
@@ -79,9 +79,9 @@ def out_of_fold_temperatures(truth: np.ndarray, predicted: np.ndarray, fold: np.
 
 
 def fit_temperature(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """What to divide the log-odds of `predicted` by for the least log loss over all entries; 1 where nothing is better.
+    """The temperature with the lowest log loss over all entries, between COLDEST and HOTTEST; 1 if none is better.
 
-    truth, predicted of one shape, 0 or 1 and probabilities; the temperature lies between COLDEST and HOTTEST.
+    truth (0 or 1) and predicted (probabilities) have the same shape.
     """
     odds = log_odds(predicted)
 
@@ -94,9 +94,9 @@ def fit_temperature(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def errors_table(truth: np.ndarray, predictions: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Log loss, Brier score, expected calibration error and what of it is chance, of each of GROUPS and each answer.
+    """Log loss, Brier score, expected calibration error and its value by chance, per group and prediction.
 
-    truth and each of `answers`, by name: (series, 14).
+    truth and each of `predictions`, by name: (series, 14). Groups: GROUPS.
     """
     rows = {}
     for group, columns in GROUPS.items():
@@ -114,21 +114,21 @@ def errors_table(truth: np.ndarray, predictions: Mapping[str, np.ndarray]) -> pd
 
 
 def calibration_error(bins: pd.DataFrame) -> float:
-    """Expected calibration error in [0, 1] of the bins of `reliability`: how far the mean probability of a bin is from
-    its share of positives, the mean over cases (Naeini et al. 2015, with bins of equal count)."""
+    """Expected calibration error in [0, 1] of the bins of `reliability`: mean over cases of the difference between a
+    bin's mean probability and its fraction of positives (Naeini et al. 2015, with bins of equal count)."""
     return float((bins.n * (bins.predicted - bins.found).abs()).sum() / bins.n.sum())
 
 
 def chance_error(bins: pd.DataFrame) -> float:
-    """About the expected calibration error that probabilities would show were they right: the share of positives among
-    n cases misses p by sqrt(2 / pi) standard deviations of sqrt(p (1 - p) / n), the mean of a normal's distance."""
+    """Approximate expected calibration error of perfectly calibrated probabilities: the fraction of positives among
+    n cases deviates from p by sqrt(2 / pi) sqrt(p (1 - p) / n) on average (mean absolute normal deviate)."""
     deviation = np.sqrt(bins.predicted * (1 - bins.predicted) / bins.n)
     return float(np.sqrt(2 / np.pi) * (bins.n * deviation).sum() / bins.n.sum())
 
 
 def reliability(truth: np.ndarray, predicted: np.ndarray, n_bins: int = N_BINS) -> pd.DataFrame:
-    """One row a bin of nearly equal count, from the lowest probability up: n, said (mean probability) and found (share
-    of positives). Equal probabilities share a bin, so there may be fewer. truth, predicted (cases,)."""
+    """One row per bin of nearly equal count, by increasing probability: n, predicted (mean probability) and found
+    (fraction of positives). Equal probabilities share a bin, so there may be fewer. truth, predicted (cases,)."""
     found, probability = calibration_curve(truth, predicted, n_bins=n_bins, strategy="quantile")
     limits = np.percentile(predicted, np.linspace(0, 1, n_bins + 1) * 100)[1:-1]  # those of calibration_curve
     n = np.bincount(np.searchsorted(limits, predicted))

@@ -51,7 +51,7 @@ class NetConfig:
 
 @dataclass(frozen=True)
 class JitterConfig:
-    """Augmentation of a series."""
+    """Augmentation of the tokens of a series."""
 
     mirror_p: float = 0.5
     """probability of using the mirrored view, if it was extracted"""

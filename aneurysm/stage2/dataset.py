@@ -1,4 +1,4 @@
-"""The series that stage 2 is trained on: which slices show an aneurysm, and what is changed at random each time."""
+"""Training data of stage 2: features and labels of series, labels of their slices, and augmentation."""
 
 from __future__ import annotations
 
@@ -23,25 +23,28 @@ from aneurysm.paths import ModelPaths
 from aneurysm.stage2.config import JitterConfig, LossConfig, Stage2Config, TokensConfig
 from aneurysm.stage2.tokens import KINDS, PER_SLICE, header_modality, modality_index, series_tokens, thinned
 
-BY_HEADER = torch.tensor([0, *(modality_index(header_modality(kind)) for kind in KINDS)])  # of each modality's index
-SAMPLE_STREAM = 1  # keeps the random numbers of the samples apart from those of their order
+BY_HEADER = torch.tensor([0, *(modality_index(header_modality(kind)) for kind in KINDS)])  # of each modality index
+SAMPLE_STREAM = 1  # separates the random numbers of samples from those of their order
 
 
 @dataclass(frozen=True)
 class SliceLocalizers:
-    """Where the aneurysms of each series lie along the slice axis."""
+    """Positions of the aneurysms of each series along the slice axis, for slice labels."""
 
     localizers: Mapping[str, Localizers]
-    excluded: frozenset[str]  # series whose aneurysms are not all marked
+    excluded: frozenset[str]  # series with aneurysms of unknown position
 
     @classmethod
     def of(cls, series: pd.DataFrame, spots: pd.DataFrame, unplaced: pd.DataFrame) -> SliceLocalizers:
-        """From the tables of create_folds.py."""
+        """From the tables of create_folds.py: series, spots and unplaced localizers."""
         excluded = excluded_series(series, spots[spots.kind == "positive"], unplaced)
         return cls(localizers_by_series(spots), frozenset(excluded))
 
     def labels(self, uid: str, position_mm: np.ndarray, config: LossConfig) -> np.ndarray:
-        """(slices, 14) float32: 1 where the slice shows such an aneurysm, 0 where it shows none at all, else NaN."""
+        """(slices, 14) float32 labels of the localizers within slice_mm of each slice.
+
+        A row is all NaN if the nearest localizer is between slice_mm and clear_mm away, or the series is excluded.
+        """
         found = np.full((len(position_mm), len(LABELS)), np.nan, np.float32)
         if uid in self.excluded:
             return found
@@ -54,7 +57,7 @@ class SliceLocalizers:
 
 
 def augment(tokens: dict[str, Tensor], config: JitterConfig, rng: np.random.Generator) -> dict[str, Tensor]:
-    """The tokens of a series, changed; at least one slice stays."""
+    """Randomly augmented tokens of a series; keeps at least one slice."""
     kept = torch.from_numpy(drawn_slices(tokens["depth_mm"].numpy(), config, rng))
     tokens = {name: tensor[kept] if name in PER_SLICE else tensor for name, tensor in tokens.items()}
     stretch = 1 + rng.uniform(-config.stretch, config.stretch)
@@ -66,7 +69,7 @@ def augment(tokens: dict[str, Tensor], config: JitterConfig, rng: np.random.Gene
     for name in ("features", "peak_features"):
         if name in tokens:
             numbers = tokens[name]
-            own_sd = float(numbers[numbers.isfinite()].std(correction=0))  # what float16 cannot hold is infinite
+            own_sd = float(numbers[numbers.isfinite()].std(correction=0))  # values beyond float16 are infinite
             tokens[name] = numbers + _noise(numbers, config.feature_noise * own_sd, rng)
     for name in ("modality", "plane"):
         if rng.random() < config.unknown_p:
@@ -77,7 +80,7 @@ def augment(tokens: dict[str, Tensor], config: JitterConfig, rng: np.random.Gene
 
 
 def drawn_slices(depth_mm: np.ndarray, config: JitterConfig, rng: np.random.Generator) -> np.ndarray:
-    """Indices of the slices that stay: every n-th from a random first one on, less those that are dropped."""
+    """Indices of a random subset: every n-th slice, at most thin_to_mm apart, with some dropped; at least one."""
     spacing_mm = float(np.median(np.abs(np.diff(depth_mm)))) if len(depth_mm) > 1 else np.inf
     largest_step = max(1, int(config.thin_to_mm / max(spacing_mm, 1e-3)))
     step = int(rng.integers(1, min(largest_step, len(depth_mm)) + 1))
@@ -93,18 +96,18 @@ def _noise(like: Tensor, sd: float, rng: np.random.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class TrainingTable:
-    """What there is to train on."""
+    """The training series with their features files."""
 
-    series: pd.DataFrame  # one row a series: rows of train_{F}_folds.csv, with `path` of the features and `n_sampled`
-    n_missing: int  # series without features
+    series: pd.DataFrame  # rows of train_{F}_folds.csv with features, `path` of the file and `n_sampled` slices
+    n_missing: int  # series without features, left out
 
     @classmethod
     def without_fold(
         cls, series: pd.DataFrame, model_paths: ModelPaths, fold: int | None, config: TokensConfig
     ) -> TrainingTable:
-        """The series of all folds but `fold`, of all rows of train_{F}_folds.csv.
+        """The series of all folds but `fold`; `series` are all rows of train_{F}_folds.csv.
 
-        Raises ValueError naming the folder where there are no features at all.
+        Raises ValueError naming the feature folders without any of these series.
         """
         others = series[series.fold != fold]
         encoders = others.fold if config.cross_fitted else [fold] * len(others)
@@ -122,7 +125,7 @@ class TrainingTable:
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """`views` and `slice_spacing_mm` of the features; ValueError naming two files that differ in them."""
+        """`views` and `slice_spacing_mm` of all features; ValueError naming two files that differ in them."""
         first: dict[str, Path] = {}
         for path in self.series.path:
             first.setdefault(json.dumps(read_sampling(path)), path)
@@ -133,12 +136,12 @@ class TrainingTable:
 
     @property
     def prevalence(self) -> np.ndarray:
-        """(14,) share of positives of each label, kept within (0, 1) by half a series of either kind."""
+        """(14,) fraction of positives per label, in (0, 1): adds half a positive and half a negative series."""
         labels = self.series[list(LABELS)].to_numpy(np.float32)
         return (labels.sum(axis=0) + 0.5) / (len(labels) + 1)
 
     def text(self, config: TokensConfig) -> str:
-        """What is trained on, in a line."""
+        """A summary of the training series in one line."""
         n_slices = self.series.n_sampled
         n_thinned = int((n_slices > config.max_slices).sum())
         return (
@@ -148,12 +151,12 @@ class TrainingTable:
 
 
 def uid_hashes(series_uids: Iterable[str]) -> set[str]:
-    """Eight hex digits for each SeriesInstanceUID: enough to tell whether a model has been trained on it."""
+    """The first 8 hexadecimal digits of the SHA-256 of each SeriesInstanceUID, to detect series used in training."""
     return {hashlib.sha256(uid.encode()).hexdigest()[:8] for uid in series_uids}
 
 
 def check_unseen(about: dict[str, Any], series_uids: Sequence[str], source: Path) -> None:
-    """Raises ValueError naming `source` where the model that `about` describes was trained on any of the series."""
+    """Raises ValueError naming `source` if the model of `about`, a checkpoint's config, was trained on any series."""
     seen = uid_hashes(series_uids) & set(about.get("trained_on", "").split())
     if seen:
         raise ValueError(
@@ -163,9 +166,9 @@ def check_unseen(about: dict[str, Any], series_uids: Sequence[str], source: Path
 
 
 class TrainingSeries(Dataset):
-    """Each series once an epoch; items are asked for by (epoch, sample) and depend on these and the seed alone.
+    """Every series once per epoch; items are indexed by (epoch, sample) and depend only on these and the seed.
 
-    An item is a series of tokens.py with labels (14,) and, where the loss asks for them, slice_labels (slices, 14).
+    An item has the tensors of tokens.py, labels (14,) and, if slice_weight is not 0, slice_labels (slices, 14).
     """
 
     def __init__(self, table: TrainingTable, config: Stage2Config, localizers: SliceLocalizers):
@@ -196,13 +199,13 @@ class TrainingSeries(Dataset):
         return augment(tokens, self.config.jitter, rng) | {"labels": torch.tensor(labels)}
 
     def _slice_labels(self, uid: str, features: SeriesFeatures, view: str) -> Tensor:
-        """(slices, 14) of the slices that series_tokens takes."""
+        """(slices, 14) labels of the slices that series_tokens selects, for this view."""
         kept = thinned(len(features.slice), self.config.tokens.max_slices)
         labels = self.localizers.labels(uid, features.position_mm[kept], self.config.loss)
         return torch.from_numpy(labels[:, list(MIRROR)] if view == "mirror" else labels)
 
     def as_it_is(self, number: int) -> dict[str, Tensor]:
-        """One series as a batch of one, unchanged, in the first view that its file holds; no features, no labels."""
+        """One series as a batch of one, without augmentation, in its first view; without `features` and labels."""
         path, modality, plane = self.rows[number]
         features, inputs = read_features(path), [name for name in self.config.tokens.inputs if name != "features"]
         config = replace(self.config.tokens, inputs=tuple(inputs))
@@ -211,6 +214,6 @@ class TrainingSeries(Dataset):
 
 
 def drawn_view(features: SeriesFeatures, mirror_p: float, rng: np.random.Generator) -> str:
-    """`mirror` with that chance, where it is there."""
+    """`mirror` with probability `mirror_p` if available, else the first view."""
     mirrored = rng.random() < mirror_p and "mirror" in features.views
     return "mirror" if mirrored else features.views[0]

@@ -1,4 +1,4 @@
-"""Stage 2 on the series that it was not trained on, beside the maximum of stage 1 over the slices."""
+"""Evaluates stage 2 on held-out series and compares it with the maximum of stage 1 over the slices."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MAX_BASELINE, BY_MAP = "maximum over slices", "maximum of the maps"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One encoder's answers about the held-out series of its folds."""
+    """Predictions of one encoder for its held-out series."""
 
     series: pd.DataFrame  # rows of train_{F}_folds.csv of the folds, one after another
     stage2: np.ndarray  # (series, 14) probabilities
     max_baseline: np.ndarray  # (series, 14) highest probability of stage 1 over the slices
-    n_missing: int  # series without features: the prevalences of the other folds stand for both answers
-    by_map: np.ndarray | None = None  # (series, 14) highest value of each label's map over the slices; NaN without maps
+    n_missing: int  # series without features, predicted by the training prevalence
+    by_map: np.ndarray | None = None  # (series, 14) maximum of each label's heatmap over the slices; NaN without
 
     @property
     def truth(self) -> np.ndarray:
@@ -40,7 +40,7 @@ class Evaluation:
 
 
 def folds_with_stage2(model_paths: Sequence[ModelPaths], folds: Sequence[int | None]) -> list[int | None]:
-    """Those of `folds` that all encoders have a stage 2 for; ValueError naming the folders where there is none."""
+    """The `folds` for which all encoders have a stage 2; ValueError naming the folders if there is none."""
     trained = [fold for fold in folds if all((paths.stage2(fold) / "last.pth").exists() for paths in model_paths)]
     if not trained:
         folders = " and ".join(str(paths.folder) for paths in model_paths)
@@ -56,10 +56,9 @@ def evaluate_folds(
     world: DistContext,
     by_header: bool = False,
 ) -> Evaluation:
-    """What each fold's model says about its held-out series, and that of fold None, of all series of another data set,
-    about all; told the modality as HeldOut.answers does.
+    """Predictions of each fold's model for its held-out series; fold None, trained on another data set, predicts all.
 
-    Raises ValueError where the model of a fold has seen its series.
+    `by_header` as in HeldOut.predict. Raises ValueError if a model was trained on the series to predict.
     """
     parts = []
     for fold in folds:
@@ -78,7 +77,7 @@ def evaluate_folds(
 
 
 def encoder_text(evaluation: Evaluation) -> str:
-    """The tables of AUCs, and stage 2 beside the maximum."""
+    """AUC tables of stage 2, and its comparison with the baselines, as text."""
     predictions = {"stage 2": evaluation.stage2}
     if evaluation.by_map is not None and np.isfinite(evaluation.by_map).all():
         predictions[BY_MAP] = evaluation.by_map
@@ -89,9 +88,9 @@ def encoder_text(evaluation: Evaluation) -> str:
 
 
 def ensemble_text(evaluation: dict[str, Evaluation]) -> str:
-    """Several encoders, by name, and their mean: of probabilities, and of ranks among the series of a fold.
+    """Scores of several encoders and of their ensembles: mean probability, and mean rank within the fold, as text.
 
-    Raises ValueError where they do not answer for the same series.
+    `evaluation` maps encoder names to evaluations. Raises ValueError if they have different series.
     """
     first, names = next(iter(evaluation.values())), ", ".join(evaluation)
     if any(not j.series.SeriesInstanceUID.equals(first.series.SeriesInstanceUID) for j in evaluation.values()):
@@ -107,7 +106,7 @@ def ensemble_text(evaluation: dict[str, Evaluation]) -> str:
 
 
 def ranks_in_folds(predictions: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """(series, 14) rank of each answer among its label's answers in its fold, in (0, 1]; equal ones share theirs."""
+    """(series, 14) rank of each prediction within its label and fold, in (0, 1]; ties get their mean rank."""
     ranks = np.empty(predictions.shape)
     for own in (fold == k for k in np.unique(fold)):
         ranks[own] = rankdata(predictions[own], axis=0) / own.sum()
@@ -115,7 +114,7 @@ def ranks_in_folds(predictions: np.ndarray, fold: np.ndarray) -> np.ndarray:
 
 
 def evaluation_text(title: str, evaluation: Evaluation, predictions: np.ndarray) -> str:
-    """The scores of some answers about the series of `evaluation`, by group."""
+    """Scores of `predictions` (series, 14) for the series of `evaluation`, by label and subgroup, as text."""
     folds = ", ".join(str(fold) for fold in sorted(evaluation.series.fold.unique()))
     subgroups = series_subgroups(evaluation.series)
     missing = f"{evaluation.n_missing} without features, whose answer is the other folds' prevalence"

@@ -1,4 +1,4 @@
-"""Layers over the slices of a series: attention that looks near and far in millimetres, and pooling."""
+"""Layers over the slices of a series: attention with a distance bias in millimetres, and pooling."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-REACH_MM = (4.0, 256.0)  # of the first and the last head
-SMALLEST = 1e-4  # GeM takes powers of positive numbers
+REACH_MM = (4.0, 256.0)  # of the first and last head; log-spaced between
+SMALLEST = 1e-4  # GeM clamps its input to this: powers need positive numbers
 
 
 def distance_bias(depth_mm: Tensor, mask: Tensor, n_heads: int) -> Tensor:
-    """(batch, heads, 1 + slices, 1 + slices) what is added to attention, for a class token and the slices after it.
+    """(batch, heads, 1 + slices, 1 + slices) attention bias for a class token and the slices after it.
 
-    Minus the distance between two slices over the head's reach (ALiBi: Press et al. 2022, here in millimetres); 0 to
-    and from the class token, minus infinity to where there is no slice. depth_mm, mask (batch, slices).
+    Minus the distance between two slices divided by the head's reach (ALiBi: Press et al. 2022, here in millimetres); 0
+    to and from the class token, -inf to padding. depth_mm, mask (batch, slices).
     """
     reach_mm = torch.logspace(*torch.tensor(REACH_MM).log2().tolist(), n_heads, base=2.0, device=depth_mm.device)
     distance_mm = (depth_mm[:, :, None] - depth_mm[:, None, :]).abs()
@@ -25,7 +25,10 @@ def distance_bias(depth_mm: Tensor, mask: Tensor, n_heads: int) -> Tensor:
 
 
 class Layer(nn.Module):
-    """Attention and a feed-forward net, each after a norm and added to what was there (pre-norm)."""
+    """Pre-norm transformer layer: self-attention and feed-forward net with residual connections.
+
+    Raises ValueError if `width` is not a multiple of `n_heads`.
+    """
 
     def __init__(self, width: int, n_heads: int, dropout: float):
         super().__init__()
@@ -54,12 +57,12 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def masked_max(x: Tensor, mask: Tensor) -> Tensor:
-    """(batch, n) highest of x (batch, slices, n) over the slices of mask (batch, slices)."""
+    """(batch, n) maximum of x (batch, slices, n) over the slices of mask (batch, slices)."""
     return x.masked_fill(~mask[..., None], -torch.inf).amax(dim=1)
 
 
 class GeM(nn.Module):
-    """Generalised mean with a learned power (Radenovic et al. 2018): between mean (1) and maximum (infinity)."""
+    """Generalised mean with a learned power, from 1 (mean) to 20 (close to the maximum): Radenovic et al. 2018."""
 
     def __init__(self):
         super().__init__()
@@ -71,7 +74,7 @@ class GeM(nn.Module):
 
 
 class Pool(nn.Module):
-    """Several poolings side by side: (batch, len(names) * width)."""
+    """Concatenated poolings: (batch, len(names) * width)."""
 
     def __init__(self, names: tuple[str, ...]):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The loss of a batch of series: weighted binary cross-entropy of the 14 labels, of series and of their slices."""
+"""The loss of stage 2: weighted binary cross-entropy of the 14 labels, for series and for their slices."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from aneurysm.training.losses import label_loss, label_weights, pos_weights
 
 
 class Stage2Loss:
-    """loss(model, batch): a batch of series (tokens.py) with labels and, where slices count, slice_labels."""
+    """loss(model, batch): loss () of a batch (tokens.py) with labels and, unless slice_weight is 0, slice_labels."""
 
     def __init__(self, config: LossConfig, prevalence: Tensor):
-        """`prevalence` (14,) in (0, 1): the share of positives among the training series."""
+        """`prevalence` (14,) in (0, 1): fraction of positives among the training series."""
         self.label_weight = label_weights(config.present_share)
         self.slice_weight = config.slice_weight
         self.pos_weight = pos_weights(prevalence, config.pos_weight_cap)
@@ -31,7 +31,7 @@ class Stage2Loss:
 
 
 def slice_loss(logits: Tensor, batch: dict[str, Tensor], label_weight: Tensor) -> Tensor:
-    """(batch,) mean over the slices of a series whose labels are known; 0 where none is. logits (batch, slices, 14)"""
+    """(batch,) mean loss over the slices with known labels, 0 without any; logits (batch, slices, 14)."""
     labels = batch["slice_labels"]
     known = labels.isfinite().all(dim=-1) & batch["mask"]
     each = functional.binary_cross_entropy_with_logits(logits, torch.nan_to_num(labels), reduction="none")

@@ -1,4 +1,4 @@
-"""The transformer of stage 2; batches are those of aneurysm/stage2/tokens.py."""
+"""The transformer of stage 2; its batches are defined in aneurysm/stage2/tokens.py."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from aneurysm.stage2.max_baseline import MaxBaseline
 from aneurysm.stage2.tokens import KINDS, PLANES
 
 N_NUMBERS = {"logits": 14, "heatmap_max": 14, "peaks": 28}
-WAVELENGTHS_MM = (20.0, 800.0)  # of the position embedding: from a vessel's surroundings to more than a head
+WAVELENGTHS_MM = (20.0, 800.0)  # range of the position embedding: from local to beyond a head
 N_WAVELENGTHS = 12
-SLICE_PRIOR = -5.0  # logit of a label on a slice, before anything is known: one in a hundred and fifty
-FLOAT16_MAX = 65504.0  # what features are stored in; beyond it they are infinite
+SLICE_PRIOR = -5.0  # initial mean logit of a label on a slice: probability 1 in 150
+FLOAT16_MAX = 65504.0  # features are stored as float16; larger ones are infinite
 
 
 class Stage2Net(nn.Module):
-    """Answers a batch of series with (batch, 14) logits in the order of LABELS."""
+    """The network: a batch of series to (batch, 14) logits in the order of LABELS."""
 
     def __init__(self, config: NetConfig, inputs: Sequence[str], n_features: int, n_peak_features: int = 0):
-        """`inputs` as TokensConfig.inputs; `n_features` and `n_peak_features` are those of the features files."""
+        """`inputs` as TokensConfig.inputs; `n_features`, `n_peak_features` are widths in the features files.
+
+        Raises ValueError if there is neither pooling nor a baseline.
+        """
         super().__init__()
         self.heads = config.heads
         self.embed = TokenEmbedding(config, inputs, n_features, n_peak_features)
@@ -47,8 +50,8 @@ class Stage2Net(nn.Module):
         self.rescored = "heatmap_max" if "heatmap_max" in inputs else "logits"
 
     def forward(self, batch: dict[str, Tensor], with_slices: bool = False) -> Tensor | tuple[Tensor, Tensor | None]:
-        """(batch, 14); with it, also the logits of the slices, (batch, slices, 14), or None where there is no baseline
-        of maxima, or stage 1's are not among the inputs."""
+        """Logits (batch, 14); `with_slices` adds slice logits (batch, slices, 14), None without max_baseline or without
+        `logits` among the inputs."""
         mask = batch["mask"]
         x, about = self.embed(batch)
         x = torch.cat([(self.class_token + about)[:, None], x], dim=1)
@@ -56,7 +59,7 @@ class Stage2Net(nn.Module):
         for layer in self.layers:
             x = layer(x, bias)
         x = self.norm(x).float()
-        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would make ties, which cost AUC
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 makes ties, which lower the AUC
             logits = self.prior.expand(len(x), -1)
             if self.pooled_head is not None:
                 logits = logits + self.pooled_head(self.pool(x[:, 0], x[:, 1:], mask))
@@ -67,9 +70,9 @@ class Stage2Net(nn.Module):
 
     @torch.no_grad()
     def start_from(self, series: Iterable[dict[str, Tensor]], prevalence: Tensor) -> None:
-        """Takes the scale of the inputs from training series, and the first answer's level from their labels.
+        """Sets the normalisation of the inputs from training series, and the initial bias to logit(prevalence).
 
-        `series` as a batch of one each, features not needed; `prevalence` (14,) in (0, 1).
+        `series` are batches of one, `features` not needed; `prevalence` (14,) in (0, 1).
         """
         series = list(series)
         self.embed.scale_to(series)
@@ -82,13 +85,13 @@ class Stage2Net(nn.Module):
 
 
 def slice_evidence(batch: dict[str, Tensor]) -> Tensor:
-    """(batch, slices, 14) what stage 1 says of each slice: the highest of its maps, else, without maps, its logits."""
+    """(batch, slices, 14) logits of stage 1 per slice: heatmap maxima, or `logits` where they are NaN."""
     highest = batch.get("heatmap_max")
     return batch["logits"] if highest is None else torch.where(highest.isnan(), batch["logits"], highest)
 
 
 class SliceHead(nn.Module):
-    """Scores each slice again, in view of the others: stage 1's evidence, scaled, and what the transformer adds."""
+    """Re-scores each slice in the context of the others: scaled evidence of stage 1 plus a transformer term."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -99,21 +102,21 @@ class SliceHead(nn.Module):
         self.register_buffer("level", torch.zeros(len(LABELS)))
 
     def forward(self, x: Tensor, evidence: Tensor) -> Tensor:
-        """(batch, slices, 14) from x (batch, slices, width)"""
+        """(batch, slices, 14) logits from x (batch, slices, width) and evidence (batch, slices, 14)."""
         return self.alone(evidence) + self.add(x)
 
     def alone(self, evidence: Tensor) -> Tensor:
-        """What the transformer adds to."""
+        """The logits without the transformer term."""
         return self.weight * (evidence - self.level)
 
     def scale_to(self, series: Sequence[dict[str, Tensor]]) -> None:
-        """Few slices show an aneurysm: at first as few as that, and not what stage 1, taught on more, would say."""
+        """Shifts the evidence to a mean of SLICE_PRIOR: fewer slices show an aneurysm than in stage 1's training."""
         mean = torch.cat([slice_evidence(one)[0] for one in series]).mean(dim=0)
         self.level.copy_(mean - SLICE_PRIOR)
 
 
 class TokenEmbedding(nn.Module):
-    """What is known of each slice, as `width` numbers."""
+    """Embeds each slice in `width` dimensions: stage 1's outputs, position, modality and plane."""
 
     def __init__(self, config: NetConfig, inputs: Sequence[str], n_features: int, n_peak_features: int):
         super().__init__()
@@ -135,7 +138,7 @@ class TokenEmbedding(nn.Module):
         self.plane = nn.Embedding(1 + len(PLANES), config.width)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """(batch, slices, width) of the slices, and (batch, width) of what holds for all of them."""
+        """(batch, slices, width) embeddings of the slices, and (batch, width) of modality and plane."""
         about = self.modality(batch["modality"]) + self.plane(batch["plane"])
         angle = 2 * torch.pi * batch["depth_mm"][..., None] / self.wavelengths_mm
         x = self.depth(torch.cat([angle.sin(), angle.cos()], dim=-1)) + about[:, None]
@@ -146,7 +149,7 @@ class TokenEmbedding(nn.Module):
         return x, about
 
     def _features(self, features: Tensor) -> Tensor:
-        """(batch, slices, width); dropout takes a feature from all slices of a series at once."""
+        """(batch, slices, width); dropout removes a feature from all slices of a series at once."""
         norm, project = self.features
         kept = torch.ones_like(features[:, :1])
         kept = functional.dropout(kept, self.input_dropout, self.training)
@@ -154,7 +157,7 @@ class TokenEmbedding(nn.Module):
         return project(norm(features) * kept)
 
     def scale_to(self, series: Sequence[dict[str, Tensor]]) -> None:
-        """Takes mean and standard deviation of all inputs but features from series, as a batch of one each."""
+        """Sets mean and standard deviation of all inputs except features from series, each a batch of one."""
         if self.numbers is not None:
             numbers = torch.cat([self._numbers(one)[0] for one in series])
             self.mean.copy_(torch.nan_to_num(numbers.nanmean(dim=0)))

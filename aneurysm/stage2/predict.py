@@ -1,4 +1,4 @@
-"""Asks a trained stage 2 about a series: 14 probabilities."""
+"""Predicts the 14 probabilities of a series with a trained stage 2, and with the baseline."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ from aneurysm.training.precision import inference_precision
 def load_stage2(
     path: Path, device: torch.device | str = "cpu", unseen: int | None = None
 ) -> tuple[Stage2Net, Stage2Config]:
-    """A trained model, ready to be asked, and its configuration. Raises ValueError as load_trained."""
+    """A trained model in eval mode and its configuration. Raises ValueError as load_trained."""
     model, config = load_model(path, "stage2", stage2_from, unseen)
     return model.to(device), config
 
 
 def stage2_from(about: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Stage2Net, Stage2Config]:
-    """The model, ready to be asked, from a checkpoint's `config` and `weights`; errors as load_state_dict's.
+    """The model in eval mode and its configuration, from a checkpoint's `config` and `weights`.
 
-    Version 1.0.0 had no embedding of MR: such a model takes it for unknown, as it did.
+    Models of version 1.0.0 have no embedding of MR and treat it as unknown. Raises ValueError for an unknown setting,
+    RuntimeError as load_state_dict.
     """
     config = from_saved(Stage2Config, about["stage2"])
     model = Stage2Net(config.net, config.tokens.inputs, about["n_features"], about.get("n_peak_features", 0))
@@ -42,12 +43,12 @@ def stage2_from(about: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Stag
 
 
 def views_used(features: SeriesFeatures, tta: bool) -> tuple[str, ...]:
-    """All views that there are, or the first alone."""
+    """With `tta` all views of the features, else the first."""
     return features.views if tta else features.views[:1]
 
 
 def swap_left_right(prediction: np.ndarray, view: str) -> np.ndarray:
-    """(14,) what is said of a view, as said of the series: after `mirror`, left and right are exchanged."""
+    """(14,) prediction of a view converted to the original: swaps left and right labels for `mirror`."""
     return prediction[list(MIRROR)] if view == "mirror" else prediction
 
 
@@ -55,10 +56,10 @@ def swap_left_right(prediction: np.ndarray, view: str) -> np.ndarray:
 def predict_series(
     model: nn.Module, config: Stage2Config, features: SeriesFeatures, modality: str | None, plane: str | None
 ) -> np.ndarray:
-    """(14,) probabilities in [0, 1] in the order of LABELS: the mean over the views that the configuration asks for.
+    """(14,) probabilities in the order of LABELS, averaged over the views (config.tokens.tta).
 
-    A CT counts as a CTA, a modality or plane that the model does not know as unknown. Raises ValueError where the
-    features come from an encoder of another width.
+    CT counts as CTA; modalities outside KINDS and planes outside PLANES are unknown. Raises ValueError if the features
+    have another width than in training.
     """
     expected, found = model.embed.n_features, features.features.shape[-1]
     if expected != found:
@@ -75,8 +76,8 @@ def predict_series(
 
 
 def max_baseline(features: SeriesFeatures, tta: bool, of: Literal["logits", "heatmap_max"] = "logits") -> np.ndarray:
-    """(14,) highest probability of stage 1 over the slices, of its logits or of its maps (NaN where it has none); the
-    mean over the views as in predict_series."""
+    """(14,) maximum probability of stage 1 over the slices, from logits or heatmaps (NaN without), averaged over the
+    views as in predict_series."""
     views = views_used(features, tta)
     highest = {view: own.max(axis=0) for view, own in zip(features.views, getattr(features, of), strict=True)}
     predictions = [swap_left_right(1 / (1 + np.exp(-highest[view].astype(float))), view) for view in views]

@@ -1,7 +1,7 @@
-"""The temperature of an encoder's stage 2: what its log-odds are divided by to be met by as many aneurysms as they say.
+"""The temperature of an encoder's stage 2, by which log-odds are divided to calibrate the probabilities.
 
-eval_stage2.py --temperature fits it to the held-out answers of all folds, and keeps it with the checksums of the models
-that gave them; eval_end_to_end.py --export takes it along for these very models.
+eval_stage2.py --temperature fits it to the held-out predictions of all folds and saves it with the checksums of their
+models; eval_end_to_end.py --export includes it for the same models only.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ import numpy as np
 from aneurysm.paths import ModelPaths, atomic_write
 from aneurysm.training.checkpoint import file_hash
 
-NEVER, ALWAYS = 1e-7, 1 - 1e-7  # probabilities nearer to 0 or 1 count as these
+NEVER, ALWAYS = 1e-7, 1 - 1e-7  # probabilities are clipped to this range
 
 
 @dataclass(frozen=True)
 class Temperature:
-    """What log-odds are divided by, 1 where they stay as they are, and why in words."""
+    """The divisor of log-odds, 1 without calibration, and a description of its origin."""
 
     value: float
     text: str
 
 
 def log_odds(predicted: np.ndarray) -> np.ndarray:
-    """Of probabilities, finite for 0 and 1, too."""
+    """Log-odds of probabilities, clipped to be finite for 0 and 1."""
     clipped = np.clip(np.asarray(predicted, float), NEVER, ALWAYS)
     return np.log(clipped) - np.log1p(-clipped)
 
 
 def at_temperature(predicted: np.ndarray, temperature: float | np.ndarray) -> np.ndarray:
-    """Probabilities whose log-odds are those of `predicted` divided by the temperature."""
+    """`predicted` (probabilities) with their log-odds divided by the temperature."""
     return 1 / (1 + np.exp(-log_odds(predicted) / temperature))
 
 
 def write_temperature(model_paths: ModelPaths, folds: Sequence[int], value: float) -> None:
-    """Keeps the temperature that was fitted to the answers of these folds' models."""
+    """Saves the temperature fitted to the predictions of these folds' models, with their SHA-256."""
     kept = {"temperature": value, "checkpoints": {str(fold): _hashes(model_paths, fold) for fold in folds}}
     with atomic_write(model_paths.temperature_json) as beside:
         beside.write_text(json.dumps(kept, indent=1))
 
 
 def read_temperature(model_paths: ModelPaths, folds: Sequence[int | None]) -> Temperature:
-    """The temperature kept for the models of these folds; 1 where there is none or it was fitted to other models.
+    """The saved temperature for the models of these folds; 1 if there is none or it was fitted to other models.
 
-    Raises ValueError naming the file where it is damaged.
+    Raises ValueError naming the file if it is damaged.
     """
     path = model_paths.temperature_json
     if not path.exists():
@@ -65,6 +65,6 @@ def read_temperature(model_paths: ModelPaths, folds: Sequence[int | None]) -> Te
 
 
 def _hashes(model_paths: ModelPaths, fold: int | None) -> list[str]:
-    """Of stage 1 and stage 2."""
+    """SHA-256 of the checkpoints of stage 1 and stage 2 that exist."""
     return [file_hash(path) for path in (model_paths.stage1(fold), model_paths.stage2(fold) / "last.pth")
             if path.exists()]  # fmt: skip

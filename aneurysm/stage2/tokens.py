@@ -1,18 +1,18 @@
-"""A series as the model sees it: one token a slice, in millimetres from the vertex; and batches of such series.
+"""Tokens of stage 2: one per slice, with its depth in millimetres; and batches of series.
 
 A batch, or one series without the first axis, is a dict of tensors:
 
-    depth_mm  (batch, slices) float32, at least 0 but for jitter
-    features  (batch, slices, n_features) float32      these five only where TokensConfig.inputs has them
+    depth_mm  (batch, slices) float32 mm from the last slice (axial: the uppermost); at least 0 without augmentation
+    features  (batch, slices, n_features) float32      these five only if in TokensConfig.inputs
     peak_features (batch, slices, n_peak_features) float32
     logits    (batch, slices, 14) float32
     heatmap_max  (batch, slices, 14) float32, may be NaN
     peaks     (batch, slices, 28) float32, may be NaN  x of the 14 maps, then y
-    mask      (batch, slices) bool, False where there is no slice
+    mask      (batch, slices) bool, False for padding
     modality  (batch,) int64 index in KINDS + 1; 0 is unknown
     plane     (batch,) int64 index in PLANES + 1; 0 is unknown
 
-and, in training, labels (batch, 14) and slice_labels (batch, slices, 14) float32, NaN where a slice's are not known.
+and, in training, labels (batch, 14) and slice_labels (batch, slices, 14) float32, NaN where unknown.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from aneurysm.labels import MODALITIES
 from aneurysm.stage2.config import TokensConfig
 
 PLANES = tuple(CANONICAL)
-KINDS = (*MODALITIES, "MR")  # MR: of which kind, nobody says
+KINDS = (*MODALITIES, "MR")  # MR: sequence unknown
 PER_SLICE = ("depth_mm", "features", "peak_features", "logits", "heatmap_max", "peaks", "mask", "slice_labels")
-LOGIT_LIMIT = 20.0  # of logits and heatmap_max; what lies beyond is no more certain
+LOGIT_LIMIT = 20.0  # logits and heatmap_max are clipped to +- this
 
 
 def check_tokens(config: TokensConfig) -> None:
-    """Raises ValueError where the settings contradict each other."""
+    """Raises ValueError without inputs, or if `cross_fitted` is combined with features or peak_features."""
     if not config.inputs:
         raise ValueError(
             "tokens.inputs: expected at least one of features, peak_features, logits, heatmap_max, peaks, found none"
@@ -52,12 +52,12 @@ def check_tokens(config: TokensConfig) -> None:
 def series_tokens(
     features: SeriesFeatures, view: str, modality: str | None, plane: str | None, config: TokensConfig
 ) -> dict[str, Tensor]:
-    """One view of a series, thinned to `max_slices`; a modality or plane that is not known is unknown."""
+    """The tokens of one view, at most `max_slices`; modalities outside KINDS and planes outside PLANES are unknown."""
     number = features.views.index(view)
     kept = thinned(len(features.slice), config.max_slices)
     depth_mm = features.depth_mm
     if view == "mirror" and plane in PLANES and not left_right_in_columns(plane):
-        depth_mm = depth_mm.max() + depth_mm.min() - depth_mm  # the mirrored head is met from its other side
+        depth_mm = depth_mm.max() + depth_mm.min() - depth_mm  # mirroring reverses the slice order
     arrays = {"depth_mm": depth_mm, **{name: _part(features, name, number) for name in config.inputs}}
     tokens = {name: torch.from_numpy(array[kept].astype(np.float32)) for name, array in arrays.items()}
     tokens["mask"] = torch.ones(len(kept), dtype=torch.bool)
@@ -67,18 +67,18 @@ def series_tokens(
 
 
 def modality_index(modality: str | None) -> int:
-    """Index in KINDS + 1; a CT is taken for a CTA, which all of the competition's are; 0 is unknown."""
+    """Index in KINDS + 1, 0 for unknown; CT counts as CTA, since all CT of the competition is."""
     modality = "CTA" if modality == "CT" else modality
     return KINDS.index(modality) + 1 if modality in KINDS else 0
 
 
 def header_modality(modality: str | None) -> str | None:
-    """What a header without descriptions, as the competition's are, says of a series of this kind: CT or MR."""
+    """The modality in a header without descriptions, as in the competition: CT for CTA, MR for the others."""
     return {"CTA": "CT", **dict.fromkeys(MODALITIES[1:], "MR")}.get(modality, modality)
 
 
 def _part(features: SeriesFeatures, name: str, view: int) -> np.ndarray:
-    """(slices, n) of one view; NaN in heatmap_max and peaks says that there is none, elsewhere it is damage."""
+    """(slices, n) of one view, logits clipped to LOGIT_LIMIT; NaN in heatmap_max and peaks means no heatmaps."""
     if name in ("features", "peak_features"):
         return getattr(features, name)[view]
     if name == "peaks":
@@ -89,14 +89,14 @@ def _part(features: SeriesFeatures, name: str, view: int) -> np.ndarray:
 
 
 def thinned(n_slices: int, max_slices: int) -> np.ndarray:
-    """Indices of at most `max_slices` slices, spread evenly from the first to the last."""
+    """Indices of at most `max_slices` slices, evenly spaced from first to last."""
     if n_slices <= max_slices:
         return np.arange(n_slices)
     return np.linspace(0, n_slices - 1, max_slices).round().astype(int)
 
 
 def pad_batch(items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Series of different lengths side by side, filled up with zeros to the longest; the mask is False there."""
+    """A batch of series, zero-padded to the longest; the mask is False in the padding."""
     return {
         name: pad_sequence([item[name] for item in items], batch_first=True)
         if name in PER_SLICE

@@ -28,16 +28,16 @@ from aneurysm.training.checkpoint import load_trained
 from aneurysm.training.distributed import DistContext
 from aneurysm.training.engine import fit
 
-N_FOR_SCALE = 512  # training series that the scale of the inputs is taken from
+N_FOR_SCALE = 512  # number of training series for the normalisation of the inputs, at most
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The series that a model is validated on, and the folder with what the unseeing stage 1 says of them."""
+    """The held-out series, and the folder of their features from the stage 1 that held them out."""
 
     series: pd.DataFrame  # rows of train_{F}_folds.csv of one fold
     folder: Path
-    prevalence: np.ndarray  # (14,) of the other folds: the answer about a series without features
+    prevalence: np.ndarray  # (14,) of the training series; prediction for series without features
 
     @classmethod
     def of_fold(cls, series: pd.DataFrame, model_paths: ModelPaths, fold: int | None) -> HeldOut:
@@ -46,9 +46,9 @@ class HeldOut:
 
     @classmethod
     def all_of(cls, series: pd.DataFrame, model_paths: ModelPaths) -> HeldOut:
-        """All series, for models of all series of another data set, which know the prevalence there.
+        """All series, for the models of fold None of another data set, whose checkpoint has the prevalence there.
 
-        Raises ValueError where the model has seen any of them.
+        Raises ValueError if stage 2 was trained on any of them.
         """
         path = model_paths.stage2(None) / "last.pth"
         about = load_trained(path, "stage2")["config"]
@@ -62,7 +62,7 @@ class HeldOut:
 
     @cached_property
     def has_features(self) -> np.ndarray:
-        """(series,) bool; ValueError naming the folder where no series has any."""
+        """(series,) bool; ValueError naming the folder if no series has features."""
         found = np.array([n_sampled_slices(self.path(row)) > 0 for row in self.series.itertuples()], bool)
         if len(found) and not found.any():
             raise ValueError(f"{self.folder}: expected features of {len(found)} series; has extract_features.py run?")
@@ -74,9 +74,9 @@ class HeldOut:
     def predict(
         self, model: nn.Module, config: Stage2Config, world: DistContext, bar: str = "", by_header: bool = False
     ) -> np.ndarray:
-        """(series, 14) probabilities; several processes share the work and all get them all.
+        """(series, 14) probabilities; processes share the work, and each returns all of them.
 
-        The model is told the table's modality, or, with `by_header`, what a header without descriptions says.
+        The model gets the modality of the table or, with `by_header`, that of a header without descriptions.
         """
 
         def predict(features: SeriesFeatures, row) -> np.ndarray:
@@ -88,11 +88,11 @@ class HeldOut:
     def max_baselines(
         self, tta: bool, world: DistContext, of: Literal["logits", "heatmap_max"] = "logits"
     ) -> np.ndarray:
-        """(series, 14) a baseline: the highest value over the slices, as max_baseline."""
+        """(series, 14) baseline: max_baseline of each series."""
         return self._predict_each(lambda features, row: max_baseline(features, tta, of), world, "")
 
     def scores(self, predictions: np.ndarray) -> dict[str, float]:
-        """As history_scores."""
+        """history_scores of the series."""
         return history_scores(self.truth, predictions)
 
     def _predict_each(
@@ -120,8 +120,8 @@ def train_fold(
 ) -> None:
     """Trains on all folds but `fold` (None: on all); writes what `fit` writes into the fold's stage2 folder.
 
-    `series` are all rows of train_{F}_folds.csv; of those of `fold`, nothing but the scores in the history depends on
-    the labels. Raises ValueError where settings contradict each other or features are missing.
+    `series` are all rows of train_{F}_folds.csv; the labels of `fold` are used only for the scores in the history.
+    Raises ValueError if settings contradict each other or features are missing.
     """
     check_tokens(config.tokens)
     torch.manual_seed(config.training.seed)

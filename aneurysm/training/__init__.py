@@ -1,1 +1,1 @@
-"""The one training loop; it knows no slices and no volumes: a batch is a dict of tensors."""
+"""The training loop of all models; a batch is a dict of tensors, of slices, series or volumes."""

@@ -1,4 +1,4 @@
-"""Weights with what is needed to know and to use them: checkpoints of a run, and files of pretrained weights."""
+"""Saves and loads weights with their configuration: checkpoints (.pth) and pretrained weights (.safetensors)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCRIPTS = {"stage1": "train_stage1.py", "stage2": "train_stage2.py", "volume3d":
 
 
 def save_checkpoint(path: Path, model: nn.Module, config: dict[str, Any], scores: dict[str, float], epoch: int) -> None:
-    """Weights, config, labels, scores, epoch and the commit or version of the code; whole or not at all."""
+    """Writes weights, config, labels, scores, epoch and the commit or version of the code, atomically."""
     content = {
         "weights": model.state_dict(),
         "config": config,
@@ -35,15 +35,15 @@ def save_checkpoint(path: Path, model: nn.Module, config: dict[str, Any], scores
 
 
 def save_state(path: Path, content: dict[str, Any]) -> None:
-    """Tensors, numbers, texts, lists and dicts; whole or not at all."""
+    """Writes a dict of tensors, numbers, strings, lists and dicts with torch.save, atomically."""
     with atomic_write(path) as beside:
         torch.save(content, beside)
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What save_checkpoint or save_state wrote; nothing but tensors and plain values is unpickled.
+    """The dict written by save_checkpoint or save_state, loaded with weights_only=True.
 
-    Raises ValueError naming the file where it is missing, damaged, or made with other labels.
+    Raises ValueError naming the file if it is missing, damaged, or has other labels.
     """
     if not path.exists():
         raise ValueError(f"{path}: no such checkpoint")
@@ -60,8 +60,9 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
 def load_trained(path: Path, part: str, unseen: int | str | None = None) -> dict[str, Any]:
     """`weights` and `config` of a trained model, from a checkpoint or from pretrained weights (.safetensors).
 
-    `part` is one of SCRIPTS. `unseen` is the fold, or the checksum of the split, that the model must not have seen.
-    Raises ValueError naming the file where it is missing, holds another model, or was trained on what is held out.
+    `part` is one of SCRIPTS. `unseen` is the fold, or the checksum of the split, that must have been held out; None
+    skips this check. Raises ValueError naming the file if it is missing, holds another kind of model, or held out
+    another fold or split.
     """
     saved = read_pretrained(path) if path.suffix == ".safetensors" else load_checkpoint(path)
     about = saved.get("config", {})
@@ -76,7 +77,7 @@ def load_trained(path: Path, part: str, unseen: int | str | None = None) -> dict
 
 
 def load_model(path: Path, part: str, build: Callable[..., Model], unseen: int | str | None = None) -> Model:
-    """`build(config, weights)` of what load_trained reads; ValueError naming the file where either fails."""
+    """`build(config, weights)` with the output of load_trained; ValueError naming the file if either fails."""
     saved = load_trained(path, part, unseen)
     try:
         return build(saved["config"], saved["weights"])
@@ -85,13 +86,13 @@ def load_model(path: Path, part: str, build: Callable[..., Model], unseen: int |
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file: which weights these are."""
+    """SHA-256 of a file as 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_pretrained(path: Path, tensors: dict[str, Tensor], card: dict[str, Any]) -> None:
-    """Writes <path>.safetensors, floating-point numbers in float16, and the card, <path>.json, with `config` in it."""
+    """Writes <path>.safetensors, floating-point tensors as float16, and <path>.json, a model card that has `config`."""
     halves = {n: (t.half() if t.is_floating_point() else t).contiguous() for n, t in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path.with_suffix(".safetensors")) as beside:
@@ -101,7 +102,7 @@ def write_pretrained(path: Path, tensors: dict[str, Tensor], card: dict[str, Any
 
 
 def card_of(saved: dict[str, Any], what: str, made_by: str, licence: str) -> dict[str, Any]:
-    """The card of a checkpoint of a pretraining, made by a command."""
+    """The model card of a pretraining checkpoint; `made_by` is the command that trained it."""
     about = saved["config"]
     return {
         "what": what, "made_by": made_by, "commit": saved["commit"], "licence": licence,
@@ -110,7 +111,11 @@ def card_of(saved: dict[str, Any], what: str, made_by: str, licence: str) -> dic
 
 
 def read_pretrained(path: Path) -> dict[str, Any]:
-    """`weights` (float32) and `config` of what write_pretrained wrote; ValueError naming the file where it is none."""
+    """`weights` (float32) and `config` from files of write_pretrained.
+
+    Raises ValueError naming the file if it or its card is missing or the card is damaged, SafetensorError if the file
+    is damaged.
+    """
     try:
         weights = load_file(path)
         card = json.loads(path.with_suffix(".json").read_text())
@@ -118,5 +123,5 @@ def read_pretrained(path: Path) -> dict[str, Any]:
             "weights": {name: t.float() if t.dtype == torch.float16 else t for name, t in weights.items()},
             "config": card["config"],
         }
-    except (OSError, ValueError, KeyError) as error:  # of safetensors, too
+    except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path}: expected pretrained weights and their card beside them, found {error}") from error

@@ -12,7 +12,7 @@ PrecisionKind = Literal["auto", "bf16", "fp16", "fp32"]
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Training settings; the same in every process of a run."""
+    """Training settings, identical in all processes of a run."""
 
     epochs: int = 10
     """number of epochs; the last one is used, none is picked by its score on the held-out fold"""
@@ -68,10 +68,10 @@ class TrainingConfig:
     extra `s3`"""
 
     def __post_init__(self) -> None:
-        """Raises ValueError naming the setting."""
+        """Raises ValueError naming the first setting that is out of range."""
         for names, (fits, words) in _LIMITS.items():
             for name in names.split():
-                if not fits(getattr(self, name)):  # a NaN fits nowhere
+                if not fits(getattr(self, name)):  # NaN fails every check
                     raise ValueError(f"training.{name}: expected {words}, found {getattr(self, name)}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"training.precision: expected one of {', '.join(PRECISIONS)}, found {self.precision}")
@@ -79,7 +79,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceConfig:
-    """How trained models are run; changes results by rounding only."""
+    """Batch size, workers and precision of inference; they change results by rounding only."""
 
     batch_size: int = 32
     """windows per batch"""

@@ -1,4 +1,4 @@
-"""Which samples are seen when, decided by seed and epoch alone, whatever processes and workers; how fast they come."""
+"""Sample order and data loading: reproducible from seed and epoch for any number of processes; measures throughput."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from aneurysm.training.distributed import DistContext
 from aneurysm.training.interrupt import leave_signals_to_parent
 
 Item = TypeVar("Item")
-COLUMNS = ("samples_per_s", "wait_share", "peak_gb")  # of the history; none of them is the same in another run
+COLUMNS = ("samples_per_s", "wait_share", "peak_gb")  # of history.csv; they differ between identical runs
 Key = tuple[int, int]  # epoch and sample number
-Order = Callable[[np.random.Generator], np.ndarray]  # (samples,) the numbers of an epoch's samples
+Order = Callable[[np.random.Generator], np.ndarray]  # sample indices (samples,) of an epoch
 
 
 class EpochBatches(Sampler):
-    """The batches of this process for one epoch, as lists of (epoch, sample).
+    """Batch sampler: yields this process's micro-batches of one epoch, as lists of (epoch, sample).
 
-    A step's `batch_size` samples are the same for any number of processes; each gets its share, in `accumulate`
-    parts. They come at random, or as `order` has it. What does not fill a step is left for another epoch. `epoch` is
-    the one that comes next, and `first_step` its first step that has not been taken.
+    An optimizer step has the same `batch_size` samples for any number of processes; each process gets an equal share,
+    in `accumulate` micro-batches. The order is a random permutation, or `order(rng)`; an incomplete last batch is
+    dropped. Set `epoch` and `first_step` (to resume within the epoch) before iterating. Raises ValueError if
+    `batch_size` is not a multiple of processes x accumulate, or larger than `n_samples`.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class EpochBatches(Sampler):
 
     @property
     def n_steps(self) -> int:
-        """Optimizer steps of an epoch."""
+        """Optimizer steps per epoch."""
         return self.n_samples // self.batch_size
 
     def __len__(self) -> int:
@@ -71,9 +72,9 @@ class EpochBatches(Sampler):
 def training_loader(
     dataset: Dataset, batches: EpochBatches, workers: int, collate: Callable | None = None
 ) -> DataLoader:
-    """Batches of `dataset`, whose items are asked for by (epoch, sample) and must depend on these two alone.
+    """A loader of micro-batches; dataset[epoch, sample] must depend on these two numbers only.
 
-    `collate` makes a batch of a list of items; by default their tensors are stacked.
+    `collate` makes a batch from a list of items; the default stacks their tensors.
     """
     keep = {"persistent_workers": True, "prefetch_factor": 4} if workers else {}
     pin = batches.world.device.type == "cuda"
@@ -84,10 +85,10 @@ def training_loader(
 
 
 def steps(loader: DataLoader, batches: EpochBatches) -> Iterator[tuple[list[list[Key]], list[dict[str, Tensor]]]]:
-    """The parts of each optimizer step that is left of the epoch, as the keys of their samples and as batches.
+    """Yields (sample keys, batches) of the micro-batches of each remaining optimizer step of the epoch.
 
-    A loader draws a random number of torch when it starts its processes. It counts once, where the run begins: so a
-    resumed run, and one with another number of workers, goes on with the same numbers.
+    A DataLoader draws from torch's random generator each time that it is iterated. Only the draw at the start of a run
+    counts; later ones are undone, so that a resumed run continues with the same random numbers.
     """
     begins = batches.epoch == batches.first_step == 0
     with torch.random.fork_rng(devices=[], enabled=not begins):
@@ -97,19 +98,19 @@ def steps(loader: DataLoader, batches: EpochBatches) -> Iterator[tuple[list[list
 
 
 def names_of(dataset: Dataset, keys: Sequence[Key]) -> str:
-    """The series of samples, each once, as `dataset.name_of(key)` tells them; numbers where it does not."""
+    """The distinct names of samples, comma-separated: `dataset.name_of(key)`, or `sample <i>` without that method."""
     name_of = getattr(dataset, "name_of", lambda key: f"sample {key[1]}")
     return ", ".join(dict.fromkeys(name_of(key) for key in keys))
 
 
 def _begin_worker(number: int) -> None:
-    """In each process that prepares batches."""
+    """Initialises a worker process of the training loader."""
     one_thread(number)
     leave_signals_to_parent()
 
 
 def one_thread(_: int) -> None:
-    """A worker process is one of many: it takes one thread."""
+    """Limits torch and OpenCV to one thread in this process, one of several workers."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
 
@@ -129,10 +130,11 @@ def mixed(number: int, per_scan: int, n_scans: int) -> tuple[int, int]:
 
 
 class EndlessSamples(Dataset, ABC):
-    """`n_samples` new ones each epoch: item (epoch, sample) is number epoch * n_samples + sample of a seed.
+    """`n_samples` new synthetic samples per epoch: item (epoch, sample) is sample epoch * n_samples + sample of `seed`.
 
-    They are asked for in order, since those of a scan, and the scans of a person, are made together. Where
-    `batch_size` samples would be of fewer than MIXED_SCANS scans, up to so many scans take turns.
+    Each scan gives `per_scan` samples, and the last scans are cached; samples are therefore loaded in sequence, not
+    shuffled (`order`). Where `batch_size` samples would be of fewer than MIXED_SCANS scans, up to so many scans take
+    turns.
     """
 
     def __init__(self, seed: int, n_samples: int, per_scan: int, batch_size: int):
@@ -142,11 +144,11 @@ class EndlessSamples(Dataset, ABC):
 
     @abstractmethod
     def make_scan(self, number: int) -> list[Any]:
-        """The `per_scan` samples of one scan, decided by its number and the seed."""
+        """The `per_scan` samples of a scan; must depend on `number` and the seed only."""
 
     @abstractmethod
     def tensors(self, sample: Any) -> dict[str, Tensor]:
-        """A sample as it is trained on."""
+        """A sample as a dict of tensors for training."""
 
     def __len__(self) -> int:
         return self.n_samples
@@ -162,7 +164,7 @@ class EndlessSamples(Dataset, ABC):
         return lru_cache(maxsize=max(2, self.n_mixed))(self.make_scan)
 
     def order(self, _: np.random.Generator) -> np.ndarray:
-        """(n_samples,) from the first to the last."""
+        """0 to n_samples - 1, in sequence."""
         return np.arange(self.n_samples)
 
     def name_of(self, key: tuple[int, int]) -> str:
@@ -174,8 +176,11 @@ class EndlessSamples(Dataset, ABC):
 
 
 def whole_epochs(n_samples: int, every: int, batch_size: int) -> tuple[int, int]:
-    """Epochs of as nearly as possible `every` samples, and how many samples each has: whole batches, `n_samples` or a
-    few less together. Raises ValueError where there is not one batch."""
+    """(epochs, samples per epoch): epochs of at most `every` samples, each a multiple of `batch_size`.
+
+    In total at most `n_samples`, fewer by less than one batch and one sample per epoch. Raises ValueError if an epoch
+    has less than one batch.
+    """
     n_epochs = -(-n_samples // every)
     per_epoch = n_samples // n_epochs // batch_size * batch_size
     if not per_epoch:
@@ -184,7 +189,7 @@ def whole_epochs(n_samples: int, every: int, batch_size: int) -> tuple[int, int]
 
 
 class Throughput:
-    """Of one epoch, from here on."""
+    """Measures training speed from its creation on; resets the peak memory counter of the GPU."""
 
     def __init__(self, device: torch.device):
         self.device, self.started, self.waited_s = device, time.perf_counter(), 0.0
@@ -192,7 +197,7 @@ class Throughput:
             torch.cuda.reset_peak_memory_stats(device)
 
     def waiting(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items, and the time that they take to come is waited for."""
+        """Yields the items and adds the time spent waiting for them to `waited_s`."""
         items = iter(items)
         while True:
             asked = time.perf_counter()
@@ -205,8 +210,8 @@ class Throughput:
             yield item
 
     def row(self, n_samples: int) -> dict[str, float]:
-        """COLUMNS up to now: samples a second, share of the time in which this process had no data to work on, and, on
-        a GPU, the most memory in GB that tensors took on it at once."""
+        """COLUMNS so far: samples per second, fraction of time spent waiting for data, and on a GPU the peak memory
+        allocated by tensors (GB)."""
         seconds = time.perf_counter() - self.started
         found = {"samples_per_s": n_samples / seconds, "wait_share": self.waited_s / seconds}
         if self.device.type == "cuda":

@@ -1,4 +1,4 @@
-"""One process or several (torchrun): who this process is, and what all of them gather."""
+"""Distributed training with torchrun, or a single process: rank, device, gradient synchronisation and gathering."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class DistContext:
-    """This process among all: rank 0 writes files and prints."""
+    """Rank, number of processes and device of this process; only rank 0 writes files and prints."""
 
     rank: int
     size: int
@@ -25,21 +25,21 @@ class DistContext:
         return self.rank == 0
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model, with gradients averaged over all processes where there are several."""
+        """The model, wrapped in DistributedDataParallel if there are several processes."""
         if self.size == 1:
             return model
         return DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)
 
     def seed(self, seed: int) -> int:
-        """This process's own seed, so that each draws its own dropout: `seed` itself for the main process."""
+        """A seed per process, so that dropout differs between processes; `seed` itself on rank 0."""
         return seed if self.is_main else int(np.random.SeedSequence([seed, self.rank]).generate_state(1)[0])
 
     def without_sync(self, model: nn.Module) -> AbstractContextManager:
-        """While it lasts, gradients of the wrapped model stay in this process: for all parts of a step but the last."""
+        """Context that skips gradient synchronisation: for all micro-batches of a step except the last."""
         return nullcontext() if self.size == 1 else model.no_sync()
 
     def gather(self, rows: np.ndarray) -> np.ndarray:
-        """(rows of all processes, ...) in the order of the ranks; every process gets all of them."""
+        """Rows of all processes concatenated in rank order, in every process."""
         if self.size == 1:
             return rows
         parts: list = [None] * self.size
@@ -47,7 +47,7 @@ class DistContext:
         return np.concatenate(parts)
 
     def highest(self, number: int) -> int:
-        """The highest of what the processes say, in the main memory: no GPU waits for it."""
+        """The maximum of `number` over all processes; reduced on the CPU, without waiting for the GPU."""
         if self.size == 1:
             return number
         highest = torch.tensor(number)
@@ -55,15 +55,15 @@ class DistContext:
         return int(highest)
 
     def wait(self) -> None:
-        """Returns when every process has come here."""
+        """Barrier: returns once all processes have called it."""
         if self.size > 1:
             distributed.barrier()
 
 
 def init_distributed(device: str = "auto") -> DistContext:
-    """The world that torchrun describes in the environment, or one process alone.
+    """Initialises torch.distributed from torchrun's environment variables; without them, a single process.
 
-    `device` is auto, cpu or cuda; with several GPUs each process takes its own.
+    `device` is auto (cuda if available), cpu or cuda; process i of a machine uses GPU i.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -79,10 +79,10 @@ def init_distributed(device: str = "auto") -> DistContext:
 
 
 def _meeting_place() -> distributed.Store:
-    """Where the processes tell each other how to be reached.
+    """The store through which the processes exchange their addresses.
 
-    What torchrun offers outlives a restart, with the addresses of the processes before it, so each start has a part of
-    its own. Several machines count their starts apart: there, torchrun needs TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1.
+    torchrun's store survives a restart and still has the addresses of the ended processes, so each restart uses its own
+    prefix. Several machines count restarts separately: there, torchrun needs TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1.
     """
     store, _, _ = next(distributed.rendezvous("env://"))
     alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
@@ -91,9 +91,9 @@ def _meeting_place() -> distributed.Store:
 
 
 def all_devices(device: str = "auto") -> list[torch.device]:
-    """Every GPU, or the CPU, for one process that uses all of them: cpu, cuda, or auto, which takes what there is.
+    """All GPUs, or the CPU, for a single process that uses them all; `device` is auto (GPUs if any), cpu or cuda.
 
-    Raises ValueError where a GPU is asked for and there is none.
+    Raises ValueError for cuda without a GPU.
     """
     n_gpus = 0 if device == "cpu" else torch.cuda.device_count()
     if device == "cuda" and not n_gpus:
@@ -102,6 +102,6 @@ def all_devices(device: str = "auto") -> list[torch.device]:
 
 
 def end_distributed() -> None:
-    """Ends the talk between processes; does nothing where there is one."""
+    """Destroys the process group, if there is one."""
     if distributed.is_initialized():
         distributed.destroy_process_group()

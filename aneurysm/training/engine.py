@@ -1,4 +1,4 @@
-"""The training loop of every model here: a fixed number of epochs, EMA weights, and a run that can be killed."""
+"""The training loop of every model: fixed number of epochs, EMA weights, resume after an interruption."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from aneurysm.training.state import Run, start_run, watched
 from aneurysm.training.tracking import Seen
 from aneurysm.training.train_step import Batch, Loss, TrainStep
 
-SHOW_EVERY = 16  # optimizer steps: to show the loss, the main process waits until the GPU has computed it
-Evaluate = Callable[[nn.Module], dict[str, float]]  # scores of the held-out fold, `score` among them; or nothing
-Observe = Callable[[int], Seen]  # told of every optimizer step: what was seen of the model, mostly nothing
+SHOW_EVERY = 16  # optimizer steps between updates of the loss in the bar: reading it waits for the GPU
+Evaluate = Callable[[nn.Module], dict[str, float]]  # scores of the held-out fold, with `score`; or {}
+Observe = Callable[[int], Seen]  # called with the number of optimizer steps done; returns statistics, mostly {}
 
 
 def fit(
@@ -43,17 +43,16 @@ def fit(
     model_dir: Path | None = None,
     observe: Observe | None = None,
 ) -> dict[str, float]:
-    """Trains `model` and returns the scores of the last epoch, which are those of <folder>/last.pth.
+    """Trains `model` and returns the scores of the last epoch, whose weights are <folder>/last.pth.
 
-    Items of `train_set` are asked for by (epoch, sample), in random order unless it has an `order`. Writes last.pth
-    (EMA weights, the ones to use), best.pth (the best epoch by `score`: optimistic, since that fold chose it),
-    history.csv and history.png, and resume.pth, from which `resume` goes on to the same end, with the same settings
-    (folder.py). `saved_config` is kept in the checkpoints. `collate` makes a batch of items that cannot just be
-    stacked; what `observe` sees goes to TensorBoard and Weights & Biases. With `config.sync`, copies lie there as
-    `folder` lies below `model_dir` (by default folder.parents[1], as of <encoder>/fold-<k>). Raises ValueError where
-    the loss is no longer a number, naming the series that `train_set.name_of(key)` tells, and Interrupted, which ends
-    the program, on a signal (interrupt.py): resume.pth then holds the optimizer step that was done last. Another run
-    in the same folder is an error.
+    Items of `train_set` are indexed by (epoch, sample), in random order unless it has `order(rng)`. Writes last.pth
+    (EMA weights, the ones to use), best.pth (the epoch with the highest `score`: optimistic, because the held-out fold
+    selected it), history.csv, history.png and resume.pth; `resume` continues from the latter to the same result, with
+    the same settings (folder.py). `saved_config` is saved in the checkpoints. `collate` replaces the stacking of items;
+    `observe`'s statistics go to TensorBoard and Weights & Biases. With `config.sync`, copies get the path of `folder`
+    below `model_dir` (default: folder.parents[1], as for <encoder>/fold-<k>). Raises ValueError for a non-finite loss,
+    naming the series by `train_set.name_of(key)`, and if another run uses the folder. A signal (interrupt.py) raises
+    Interrupted, which ends the program; resume.pth then has the last optimizer step.
     """
     flush_denormals()
     torch.manual_seed(world.seed(config.seed))
@@ -93,14 +92,14 @@ def _train_epoch(
     log_step: Callable[[int], None],
     throughput: Throughput,
 ) -> None:
-    """What is left of the epoch, or of it what is done before a signal comes; ValueError where no step counted."""
+    """Runs the remaining steps of the epoch, or until a signal; ValueError if all steps of the epoch were skipped."""
     run, batches, world = train_step.run, train_step.batches, train_step.batches.world
     run.model.train()
     batches.epoch, batches.first_step = run.epoch, run.step - run.epoch * batches.n_steps
     bar = tqdm(
         throughput.waiting(steps(loader, batches)), f"epoch {run.epoch + 1}/{train_step.config.epochs}",
         batches.n_steps,
-        leave=False, initial=batches.first_step, disable=None if world.is_main else True,  # None: on a terminal alone
+        leave=False, initial=batches.first_step, disable=None if world.is_main else True,  # None: only on a terminal
     )  # fmt: skip
     for keys, parts in bar:
         train_step(keys, parts)
@@ -123,10 +122,10 @@ def _train_epoch(
 def _end_epoch(
     run: Run, run_folder: RunFolder, evaluate: Evaluate, interrupt: Interrupt, reached: dict[str, float]
 ) -> dict[str, float]:
-    """The scores, empty where none are due; all files of the epoch are then written.
+    """Evaluates the epoch if due, writes all its files and returns the scores, {} without evaluation.
 
-    Raises Interrupted where a signal came before, or, with one process, meanwhile: the run as it was before the
-    evaluation is kept then. Of several processes each evaluates to the end, and all stop at the next step.
+    Raises Interrupted on a signal before the evaluation or, with one process, during it; resume.pth then has the state
+    before the evaluation. Several processes finish the evaluation and stop after the next step.
     """
     config, world = run_folder.config, run_folder.world
     state = run.state(world)
@@ -135,7 +134,7 @@ def _end_epoch(
         if interrupt.requested(world):
             interrupt.check()
         if world.size > 1 and due:
-            run_folder.save_resume(state)  # one that broke off alone would leave the others waiting
+            run_folder.save_resume(state)  # a process that stopped alone would leave the others waiting
         with interrupt.interruptible() if world.size == 1 else nullcontext():
             scores = evaluate(run.evaluated_model.eval()) if due else {}
     except Interrupted:
@@ -167,7 +166,7 @@ def _speed_text(row: dict[str, float]) -> str:
 
 
 def epoch_text(epoch: int, of: int, row: dict[str, float]) -> str:
-    """A line for the terminal: loss, scores where there are any, learning rate, speed, share of time without data."""
+    """The progress line of an epoch: loss, scores if any, learning rate, throughput, share of time waiting for data."""
     scores = [f"{name.replace('_', ' ')} {row[name]:.3f}" for name in ("score", "auc_present") if name in row]
     return ", ".join([f"epoch {epoch}/{of}: loss {row['loss']:.4g}", *scores, f"lr {row['lr']:.2g}", _speed_text(row)])
 

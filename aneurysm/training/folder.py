@@ -1,4 +1,4 @@
-"""The folder of a run: what is written there, and going on from there, with the settings that it was begun with."""
+"""The folder of a run: checkpoints and history, and resuming from them with the same settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aneurysm.training.tracking import Seen, Tracker
 
 RESUME = "resume.pth"
 _NOT_SCORES = ("epoch", "loss", "lr", "skipped", *COLUMNS)
-# What leaves the samples, their order and the learning rate alone: how fast, how exactly and how loudly it is done.
+# Settings that may change on resuming: they do not affect samples, their order or the learning rate.
 MAY_DIFFER = frozenset(
     "accumulate precision compile channels_last skip_nan workers log_every tensorboard wandb sync activations".split()
 )
@@ -28,9 +28,9 @@ NOTHING = "nothing"
 
 
 class RunFolder:
-    """Checkpoints, history and their copies; the main process writes them, and of the others nothing is written.
+    """Writes checkpoints, history and their copies; only the main process writes.
 
-    `about` is kept in the checkpoints. The copies lie as the folder lies below `model_dir`.
+    `about` is saved in the checkpoints, with config. The copies get the path of the folder below `model_dir`.
     """
 
     def __init__(self, path: Path, model_dir: Path, config: TrainingConfig, about: dict[str, Any], world: DistContext):
@@ -41,15 +41,16 @@ class RunFolder:
         self._tracker: Tracker | None = None
 
     def locked_for_writing(self) -> AbstractContextManager[None]:
-        """No other run may write here meanwhile; ValueError naming the one that does."""
+        """A lock against other runs in this folder, held by the main process; ValueError naming the run that has it."""
         if not self.world.is_main:
             return nullcontext()
         return locked(self.path.parent, f"train-{self.path.name}")
 
     def open(self, run: Run, resume: bool) -> dict[str, float]:
-        """Brings the run to where it was left, here or in its copies, if it is to go on; the scores of its last epoch.
+        """Starts logging; with `resume`, loads the run's state from resume.pth, here or fetched from the copies.
 
-        Every process calls it. Raises ValueError naming the file where it is damaged or holds a run of other settings.
+        Returns the scores of its last epoch, {} without any. Every process must call it. Raises ValueError naming the
+        file if it is damaged or has other settings.
         """
         if resume:
             self._copies.fetch()
@@ -64,12 +65,12 @@ class RunFolder:
         return {k: v for k, v in self._history[-1].items() if k not in _NOT_SCORES} if self._history else {}
 
     def report_step(self, step: int, seen: Seen) -> None:
-        """What was seen of the model at one optimizer step, mostly nothing."""
+        """Logs the statistics of one optimizer step, if any."""
         if self._tracker is not None and seen:
             self._tracker.report_step(step, seen)
 
     def save_epoch(self, run: Run, row: dict[str, float], scores: dict[str, float], state: dict[str, Any]) -> None:
-        """last.pth, best.pth where this epoch is better than all before (a NaN score never is), and resume.pth last."""
+        """Writes last.pth, best.pth if this epoch has the highest score (NaN never is), and finally resume.pth."""
         if self._tracker is None:
             return
         self._tracker.report({"epoch": run.epoch} | row | scores)
@@ -83,23 +84,23 @@ class RunFolder:
         self.save_resume(state)
 
     def save_resume(self, state: dict[str, Any]) -> None:
-        """resume.pth, from which a run goes on: the only file that is written in the middle of an epoch."""
+        """Writes resume.pth, the only file written within an epoch, and starts the copies."""
         if self._tracker is not None:
             content = {"run": state, "history": self._tracker.rows, "config": self.about}
             save_state(self.path / RESUME, content)
             self._copies.changed(self._tracker.rows, state["step"])
 
     def close(self) -> None:
-        """Waits for the copies."""
+        """Closes the logs and waits for the copies."""
         if self._tracker is not None:
             self._tracker.close()
         self._copies.close()
 
 
 def check_settings(path: Path, begun: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raises ValueError naming the file and what differs, where the run in it was `begun` with other settings.
+    """Raises ValueError naming the file and the settings that differ between its run (`begun`) and `now`.
 
-    Those of MAY_DIFFER may differ, and more epochs may be trained where the learning rate does not follow their number.
+    MAY_DIFFER are ignored, and so is the number of epochs if the schedule does not depend on it.
     """
     may_differ = MAY_DIFFER | {"epochs"} if _may_be_longer(begun) else MAY_DIFFER
     found, expected = dict(_flat(begun, may_differ)), dict(_flat(now, may_differ))
@@ -112,7 +113,7 @@ def check_settings(path: Path, begun: dict[str, Any], now: dict[str, Any]) -> No
 
 
 def _may_be_longer(settings: dict[str, Any]) -> bool:
-    """A plateau does not know where the end is, unless it looks at scores, which the last epoch always has."""
+    """Whether more epochs leave the learning rate unchanged: for a plateau, unless the last epoch adds a score."""
     training = settings.get("training", {})
     every_epoch = training.get("plateau_on") == "loss" or training.get("evaluate_every") == 1
     return training.get("schedule") == PLATEAU and every_epoch

@@ -1,7 +1,7 @@
-"""Signals that ask a run to end: noted, so that it can keep its state first, and ends with a code that names them.
+"""Handles signals that end a run: records them, so that it can save its state first, and sets the exit code.
 
 SIGTERM comes from schedulers and launchers, SIGINT from the keyboard, SIGUSR1 from SLURM's --signal. The exit code is
-128 + the signal's number, as shells have it: 143, 130, 138. A second signal ends the process at once.
+128 + the signal's number, as in shells: 143, 130, 138 (Linux). A second signal ends the process at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from aneurysm.training.distributed import DistContext
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-ECHO_S = 2.0  # what follows within is no second signal: schedulers tell all processes, and torchrun tells them again
+ECHO_S = 2.0  # repeats within this time are ignored: schedulers signal all processes, and torchrun forwards the signal
 
 
 class Interrupted(SystemExit):
@@ -25,13 +25,13 @@ class Interrupted(SystemExit):
 
 
 class Interrupt:
-    """As a context, notes the signals that come meanwhile; outside the main thread, none."""
+    """A context that records SIGNALS instead of ending the process; outside the main thread it does nothing."""
 
     def __init__(self):
-        self.signum = 0  # of the first that came, here or in another process; 0 while there is none
-        self._came = 0.0  # when, in seconds of the monotonic clock
-        self._breaks_off = False  # whether in a block of breaking_off
-        self._before: dict[int, Any] = {}  # the handlers that were there, by signal
+        self.signum = 0  # of the first signal, in any process; 0 without one
+        self._came = 0.0  # time of that signal (time.monotonic, s)
+        self._breaks_off = False  # inside a block of interruptible()
+        self._before: dict[int, Any] = {}  # signal number -> previous handler
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
@@ -47,21 +47,21 @@ class Interrupt:
         return signal.Signals(self.signum).name
 
     def requested(self, world: DistContext) -> bool:
-        """Whether any process was told to end; every process has to ask at the same step.
+        """Whether any process has received a signal; every process must call it at the same step.
 
-        Between several processes this is one number through gloo, 0.5 ms for two; no GPU waits for it.
+        Several processes exchange one number through gloo (0.5 ms for two), without waiting for the GPU.
         """
         self.signum = world.highest(self.signum)
         return self.signum != 0
 
     def check(self) -> None:
-        """Raises Interrupted where a signal has come."""
+        """Raises Interrupted if a signal has been recorded."""
         if self.signum:
             raise Interrupted(128 + self.signum)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """A block that nothing is lost with: a signal ends it at once, by Interrupted, or keeps it from beginning."""
+        """A block that can be aborted without loss: a signal during or before it raises Interrupted at once."""
         self._breaks_off = True
         try:
             self.check()
@@ -75,7 +75,7 @@ class Interrupt:
             os.kill(os.getpid(), number)
         if not self.signum:
             self.signum, self._came = number, time.monotonic()
-            # torch's handler would raise, since the processes of its loader have been told to end, too
+            # torch's handler would raise, because the workers of its DataLoader may receive the signal, too
             self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, _nothing)
         if self._breaks_off:
             self.check()
@@ -86,7 +86,7 @@ def _nothing(*_: Any) -> None:
 
 
 def leave_signals_to_parent() -> None:
-    """For a process that works for another one, which ends it: what the group or the keyboard is told passes it by."""
+    """Moves a worker to its own process group and ignores SIGINT and SIGUSR1, so that only its parent ends it."""
     os.setpgid(0, 0)
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)

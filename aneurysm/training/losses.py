@@ -1,4 +1,4 @@
-"""Losses of the 14 labels, and of maps that answer for every pixel of an image or cell of a volume."""
+"""Losses of the 14 labels, and of dense maps over the pixels of images or the cells of volumes."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from torchvision.ops import sigmoid_focal_loss
 from aneurysm.folds.targets import RIM
 from aneurysm.labels import LABELS
 
-CERTAIN = -1e-6  # log-probabilities nearer to 0 count as this
-BACKGROUND_WEIGHT = 0.05  # of a pixel without a vessel, against 1 of one with
-UNKNOWN = 255  # in a vessel mask: no mask is there
+CERTAIN = -1e-6  # log-probabilities are clamped to at most this
+BACKGROUND_WEIGHT = 0.05  # loss weight of a pixel without a vessel; 1 for a vessel
+UNKNOWN = 255  # value of a vessel mask where no mask is available
 
 
 def label_weights(present_share: float) -> Tensor:
-    """(14,) adding up to 1, the last of them `present_share`, the others alike."""
+    """(14,) loss weights that sum to 1: `present_share` for Aneurysm Present, equal ones for the locations."""
     weights = torch.full((len(LABELS),), (1 - present_share) / (len(LABELS) - 1))
     weights[-1] = present_share
     return weights
 
 
 def pos_weights(prevalence: Tensor, cap: float) -> Tensor:
-    """(14,) times that a positive counts: as often as there are negatives for it, but 1 at least and `cap` at most.
+    """(14,) loss weight of positives: negatives per positive, clamped to 1..`cap` (1 if `cap` is lower).
 
-    `prevalence` (14,) in (0, 1): the share of positives among the training series.
+    `prevalence` (14,) in (0, 1): fraction of positives among the training series.
     """
     return ((1 - prevalence) / prevalence).clamp(1.0, max(1.0, cap))
 
 
 def label_loss(logits: Tensor, labels: Tensor, pos_weight: Tensor, label_weight: Tensor) -> Tensor:
-    """(batch,) weighted cross-entropy of logits (batch, 14); a label that is NaN is not asked about."""
+    """(batch,) weighted binary cross-entropy of logits (batch, 14), summed over labels; NaN labels are masked."""
     known = labels.isfinite()
     each = functional.binary_cross_entropy_with_logits(
         logits.float(), torch.nan_to_num(labels), reduction="none", pos_weight=pos_weight.to(labels.device)
@@ -40,22 +40,25 @@ def label_loss(logits: Tensor, labels: Tensor, pos_weight: Tensor, label_weight:
 
 
 def location_log_probability(found: Tensor, location: Tensor) -> Tensor:
-    """(batch, 13, ...) that an aneurysm is there, and at this location: few of each location are there to learn from,
-    and what all of them look like is learned from all of them. The logits `found` are (batch, 1, ...),
-    `location` (batch, 13, ...)."""
+    """(batch, 13, ...) log-probability of an aneurysm of each location: log p(aneurysm) + log p(location | aneurysm).
+
+    `found` (batch, 1, ...) are sigmoid logits, `location` (batch, 13, ...) softmax logits. The factors are separate
+    because each location has few aneurysms: the appearance of aneurysms is learned from all of them.
+    """
     return functional.logsigmoid(found) + location.log_softmax(dim=1)
 
 
 def logits_of(log_probability: Tensor) -> Tensor:
-    """log(p / (1 - p)) from log p."""
+    """log(p / (1 - p)) from log p; finite for p = 1, too (CERTAIN)."""
     return log_probability - torch.log(-torch.expm1(log_probability.clamp(max=CERTAIN)))
 
 
 def sac_loss(logits: Tensor, sac: Tensor, dice_weight: float, sac_pixels: float) -> Tensor:
-    """Focal loss (gamma 2) of the pixels (batch, ...) that are no rim, and Dice of each image, smoothed by 1.
+    """Focal loss (gamma 2) plus `dice_weight` x mean Dice loss per image (smoothing 1); rim pixels are ignored.
 
-    `sac` is 0, a location's number, or RIM. The focal loss is a sum per image in units of a typical sac, which fills
-    `sac_pixels`: any parts of a step add up to the same.
+    `logits` and `sac` (batch, ...); sac is 0, 1 + index of the location, or RIM. The focal loss is summed over pixels
+    and divided by the number of images and by `sac_pixels`, the size of a typical sac, so that splitting a batch into
+    equal micro-batches does not change it.
     """
     known, target = sac != RIM, ((sac > 0) & (sac != RIM)).float()
     focal = sigmoid_focal_loss(logits, target, alpha=-1, gamma=2.0, reduction="none") * known
@@ -66,14 +69,14 @@ def sac_loss(logits: Tensor, sac: Tensor, dice_weight: float, sac_pixels: float)
 
 
 def location_loss(logits: Tensor, sac: Tensor, sac_pixels: float) -> Tensor:
-    """Cross-entropy between the locations (batch, 13, ...) where `sac` has one; summed and divided as sac_loss."""
+    """Cross-entropy over locations (batch, 13, ...) in the pixels of sacs (batch, ...); normalised as in sac_loss."""
     where = torch.where((sac > 0) & (sac != RIM), sac.long() - 1, -1)
     return functional.cross_entropy(logits, where, ignore_index=-1, reduction="sum") / (sac_pixels * len(logits))
 
 
 def vessel_loss(logits: Tensor, vessels: Tensor) -> Tensor:
-    """Cross-entropy of the pixels (batch, ...) whose vessel is known, their weighted mean: vessels fill few of them,
-    so background counts BACKGROUND_WEIGHT; 0, with a gradient, where none is known."""
+    """Weighted mean cross-entropy of logits (batch, 14, ...) over the pixels of `vessels` (batch, ...) that are not
+    UNKNOWN; background has BACKGROUND_WEIGHT, because vessels fill few pixels. 0, but differentiable, if all are."""
     known = vessels != UNKNOWN
     weight = torch.where(vessels == 0, BACKGROUND_WEIGHT, 1.0) * known
     each = functional.cross_entropy(logits, vessels.long(), ignore_index=UNKNOWN, reduction="none")
@@ -81,8 +84,8 @@ def vessel_loss(logits: Tensor, vessels: Tensor) -> Tensor:
 
 
 def vessel_location_loss(logits: Tensor, vessels: Tensor) -> Tensor:
-    """Mean cross-entropy between the locations (batch, 13, ...) of the pixels of known vessels (as vessel_loss): an
-    aneurysm there would have the vessel's location, and vessels are far more than aneurysms."""
+    """Mean cross-entropy over locations (batch, 13, ...) in the vessel pixels of `vessels`: an aneurysm there would
+    have the vessel's location, and there are far more vessel pixels than aneurysm pixels."""
     where = torch.where((vessels > 0) & (vessels != UNKNOWN), vessels.long() - 1, -1)
     total = functional.cross_entropy(logits, where, ignore_index=-1, reduction="sum")
     return total / (where >= 0).sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""How numbers are kept in training and prediction: how many bits they have, and in which order they lie."""
+"""Mixed precision and memory format in training and inference."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from aneurysm.training.config import PRECISIONS
 
-FASTER = 1.2  # bfloat16 has to be this much faster than float32 on a CPU, so that noise does not choose it
-CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes
+FASTER = 1.2  # least speed-up for choosing bfloat16 on a CPU; above timing noise
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by number of dimensions
 
 
 @dataclass(frozen=True)
 class Precision:
-    """autocast() is a context for the forward pass; scaler() belongs to fp16 and does nothing else."""
+    """autocast() is the context of the forward pass; scaler() is disabled except for fp16."""
 
     device_type: str
     dtype: torch.dtype
@@ -30,15 +30,15 @@ class Precision:
 
 
 def flush_denormals() -> None:
-    """CPUs take numbers below 1e-38 for 0 from here on in this thread and those that it starts.
+    """Makes the CPU round numbers below 1e-38 to 0, in this thread and in those that it starts from here on.
 
-    Gradients of maps that are almost everywhere sure hold many of them; some CPUs compute with these 100 times slower.
+    Gradients of maps that are almost everywhere certain hold many of them, and some CPUs need 100 times as long for each.
     """
     torch.set_flush_denormal(True)
 
 
 def training_precision(device: torch.device, kind: str = "auto", model: nn.Module | None = None) -> Precision:
-    """The precision of that kind; `auto` is native_format. ValueError for an unknown kind."""
+    """The precision for training `model`; `auto` is native_format. ValueError for an unknown `kind`."""
     if kind not in PRECISIONS:
         raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, found {kind}")
     if kind == "auto":
@@ -47,16 +47,16 @@ def training_precision(device: torch.device, kind: str = "auto", model: nn.Modul
 
 
 def inference_precision(device: torch.device, kind: str = "auto") -> Precision:
-    """The precision of that kind, whatever the model was trained in; `auto` is float32 on a CPU, so that every
-    processor gives the same probabilities, and native_format elsewhere. ValueError for an unknown kind."""
+    """The precision for inference, independent of that in training; `auto` is float32 on a CPU, so that all processors
+    give the same probabilities, and native_format elsewhere. ValueError for an unknown `kind`."""
     return training_precision(device, "fp32" if kind == "auto" and device.type == "cpu" else kind)
 
 
 def native_format(device: torch.device, model: nn.Module | None = None) -> str:
-    """bf16, fp16 or fp32: what trains `model` fastest on the device. The only place where the hardware decides.
+    """The fastest format for training `model` on the device: bf16, fp16 or fp32.
 
-    GPUs from compute capability 8.0 on take bf16, older ones fp16. A CPU that has bfloat16 instructions takes them
-    where a short measurement in this process shows them to be faster for the model's kind of convolutions.
+    GPUs from compute capability 8.0 on: bf16; older ones: fp16. CPUs with bfloat16 instructions: bf16 if a short
+    benchmark of the model's kind of convolutions in this process shows a speed-up of at least FASTER. All else: fp32.
     """
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp16"
@@ -77,9 +77,9 @@ def _is_depthwise(model: nn.Module | None) -> bool:
 
 @cache
 def bfloat16_speedup(depthwise: bool) -> float:
-    """Time of a small training step on the CPU in float32, divided by its time in bfloat16; measured once a process.
+    """Time of a small training step on the CPU in float32, divided by that in bfloat16; measured once per process.
 
-    With dense convolutions, or with `depthwise` ones among them.
+    The convolutions are dense, or with `depthwise` one of them is depthwise.
     """
     with torch.random.fork_rng(devices=[]):
         block = nn.Sequential(
@@ -90,7 +90,7 @@ def bfloat16_speedup(depthwise: bool) -> float:
         images = torch.rand(8, 32, 28, 28).contiguous(memory_format=torch.channels_last)
     times: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
     with torch.enable_grad():
-        for _ in range(6):  # in turn, so that other work beside it slows both
+        for _ in range(6):  # alternating, so that other load slows both
             for dtype, seconds in times.items():
                 start = perf_counter()
                 with Precision("cpu", dtype).autocast():
@@ -100,18 +100,18 @@ def bfloat16_speedup(depthwise: bool) -> float:
 
 
 def channels_last(tensor: Tensor) -> Tensor:
-    """The same tensor, its channels last in memory where it is a batch of images or volumes, or such weights."""
+    """The tensor in channels-last memory format if it has 4 or 5 dimensions, else unchanged."""
     return tensor.to(memory_format=CHANNELS_LAST[tensor.ndim]) if tensor.ndim in CHANNELS_LAST else tensor
 
 
 def channels_last_model(model: nn.Module) -> nn.Module:
-    """The same model; its weights are laid out anew, in place."""
+    """Converts the parameters and buffers to channels-last in place; returns the model."""
     for tensor in [*model.parameters(), *model.buffers()]:
         tensor.data = channels_last(tensor.data)
     return model
 
 
 def batch_on(device: torch.device, batch: dict[str, Tensor], last: bool) -> dict[str, Tensor]:
-    """The batch on that device, with its images and volumes channels last where asked for."""
+    """The batch on `device`; with `last`, 4-D and 5-D tensors in channels-last format."""
     moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
     return {name: channels_last(tensor) for name, tensor in moved.items()} if last else moved

@@ -1,4 +1,4 @@
-"""What changes while a model is trained, how it begins, and how the learning rate goes."""
+"""The state of a training run: model, EMA, optimizer, learning rate schedule and counters."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ PLATEAU = "plateau"
 
 @dataclass
 class Run:
-    """All of it goes into the file that a killed run is resumed from.
+    """The state of a run, saved in resume.pth.
 
-    epoch      whole ones
-    step       optimizer steps of all epochs, those left out included
-    loss_sum   () of this epoch's steps that counted, `n_counted` of them, in this process
-    n_skipped  this epoch's steps that were left out
-    best       highest score so far, of the epoch of the number `best_epoch`
+    epoch      completed epochs
+    step       optimizer steps of all epochs, skipped ones included
+    loss_sum   () sum of the losses of this epoch's `n_counted` steps that were not skipped, in this process
+    n_skipped  skipped steps of this epoch
+    best       highest score so far, from epoch `best_epoch` (from 1 on; 0 without one)
     """
 
     model: nn.Module
@@ -47,22 +47,23 @@ class Run:
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """The model that is evaluated and saved."""
+        """The EMA model, without EMA the model itself: evaluated and saved."""
         return self.model if self.ema is None else self.ema.module
 
     def end_epoch(self, scores: dict[str, float]) -> None:
-        """`scores` are empty where the epoch was not evaluated, and a NaN score is never the best."""
+        """Counts the epoch and updates the best score; `scores` is {} without evaluation, NaN is never the best."""
         self.epoch += 1
         if scores.get("score", -math.inf) > self.best:
             self.best, self.best_epoch = scores["score"], self.epoch
         self.loss_sum, self.n_counted, self.n_skipped = torch.zeros_like(self.loss_sum), 0, 0
 
     def mean_loss(self, world: DistContext) -> float:
-        """Of this epoch's steps, over all processes; NaN where none counted."""
+        """Mean loss of this epoch's steps over all processes; NaN if all were skipped."""
         return float(world.gather(self.loss_sum.cpu().numpy()[None]).mean()) / (self.n_counted or math.nan)
 
     def state(self, world: DistContext) -> dict[str, Any]:
-        """As load wants it; every process has to ask for it at the same step, and gets the same but for its weights."""
+        """The state for load(); every process must call it at the same step. Model, optimizer and scaler are those of
+        this process, loss and random states are gathered from all."""
         own = {name: getattr(self, name).state_dict() for name in ("model", "optimizer", "scaler")}
         own["ema"] = self.ema.state_dict() if self.ema is not None else {}
         own["scheduler"] = self.scheduler.state_dict() if isinstance(self.scheduler, Plateau) else {}
@@ -70,10 +71,10 @@ class Run:
         return own | {name: getattr(self, name) for name in _COUNTS} | {"random": _random_state(world)}
 
     def load(self, state: dict[str, Any], world: DistContext) -> None:
-        """Goes on from what `state` has returned, with this run's precision, which may be another one."""
+        """Restores the state returned by state(); this run's precision may differ from the saved one."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"]:  # empty where the precision had no need of one: then this run's begins anew
+        if state["scaler"]:  # empty unless the saved run used fp16: then a new scaler starts
             self.scaler.load_state_dict(state["scaler"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
@@ -90,7 +91,7 @@ _COUNTS = ("epoch", "step", "n_counted", "n_skipped", "best", "best_epoch")
 
 
 def start_run(model: nn.Module, config: TrainingConfig, steps_per_epoch: int, world: DistContext) -> Run:
-    """A run of which nothing is done, on its device."""
+    """A new run at step 0; moves the model to the device."""
     model = model.to(world.device)
     if config.channels_last:
         model = channels_last_model(model)
@@ -103,7 +104,7 @@ def start_run(model: nn.Module, config: TrainingConfig, steps_per_epoch: int, wo
 
 
 def ema_update(decay: float) -> Callable:
-    """The EMA update; its decay rises to `decay` with the steps, so that short runs do not keep their first weights."""
+    """The EMA update with decay min(`decay`, (1 + n) / (10 + n)) at step n: short runs forget their initial weights."""
 
     def update(averages: list, currents: list, n_averaged: Tensor | int) -> None:
         n_steps = float(n_averaged)
@@ -113,7 +114,7 @@ def ema_update(decay: float) -> Callable:
 
 
 def _random_state(world: DistContext) -> dict[str, Tensor]:
-    """(processes, bytes) of each generator: each process draws its own dropout."""
+    """(processes, bytes) uint8 state of each random generator, cpu and, on a GPU, cuda."""
     states = {"cpu": torch.get_rng_state()}
     if world.device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(world.device)
@@ -121,24 +122,24 @@ def _random_state(world: DistContext) -> dict[str, Tensor]:
 
 
 def _set_random_state(states: dict[str, Tensor], world: DistContext) -> None:
-    """That of this process; one that was not there before goes on with its own seed."""
+    """Restores the random state of this process; a rank that the saved run did not have keeps its seed."""
     if world.rank >= len(states["cpu"]):
         return
-    own = {name: rows[world.rank].cpu().clone() for name, rows in states.items()}  # torch wants it aligned
+    own = {name: rows[world.rank].cpu().clone() for name, rows in states.items()}  # torch needs aligned memory
     torch.set_rng_state(own["cpu"])
     if world.device.type == "cuda" and "cuda" in own:
         torch.cuda.set_rng_state(own["cuda"], world.device)
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig, steps_per_epoch: int) -> Any:
-    """The schedule of that name: told of every step by step_update(step), and of every epoch by step(epoch, watched).
+    """The learning rate schedule; call step_update(step) after each optimizer step and step(epoch, watched) per epoch.
 
-    timm's schedules follow the steps alone. timm has a plateau, too, but forgets it when a run is resumed.
+    timm's schedules depend on the step only. timm's own plateau loses its state when a run is resumed.
     """
     if config.schedule == PLATEAU:
         return Plateau(optimizer, config, steps_per_epoch)
     schedule, _ = create_scheduler_v2(
-        optimizer, config.schedule, max(1, config.epochs - config.warmup_epochs),  # so that the last step is its end
+        optimizer, config.schedule, max(1, config.epochs - config.warmup_epochs),  # ends with the last step
         warmup_epochs=config.warmup_epochs, warmup_lr=config.lr / 100, warmup_prefix=True,
         step_on_epochs=False, updates_per_epoch=steps_per_epoch,
     )  # fmt: skip
@@ -146,12 +147,12 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig, step
 
 
 def watched(config: TrainingConfig, loss: float, scores: dict[str, float]) -> float:
-    """What a plateau looks at after an epoch, lower is better; NaN where the epoch was not evaluated."""
+    """The metric for the plateau, lower is better: loss or negative score (NaN if the epoch was not evaluated)."""
     return loss if config.plateau_on == "loss" else -scores.get("score", math.nan)
 
 
 class Plateau:
-    """A rise to the highest learning rate in the warm-up; then it falls each time that nothing gets better."""
+    """Linear warm-up from 1 % of the learning rate to all of it, then ReduceLROnPlateau."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, config: TrainingConfig, steps_per_epoch: int):
         self.optimizer, self.highest = optimizer, config.lr
@@ -162,13 +163,13 @@ class Plateau:
         self.step_update(0)
 
     def step_update(self, step: int) -> None:
-        """After the optimizer's step of this number, or before the first (0)."""
+        """Sets the warm-up learning rate after `step` optimizer steps (0: before the first)."""
         if step <= self.warmup_steps and self.warmup_steps:
-            for group in self.optimizer.param_groups:  # those of now: loading a state replaces them
+            for group in self.optimizer.param_groups:  # read each time: load_state_dict replaces them
                 group["lr"] = self.highest * (0.01 + 0.99 * step / self.warmup_steps)
 
     def step(self, epoch: int, value: float) -> None:
-        """After an epoch; `value` is what should fall, NaN where nobody knows it."""
+        """Updates the plateau after an epoch beyond the warm-up; `value` is minimised, non-finite ones are ignored."""
         if epoch > self.warmup_epochs and math.isfinite(value):
             self.reduce.step(value)
 

@@ -1,8 +1,8 @@
-"""A run's files on S3: copied there after each epoch, beside the training, and fetched from there on a new machine.
+"""Copies a run's files to S3 in the background after each epoch, and downloads them to resume on another machine.
 
-S3 shows an object whole or not at all, so a copy that breaks off leaves the one before it. resume.pth goes after the
-other files, and sync.json, which tells epoch and optimizer step, last of all: what it promises is there. These, and no
-clock, decide whether the files there are newer than those here.
+S3 writes are atomic per object, so an aborted upload leaves the previous version. resume.pth is uploaded after the
+other files and sync.json last: the epoch and optimizer step in it are complete. They, not file times, decide whether
+the remote files are newer than the local ones.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from aneurysm.paths import atomic_write, remove_leftovers
 from aneurysm.training.checkpoint import load_checkpoint
 from aneurysm.training.distributed import DistContext
 
-TRIES = 3  # at the end; before that, every epoch is one
-PAUSE_S = 3.0  # between these
+TRIES = 3  # at the end of the run; before, each epoch tries once
+PAUSE_S = 3.0  # between two tries
 INDEX = "sync.json"
 
-Signature = tuple[int, int, int]  # inode, bytes, time of change: other ones after each writing
+Signature = tuple[int, int, int]  # inode, bytes, modification time (ns): change with each write
 
 
 class RunCopies:
-    """The copies of a run's folder at <url>/<path of the folder below model_dir>; none where `url` is empty.
+    """Copies of a run's folder at <url>/<path of the folder below model_dir>; does nothing if `url` is empty.
 
-    The main process alone copies; what goes wrong is said and tried again, and stops nothing. ValueError for a URL
-    that cannot be used here.
+    Only the main process copies. Upload errors are logged and retried, and never stop the training. Raises ValueError
+    for an unknown protocol or if its package is missing.
     """
 
     def __init__(self, url: str, folder: Path, model_dir: Path, world: DistContext):
         self.folder, self.world = folder, world
         self.url = _join(url, folder.relative_to(model_dir)) if url and world.is_main else ""
-        self._state: dict[str, Any] | None = None  # of the files here
-        self._told: dict[str, Any] | None = None  # of the files there, as sync.json tells it
+        self._state: dict[str, Any] | None = None  # state of the local files
+        self._told: dict[str, Any] | None = None  # state of the remote files, as in sync.json
         self._sent: dict[str, Signature] = {}
         self._job: Future | None = None
         self._failed = False
@@ -53,11 +53,11 @@ class RunCopies:
             remove_leftovers(folder)
 
     def fetch(self) -> None:
-        """Brings the files here where those there are of a later step of the same run, or where here are none.
+        """Downloads the remote files if they are of a later step of the same run, or if there is no local run.
 
-        Every process calls it before it resumes, and goes on when the files are there. Raises ValueError where the two
-        places hold different runs, and where nothing is here and the other place does not answer: going on would
-        replace what it holds.
+        Every process must call it before resuming; it returns in all once the files are there. Raises ValueError if
+        local and remote runs differ, and if the remote is unreachable without a local run: a new run would overwrite
+        the remote one.
         """
         if self.url:
             here = self._state_here()
@@ -66,26 +66,26 @@ class RunCopies:
                 self._fetch(here)
             except ValueError:
                 raise
-            except Exception as error:  # whatever s3fs raises: with files here, the run can go on
+            except Exception as error:  # any error of s3fs: with local files the run can continue
                 if not here:
                     raise ValueError(f"{self.url}: expected a run or none, found {_line(error)}") from error
                 _log(f"{self.url} does not answer ({_line(error)}); epoch {here['epoch']} of {self.folder} goes on")
         self.world.wait()
 
     def changed(self, history: list[dict], step: int) -> None:
-        """Has what has changed copied, now or as soon as the copy that runs is done.
+        """Uploads the changed files in the background, after the upload that is running.
 
-        `history` has one row an epoch, `step` is the number of optimizer steps.
+        `history` has one row per epoch, `step` is the number of optimizer steps.
         """
         if self.url:
             self._state = _state(history, step)
-            if self._job is not None and self._job.cancel():  # it has not begun, and this one has all that it had
+            if self._job is not None and self._job.cancel():  # not started; this upload includes its files
                 shutil.rmtree(self._held)
             self._held, *what = self._snapshot()
             self._job = self._thread.submit(self._copy, self._held, *what)
 
     def close(self) -> None:
-        """Waits for the copy that runs and copies the rest, with some tries; names what could not be copied."""
+        """Waits for the running upload and uploads the rest, in up to TRIES tries; logs the files that failed."""
         if not self.url or self._state is None:
             return
         if self._job is not None:
@@ -106,7 +106,7 @@ class RunCopies:
             there = json.loads(self._store.cat_file(f"{self._root}/{INDEX}"))
         except FileNotFoundError:
             there = {}
-        files = [Path(name).name for name in there.pop("files", [])]  # names alone: nothing is written elsewhere
+        files = [Path(name).name for name in there.pop("files", [])]  # names only: never write outside the folder
         if there and here and there["run"] and here["run"] and there["run"] != here["run"]:
             raise ValueError(f"{self.url}: expected the run of {self.folder}, found another; move one of them away")
         if there and (not here or _reached(there) > _reached(here)):
@@ -119,14 +119,14 @@ class RunCopies:
             self._told, self._sent = there, {name: s for name, s in self._changed().items() if name in files}
 
     def _changed(self) -> dict[str, Signature]:
-        """The files here that are not there, or not as they are now; resume.pth last."""
+        """Local files that are not uploaded or have changed since, with their signatures; resume.pth last."""
         files = [file for file in self.folder.iterdir() if file.is_file() and not file.name.startswith(".")]
         files.sort(key=lambda file: _resume_last(file.name))
         signatures = {file.name: _signature(file) for file in files}
         return {name: s for name, s in signatures.items() if self._sent.get(name) != s}
 
     def _snapshot(self) -> tuple[Path, dict[str, Signature], dict[str, Any]]:
-        """What has changed, held fast while training goes on: a folder of links, what they are, and of which state."""
+        """A snapshot of the changed files to upload during training: folder of hard links, their signatures, state."""
         held = Path(tempfile.mkdtemp(".part", ".sync.", self.folder))
         files = self._changed()
         for name in files:
@@ -134,17 +134,17 @@ class RunCopies:
         return held, files, dict(self._state)
 
     def _copy(self, held: Path, files: dict[str, Signature], state: dict[str, Any]) -> bool:
-        """Whether all is there; says so where it is not, and where it is again."""
+        """Uploads a snapshot; True on success. Logs failures and the first success after one."""
         try:
             for name, signature in files.items():
-                if self._sent.get(name) == signature:  # by a copy that ran when this one was put together
+                if self._sent.get(name) == signature:  # uploaded since this snapshot was made
                     continue
                 self._store.put_file(str(held / name), f"{self._root}/{name}")
                 self._sent[name] = signature
             if files or state != self._told:
                 index = state | {"files": sorted(self._sent, key=_resume_last)}
                 self._store.pipe_file(f"{self._root}/{INDEX}", json.dumps(index).encode())
-        except Exception as error:  # whatever s3fs raises; training goes on
+        except Exception as error:  # any error of s3fs; training continues
             left = [name for name in files if self._sent.get(name) != files[name]] + [INDEX]
             _log(f"epoch {state['epoch']}: {', '.join(left)} cannot be copied to {self.url} now ({_line(error)})")
             self._failed = True
@@ -158,9 +158,9 @@ class RunCopies:
 
 
 def copy_up(files: Sequence[Path], url: str, below: Path) -> None:
-    """Copies files to <url>/<their path below `below`> with some tries, and names those that cannot be copied.
+    """Uploads files to <url>/<their path below `below`>, in up to TRIES tries, and logs those that failed.
 
-    Nothing is done where `url` is empty. ValueError for a URL that cannot be used here.
+    Does nothing if `url` is empty. Raises ValueError for an unknown protocol or if its package is missing.
     """
     if not url:
         return
@@ -178,7 +178,7 @@ def copy_up(files: Sequence[Path], url: str, below: Path) -> None:
 
 
 def _open_store(url: str) -> tuple[Any, str]:
-    """The file system of a URL, and the path in it."""
+    """(fsspec file system, path) of a URL; ValueError for an unknown protocol or if its package is missing."""
     try:
         from fsspec.core import url_to_fs
 
@@ -189,8 +189,8 @@ def _open_store(url: str) -> tuple[Any, str]:
 
 
 def _state(history: list[dict], step: int) -> dict[str, Any]:
-    """What has been reached, and which run it is: two whose first epochs are the same are the same, and one that was
-    stopped in its first may be any."""
+    """Progress and identity of a run: `run` is a hash of the first row of its history, "" before the first epoch ends
+    (matches any run)."""
     if not history:
         return {"epoch": 0, "step": step, "run": ""}
     first = json.dumps(history[0], sort_keys=True, default=float)
@@ -199,7 +199,7 @@ def _state(history: list[dict], step: int) -> dict[str, Any]:
 
 
 def _reached(state: dict[str, Any]) -> tuple[int, int]:
-    return state["epoch"], state.get("step", 0)  # files of an earlier version know the epoch alone
+    return state["epoch"], state.get("step", 0)  # sync.json of an earlier version has no step
 
 
 def _signature(file: Path) -> Signature:
@@ -208,7 +208,7 @@ def _signature(file: Path) -> Signature:
 
 
 def _link(file: Path, at: Path) -> None:
-    """The file under a second name; later versions take the first one away from it. A copy where links cannot be."""
+    """Hard link, or a copy where links are not possible; replacing the file later leaves the link unchanged."""
     try:
         os.link(file, at)
     except OSError:
@@ -234,4 +234,4 @@ def _line(error: Exception) -> str:
 
 
 def _log(text: str) -> None:
-    tqdm.write(f"sync: {text}")  # from another thread than the bar's
+    tqdm.write(f"sync: {text}")  # safe beside the progress bar of another thread

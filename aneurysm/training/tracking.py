@@ -1,4 +1,4 @@
-"""What a run reports: a CSV and a plot always, TensorBoard and Weights & Biases where asked for."""
+"""Logs a run: CSV and plot always, TensorBoard and Weights & Biases optionally."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from aneurysm.package import without_extra
 from aneurysm.paths import atomic_write
 
 Histogram = tuple[np.ndarray, np.ndarray]  # counts (bins,) and edges (bins + 1,)
-Seen = dict[str, float | Histogram]  # numbers and histograms of one optimizer step, by name
+Seen = dict[str, float | Histogram]  # name -> scalar or histogram of one optimizer step
 
 STEP = "optimizer_step"
-REDRAW_S = 20.0  # the plot takes half a second: epochs may take less
+REDRAW_S = 20.0  # least time between plots: one takes 0.5 s, an epoch may take less
 
 
 class Tracker:
-    """Keeps one row of numbers an epoch in <folder>/history.csv and draws <folder>/history.png.
+    """Writes one row per epoch to <folder>/history.csv and plots them in <folder>/history.png.
 
-    `rows` are those of an earlier part of the same run. Only the main process should have one.
+    `rows` are the epochs before resuming. For the main process only. Raises ValueError if a package is missing.
     """
 
     def __init__(self, folder: Path, rows: list[dict], tensorboard: bool, wandb: bool, config: dict[str, Any]):
@@ -33,7 +33,7 @@ class Tracker:
         self._wandb = _wandb(folder, config) if wandb else None
 
     def report(self, row: dict[str, float]) -> None:
-        """Adds one epoch; `row` holds `epoch` and any other numbers."""
+        """Logs one epoch; `row` has `epoch` and any other numbers."""
         self.rows.append(row)
         with atomic_write(self.folder / "history.csv") as beside:
             pd.DataFrame(self.rows).to_csv(beside, index=False)
@@ -47,7 +47,7 @@ class Tracker:
             self._wandb.log(row)
 
     def report_step(self, step: int, seen: Seen) -> None:
-        """What was seen at one optimizer step, for TensorBoard and Weights & Biases alone."""
+        """Logs the statistics of one optimizer step, to TensorBoard and Weights & Biases only."""
         if self._board:
             for name, value in seen.items():
                 if isinstance(value, tuple):
@@ -58,7 +58,7 @@ class Tracker:
             self._wandb.log(_for_wandb(seen) | {STEP: step})
 
     def close(self) -> None:
-        """Draws the plot a last time and ends what else was opened."""
+        """Draws the final plot and closes TensorBoard and Weights & Biases."""
         self._draw()
         if self._board:
             self._board.close()
@@ -71,7 +71,7 @@ class Tracker:
 
 
 def plot_history(history: pd.DataFrame, path: Path) -> None:
-    """A PNG of every column over the epochs: losses at the left, all else at the right."""
+    """A PNG of the history over epochs: columns named *loss* on the left, *score* and *auc* on the right."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.4), layout="constrained")
@@ -90,7 +90,7 @@ def plot_history(history: pd.DataFrame, path: Path) -> None:
 
 
 def _add_histogram(board: Any, name: str, histogram: Histogram, step: int) -> None:
-    """TensorBoard asks for sums, too: those of the bins' middles."""
+    """Adds a histogram; its sums, which TensorBoard needs, are estimated from bin centres."""
     counts, edges = histogram
     middles = (edges[1:] + edges[:-1]) / 2
     board.add_histogram_raw(
@@ -122,6 +122,6 @@ def _wandb(folder: Path, config: dict[str, Any]) -> Any:
     run = wandb.init(
         project="aneurysm", dir=folder, config=config, id=folder.as_posix().replace("/", "-"), resume="allow"
     )
-    run.define_metric("*", step_metric="epoch")  # rows of epochs and of steps stand in one log, each with its number
+    run.define_metric("*", step_metric="epoch")  # epochs and steps share one log
     run.define_metric("activations/*", step_metric=STEP)
     return run

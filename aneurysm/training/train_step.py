@@ -1,4 +1,4 @@
-"""Optimizer steps: gradients of a step's samples, seen in parts, then weights, schedule and average."""
+"""One optimizer step: gradients accumulated over micro-batches, then weights, EMA and learning rate."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from aneurysm.training.precision import batch_on, training_precision
 from aneurysm.training.state import Run
 
 Batch = dict[str, Tensor]
-Loss = Callable[[nn.Module, Batch], Tensor]  # the mean loss of a batch, forward pass included
+Loss = Callable[[nn.Module, Batch], Tensor]  # runs the forward pass; mean loss () of a batch
 Names = Callable[[Sequence[Key]], str]
 Result = TypeVar("Result")
-LOOK_EVERY = 16  # optimizer steps: to look at a number, the main process waits until the GPU has computed it
+LOOK_EVERY = 16  # optimizer steps between checks for non-finite values: each waits for the GPU
 
 
 def pieces(part: Batch, at_once: int) -> Iterator[tuple[Batch, float]]:
-    """The samples of a part, so many at once, and their share of it."""
+    """Splits a micro-batch into pieces of up to `at_once` samples; yields each with its fraction of the samples."""
     n = len(next(iter(part.values())))
     for first in range(0, n, at_once):
         piece = {name: tensor[first : first + at_once] for name, tensor in part.items()}
@@ -35,7 +35,7 @@ def pieces(part: Batch, at_once: int) -> Iterator[tuple[Batch, float]]:
 
 
 class TrainStep:
-    """Takes the steps of a run; `forward` is its model, as it is called, and `names` tells the series of samples."""
+    """Runs the optimizer steps of a run; `forward` is its model, wrapped or compiled, `names` names samples."""
 
     def __init__(
         self, run: Run, forward: nn.Module, loss: Loss, config: TrainingConfig, batches: EpochBatches, names: Names
@@ -46,11 +46,11 @@ class TrainStep:
         self.non_finite = NonFiniteGuard(names, batches.world)
 
     def __call__(self, keys: Sequence[Sequence[Key]], parts: Sequence[Batch]) -> None:
-        """One optimizer step over the samples of all parts; `keys` are theirs.
+        """One optimizer step over the micro-batches `parts`; `keys` are the keys of their samples.
 
-        Raises ValueError naming the series where a loss or a gradient was not finite in this step or in one of the last
-        few. With `skip_nan` such a step is left out in all processes, and the buffers of the model (the statistics of
-        batch norms) are put back.
+        Raises ValueError naming the series if a loss or gradient was non-finite in this or one of the previous
+        LOOK_EVERY - 1 steps. With `skip_nan` all processes skip such a step instead and restore the model's buffers
+        (batch norm statistics).
         """
         before = [buffer.clone() for buffer in self.run.model.buffers()] if self.config.skip_nan else []
         losses = self._gradients(parts)
@@ -72,12 +72,11 @@ class TrainStep:
         return f"epoch {self.run.epoch + 1}, step {self.run.step % n_steps + 1} of {n_steps}"
 
     def _gradients(self, parts: Sequence[Batch]) -> Tensor:
-        """(parts,) the mean loss of each; the gradients of their mean are then there.
+        """(parts,) mean loss of each micro-batch; computes the gradients of their mean.
 
-        Out of memory, the parts are halved, for this step, which is begun anew, and for all that follow, as if
-        `accumulate` were twice as large. A batch norm in training then sees smaller parts, and its statistics have seen
-        the attempt that failed. Of several processes the others are waiting for the gradients of this one: there, it is
-        an error.
+        Out of memory: repeats the step with pieces of half the size, also used from then on, as if `accumulate` were
+        doubled. Batch norms in training then see smaller batches, and have seen the failed attempt. Raises ValueError
+        if one sample does not fit, or with several processes, which wait for each other's gradients.
         """
         try:
             if self.batches.world.size > 1:
@@ -105,7 +104,7 @@ class TrainStep:
         return torch.stack(losses)
 
     def _backward(self, piece: Batch, share: float) -> Tensor:
-        """() the mean loss of the samples; the gradients of `share` of it are added to those that there are."""
+        """() mean loss of the samples; adds the gradients of `share` x loss."""
         with self.precision.autocast():
             value = self.loss(self.forward, batch_on(self.device, piece, self.config.channels_last))
         self.run.scaler.scale(value * share).backward()
@@ -118,7 +117,7 @@ class TrainStep:
         return "one sample at once; expected a smaller input or network, or its checkpointing"
 
     def _clipped_norm(self) -> Tensor:
-        """() of the gradients before they are clipped; 0 with a scaler, which finds its factor by infinite ones."""
+        """() norm of the gradients before clipping; 0 for fp16, whose scaler handles non-finite gradients itself."""
         self.run.scaler.unscale_(self.run.optimizer)
         norm = nn.utils.clip_grad_norm_(self.run.model.parameters(), self.config.clip_norm or math.inf)
         return torch.zeros_like(norm) if self.run.scaler.is_enabled() else norm
@@ -139,39 +138,36 @@ class TrainStep:
 
 
 def retry_smaller_batch(do: Callable[[int], Result], size: int) -> tuple[Result, int]:
-    """What `do` returns about `size` things at once, or half of that, or half again, and the size that it fitted with.
-
-    Raises torch.OutOfMemoryError where one thing does not fit.
-    """
+    """(do(size), size), with `size` halved until it fits into memory; torch.OutOfMemoryError if 1 does not fit."""
     while True:
         try:
             return do(size), size
         except torch.OutOfMemoryError:
             if size == 1:
                 raise
-        torch.cuda.empty_cache()  # out of the handler, whose error holds what the failed attempt has made
+        torch.cuda.empty_cache()  # outside the handler, whose exception keeps the tensors of the failed attempt alive
         size //= 2
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """A step of this process: its losses (parts,), and the norm () of its gradients, on the device."""
+    """Losses (parts,) and gradient norm () of one step in this process, on its device."""
 
     where: str
-    keys: Sequence[Sequence[Key]]  # of each part's samples
+    keys: Sequence[Sequence[Key]]  # sample keys of each micro-batch
     losses: Tensor
     norm: Tensor
 
     @property
     def numbers(self) -> Tensor:
-        """(parts + 1,)"""
+        """(parts + 1,) float32: losses, then the norm."""
         return torch.cat([self.losses, self.norm[None].float()])
 
 
 class NonFiniteGuard:
-    """Looks at the steps of all processes, each of which has to call it at the same steps.
+    """Detects non-finite losses and gradients in all processes; all must call it at the same steps.
 
-    `names` tells the series of samples.
+    `names` gives the series of samples for the message.
     """
 
     def __init__(self, names: Callable[[Sequence[Key]], str], world: DistContext):
@@ -179,13 +175,13 @@ class NonFiniteGuard:
         self._unseen: list[StepResult] = []
 
     def add(self, taken: StepResult) -> None:
-        """To be looked at soon; look() raises."""
+        """Records a step and calls check(), which may raise, every LOOK_EVERY steps."""
         self._unseen.append(taken)
         if len(self._unseen) == LOOK_EVERY:
             self.check()
 
     def check(self) -> None:
-        """Raises ValueError naming step and series where a loss or a gradient of a step noted was not finite."""
+        """Raises ValueError naming step and series if a recorded step had a non-finite loss or gradient."""
         unseen, self._unseen = self._unseen, []
         if unseen:
             numbers = torch.stack([taken.numbers for taken in unseen]).cpu()
@@ -197,7 +193,7 @@ class NonFiniteGuard:
                 )
 
     def fault(self, taken: StepResult) -> str:
-        """What is wrong with one step, here or in another process; nothing mostly. A GPU is waited for."""
+        """A description of non-finite values in one step, in any process; "" if there are none. Waits for the GPU."""
         numbers = taken.numbers.cpu()
         bad = self.world.highest(int(not numbers.isfinite().all()))
         return self._of_all(self._text(taken, numbers)) if bad else ""
@@ -207,12 +203,12 @@ class NonFiniteGuard:
         if bad:
             keys = [key for i in bad for key in taken.keys[i]]
             return f"{taken.where}: the loss is {numbers[bad[0]].item()}, of {self.names(keys)}"
-        if not numbers[-1].isfinite():  # of all samples together: with a loss that is none, its own series are told
+        if not numbers[-1].isfinite():  # the norm is of all samples; a non-finite loss names its own samples above
             keys = [key for part in taken.keys for key in part]
             return f"{taken.where}: the gradients' norm is {numbers[-1].item()}, of {self.names(keys)}"
         return ""
 
     def _of_all(self, text: str) -> str:
-        """What the processes say; of those that have a loss to complain of alone, where there is one."""
+        """The messages of all processes, joined; only those about a loss if there is any."""
         texts = [text for text in self.world.gather(np.array([text], dtype=object)) if text]
         return "; ".join([text for text in texts if "the loss is" in text] or texts)
