@@ -9,7 +9,7 @@ Reads  train_<folds>_folds.csv, <model_dir>/<encoder>/fold-<k>/features/, <model
 Writes <model_dir>/<encoder>/oof_stage2.csv  14 probabilities of each held-out series, and those of other folds that it
        had before; with --header_modality oof_stage2_header.csv instead; with --temperature also
        .../oof_stage2_calibrated.csv, the same at the temperatures of their folds, reliability.png, and
-       temperature.json, which eval_end_to_end.py --export takes along
+       temperature.json, which eval_end_to_end.py --export packs
 """
 
 from __future__ import annotations

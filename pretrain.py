@@ -1,4 +1,4 @@
-"""Before step 3, optional: trains stage 1 on phantom windows that are made as it goes and never seen twice.
+"""Before step 3, optional: trains stage 1 on phantom windows that are generated during training.
 
     python pretrain.py --config configs/pretrain/lite0.yaml --windows 100000
     python pretrain.py --config configs/pretrain/lite0.yaml --windows 100000 --resume true

@@ -21,7 +21,7 @@ from volume3d.model import Volume3dNet
 from volume3d.training import HeldOut, Volume3dLoss
 from volume3d.weights import load_weights, weights_path
 
-WHAT = "volume3d, pretrained on parts of synthetic heads that were made as it went and never seen twice"
+WHAT = "volume3d, pretrained on parts of synthetic heads that were generated during training"
 
 
 def pretrain(

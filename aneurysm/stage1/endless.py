@@ -95,7 +95,7 @@ class MixedWindows(Dataset):
     def __init__(self, windows: TrainingWindows, config: Stage1Config, share: float):
         """Raises ValueError if `share` is not between 0 and 1, and as EndlessWindows."""
         if not 0 < share < 1:
-            raise ValueError(f"phantom_share {share}: expected a number from 0 on, below 1")
+            raise ValueError(f"phantom_share {share}: expected a number above 0 and below 1")
         n_phantoms = max(1, round(len(windows) * share / (1 - share)))
         part = config.sampling.cut_size
         phantoms = replace(PhantomWindowsConfig(), part=part, windows_per_slab=4 if part else 1)

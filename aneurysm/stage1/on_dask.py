@@ -74,7 +74,7 @@ class DaskWorkers:
         """Raises ValueError naming the series that failed, if any."""
         if self.failures:
             named = "\n".join(f"  {uid}: {reason}" for uid, reason in self.failures.items())
-            raise ValueError(f"{len(self.failures)} series have no answer from the workers:\n{named}")
+            raise ValueError(f"{len(self.failures)} series have no result from the workers:\n{named}")
 
 
 def predict_on_worker(predict: PredictSeries, model: ModelFile, series_uid: str) -> Result | Failure:

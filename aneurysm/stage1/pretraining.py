@@ -25,7 +25,7 @@ from aneurysm.training.data import whole_epochs
 from aneurysm.training.distributed import DistContext
 from aneurysm.training.engine import fit
 
-WHAT = "stage 1, pretrained on synthetic heads that were made as it went and never seen twice"
+WHAT = "stage 1, pretrained on synthetic heads that were generated during training"
 LICENCE = "MIT, as the code; ImageNet weights that they began with: Apache-2.0"
 
 

@@ -47,8 +47,8 @@ class Calibrated:
         temperatures = ", ".join(f"{value:.3f} in fold {fold}" for fold, value in self.temperatures.items())
         return (
             f"Temperature scaling of stage 2 of {name}: log-odds / temperature, fitted on the other folds' answers\n"
-            f"{temperatures}; above 1 the answers were too sure\n"
-            f"{self.overall:.3f} over all folds, which eval_end_to_end.py --export takes along\n"
+            f"{temperatures}; above 1, the predictions were overconfident\n"
+            f"{self.overall:.3f} over all folds, which eval_end_to_end.py --export packs\n"
             "Within a fold the order of the series and so each AUC stays the same; over all folds it may change\n\n"
             f"{table.map('{:.4f}'.format).to_string()}\n\n"
             f"{len(self.before.series)} series; calibration error: expected one, {N_BINS} bins of equal count\n"

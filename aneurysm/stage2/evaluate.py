@@ -94,7 +94,7 @@ def ensemble_text(evaluation: dict[str, Evaluation]) -> str:
     """
     first, names = next(iter(evaluation.values())), ", ".join(evaluation)
     if any(not j.series.SeriesInstanceUID.equals(first.series.SeriesInstanceUID) for j in evaluation.values()):
-        raise ValueError(f"{names}: expected answers about the same series")
+        raise ValueError(f"{names}: expected predictions for the same series")
     fold = first.series.fold.to_numpy()
     probabilities = np.mean([j.stage2 for j in evaluation.values()], axis=0)
     ranks = np.mean([ranks_in_folds(j.stage2, fold) for j in evaluation.values()], axis=0)

@@ -10,6 +10,7 @@ from pickle import UnpicklingError
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -113,8 +114,7 @@ def card_of(saved: dict[str, Any], what: str, made_by: str, licence: str) -> dic
 def read_pretrained(path: Path) -> dict[str, Any]:
     """`weights` (float32) and `config` from files of write_pretrained.
 
-    Raises ValueError naming the file if it or its card is missing or the card is damaged, SafetensorError if the file
-    is damaged.
+    Raises ValueError naming the file if it or its card is missing or damaged.
     """
     try:
         weights = load_file(path)
@@ -123,5 +123,5 @@ def read_pretrained(path: Path) -> dict[str, Any]:
             "weights": {name: t.float() if t.dtype == torch.float16 else t for name, t in weights.items()},
             "config": card["config"],
         }
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ValueError(f"{path}: expected pretrained weights and their card beside them, found {error}") from error

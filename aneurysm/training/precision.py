@@ -32,7 +32,7 @@ class Precision:
 def flush_denormals() -> None:
     """Makes the CPU round numbers below 1e-38 to 0, in this thread and in those that it starts from here on.
 
-    Gradients of maps that are almost everywhere certain hold many of them, and some CPUs need 100 times as long for each.
+    Gradients of maps that are almost everywhere certain hold many of them; some CPUs need 100 times as long for each.
     """
     torch.set_flush_denormal(True)
 

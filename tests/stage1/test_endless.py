@@ -81,6 +81,14 @@ def test_mining_wants_a_network_of_the_same_input_and_says_so_before_it_begins(t
         EndlessWindows(CONFIG, mined, 1_000_000, 8, box)
 
 
+def test_damaged_pretrained_weights_are_named(tmp_path):
+    for suffix in (".safetensors", ".json"):
+        content = (pretrained_folder() / "tf_efficientnet_lite0").with_suffix(suffix).read_bytes()
+        (tmp_path / "weights").with_suffix(suffix).write_bytes(content[:5000] if suffix == ".safetensors" else content)
+    with pytest.raises(ValueError, match="weights.safetensors: expected pretrained weights and their card"):
+        read_pretrained(tmp_path / "weights.safetensors")
+
+
 @pytest.mark.parametrize("part", [62, 148])
 def test_windows_that_do_not_fit_are_refused(part):
     with pytest.raises(

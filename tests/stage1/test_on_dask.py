@@ -148,7 +148,7 @@ def test_a_series_that_kills_its_workers_and_a_damaged_one_are_named_in_the_end_
     assert sorted(predictions) == [(uid, (CONFIG.encoder, 1)) for uid in CACHED if uid not in ("s2", "s4")]
     assert set(workers.failures) == {"s2", "s4"}
     with pytest.raises(
-        ValueError, match=r"2 series have no answer(.|\n)*series s2: each worker(.|\n)*was killed"
+        ValueError, match=r"2 series have no result(.|\n)*series s2: each worker(.|\n)*was killed"
     ) as all_:
         workers.check()
     assert "s4: s4.npy: expected 16 slices" in str(all_.value)

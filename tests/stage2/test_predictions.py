@@ -57,5 +57,5 @@ def test_ranks_within_folds_by_hand():
 def test_answers_about_other_series_are_not_averaged():
     first = Evaluation(pd.DataFrame({"SeriesInstanceUID": ["a"]}), *np.zeros((2, 1, 14)), 0)
     other = replace(first, series=pd.DataFrame({"SeriesInstanceUID": ["b"]}))
-    with pytest.raises(ValueError, match="one, two: expected answers about the same series"):
+    with pytest.raises(ValueError, match="one, two: expected predictions for the same series"):
         ensemble_text({"one": first, "two": other})
