@@ -1,1 +1,1 @@
-"""Synthetic heads with aneurysms, written in the layout of the competition."""
+"""Phantoms: synthetic head angiograms with aneurysms, in the competition's layout or as training windows."""

@@ -1,6 +1,6 @@
-"""Draws how a person is imaged: plane, tilt, head pose, field of view, spacing, distributed as in the competition.
+"""Draws the geometry of a scan: tilt, head pose, field of view, spacing, distributed as in the competition.
 
-Coverage never depends on the aneurysms: every image stack contains all of `SAC_REGION`.
+Coverage does not depend on the aneurysms: each image stack contains all of `SAC_REGION`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _MATRICES = {
 
 @dataclass(frozen=True)
 class Acquisition:
-    """A grid in scanner millimetres (LPS) and the pose: person = rotation @ scanner + shift."""
+    """A grid in scanner millimetres (LPS) and the pose: person = rotation @ scanner + shift, in mm."""
 
     modality: str
     plane: str
@@ -78,10 +78,10 @@ def draw_acquisition(
     rng: np.random.Generator, modality: str, plane: str, size: int, max_slices: int | None = None,
     pose: float = 1.0,
 ) -> Acquisition:  # fmt: skip
-    """Draws one acquisition; `size` / 512 scales the matrix and, inversely, the spacing of thin slices, not the extent.
+    """Draws one acquisition; `size` / 512 scales the matrix and, inversely, the spacing of slices under 3 mm.
 
-    max_slices: increases the slice spacing if there would be more slices.
-    pose: factor on the head's rotation angles; their SD is (5, 2.5, 4) degrees for 1.
+    max_slices: the slice spacing is increased to stay below this number.
+    pose: factor on the head's pitch, roll and yaw, whose SDs are 5, 2.5 and 4 degrees for 1.
     """
     angles = pose * rng.normal(0, (5.0, 2.5, 4.0))  # pitch, roll, yaw of the head in degrees
     turn = rotation_matrix(angles)
@@ -100,7 +100,7 @@ def draw_acquisition(
 
 
 def scout(acquisition: Acquisition) -> Grid:
-    """Grid (scanner mm) of one coarse image in another plane, like the scouts that end up in series folders."""
+    """Grid (scanner mm) of one coarse image in another plane, as scouts in some series folders."""
     plane = "sagittal" if acquisition.plane == "axial" else "axial"
     _, row, col = (np.array(v, float) for v in _DIRECTIONS[plane])
     n, pixel_mm = 96, 2.5
@@ -109,7 +109,7 @@ def scout(acquisition: Acquisition) -> Grid:
 
 
 def rotation_matrix(degrees: np.ndarray) -> np.ndarray:
-    """(3, 3) rotation about x, then y, then z."""
+    """(3, 3) matrix of a rotation about x, then y, then z."""
     (cx, cy, cz), (sx, sy, sz) = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -118,7 +118,7 @@ def rotation_matrix(degrees: np.ndarray) -> np.ndarray:
 
 
 def _slice_directions(rng, modality, plane, pitch_degrees) -> tuple[np.ndarray, float]:
-    """(3, 3) unit vectors (slice, row, column), and the gantry tilt in degrees; a tilted stack still steps along z."""
+    """(3, 3) unit vectors (slice, row, column), and the gantry tilt in degrees; with a tilt, slices step along z."""
     directions = np.array(_DIRECTIONS[plane], float)
     tilted = rng.random() < (0.05 if modality == "CTA" else 0.7)
     degrees = rng.choice([-1, 1]) * rng.uniform(5, 22)
@@ -134,7 +134,7 @@ def _slice_directions(rng, modality, plane, pitch_degrees) -> tuple[np.ndarray, 
 
 
 def _matrix(rng, modality, size) -> tuple[int, int, tuple[float, float]]:
-    """Rows, columns and pixel size (row, column) in mm."""
+    """Rows, columns, and pixel size in mm (between rows, between columns)."""
     choices, shares = _MATRICES[modality]
     rows = max(32, 2 * round(rng.choice(choices, p=shares) * size / 1024))
     field_mm = np.clip(rng.normal(238, 18), 200, 310) if modality == "CTA" else np.clip(rng.normal(222, 14), 200, 260)
@@ -158,12 +158,12 @@ def _spacing(rng, modality, plane, size) -> float:
 
 
 def _extent(rng, modality, plane) -> tuple[float, float]:
-    """Start and end of the stack, in mm from the person's origin: a slab, the head, or head and neck."""
+    """Start and end of the stack, in mm from the person's origin: slab, head, or head and neck."""
     slab = modality == "MRA" and rng.random() < 0.85
     neck = rng.random() < {"CTA": 0.5, "MRA": 0.15}.get(modality, 0.0)
     depth, top = rng.uniform(110, 215), rng.uniform(86, 100)
     if slab:
-        return 0.0, 0.0  # _fitted widens this to the region and its margins
+        return 0.0, 0.0  # _fitted extends this to SAC_REGION and its margins
     if plane == "coronal":
         return rng.uniform(-80, -60), rng.uniform(75, 105)
     if plane == "sagittal":
@@ -174,9 +174,9 @@ def _extent(rng, modality, plane) -> tuple[float, float]:
 
 
 def _fitted(grid: Grid, turn: np.ndarray, extent_mm: tuple[float, float], rng) -> Grid:
-    """The grid placed around the head; it covers `extent_mm` along the slices and all of `SAC_REGION`.
+    """Places the grid around the head; it covers `extent_mm` across slices and all of `SAC_REGION`.
 
-    `grid.origin` is the person's origin. Pixels are enlarged if the region would not fit into the image.
+    `grid.origin` is the person's origin in scanner mm. Pixels are enlarged if the region does not fit into the image.
     """
     region = grid.to_index(grid.origin + SAC_REGION @ turn.T)
     middle = grid.to_index(grid.origin + turn @ (HEAD_CENTRE + rng.normal(0, 4, 3)))

@@ -1,4 +1,4 @@
-"""Paints the vessels, sacs and plaques of a person into one volume, and computes the intensity of blood."""
+"""Paints vessels, sacs and plaques of a person into one volume, and computes the intensity of blood."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LARGE_SAC_MM = 7.0
 
 
 def blood_of(person: Person) -> Capsules:
-    """Capsules of all vessels, sacs and plaques."""
+    """Capsules of all vessels, infundibula, sacs and plaques; sacs have the code of unlabelled arteries."""
     capsules, codes = [], []
     for vessel in person.vessels.values():
         pieces = pieces_of(vessel.points, vessel.radius_mm)
@@ -37,7 +37,7 @@ def paint_blood(blood: Capsules, grid: Grid, soft_mm: float) -> np.ndarray:
 
 
 def surroundings_of(person: Person) -> tuple[Capsules, Capsules]:
-    """Capsules of the CSF around the brain's arteries, and of the carotid canals."""
+    """Capsules of the CSF within 1.6 mm of arteries at the brain's base, and of the carotid canals."""
     found = []
     for names, margin in ((CISTERN_PARTS, 1.6), (CANAL_PARTS, 0.0)):
         capsules = []
@@ -54,9 +54,11 @@ def surroundings_of(person: Person) -> tuple[Capsules, Capsules]:
 def paint_surroundings(
     surroundings: tuple[Capsules, Capsules], grid: Grid, reach_mm: float = 8.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Signed distances in mm to the CSF around the brain's arteries and to the carotid canals, on a coarse grid.
+    """Rough signed distances in mm to the CSF around arteries and to the carotid canals, on a coarse grid.
 
-    Two float32 arrays of the grid's shape, positive inside, never below -`reach_mm` / 2.
+    Two float32 arrays of the grid's shape, positive inside, within +- `reach_mm` / 2. They are too low for capsules
+    thinner than `reach_mm`, which `coverage` treats as partial volume: below 0 on the axis if the radius is under 2.8
+    mm (for 8 mm).
     """
     found = []
     for capsules in surroundings:
@@ -66,7 +68,7 @@ def paint_surroundings(
     return found[0], found[1]
 
 
-# First and last station (mm) of the parts that run through wide CSF spaces, and of those that run through bone.
+# First and last station (mm) of the segments in wide CSF spaces, and of those in bone.
 CISTERN_PARTS = {
     "ICA": (0, 11), "MCA": (0, 90), "M2": (0, 60), "ACA": (0, 70), "ACom": (0, 9), "PCA": (0, 50), "PCom": (0, 30),
     "basilar": (0, 40), "vertebral": (0, 28), "SCA": (0, 30), "AICA": (0, 20), "PICA": (0, 25),
@@ -75,9 +77,9 @@ CANAL_PARTS = {"ICA": (11, 75)}
 
 
 def arterial_value(points: np.ndarray, sacs: list[Sac], contrast: Contrast, span: tuple[float, float]) -> np.ndarray:
-    """float32 (n,) intensity of arterial blood at (n, 3) points; `span` is the scan's lowest and highest z in mm.
+    """float32 (n,) intensity of arterial blood at (n, 3) points in mm; `span`: lowest and highest z of the scan.
 
-    The signal saturates towards the top of each TOF slab. Swirling flow changes it in the core of large sacs.
+    The signal saturates towards the top of each TOF slab. Slow, swirling flow changes it in the core of large sacs.
     """
     height = np.clip((points[:, 2] - span[0]) / max(1.0, span[1] - span[0]), 0, 1)
     height = height * contrast.slabs - np.minimum(np.floor(height * contrast.slabs), contrast.slabs - 1)
@@ -92,14 +94,14 @@ def arterial_value(points: np.ndarray, sacs: list[Sac], contrast: Contrast, span
 
 
 def blood_value(codes: np.ndarray, contrast: Contrast) -> np.ndarray:
-    """float32 (n,) intensity of veins and plaques by code, 0 for arteries."""
+    """float32 intensity of veins and plaques by code, in the shape of `codes`; 0 for arteries."""
     table = np.zeros(16, np.float32)
     table[VEIN], table[CHALK] = contrast.vein, contrast.chalk
     return table[codes]
 
 
 def mask_of(volume: np.ndarray) -> np.ndarray:
-    """uint8 mask number of each voxel that a labelled artery fills by half or more, else 0."""
+    """uint8 VESSEL_MASK number of each voxel at least half filled by a labelled artery, else 0; sacs are 0."""
     codes = code_of(volume)
     labelled = (codes >= FIRST_MASK) & (codes < CHALK) & (share_of(volume) >= 0.5)
     return np.where(labelled, codes - (FIRST_MASK - 1), 0).astype(np.uint8)

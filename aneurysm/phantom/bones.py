@@ -1,4 +1,4 @@
-"""Bones other than the calvaria, and the air inside them, in the standard head (x: distance from the midline)."""
+"""Signed distances (mm, positive inside) to bones other than the calvaria and to air spaces; standard head."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ORBIT = (30, -49, -17), (17, 25, 15.5)
 
 
 def petrous(place: Place) -> np.ndarray:
-    """The dense wedge of the temporal bone."""
+    """The petrous part of the temporal bone."""
     x, y, z = place
     wedge = capsule(place, (15, 9, -20), (52, 26, -21), (5.5, 9.5))
     if wedge is FAR:
@@ -21,7 +21,7 @@ def petrous(place: Place) -> np.ndarray:
 
 
 def skull_base(place: Place) -> np.ndarray:
-    """Sphenoid, clivus, clinoids, mastoids, condyles."""
+    """Sphenoid, clivus, clinoids, mastoids, occipital condyles."""
     return any_of(
         rods(place, [(0, 3, -10), (0, 5, -26), (0, 10, -43)], (5.5, 6.5, 5)),
         ellipsoid(place, (0, -15, -17), (19, 15, 12)),
@@ -38,7 +38,7 @@ def skull_base(place: Place) -> np.ndarray:
 
 
 def face_bones(place: Place) -> np.ndarray:
-    """Walls of orbits and sinuses, palate, cheeks, and the jaw without its teeth."""
+    """Walls of orbits and sinuses, palate, cheekbones, nasal bone, and the jaws without teeth."""
     if not place.near((0, -95, -106), (66, 10, 4)):
         return FAR
     x, y, z = place
@@ -61,7 +61,7 @@ def face_bones(place: Place) -> np.ndarray:
 
 
 def ring(place: Place, half_x, half_y) -> np.ndarray:
-    """Signed distance in mm from the dental arch in the axial plane, negative inside."""
+    """Signed distance in mm to the dental arch in the axial plane, negative inside."""
     x, y, _ = place
     k0 = np.sqrt((x / np.float32(half_x)) ** 2 + ((y + 46) / np.float32(half_y)) ** 2)
     return (k0 - 1) * np.float32((half_x + half_y) / 2)
@@ -79,15 +79,15 @@ def teeth(place: Place) -> np.ndarray:
 
 
 def spine(place: Place) -> np.ndarray:
-    """Dens, atlas, vertebral bodies 15 mm high, their arches and processes."""
+    """Dens, atlas, vertebral bodies 15 mm high, their arches and processes, down the neck."""
     if not place.near((0, -10, -300), (35, 90, -45)):
         return FAR
     x, y, z = place
     axis_y = np.interp(z, [-240, -160, -110, -60], [34, 21, 15, 17]).astype(np.float32)
     phase = (z - SECOND_DISC_MM) / BODY_PERIOD_MM
-    level = np.abs(phase - np.round(phase)) * BODY_PERIOD_MM  # distance from the disc
-    middle = BODY_PERIOD_MM / 2 - level  # distance from the body's middle
-    lower = (z - SECOND_DISC_MM + 0.35 * (y - axis_y - 29)) / BODY_PERIOD_MM  # the processes point down
+    level = np.abs(phase - np.round(phase)) * BODY_PERIOD_MM  # distance from the nearest disc
+    middle = BODY_PERIOD_MM / 2 - level  # distance from the middle of the vertebral body
+    lower = (z - SECOND_DISC_MM + 0.35 * (y - axis_y - 29)) / BODY_PERIOD_MM  # spinous processes point down
     tilted = BODY_PERIOD_MM / 2 - np.abs(lower - np.round(lower)) * BODY_PERIOD_MM
     below = -66 - z
     outline = (1 - np.sqrt((x / 12.5) ** 2 + ((y - axis_y) / 8.5) ** 2)) * 10
@@ -105,7 +105,7 @@ def maxillary(place: Place) -> np.ndarray:
 
 
 def sinuses(place: Place, air: float) -> np.ndarray:
-    """Sphenoid, ethmoid, maxillary and frontal sinuses and the nasal cavity."""
+    """Paranasal sinuses and nasal cavity; `air` (0 to 1) scales the sphenoid and frontal sinuses."""
     if not place.near((0, -90, -60), (42, 0, 25)):
         return FAR
     x, y, z = place
@@ -124,7 +124,7 @@ def sinuses(place: Place, air: float) -> np.ndarray:
 
 
 def airway(place: Place) -> np.ndarray:
-    """Nasopharynx to trachea, mouth, ear canals."""
+    """Nasopharynx to trachea, ear canals, middle ear, and the tops of the lungs."""
     x, y, z = place
     throat = [(0, -22, -44), (0, -14, -58), (0, -8, -75), (0, -6, -100), (0, -8, -125), (0, -6, -160), (0, 8, -240)]
     flat = Place(x * np.float32(0.6), y, z)
@@ -137,7 +137,7 @@ def airway(place: Place) -> np.ndarray:
 
 
 def mastoid_cells(place: Place) -> np.ndarray:
-    """Where air cells may lie in the mastoid."""
+    """The part of the mastoid that may contain air cells."""
     return any_of(ellipsoid(place, (53, 33, -33), (8, 12, 15)), capsule(place, (40, 20, -18), (52, 28, -22), 4)) - 1
 
 

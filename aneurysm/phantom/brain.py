@@ -1,4 +1,4 @@
-"""The inside of the skull: cavity, brain with its fissures, cisterns and ventricles, and the dura; standard head."""
+"""Signed distances (mm, positive inside) to cranial cavity, brain, CSF spaces and dural sheets; standard head."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cavity(place: Place) -> np.ndarray:
 
 
 def brainstem(place: Place) -> np.ndarray:
-    """Midbrain, pons, medulla and cord."""
+    """Midbrain, pons, medulla and spinal cord."""
     return any_of(
         all_of(ellipsoid(place, (0, 25, 2), (16, 11, 12)), 0.8 * (place[1] - 17.5 + 0.25 * place[0])),
         ellipsoid(place, (0, 27, -16), (18, 12, 12.5)),
@@ -39,7 +39,7 @@ def brainstem(place: Place) -> np.ndarray:
 
 
 def cisterns(place: Place) -> np.ndarray:
-    """Fluid spaces at the base of the brain."""
+    """CSF spaces at the base of the brain."""
     midbrain = ellipsoid(place, (0, 25, 2), (16, 11, 12))
     return any_of(
         ellipsoid(place, (0, 4, -1), (14, 13, 7)),
@@ -68,13 +68,13 @@ def ventricles(place: Place, atrophy: float) -> np.ndarray:
 
 
 def tentorium(place: Place) -> np.ndarray:
-    """Height in mm above the tentorium."""
+    """Height in mm above the tentorium, negative below."""
     x, y, z = place
     return 0.85 * (z - (17 - 0.0065 * x * x - 0.5 * np.maximum(0, y - 46) - 0.35 * np.maximum(0, 46 - y)))
 
 
 def fissures(place: Place, gap_mm: float, sway: np.ndarray) -> np.ndarray:
-    """The Sylvian fissure and the cleft over the insula; `sway` (mm) bends them like the gyri next to them."""
+    """The Sylvian fissure and the CSF over the insula, wider with `gap_mm`; `sway` in mm bends them like the gyri."""
     x, y, z = place
     half = 0.7 + 0.25 * gap_mm
     sylvian = all_of(half - 0.85 * np.abs(z - 0.55 * (y + 6) - 2 + 1.1 * sway), x - 28, y + 20, 36 - y)
@@ -83,7 +83,7 @@ def fissures(place: Place, gap_mm: float, sway: np.ndarray) -> np.ndarray:
 
 
 def sheet_zones(place: Place, above: np.ndarray) -> dict[str, np.ndarray]:
-    """Regions of the interhemispheric fissure, the falx and the tentorium."""
+    """The regions where interhemispheric fissure, falx and tentorium exist; `above`: height above the tentorium."""
     x, y, z = place
     return {
         "cleft_zone": all_of(-ellipsoid(place, (0, 20, 8), (30, 42, 24)), np.maximum(above, 15 - y)),

@@ -1,4 +1,4 @@
-"""Small arteries that fan out over the brain's surface, so that a MIP looks like a real one."""
+"""Draws small arteries over the brain's surface, so that a MIP looks like a real one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from aneurysm.phantom.shape import BRAIN_HALF, VAULT_CENTRE, HeadShape
 from aneurysm.phantom.vessels import LEFT, RIGHT, SIDES, Vessel, location_of, tortuous, vessel_through
 
-# End points of branches by parent, on the brain's surface in the standard head (x: distance from the midline).
+# End points in mm of branches by parent, on the brain's surface in the standard head (x: distance from the midline).
 MCA_UPPER = [[48, -38, 12], [52, -22, 34], [50, -2, 52], [46, 14, 62], [54, 34, 48], [56, 48, 34]]
 MCA_LOWER = [[50, -22, -10], [58, 2, -8], [60, 22, 2], [58, 38, 10], [52, 62, 18], [48, 70, 4]]
 ACA_OUTER = [[4, -60, 18], [5, -52, 42], [6, -30, 64], [6, -5, 76], [6, 22, 80], [6, 50, 66]]
@@ -28,13 +28,13 @@ def grow(
     radii: tuple,
     swing_mm,
 ) -> Vessel:
-    """A branch from `start` to `goal`, both in the standard head, that follows the curvature of the brain."""
+    """A branch from `start` to `goal` along the brain's curvature, in the standard head; `radii` at both ends."""
     length = np.linalg.norm(goal - start)
     along = np.linspace(0, 1, max(5, int(length / 8)))[:, None]
     path = start + along * (goal - start) + 0.5 * length * heading * along * (1 - along) ** 2
     depth = np.linalg.norm((path - VAULT_CENTRE) / BRAIN_HALF, axis=1, keepdims=True)
     wanted = depth[0] + (depth[-1] - depth[0]) * along**0.8
-    blend = np.minimum(1, 1.5 * along)  # near its parent a branch is free to leave the brain's curvature
+    blend = np.minimum(1, 1.5 * along)  # near its parent a branch need not follow the curvature
     path = VAULT_CENTRE + (path - VAULT_CENTRE) * (1 + blend * (wanted / depth - 1))
     vessel = tortuous(rng, vessel_through(rng, name, path, radii, 1.5), swing_mm)
     vessel.points = within_brain(vessel.points)
@@ -42,7 +42,7 @@ def grow(
 
 
 def within_brain(points: np.ndarray) -> np.ndarray:
-    """(..., 3) points in the standard head; those outside the brain are moved to its surface."""
+    """(..., 3) points in the standard head; moves those outside the brain to its surface."""
     depth = np.linalg.norm((points - VAULT_CENTRE) / BRAIN_HALF, axis=-1, keepdims=True)
     return VAULT_CENTRE + (points - VAULT_CENTRE) * np.minimum(1, 0.985 / depth)
 
@@ -50,7 +50,7 @@ def within_brain(points: np.ndarray) -> np.ndarray:
 def fan(
     rng: np.random.Generator, tree: dict[str, Vessel], shape: HeadShape, parent: Vessel, goals, first_mm, last_mm, side
 ) -> None:
-    """Add to `tree` one branch of `parent` per goal on the brain's surface, with 2 to 4 twigs, in the standard head."""
+    """Adds one branch of `parent` (in this head) per goal, with 2 to 4 twigs each, in the standard head."""
     leave = np.sort(rng.uniform(first_mm, last_mm, len(goals)))
     for number, (goal, station) in enumerate(zip(goals, leave, strict=True)):
         goal = (np.array(goal, float) + rng.normal(0, [2 if goal[0] < 10 else 5, 6, 6])) * [side, 1, 1]
@@ -72,7 +72,7 @@ def fan(
 
 
 def draw_branches(rng: np.random.Generator, tree: dict[str, Vessel], shape: HeadShape) -> None:
-    """Add the second MCA trunk and all small arteries of both sides to the tree."""
+    """Adds the inferior MCA trunk and all small arteries of both sides to the tree."""
     branches: dict[str, Vessel] = {}
     for side in (LEFT, RIGHT):
         name = SIDES[side]
@@ -91,7 +91,7 @@ def draw_branches(rng: np.random.Generator, tree: dict[str, Vessel], shape: Head
 
 
 def draw_lower_trunk(rng: np.random.Generator, tree: dict[str, Vessel], side: int) -> Vessel:
-    """Add the inferior MCA trunk, which starts at the bifurcation 12 to 22 mm along the MCA."""
+    """Adds the inferior MCA trunk (M2), and sets `fork_mm` of the MCA to the bifurcation at 12 to 22 mm."""
     name, mca, mirror = SIDES[side], tree[f"{SIDES[side]} MCA"], np.array([side, 1, 1])
     fork = float(np.clip(rng.normal(17, 2.5), 12, 22))
     start, mca.fork_mm = mca.at(fork), fork
@@ -105,7 +105,7 @@ def draw_lower_trunk(rng: np.random.Generator, tree: dict[str, Vessel], side: in
 
 
 def draw_perforators(rng: np.random.Generator, tree: dict[str, Vessel], side: int) -> None:
-    """Add ophthalmic, anterior choroidal and lenticulostriate arteries."""
+    """Adds the ophthalmic, anterior choroidal and four lenticulostriate arteries of a side."""
     name, mirror = SIDES[side], np.array([side, 1, 1])
     ica, mca = tree[f"{name} ICA"], tree[f"{name} MCA"]
     for key, parent, station, course, thick in (

@@ -1,4 +1,4 @@
-"""The internal carotid arteries and the anterior circulation, drawn from the medians and deviations of 50 adults."""
+"""Draws the carotid arteries and the anterior circulation from the medians and deviations of 50 adults."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ LIKENESS_MM = 13.0  # length scale of the Gaussian correlation of deviations alo
 
 
 def draw_carotids(rng: np.random.Generator) -> dict[str, Vessel]:
-    """ICA, MCA, ACA of both sides and the ACom, by names such as "left ICA"; the ICA termini lie at p and -p."""
+    """ICA, MCA, ACA of both sides and the ACom, by names such as "left ICA"; the ICA termini are at p and -p."""
     tree = {}
     apart, tilt = rng.standard_normal(), rng.normal(0, [0, 0.7, 0.7])
     radius_factor = np.exp(rng.normal(0, 0.08))
     walks = {}
     for side in (LEFT, RIGHT):
-        # The origin is midway between the two termini, so one draw serves both.
+        # The origin is midway between the two termini, so both share one deviation.
         terminus = np.array([apart, 0, 0])
         bent = {"ICA": tilt, "MCA": tilt, "ACA": tilt}
         for name, table in (("ICA", ICA), ("MCA", MCA), ("ACA", ACA)):
@@ -83,7 +83,7 @@ def draw_carotids(rng: np.random.Generator) -> dict[str, Vessel]:
 
 
 def share_midline(left: np.ndarray, right: np.ndarray) -> None:
-    """Give both ACAs the same course beyond the ACom: they run side by side in the interhemispheric fissure."""
+    """Gives both ACAs the same y and z beyond the ACom: they run side by side in the interhemispheric fissure."""
     weight = np.clip((ACA[:, :1] - 7) / 8, 0, 1)
     mean = (left[:, 1:] + right[:, 1:]) / np.sqrt(2)
     left[:, 1:] += weight * (mean - left[:, 1:])
@@ -91,7 +91,7 @@ def share_midline(left: np.ndarray, right: np.ndarray) -> None:
 
 
 def join_anterior(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
-    """Move the two ACAs to a gap of 1 to 3 mm and connect them with the ACom."""
+    """Moves the ACAs to a gap of 1 to 3 mm between their walls and connects them with the ACom."""
     left, right = tree["left ACA"], tree["right ACA"]
     ends = np.stack([left.at(ACOM_STATION), right.at(ACOM_STATION)])
     gap = rng.uniform(1.0, 3.0) + left.radius_at(ACOM_STATION) + right.radius_at(ACOM_STATION)
@@ -107,7 +107,7 @@ def join_anterior(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
 
 
 def vary_anterior(rng: np.random.Generator, left: Vessel, right: Vessel) -> None:
-    """Place both A2 side by side or merge them (azygos); in some people make one A1 thin or remove it."""
+    """Places both A2 side by side or merges them (azygos); in some people makes one A1 thin or removes it."""
     azygos = rng.random() < 0.03
     for side, vessel in ((LEFT, left), (RIGHT, right)):
         beyond = np.clip((vessel.station_mm - 17) / 6, 0, 1) * np.clip((45 - vessel.station_mm) / 6, 0, 1) * azygos
@@ -126,7 +126,7 @@ def vary_anterior(rng: np.random.Generator, left: Vessel, right: Vessel) -> None
 
 
 def label_carotids(tree: dict[str, Vessel]) -> None:
-    """Label the parts as in the competition's vessel masks."""
+    """Labels the segments as in the competition's vessel masks."""
     tree["ACom"].label("Anterior Communicating Artery")
     for side in (LEFT, RIGHT):
         ica, name = tree[f"{SIDES[side]} ICA"], SIDES[side]
@@ -137,7 +137,7 @@ def label_carotids(tree: dict[str, Vessel]) -> None:
 
 
 def draw_neck(rng: np.random.Generator, tree: dict[str, Vessel], shape: HeadShape) -> None:
-    """Add the common and external carotid arteries of both sides to the tree."""
+    """Adds the common and external carotids of both sides, with maxillary, facial and occipital arteries."""
     for side in (LEFT, RIGHT):
         name, ica = SIDES[side], tree[f"{SIDES[side]} ICA"]
         fork, mirror = ica.points[-1], np.array([side, 1, 1])

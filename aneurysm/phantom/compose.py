@@ -1,4 +1,4 @@
-"""Turns tissue borders into one noise-free image slice: blends tissues over each other, from the outside inwards."""
+"""Blends tissues into a noise-free image slice, from the outside inwards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aneurysm.phantom.lattice import Lattice, Window
 
 
 class Layers:
-    """Tissue borders of one slice within a window; each is upsampled to the pixels on first use."""
+    """Tissue borders of one slice in a window; each is upsampled to the pixels on first use."""
 
     def __init__(self, coarse: dict[str, np.ndarray], lattice: Lattice, window: Window, width_mm: float):
         self.coarse, self.lattice, self.window, self.width_mm = coarse, lattice, window, width_mm
@@ -22,7 +22,7 @@ class Layers:
         return self.fine[name]
 
     def inside(self, name: str, margin_mm: float = 0.0, width_mm: float | None = None) -> np.ndarray | None:
-        """Fraction (0 to 1) of each pixel inside a tissue widened by `margin_mm`; None if the slice misses it."""
+        """Fraction (0 to 1) of each pixel in a tissue enlarged by `margin_mm`; None if it is not in the slice."""
         width_mm = width_mm or self.width_mm
         if self.coarse[name].max() + margin_mm < -width_mm:
             return None
@@ -30,7 +30,7 @@ class Layers:
 
 
 def over(image: np.ndarray, share: np.ndarray | None, value) -> np.ndarray:
-    """Blends `value` into the image in place, weighted by `share` (0 to 1; None changes nothing); returns the image."""
+    """Blends `value` into the image in place, with weight `share` (0 to 1; None: no change); returns the image."""
     if share is not None:
         image += share * (value - image)
     return image
@@ -41,9 +41,9 @@ def both(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | No
 
 
 def compose(layers: Layers, contrast: Contrast, cleft_mm: float) -> np.ndarray:
-    """float32 image of the layers' window without blood; pixels outside the head are filled with tissue too.
+    """float32 image of the layers' window without blood; pixels outside the head contain tissue too.
 
-    `cleft_mm`: half the width of the interhemispheric fissure.
+    `cleft_mm`: half the width of the interhemispheric fissure. Values are in HU or MR signal.
     """
     skin, inside = layers["skin"], layers.inside
     soft = np.float32(2.0 * contrast.texture) * layers["texture"] + np.float32(contrast.muscle)
@@ -65,12 +65,12 @@ def compose(layers: Layers, contrast: Contrast, cleft_mm: float) -> np.ndarray:
     if inside("canal", 2.2) is not None:
         over(soft, inside("canal", 2.2) * step(layers["air"] + 1, 2), 0.6 * contrast.bone)
         over(soft, inside("canal", 0.7), contrast.muscle)
-    # Arteries at the base of the brain run in CSF, even where brain or bone would be.
+    # Arteries at the base of the brain run in CSF; it replaces brain and bone.
     return over(soft, both(inside("cistern", 0.0, 1.5 * layers.width_mm), inside("cavity", 3.0, 4.0)), contrast.fluid)
 
 
 def bone_value(layers: Layers, contrast: Contrast) -> np.ndarray:
-    """Intensity of bone: cortical bone outside, marrow in the middle of thick bones, dense petrous bone and teeth."""
+    """Intensity of bone: cortical at the surface, marrow inside thick bones, dense petrous bone and teeth."""
     depth = np.maximum(layers["bone"], layers["shell_depth"]) + 0.5 * layers["marrow"]
     value = contrast.bone + step(depth - 2.0, 1.6) * np.float32(contrast.marrow - contrast.bone)
     return over(value, layers.inside("dense", 1.0, 2.5), contrast.petrous)
@@ -84,7 +84,7 @@ def dura_depth(layers: Layers) -> np.ndarray:
 
 
 def brain_value(layers: Layers, contrast: Contrast, cleft_mm: float) -> np.ndarray:
-    """Intensity inside the cavity: CSF, cortex, white matter, ventricles."""
+    """Intensity in the cranial cavity: CSF, cortex, white matter, ventricles."""
     between = np.maximum(np.abs(layers["midline"]) - np.float32(cleft_mm), -layers["cleft_zone"])
     below = np.maximum(np.abs(layers["tent"]) - np.float32(0.8 * cleft_mm), -layers["tent_zone"])
     sulci = np.maximum(np.abs(layers["folds"]) + layers["fade"], layers["smooth"])

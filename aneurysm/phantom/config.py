@@ -1,4 +1,4 @@
-"""Settings of the phantoms: people, scans, image changes, windows; a file without heavy imports, for a quick --help."""
+"""Settings of the phantoms: people, scans, augmentation, windows; no heavy imports, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Literal
 
 from aneurysm.labels import LOCATIONS
 
-FIRST_SEED = 1_000_000  # training draws from here on; seeds below 100,000 are for evaluation
+FIRST_SEED = 1_000_000  # training uses seeds from here on; seeds below 100,000 are for evaluation
 
 
 @dataclass(frozen=True)
 class LooksConfig:
-    """How often and how strongly training images are changed."""
+    """Looks: intensity augmentation of training images (looks.py), how often and how strong."""
 
     share: float = 0.7
     """fraction of the images that are changed; 0 for none"""
@@ -70,7 +70,7 @@ class PhantomScansConfig:
 
 @dataclass(frozen=True)
 class PhantomWindowsConfig(PhantomScansConfig):
-    """Windows of a scan. They lie in a few slabs of neighbouring slices, each rendered once."""
+    """Windows of a scan, from a few slabs of neighbouring slices; each slab is rendered once."""
 
     part: int = 0
     """crop size in pixels of the encoder's input, a multiple of the heatmap stride; 0 uses whole inputs, as prediction

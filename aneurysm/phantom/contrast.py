@@ -11,12 +11,17 @@ from aneurysm.labels import MODALITIES
 
 @dataclass(frozen=True)
 class Contrast:
-    """Tissue intensities of one scan.
+    """Tissue intensities of one scan, in HU or MR signal, and image quality.
 
-    artery_low  of arteries at the top of each TOF slab, or of the scan without slabs
-    slabs       number of stacked TOF slabs; blood saturates in each
+    artery      arteries at the bottom of each slab (a scan without slabs is one)
+    artery_low  arteries at its top
+    chalk       calcifications
     sac_mixing  fraction of the signal that the core of a large sac loses to slow flow; negative: gains
-    noise       SD in image units
+    noise       SD, in image units
+    blur_mm     SD of the scanner's blur
+    bias        about the largest deviation of the MR bias field from 1
+    texture     SD of the brain's texture, in image units
+    slabs       number of stacked TOF slabs; blood saturates in each
     """
 
     air: float
@@ -69,7 +74,9 @@ TYPICAL = {
 
 
 def draw_contrast(rng: np.random.Generator, modality: str) -> Contrast:
-    """Draws the tissue intensities of one scan: bolus timing in CTA, sequence settings in MR."""
+    """Draws the tissue intensities of one scan: bolus timing in CTA, sequence settings in MR.
+
+    Raises ValueError if `modality` is not one of MODALITIES."""
     if modality not in MODALITIES:
         raise ValueError(f"expected one of {MODALITIES}, found {modality!r}")
     typical = TYPICAL[modality]

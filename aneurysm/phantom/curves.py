@@ -1,4 +1,4 @@
-"""Smooth random curves in space: deviations that change gently along a vessel, and splines through control points."""
+"""Smooth curves in space: random deviations along a vessel, and splines through control points."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 def smooth_walk(
     rng: np.random.Generator, station_mm: np.ndarray, length_mm: float, start: np.ndarray | None = None
 ) -> np.ndarray:
-    """(n, 3) Gaussian-process sample at n stations, variance 1, length scale `length_mm`, conditioned on `start`."""
+    """(n, 3) Gaussian-process sample at n stations, variance 1, length scale `length_mm`; starts at `start` (3,)."""
     station = np.asarray(station_mm, float)
     likeness = np.exp(-0.5 * ((station[:, None] - station[None]) / length_mm) ** 2)
     root = np.linalg.cholesky(likeness + 1e-6 * np.eye(len(station)))
@@ -19,7 +19,7 @@ def smooth_walk(
 
 
 def through(station: np.ndarray, points: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """(m, 3) points at the stations `wanted` on a cubic Hermite (Catmull-Rom) curve through (n, 3) points."""
+    """(m, 3) points at stations `wanted` on a cubic Hermite curve through (n, 3) points; slopes are mean secants."""
     secant = np.diff(points, axis=0) / np.diff(station)[:, None]
     slope = np.vstack([secant[:1], (secant[1:] + secant[:-1]) / 2, secant[-1:]])
     index = np.clip(np.searchsorted(station, wanted, side="right") - 1, 0, len(station) - 2)
@@ -33,7 +33,10 @@ def through(station: np.ndarray, points: np.ndarray, wanted: np.ndarray) -> np.n
 def spline(
     station_mm: np.ndarray, points: np.ndarray, radius_mm: np.ndarray, step_mm: float = 0.7
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Stations (n,), points (n, 3) and radii (n,) about `step_mm` apart on a smooth curve through the given knots."""
+    """Stations (n,), points (n, 3) and radii (n,) of a smooth curve through the given knots, evenly spaced.
+
+    The spacing is about `step_mm`, with at least 4 points. Radii are interpolated linearly.
+    """
     station = np.asarray(station_mm, float)
     fine = np.linspace(station[0], station[-1], 8 * len(station))
     path = chord_stations(through(station, points, fine))
@@ -47,5 +50,5 @@ def chord_stations(points: np.ndarray) -> np.ndarray:
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
-    """The vector scaled to length 1."""
+    """The vector scaled to length 1; a zero vector stays zero."""
     return np.asarray(vector, float) / (np.linalg.norm(vector) + 1e-9)

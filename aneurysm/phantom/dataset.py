@@ -27,8 +27,8 @@ WITHOUT_LOCALIZERS = 2  # positive series of the competition without localizers
 def make_dataset(config: PhantomConfig) -> pd.DataFrame:
     """Makes the missing series and writes the tables; returns truth.csv, one row per series.
 
-    An interrupted run can be resumed: each finished series has a record in <out>/.phantoms/.
-    Raises ValueError if <out> holds other data: phantoms of other settings, or the competition's files.
+    An interrupted run can be resumed: each finished series has a record in <out>/.phantoms/. Raises ValueError if <out>
+    contains other data (phantoms of other settings or source code, competition files) or a worker is killed twice.
     """
     out = Path(config.out)
     _claim(out, config)
@@ -65,7 +65,7 @@ def _make_one(config: PhantomConfig, case: Case) -> None:
 
 
 def _claim(out: Path, config: PhantomConfig) -> None:
-    """Records settings and a hash of the generator's source in the folder; raises ValueError if it holds other data."""
+    """Records settings and a hash of the generator's source in the folder; ValueError if it contains other data."""
     settings = {name: getattr(config, name) for name in ("n_series", "seed", "size", "clean", "balanced", "style")}
     sources = sorted(Path(__file__).parent.glob("*.py"))
     settings["generator"] = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
@@ -87,7 +87,7 @@ def _record_path(out: Path, case: Case) -> Path:
 
 
 def _write_tables(out: Path, cases: list[Case], config: PhantomConfig) -> pd.DataFrame:
-    """Writes the three CSV files, one row per series (or localizer), in the order of the UIDs, which are hashes."""
+    """Writes the three CSV files, one row per series or localizer, in the order of the UIDs (hashes)."""
     records = [json.loads(_record_path(out, case).read_text()) for case in cases]
     rows = [
         (case.series_uid, *row) for case, record in zip(cases, records, strict=True) for row in record["localizers"]
@@ -113,7 +113,7 @@ def _train_table(cases: list[Case]) -> pd.DataFrame:
 
 
 def _spoil(localizers: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """In large data sets: drops the localizers of a few positive series and duplicates a few rows."""
+    """Drops the localizers of a few positive series and duplicates a few rows, as in the competition."""
     series = localizers.SeriesInstanceUID.unique()
     without = rng.choice(series, round(len(series) * WITHOUT_LOCALIZERS / POSITIVES), replace=False)
     kept = localizers[~localizers.SeriesInstanceUID.isin(without)]

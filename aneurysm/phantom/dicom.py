@@ -1,6 +1,6 @@
 """Writes one series as DICOM files, one per slice or one enhanced multi-frame file, with its quirks.
 
-Only tags that the competition's anonymiser keeps are written; a clean series adds its SeriesInstanceUID.
+Writes only tags that the competition's anonymiser keeps; a clean series adds its SeriesInstanceUID.
 Geometry: DICOM PS3.3 C.7.6.2 (image plane) and C.7.6.16.2 (functional groups).
 """
 
@@ -23,7 +23,7 @@ CT_IMAGE, MR_IMAGE, ENHANCED_MR = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in (
 
 @dataclass(frozen=True)
 class Identity:
-    """Series, patient and modality; every UID is a hash of the seed and a number, so it carries no information."""
+    """Series, patient and modality; every UID is a hash of seed and number, so that it does not leak the label."""
 
     series_uid: str
     patient: str
@@ -37,7 +37,7 @@ def write_slices(
 ) -> list[str]:
     """Writes one file per slice; returns the SOP Instance UIDs in slice order.
 
-    role: part of the UIDs, so that scouts and second time points differ; after: the last InstanceNumber already used.
+    role: part of the UIDs, so that those of scouts and second time points differ; after: last InstanceNumber in use.
     """
     base = _base(stored, quirks, identity)
     base.SOPClassUID = CT_IMAGE if identity.modality == "CT" else MR_IMAGE
@@ -61,7 +61,7 @@ def write_slices(
 def write_enhanced(
     folder: Path, stored: Stored, grid: Grid, quirks: Quirks, identity: Identity
 ) -> tuple[str, np.ndarray]:
-    """Writes all slices to one file; returns its SOP Instance UID and, at [k], the frame (from 0) of slice k."""
+    """Writes all slices to one file; returns its SOP Instance UID and the frame (from 0) of each slice, (n,)."""
     order = frame_order(grid.shape[0], quirks.order)  # order[frame] = slice
     base = _base(stored, quirks, identity)
     base.SOPClassUID, base.InstanceNumber = ENHANCED_MR, 1
@@ -83,14 +83,14 @@ def write_enhanced(
 
 
 def frame_order(n: int, order: str) -> np.ndarray:
-    """(n,) the slice in each frame; interleaved: slices 0, 2, 4, ... first, as interleaved acquisitions store them."""
+    """(n,) slice of each frame; interleaved: 0, 2, 4, ... first, as interleaved acquisitions are stored."""
     if order == "interleaved":
         return np.concatenate([np.arange(0, n, 2), np.arange(1, n, 2)])
     return np.arange(n)[:: -1 if order == "descending" else 1]
 
 
 def _base(stored: Stored, quirks: Quirks, identity: Identity) -> Dataset:
-    """The elements that all files of the series share."""
+    """The elements common to all files of the series."""
     base = Dataset()
     for tag, value in stored.tags.items():
         setattr(base, tag, value)
@@ -109,12 +109,12 @@ def _numbers(values) -> list[str]:
 
 
 def _orientation(grid: Grid) -> list[str]:
-    """ImageOrientationPatient: the direction of growing column index, then of growing row index."""
+    """ImageOrientationPatient: direction of increasing column index, then of increasing row index."""
     return _numbers(np.concatenate([v / np.linalg.norm(v) for v in (grid.col_step, grid.row_step)]).round(10))
 
 
 def _pixel_spacing(grid: Grid) -> list[str]:
-    """PixelSpacing: between rows, then between columns."""
+    """PixelSpacing in mm: between rows, then between columns."""
     return _numbers([np.linalg.norm(grid.row_step), np.linalg.norm(grid.col_step)])
 
 
@@ -124,7 +124,7 @@ def _spacing_tag(grid: Grid, quirks: Quirks) -> str:
 
 
 def _group(items: dict) -> Dataset:
-    """A functional group: each of `items` is a sequence of one item."""
+    """A functional group: each of `items` becomes a sequence of one item."""
     group = Dataset()
     for name, tags in items.items():
         item = Dataset()

@@ -1,7 +1,7 @@
-"""Approximate signed distances in millimetres, positive inside, to the simple shapes that a head is built from.
+"""Approximate signed distances in millimetres, positive inside, to simple shapes of which a head is built.
 
-Shapes lie in the standard head, where x is the distance from the midline, so each describes both sides. The distance to
-a shape far from all points is the scalar FAR; most shapes are far from most slices, which saves most of the work.
+Shapes lie in the standard head, where x is the distance from the midline, so that each describes both sides. If a shape
+is far from all points, its distance is the scalar FAR. Most shapes are far from most slices, which saves most work.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Place(tuple):
 
 
 def ellipsoid(place: Place, centre, half, ever: bool = False) -> np.ndarray:
-    """Accurate near the surface: value over gradient of the ellipsoid's equation; `ever` computes it far away too."""
+    """Accurate near the surface: value over gradient of the ellipsoid's equation; with `ever` never FAR."""
     low, high = [c - h for c, h in zip(centre, half, strict=True)], [c + h for c, h in zip(centre, half, strict=True)]
     if not (ever or place.near(low, high)):
         return FAR
@@ -42,7 +42,7 @@ def ellipsoid(place: Place, centre, half, ever: bool = False) -> np.ndarray:
 
 
 def capsule(place: Place, first, last, radius) -> np.ndarray:
-    """A rod with round ends; `radius` is one number, or one for each end."""
+    """A rod with round ends; `radius`: one number, or one for each end."""
     r0, r1 = radius if np.ndim(radius) else (radius, radius)
     most = max(r0, r1)
     ends = list(zip(first, last, strict=True))
@@ -61,13 +61,13 @@ def capsule(place: Place, first, last, radius) -> np.ndarray:
 
 
 def rods(place: Place, knots, radii) -> np.ndarray:
-    """A chain of capsules through knots."""
+    """A chain of capsules through knots, with one radius per knot."""
     pairs = zip(knots[:-1], knots[1:], radii[:-1], radii[1:], strict=True)
     return any_of(*(capsule(place, a, b, (r, s)) for a, b, r, s in pairs))
 
 
 def any_of(*distances: np.ndarray) -> np.ndarray:
-    """The union."""
+    """Union of shapes."""
     result = distances[0]
     for distance in distances[1:]:
         result = np.maximum(result, distance)
@@ -75,7 +75,7 @@ def any_of(*distances: np.ndarray) -> np.ndarray:
 
 
 def all_of(*distances: np.ndarray) -> np.ndarray:
-    """The intersection."""
+    """Intersection of shapes."""
     result = distances[0]
     for distance in distances[1:]:
         result = np.minimum(result, distance)
@@ -83,18 +83,18 @@ def all_of(*distances: np.ndarray) -> np.ndarray:
 
 
 def melt(first: np.ndarray, second: np.ndarray, width_mm: float) -> np.ndarray:
-    """Smooth union: the crease is filled over a width."""
+    """Smooth union: rounds the crease where the two distances differ by less than `width_mm`."""
     near = np.maximum(np.float32(width_mm) - np.abs(first - second), 0)
     return np.maximum(first, second) + near * near * np.float32(0.25 / width_mm)
 
 
 def carve(first: np.ndarray, second: np.ndarray, width_mm: float) -> np.ndarray:
-    """Smooth intersection: the edge is rounded over a width."""
+    """Smooth intersection: rounds the edge where the two distances differ by less than `width_mm`."""
     return -melt(-first, -second, width_mm)
 
 
 def step(distance: np.ndarray, width_mm: float) -> np.ndarray:
-    """0 outside, 1 inside, with a linear ramp of a width between."""
+    """0 outside, 1 inside, with a linear ramp of width `width_mm` centred on the surface."""
     ramp = distance * np.float32(1 / width_mm)
     ramp += np.float32(0.5)
     return np.clip(ramp, 0, 1, out=ramp)

@@ -1,8 +1,8 @@
-"""Tissue borders of one head as fields: signed distances in mm, positive inside, at any points of the head.
+"""Tissue borders of one head as fields: signed distances in mm, positive inside, at given points.
 
-Fields are smooth, so a coarse lattice is enough: they are interpolated to the pixels and only then thresholded.
-Thin sheets (falx, tentorium, sulci) would fall between lattice points. Their fields are the signed distance from the
-middle of the sheet (midline, tent, folds), and the region where the sheet exists (the zones).
+Fields are smooth, so that a coarse lattice is enough: they are interpolated to the pixels, then thresholded.
+Thin sheets (falx, tentorium, sulci) would fall between lattice points. Their fields are the signed distance to the
+middle of the sheet (midline, tent, folds) and the region where the sheet exists (the zones).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ DEEPEST_SULCUS_MM, DEEPEST_FOLIUM_MM = 16.0, 9.0
 
 
 def may_hold_head(standard: np.ndarray) -> np.ndarray:
-    """(n,) bool: whether points of the standard head may lie in the body, that is in an oval or at the shoulders."""
+    """(n,) bool: whether points of the standard head may lie in the body: in an oval cylinder or the shoulders."""
     x, y, z = standard.T
     return ((x / 90) ** 2 + ((y - 4) / 116) ** 2 < 1) & (z < 112) | (z < -105)
 
 
 class HeadFields:
-    """The fields of one head; folds and textures are drawn from the seed of its shape."""
+    """The fields of one head; sulci and textures are drawn from its shape's seed."""
 
     def __init__(self, shape: HeadShape):
         rng = np.random.default_rng(shape.seed)
@@ -40,7 +40,7 @@ class HeadFields:
         self.cloud = Waves(rng, 12, 40, 6)
 
     def at(self, points: np.ndarray) -> dict[str, np.ndarray]:
-        """One float32 (n,) field for each of NAMES, at (n, 3) float32 points in the person's frame."""
+        """One float32 (n,) field for each of NAMES, at (n, 3) points in the person's frame; FAR outside the body."""
         standard = self.shape.to_standard(points.astype(np.float32))
         head = may_hold_head(standard)
         found = {name: np.full(len(points), FAR) for name in NAMES}
@@ -50,7 +50,7 @@ class HeadFields:
         return found
 
     def skin(self, points: np.ndarray) -> np.ndarray:
-        """float32 (n,) of `skin` alone, at (n, 3) float32 points in the person's frame."""
+        """The field `skin` alone, float32 (n,), at (n, 3) points in the person's frame."""
         standard = self.shape.to_standard(points.astype(np.float32))
         skin, head = np.full(len(points), FAR), may_hold_head(standard)
         if head.any():
@@ -60,14 +60,14 @@ class HeadFields:
         return skin
 
     def near(self, standard: np.ndarray) -> dict[str, np.ndarray]:
-        """The fields at (n, 3) points in the standard head."""
+        """The fields at (n, 3) float32 points in the standard head."""
         signed = tuple(np.ascontiguousarray(standard[:, axis]) for axis in range(3))
         place = Place(np.abs(signed[0]), signed[1], signed[2])
         space = brain.cavity(place)
         return {**self.outside(place, signed, space), **self.inside(place, signed, space)}
 
     def outside(self, place: Place, signed, space: np.ndarray) -> dict[str, np.ndarray]:
-        """Skin, fat, bone and air."""
+        """Skin, fat, bone, air, eyes, cranial cavity; `space`: `brain.cavity`, before bone is subtracted."""
         shape, (_, y, z) = self.shape, place
         rock = bones.petrous(place)
         noise = self.planes.at(signed) * np.float32(self.planes.mm_per_unit)
@@ -94,7 +94,7 @@ class HeadFields:
         }
 
     def inside(self, place: Place, signed, space: np.ndarray) -> dict[str, np.ndarray]:
-        """Brain, CSF, and the sheets between them."""
+        """Brain, white matter, ventricles, fissures, sulci, dural sheets, and texture."""
         gap = 1.0 + 2.0 * self.shape.atrophy
         stem, above = brain.brainstem(place), brain.tentorium(place)
         folds = self.gyri.at(signed) * np.float32(self.gyri.mm_per_unit)
@@ -115,7 +115,7 @@ class HeadFields:
         }
 
     def furrows(self, signed, folds: np.ndarray, depth: np.ndarray, cerebellum: np.ndarray):
-        """Signed distance from the middle of the nearest sulcus or folium, and the offset that gives its half width."""
+        """Signed distance in mm to the middle of the nearest sulcus or folium, and minus its half width (< 0)."""
         deepest = np.float32(DEEPEST_SULCUS_MM)
         width = np.float32(0.3 + 0.75 * self.shape.atrophy)
         if cerebellum.any():

@@ -1,4 +1,4 @@
-"""Voxel positions of one acquisition: a stack of images in millimetres, sheared if the gantry is tilted."""
+"""Voxel positions of one acquisition in millimetres: a stack of slices, sheared if the gantry is tilted."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Grid:
-    """A stack of images; every vector is in millimetres, in LPS order (x to the left, y to the back, z to the vertex).
+    """A stack of slices; vectors are in mm and in LPS (x to the patient's left, y to the back, z to the vertex).
 
     origin   (3,) centre of the first pixel of the first slice
-    step     (3,) from a slice to the next one; under a gantry tilt it is not along the normal of the slices
-    row_step (3,) from a pixel to the one in the next row
-    col_step (3,) from a pixel to the one in the next column
+    step     (3,) from one slice to the next; with a gantry tilt it is not along the slice normal
+    row_step (3,) from one row to the next
+    col_step (3,) from one column to the next
     shape    (slices, rows, columns)
     """
 
@@ -26,7 +26,7 @@ class Grid:
 
     @property
     def matrix(self) -> np.ndarray:
-        """(3, 3) matrix: index offsets (slice, row, column) @ matrix are offsets in millimetres."""
+        """(3, 3) matrix; index offsets (slice, row, column) @ matrix gives offsets in millimetres."""
         return np.stack([self.step, self.row_step, self.col_step])
 
     def to_mm(self, index: np.ndarray) -> np.ndarray:

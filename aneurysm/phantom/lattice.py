@@ -1,4 +1,4 @@
-"""A coarse lattice laid over a grid: fields are computed at its points and interpolated to the pixels."""
+"""A coarse lattice over a grid: fields are computed at its points and interpolated to the pixels."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import numpy as np
 
 from aneurysm.phantom.grid import Grid
 
-AT_ONCE = 3  # lattice slices per call: fewer cost more call overhead, more bring more shapes near
+AT_ONCE = 3  # lattice slices per call: fewer mean more call overhead, more mean more shapes to compute
 
 
 @dataclass(frozen=True)
 class Window:
-    """A box of a slice, as rows and columns of the lattice and of the grid."""
+    """A box of a slice: its rows and columns in the lattice and in the grid."""
 
     cells: tuple[slice, slice]
     pixels: tuple[slice, slice]
 
 
 def strides_of(grid: Grid, pitch_mm: float = 2.4) -> list[float]:
-    """Distance between lattice points in slices (may be fractional), rows and columns of the grid."""
+    """Distance between lattice points in slices (may be fractional), rows and columns of the grid, each at least 1."""
     pitches = [np.linalg.norm(step) for step in (grid.step, grid.row_step, grid.col_step)]
     return [max(1.0, pitch_mm / pitches[0]), *(max(1, int(round(pitch_mm / p))) for p in pitches[1:])]
 
 
 class Lattice:
-    """Points about `pitch_mm` apart: every k-th row and column of a grid, one more on each side, and slices.
+    """Points about `pitch_mm` apart along slices, rows and columns, with one extra row and column on each side.
 
-    Points lie at the centres of their cells, as cv2.resize expects.
+    In rows and columns, points lie at the centres of k x k pixels, as cv2.resize expects.
     """
 
     def __init__(self, grid: Grid, pitch_mm: float = 2.4, skipped: int = 0):
-        """`skipped`: slices of the scan below the grid; lattice slices are aligned to the first slice of the scan."""
+        """`skipped`: slices of the scan before the grid; lattice slices are aligned to the scan's first slice."""
         self.grid, self.strides = grid, strides_of(grid, pitch_mm)
         self.skipped = skipped % self.strides[0]
         rows, cols = (-(-n // k) + 2 for n, k in zip(grid.shape[1:], self.strides[1:], strict=True))
@@ -51,7 +51,7 @@ class Lattice:
         return self.coarse.to_mm(index + [first, 0, 0]).astype(np.float32)
 
     def slice_at(self, index: int, compute: Callable[[int, int], np.ndarray]) -> np.ndarray:
-        """(fields, rows, cols) at lattice points, interpolated to slice `index` of the grid.
+        """(fields, rows, cols) at lattice rows and columns, interpolated linearly to slice `index` of the grid.
 
         `compute(first, count)` returns (fields, count, rows, cols) of `count` lattice slices from `first` on.
         """
@@ -67,7 +67,7 @@ class Lattice:
         return self._kept[wanted[0]] * np.float32(1 - share) + self._kept[wanted[1]] * np.float32(share)
 
     def window(self, field: np.ndarray, least: float) -> Window | None:
-        """The box of a slice that contains all points where a field (rows, cols) reaches `least`; None if none does."""
+        """The box, with a margin, of the points where a field (rows, cols) is at least `least`; None if none is."""
         high = field >= least
         boxes, pixels = [], []
         for axis in (0, 1):
@@ -86,7 +86,7 @@ class Lattice:
         return Window(cells, pixels)
 
     def enlarge(self, field: np.ndarray, window: Window) -> np.ndarray:
-        """Upsamples a window of one lattice field (rows, cols) to float32 pixels."""
+        """Upsamples a window of one lattice field (rows, cols) to the window's pixels, float32."""
         small = np.ascontiguousarray(field[window.cells])
         k_row, k_col = self.strides[1:]
         large = cv2.resize(small, (small.shape[1] * k_col, small.shape[0] * k_row), interpolation=cv2.INTER_LINEAR)

@@ -1,4 +1,4 @@
-"""Structures that mimic aneurysms (infundibula, loops, wide forks, calcified walls), drawn whatever the label."""
+"""Mimics: structures that look like aneurysms (infundibula, loops, wide forks, plaques), drawn for any label."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from aneurysm.phantom.curves import unit
 from aneurysm.phantom.shape import HeadShape
 from aneurysm.phantom.vessels import LEFT, RIGHT, SIDES, Vessel
 
-STUMP_MM = 0.2  # a vessel as thin as this counts as missing
+STUMP_MM = 0.2  # radius; a vessel as thin as this counts as missing
 
 
 def draw_loops(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
-    """Kink some carotids and MCAs; call this before branches are attached to them."""
+    """Kinks some carotids and MCAs, in place; call this before branches are attached to them."""
     for side in (LEFT, RIGHT):
         for vessel, lowest, highest, share in (("MCA", 5, 60, 0.35), ("ICA", 6, 60, 0.25)):
             if rng.random() < share:
@@ -20,7 +20,7 @@ def draw_loops(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
 
 
 def draw_mimics(rng: np.random.Generator, tree: dict[str, Vessel], shape: HeadShape) -> tuple[np.ndarray, np.ndarray]:
-    """Add mimics to the tree; returns blood-filled cones and calcifications, each (k, 8) capsules as in Sac.blobs."""
+    """Widens some forks in place; returns infundibula and calcifications, each (k, 8) capsules as in Sac.blobs."""
     cones, chalk, atrophy = [], [], shape.atrophy
     for side in (LEFT, RIGHT):
         name = SIDES[side]
@@ -39,7 +39,7 @@ def draw_mimics(rng: np.random.Generator, tree: dict[str, Vessel], shape: HeadSh
 
 
 def infundibulum(rng: np.random.Generator, branch: Vessel, parent: Vessel) -> list[float]:
-    """A cone less than 3 mm wide at the wall; the branch continues from its tip."""
+    """A cone at a branch's origin, less than 3 mm wide at the parent's wall; the branch continues from its tip."""
     base = branch.points[0]
     way = branch.direction_at(branch.station_mm[0] + 1.5)
     wall = base + way * 0.6 * parent.radius_at(branch.station_mm[0])
@@ -47,12 +47,12 @@ def infundibulum(rng: np.random.Generator, branch: Vessel, parent: Vessel) -> li
 
 
 def swell(vessel: Vessel, station_mm: float, reach_mm: float, share: float) -> None:
-    """Widen a vessel smoothly around a station."""
+    """Widens a vessel smoothly around a station, by the fraction `share` at most, in place."""
     vessel.radius_mm = vessel.radius_mm * (1 + share * np.exp(-(((vessel.station_mm - station_mm) / reach_mm) ** 2)))
 
 
 def loop(rng: np.random.Generator, vessel: Vessel, station_mm: float) -> None:
-    """Kink or coil a vessel around a station; seen end-on it looks like a dome."""
+    """Kinks or coils a vessel around a station, in place; seen end-on it looks like a dome."""
     offset = (vessel.station_mm - station_mm) / rng.uniform(3.0, 5.0)
     along = vessel.direction_at(station_mm)
     first = unit(np.cross(along, rng.standard_normal(3)))
@@ -65,7 +65,7 @@ def loop(rng: np.random.Generator, vessel: Vessel, station_mm: float) -> None:
 def calcify(
     rng: np.random.Generator, vessel: Vessel, first_mm: float, last_mm: float, share: float
 ) -> list[list[float]]:
-    """Plaques in the wall of a vessel, present with probability `share`."""
+    """1 to 6 plaques in a vessel's wall, with probability `share`, else none; capsules as in Sac.blobs."""
     if rng.random() > share:
         return []
     plaques = []

@@ -13,7 +13,7 @@ _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 
 
 def write_mask(path: Path, mask: np.ndarray, grid: Grid) -> None:
-    """Writes a (slices, rows, columns) uint8 mask; NIfTI's first axis is the column, and its millimetres are RAS."""
+    """Writes a mask (slices, rows, columns) as uint8; NIfTI's first axis is the column, its millimetres are RAS."""
     columns = np.stack([grid.col_step, grid.row_step, grid.step, grid.origin], axis=1) * _LPS_TO_RAS[:, None]
     lengths = np.linalg.norm(columns[:, :3], axis=0)
     header = bytearray(352)  # 348 bytes of header (nifti1.h) and 4 zero bytes: no extensions

@@ -1,7 +1,7 @@
-"""One synthetic person: vessels, sacs and head shape in the head's frame, drawn from a random generator.
+"""One synthetic person: vessels, aneurysm sacs and head shape, drawn from a random generator.
 
-The frame is LPS millimetres: x to the patient's left, y to the back, z to the vertex. Its origin lies midway between
-the two ICA termini.
+The person's frame is in LPS millimetres: x to the patient's left, y to the back, z to the vertex. Its origin is midway
+between the two ICA termini.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from aneurysm.phantom.vessels import Vessel
 
 @dataclass(frozen=True)
 class Person:
-    """A head and its vessels.
+    """A head and its vessels, in the person's frame.
 
     vessels by name, such as "left ICA"
     sacs    the aneurysms, in the order of the requested locations
-    cones   (k, 8) infundibula, capsules as in Sac.blobs
+    cones   (k, 8) infundibula: capsules as in Sac.blobs
     chalk   (k, 8) calcifications, likewise
     shape   size and shape of the head
-    style   the recipe for drawing and scanning the person
+    style   the functions that draw and scan the person
     """
 
     vessels: dict[str, Vessel]
@@ -43,9 +43,9 @@ class Person:
 
 
 def draw_person(rng: np.random.Generator, locations: Sequence[str], style: Style = USUAL) -> Person:
-    """A person with one sac per entry of `locations` (each one of LOCATIONS; empty for none).
+    """Draws a person with one sac per entry of `locations` (each one of LOCATIONS; empty for no sacs).
 
-    The sacs use a separate random stream: everything else is byte-identical whatever `locations` holds.
+    Sacs have their own random stream, so that all else is byte-identical for any `locations`.
     """
     rest, own = (np.random.default_rng(seed) for seed in rng.integers(2**63, size=2))
     shape = style.shape(rest)

@@ -1,4 +1,4 @@
-"""The posterior circulation, and the posterior communicating arteries that join it to the carotids."""
+"""Draws the posterior circulation and the posterior communicating arteries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from aneurysm.phantom.vessels import LEFT, RIGHT, SIDES, Vessel, location_of, tortuous, vessel_through
 
 OTHER = "Other Posterior Circulation"
-TIP_LENGTH_MM = 5.0  # this much of the basilar counts as its tip
+TIP_LENGTH_MM = 5.0  # length of the basilar artery that is labelled as its tip
 FETAL_SHARE, MISSING_SHARE = 0.12, 0.13
 
 P2 = np.array([[14, 16, 1.5], [19, 22, 1], [22, 30, 3], [20, 42, 6], [14, 55, 9], [10, 72, 12]], float)
@@ -17,7 +17,7 @@ PICA = np.array([[13, 29, -43], [12, 39, -48], [6, 45, -40], [6, 56, -42], [12, 
 
 
 def draw_posterior(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
-    """Add basilar, vertebrals, PCA, PCom, SCA, AICA and PICA to a tree that holds the ICAs."""
+    """Adds basilar, vertebrals, PCA, PCom, SCA, AICA and PICA to a tree that contains the ICAs."""
     tip = rng.normal([0.3, 10.6, 0.9], [1.1, 1.9, 3.6])
     basilar = draw_basilar(rng, tip)
     tree["basilar"] = basilar
@@ -39,7 +39,7 @@ def draw_posterior(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
 
 
 def draw_basilar(rng: np.random.Generator, tip: np.ndarray) -> Vessel:
-    """From its tip down to the union of the vertebrals, often bowed to one side."""
+    """The basilar artery from its tip down to the union of the vertebrals, bowed to one side or S-shaped."""
     length, bow = rng.uniform(25, 30), rng.normal(0, 2.2)
     down = np.linspace(0, 1, 6)[:, None] * [rng.normal(0, 1.0), rng.normal(4.0, 1.0), -length]
     down[:, 0] += bow * np.sin(np.linspace(0, np.pi, 6)) * (1 if rng.random() < 0.5 else np.linspace(-1, 1, 6))
@@ -49,7 +49,7 @@ def draw_basilar(rng: np.random.Generator, tip: np.ndarray) -> Vessel:
 
 
 def draw_vertebrals(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
-    """From their union down through the foramen magnum, round the atlas and down the neck; often one is thin."""
+    """Adds the vertebrals, from their union through the foramen magnum down the neck; in 32 % of people one is thin."""
     union = tree["basilar"].points[-1]
     thin = rng.choice([LEFT, RIGHT, 0], p=[0.12, 0.2, 0.68])
     course = [[3, 3, -8], [7, 8, -18], [11, 14, -30], [16, 19, -36], [25, 18, -38], [27, 9, -44], [18, 5, -56]]
@@ -63,13 +63,13 @@ def draw_vertebrals(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
 
 
 def draw_pca(rng: np.random.Generator, tree: dict[str, Vessel], side: int) -> None:
-    """P1 and P2 of a side with its PCom: usual, fetal (thick PCom, thin P1), thin or missing."""
+    """Adds P1 and P2 of a side and its PCom: usual, fetal (thick PCom, thin P1), thin or missing."""
     name, mirror, ica = SIDES[side], np.array([side, 1, 1]), tree[f"{SIDES[side]} ICA"]
     tip, kind = tree["basilar"].points[0], rng.random()
     fetal, missing = kind < FETAL_SHARE, kind > 1 - MISSING_SHARE
     junction = tip + rng.normal([7.0, 0.5, 1.0], [1.0, 1.0, 1.0]) * mirror
     course = P2 * mirror + rng.normal(0, 1.5, P2.shape)
-    # The first part of P2 follows a high or low basilar tip, the rest the midbrain.
+    # The start of P2 follows the height of the basilar tip, the rest follows the midbrain.
     course[:, 1:] += np.exp(-np.arange(1, len(course) + 1) / 2.0)[:, None] * (tip[1:] - [10.6, 0.9])
     thick = np.exp(rng.normal(0, 0.12)) * np.array(
         [0.4 if fetal else 1.1, 0.8 if fetal else 1.1, 1, 1, 0.9, 0.8, 0.7, 0.5]
@@ -83,7 +83,7 @@ def draw_pca(rng: np.random.Generator, tree: dict[str, Vessel], side: int) -> No
     start, end = ica.at(origin), pca.at(np.linalg.norm(junction - tip))
     middle = (start + end) / 2 + rng.normal([0.5, 0, -0.7], [0.8, 0.5, 0.8]) * mirror
     pcom = vessel_through(rng, f"{name} PCom", np.stack([start, middle, end]), (radius, radius), 0.5)
-    pcom.station_mm += origin  # counted on from the ICA, so that the first station is where it leaves
-    if missing:  # a stump on the ICA stays, too thin to be seen, so that the place of the origin is known
+    pcom.station_mm += origin  # so that the first station is its origin on the ICA
+    if missing:  # kept, but too thin to be visible, so that its origin on the ICA is known
         pcom.radius_mm = np.full(len(pcom.points), 0.12)
     tree[pcom.name] = pcom.label(location_of("Posterior Communicating Artery", side))

@@ -1,7 +1,7 @@
-"""Paint tapering capsules (pieces of vessels, sacs, plaques) into a grid, with partial volume at their walls.
+"""Paints tapering capsules (pieces of vessels, sacs, plaques) into a grid, with partial volume at their walls.
 
-A voxel is one 16-bit number: how much of it is filled (0 to 4095) times 16, plus what fills it (0 to 15). Where
-several capsules meet, the larger number stays, so that the order of painting does not matter.
+A voxel is one 16-bit number: its filled fraction (0 to 4095) times 16, plus the code of what fills it (0 to 15). Where
+capsules overlap, the larger number is stored, so that the order of painting does not matter.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import numpy as np
 from aneurysm.phantom.grid import Grid
 
 FULL = 4095
-CHUNK = 400_000  # voxels worked on at a time
+CHUNK = 400_000  # voxels per batch
 
 
 def pieces_of(points: np.ndarray, radius_mm: np.ndarray) -> np.ndarray:
-    """(n - 1, 8) capsules of a centreline (n, 3): both ends and their radii."""
+    """(n - 1, 8) capsules along a centreline (n, 3): both ends (x, y, z, x, y, z) and their radii, in mm."""
     return np.hstack([points[:-1], points[1:], radius_mm[:-1, None], radius_mm[1:, None]])
 
 
 @dataclass(frozen=True)
 class Capsules:
-    """What is painted: shapes (n, 8) and codes (n,), and a ball around each: middle (n, 3) and radius (n,) in mm."""
+    """Capsules to paint: shapes (n, 8), codes (n,), and their bounding balls: middle (n, 3) and radius (n,) in mm."""
 
     shapes: np.ndarray
     codes: np.ndarray
@@ -37,7 +37,7 @@ class Capsules:
         return cls(shapes, codes, (first + last) / 2, radius)
 
     def near(self, grid: Grid, reach_mm: float) -> Capsules:
-        """Those within `reach_mm` of the ball around a grid."""
+        """Those within `reach_mm` of the bounding ball of a grid."""
         ends = grid.to_mm(np.array([(0, 0, 0), np.array(grid.shape) - 1]))
         corners = grid.to_mm(np.indices((2, 2, 2)).reshape(3, 8).T * (np.array(grid.shape) - 1))
         away = self.middle - ends.mean(0)
@@ -47,7 +47,7 @@ class Capsules:
 
 
 def paint(volume: np.ndarray, grid: Grid, capsules: Capsules, soft_mm: float) -> None:
-    """Paint capsules into a uint16 volume of the grid's shape; walls are `soft_mm` wide."""
+    """Paints capsules into a uint16 volume of the grid's shape, in place; walls are `soft_mm` wide."""
     inverse = np.linalg.inv(grid.matrix)
     reach = np.linalg.norm(inverse, axis=0)  # indices per millimetre, by axis
     middle = grid.to_index(capsules.middle)
@@ -66,7 +66,7 @@ def paint(volume: np.ndarray, grid: Grid, capsules: Capsules, soft_mm: float) ->
 
 
 def coverage(capsules: np.ndarray, centre: np.ndarray, offsets: np.ndarray, soft_mm: float) -> np.ndarray:
-    """(n, b) share filled, 0 to 1, of the voxels at (n, 3) centres plus (b, 3) offsets by their own capsule each."""
+    """(n, b) fraction, 0 to 1, that capsule i fills of the voxels at centre i (n, 3) plus (b, 3) offsets, in mm."""
     base = (centre - capsules[:, :3]).astype(np.float32)
     along = (capsules[:, 3:6] - capsules[:, :3]).astype(np.float32)
     offsets = offsets.astype(np.float32)
@@ -78,12 +78,12 @@ def coverage(capsules: np.ndarray, centre: np.ndarray, offsets: np.ndarray, soft
     thin, thick = capsules[:, 6:7].astype(np.float32), capsules[:, 7:8].astype(np.float32)
     radius = thin + share * (thick - thin)
     inside = np.clip((radius - np.sqrt(np.maximum(distance2, 0))) / np.float32(soft_mm) + 0.5, 0, 1)
-    # A vessel thinner than the wall's width never fills a voxel: its share of the area.
+    # A vessel thinner than the wall's width never fills a voxel.
     return inside * np.minimum(1, (2 * radius / np.float32(soft_mm)) ** 1.5)
 
 
 def store(volume: np.ndarray, centre: np.ndarray, box: np.ndarray, filled: np.ndarray, codes: np.ndarray) -> None:
-    """Keep the larger of what the volume holds and (n, b) shares with (n,) codes, leaving out what lies outside."""
+    """Stores (n, b) fractions and (n,) codes where they exceed the volume's numbers; skips voxels outside of it."""
     piece, voxel = np.nonzero(filled > 0.002)
     index = centre[piece] + box[voxel]
     within = np.all((index >= 0) & (index < volume.shape), axis=1)
@@ -94,7 +94,7 @@ def store(volume: np.ndarray, centre: np.ndarray, box: np.ndarray, filled: np.nd
 
 
 def share_of(volume: np.ndarray) -> np.ndarray:
-    """float32 share filled, 0 to 1."""
+    """float32 filled fraction of each voxel, 0 to 1."""
     return (volume >> 4).astype(np.float32) / FULL
 
 

@@ -1,4 +1,4 @@
-"""Aneurysm sacs: where on the arteries each label sits, and the shape of neck, dome and lobes."""
+"""Aneurysm sacs: their sites on the arteries by label, and the shape of neck, dome and lobes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from aneurysm.labels import LOCATIONS
 from aneurysm.phantom.curves import unit
 from aneurysm.phantom.vessels import LEFT, RIGHT, SIDES, Vessel
 
-MEDIAN_MM, SMALLER, LARGER = 5.0, 0.42, 0.53  # a lognormal diameter, its upper half a little wider than its lower
+MEDIAN_MM, SMALLER, LARGER = 5.0, 0.42, 0.53  # lognormal diameter; SD of its logarithm below and above the median
 
 
 @dataclass(frozen=True)
 class Site:
-    """A place on an artery where a sac may grow.
+    """A place on an artery where a sac may arise.
 
-    point, outward, along  (3,) on the centreline, unit vector out of the wall, and along the artery, None at forks
-    radius_mm              of the artery
-    weight                 how often sacs grow here, relative to the location's other sites
+    point, outward, along  (3,) on the centreline, direction out of the wall, unit vector along the artery or None
+    radius_mm              radius of the artery
+    weight                 frequency of sacs here, relative to the location's other sites
     """
 
     point: np.ndarray
@@ -32,13 +32,13 @@ class Site:
 
 @dataclass(frozen=True)
 class Sac:
-    """One aneurysm in the head's frame.
+    """One aneurysm in the person's frame.
 
     location    one of LOCATIONS
     centre      (3,) mm, of the dome
-    diameter_mm the dome's largest diameter
+    diameter_mm the dome's largest diameter, without lobes
     neck_mm     the neck's diameter
-    blobs       (k, 8) capsules that make it up: two ends in mm and their radii, (x, y, z, x, y, z, r, r)
+    blobs       (k, 8) its capsules, first the neck: both ends in mm and their radii, (x, y, z, x, y, z, r, r)
     """
 
     location: str
@@ -54,9 +54,9 @@ BuildSac = Callable[[np.random.Generator, str, Site, float], Sac]
 def draw_sacs(
     rng: np.random.Generator, tree: dict[str, Vessel], locations: Sequence[str], build: BuildSac | None = None
 ) -> list[Sac]:
-    """One sac per location on its own artery and side; sacs do not overlap if twenty draws can avoid it.
+    """One sac per location; redrawn up to 19 times if less than 2 mm from another one or across the midline.
 
-    `build` shapes a sac at its site, with the arguments of `build_sac`, which is the default.
+    `build` builds a sac at its site; it has the arguments of `build_sac`, the default.
     """
     build = build or build_sac
     sacs: list[Sac] = []
@@ -73,7 +73,7 @@ def draw_sacs(
 
 
 def draw_diameter(rng: np.random.Generator) -> float:
-    """Millimetres: median 5, 2.5 to 12 in nine of ten."""
+    """Diameter in mm: median 5; 90 % lie between 2.5 and 12, all between 1.8 and 25."""
     deviation = rng.standard_normal()
     return float(np.clip(MEDIAN_MM * np.exp(deviation * (LARGER if deviation > 0 else SMALLER)), 1.8, 25))
 
@@ -84,7 +84,9 @@ def side_of(location: str) -> int:
 
 
 def draw_site(rng: np.random.Generator, tree: dict[str, Vessel], location: str) -> Site:
-    """A random place of the location; the way out points to its own side of the midline, or along it."""
+    """A random site of a location; within 5 mm of the midline `outward` does not point across it.
+
+    Raises ValueError for an unknown location."""
     if location not in LOCATIONS:
         raise ValueError(f"expected one of {LOCATIONS}, found {location!r}")
     sites = SITES[location.split(" ", 1)[1] if side_of(location) else location](rng, tree, side_of(location))
@@ -97,7 +99,7 @@ def draw_site(rng: np.random.Generator, tree: dict[str, Vessel], location: str) 
 
 
 def wall_site(rng: np.random.Generator, vessel: Vessel, station_mm: float, weight: float, lean=(0, 0, 0)) -> Site:
-    """A side-wall site: out of the bend, never along the vessel, with a lean that the anatomy gives."""
+    """A side-wall site; `outward`: to the outside of the bend plus `lean`, perpendicular to the vessel."""
     way = unit(vessel.bend_at(station_mm)) + np.asarray(lean) + 0.3 * rng.standard_normal(3)
     along = vessel.direction_at(station_mm)
     outward = unit(way - (way @ along) * along)
@@ -141,7 +143,7 @@ def aca_sites(rng, tree, side):
     aca = tree[f"{SIDES[side]} ACA"]
     sites = [wall_site(rng, aca, rng.uniform(22, 34), 1.0, (0.3 * side, -0.5, 0))]
     sites.append(wall_site(rng, aca, rng.uniform(36, 60), 2.0, (0.2 * side, -0.8, 0)))
-    if aca.station_mm[0] < 1:  # A1 is there
+    if aca.station_mm[0] < 1:  # A1 is present
         sites.append(wall_site(rng, aca, rng.uniform(2, 11), 1.5, (0, -0.3, 0.3)))
     return sites
 
@@ -181,7 +183,7 @@ SITES = {
 
 
 def build_sac(rng: np.random.Generator, location: str, site: Site, diameter_mm: float) -> Sac:
-    """Neck, oblong dome and up to three lobes; the dome stands on the vessel's wall."""
+    """A sac with a neck, an oblong dome on the vessel's wall, and up to three lobes."""
     aspect = rng.uniform(1.0, 1.35) if diameter_mm < 7 else rng.uniform(1.0, 1.6)
     thick, half = diameter_mm / 2 / aspect, diameter_mm / 2 * (1 - 1 / aspect)
     axis = unit(site.outward + 0.5 * rng.standard_normal(3))

@@ -1,4 +1,4 @@
-"""One series from its case: person, acquisition, quirks, picture, files, and what the tables say about it."""
+"""Makes one series from its case: person, acquisition, quirks, image, files and table rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aneurysm.phantom.render import render
 from aneurysm.phantom.storage import draw_scale, store
 from aneurysm.phantom.styles import STYLES
 
-LONG_SERIES = 40  # slices; shorter ones are never made to lose one
+LONG_SERIES = 40  # slices; shorter series never have a missing slice
 
 
 def make_series(
@@ -27,7 +27,8 @@ def make_series(
     """Writes the series' files into `folder`, and its vessel mask if it has one; `style` is one of STYLES.
 
     Returns `localizers`, rows of (SOPInstanceUID, coordinates, location), and `truth`, a row of truth.csv. Person and
-    picture come from random streams of their own, so that no other series and no number of workers changes them.
+    image have random streams by seed and number, so that other series and the number of workers do not matter.
+    Raises ValueError if a sac would lie outside the images.
     """
     person, (quirks, acquisition, rng) = draw_case_person(case, seed, style), set_up(case, seed, size, clean)
     rendered = render(person, acquisition.person_grid, case.modality, rng, masks=case.masked)
@@ -48,7 +49,7 @@ def make_series(
 
 
 def set_up(case: Case, seed: int, size: int, clean: bool) -> tuple[Quirks, Acquisition, np.random.Generator]:
-    """All that is decided before the picture but for the person; the picture draws on from the random generator."""
+    """Quirks, acquisition, and the random generator, from which the image is drawn next."""
     rng = _stream(seed, 2, case.number)
     quirks = draw_quirks(rng, case.modality, case.plane, case.enhanced, clean)
     limit = ENHANCED_FRAMES[1] if case.enhanced else None
@@ -56,7 +57,9 @@ def set_up(case: Case, seed: int, size: int, clean: bool) -> tuple[Quirks, Acqui
 
 
 def draw_case_person(case: Case, seed: int, style: str = "usual") -> Person:
-    """The person of a case; about one in 1,000 with a sac beyond the covered region is drawn again."""
+    """The person of a case; redrawn if a sac lies outside the covered region (about one in 1,000).
+
+    Raises ValueError after 20 draws."""
     for attempt in range(20):
         person = draw_person(_stream(seed, 1, case.person, attempt), case.locations, STYLES[style])
         if covered(np.array([sac.centre for sac in person.sacs])):
@@ -69,7 +72,7 @@ def _stream(seed: int, *key: int) -> np.random.Generator:
 
 
 def _sac_indices(case: Case, person: Person, acquisition: Acquisition) -> np.ndarray:
-    """(sacs, 3) where the sacs' centres lie, as (slice, row, column) with fractions."""
+    """(sacs, 3) fractional slice, row and column of the sacs' centres; raises ValueError if outside the images."""
     points = np.array([sac.centre for sac in person.sacs], float).reshape(-1, 3)
     if {sac.location for sac in person.sacs} != set(case.locations):
         raise ValueError(f"series {case.number}: expected sacs at {case.locations}, found {person.sacs}")
@@ -82,7 +85,7 @@ def _sac_indices(case: Case, person: Person, acquisition: Acquisition) -> np.nda
 def _write_images(
     folder: Path, identity: Identity, person: Person, acquisition: Acquisition, quirks: Quirks, image: np.ndarray, rng
 ) -> tuple[list[str], np.ndarray | None]:
-    """The files of a series; returns at [k] the SOP Instance UID of slice k, and its frame in a multi-frame file."""
+    """Writes the files; returns the SOP Instance UID of each slice, and its frame in a multi-frame file or None."""
     scale, grid = draw_scale(rng, image, quirks), acquisition.grid
     stored = store(image, scale, quirks)
     if quirks.enhanced:
@@ -100,13 +103,13 @@ def _write_images(
 
 
 def _lost_slice(centres: np.ndarray, acquisition: Acquisition, rng: np.random.Generator) -> int:
-    """The first sac's slice; without sacs one from the same range, so that a gap says nothing about a label."""
+    """The first sac's slice; without sacs a random one from the same range, so that gaps do not leak the label."""
     anywhere = acquisition.person_grid.to_index(rng.dirichlet(np.ones(len(SAC_REGION))) @ SAC_REGION)
     return round(float(centres[0, 0] if len(centres) else anywhere[0]))
 
 
 def _localizer(index: np.ndarray, uids: list[str], frames: np.ndarray | None, location: str) -> tuple[str, str, str]:
-    """A row of train_localizers.csv without its series: pixel column and row in the slice nearest to the centre."""
+    """Row of train_localizers.csv without its series: x and y (pixels) in the slice nearest to the sac's centre."""
     k = round(float(index[0]))
     coordinates = {"x": round(float(index[2]), 2), "y": round(float(index[1]), 2)}
     if frames is not None:
@@ -115,7 +118,7 @@ def _localizer(index: np.ndarray, uids: list[str], frames: np.ndarray | None, lo
 
 
 def _truth(case: Case, patient: str, person: Person, acquisition: Acquisition, quirks: Quirks, n_bytes: int) -> dict:
-    """A row of truth.csv; the sacs' centres are in the scanner's millimetres, as ImagePositionPatient is."""
+    """A row of truth.csv; the sacs' centres are in scanner millimetres, as is ImagePositionPatient."""
     grid = acquisition.grid
     steps = [round(float(np.linalg.norm(v)), 5) for v in (grid.step, grid.row_step, grid.col_step)]
     sacs = [

@@ -1,4 +1,4 @@
-"""The size and shape of one head: a smooth map between a standard head and this person's."""
+"""The size and shape of one head: a smooth map between the standard head and this person's head."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from aneurysm.phantom.vessels import Vessel
 # The inside of the standard skull above its base: centre and half axes in millimetres.
 VAULT_CENTRE, VAULT_HALF = np.array([0.0, 17.0, 18.0]), np.array([67.0, 83.0, 66.0])
 BRAIN_HALF = VAULT_HALF - 3.0
-# The standard head is this much longer in front of FRONT_MM than a real one: aneurysms lie at 0.39 of a head's length.
+# In front of y = FRONT_MM the standard head is longer than a real one by this fraction: aneurysms lie at 0.39 of a
+# head's length.
 FRONT_MM, FRONT_EXCESS = -8.0, 0.085
 
 
@@ -20,12 +21,12 @@ class HeadShape:
     """How a head differs from the standard one.
 
     scale      (3,) factors along x, y, z
-    waves      (w, 3) wave vectors in 1/mm, phases (w,), swing (w, 3) mm: a smooth unevenness, left unlike right
+    waves      (w, 3) wave vectors in rad/mm, phases (w,), swing (w, 3) in mm: a smooth, asymmetric unevenness
     atrophy    0 (young) to 1 (wide sulci and ventricles)
     bone_mm    thickness of the calvaria
     scalp_mm   thickness of skin and fat over it
-    air        0 to 1, how far sinuses and mastoids are filled with air
-    seed       of the folds and textures that are drawn from it
+    air        0 to 1 (fully pneumatised): air in sinuses and mastoids
+    seed       random seed of sulci and textures
     """
 
     scale: np.ndarray
@@ -40,11 +41,11 @@ class HeadShape:
 
     @property
     def cleft_mm(self) -> float:
-        """Half the width of the cleft between the hemispheres."""
+        """Half the width in mm of the interhemispheric fissure."""
         return 0.5 + 0.5 * self.atrophy
 
     def uneven(self, points: np.ndarray) -> np.ndarray:
-        """(..., 3) shift in mm at (..., 3) points."""
+        """(..., 3) shift in mm at (..., 3) points of this head; `to_standard` adds it."""
         kind = points.dtype
         flat = np.ascontiguousarray(points.reshape(-1, 3).T)
         shift = np.zeros_like(flat)
@@ -56,13 +57,13 @@ class HeadShape:
         return shift.T.reshape(points.shape)
 
     def to_standard(self, points: np.ndarray) -> np.ndarray:
-        """(..., 3) places in the standard head of (..., 3) points in this head."""
+        """Converts (..., 3) points of this head to the standard head."""
         places = points / self.scale.astype(points.dtype) + self.uneven(points)
         places[..., 1] += np.minimum(0, places[..., 1] - FRONT_MM) * points.dtype.type(FRONT_EXCESS)
         return places
 
     def from_standard(self, points: np.ndarray) -> np.ndarray:
-        """(..., 3) points in this head of (..., 3) places in the standard head; within a tenth of a millimetre."""
+        """Converts (..., 3) points of the standard head to this head, to within a tenth of a millimetre."""
         places = np.array(points, float)
         places[..., 1] -= np.minimum(0, places[..., 1] - FRONT_MM) * FRONT_EXCESS / (1 + FRONT_EXCESS)
         found = places * self.scale
@@ -71,7 +72,7 @@ class HeadShape:
         return found
 
     def carry(self, vessels: dict[str, Vessel]) -> None:
-        """Move vessels from the standard head to this one."""
+        """Moves vessels from the standard head to this one, in place."""
         ends = np.cumsum([len(vessel.points) for vessel in vessels.values()])
         points = self.from_standard(np.vstack([vessel.points for vessel in vessels.values()]))
         for vessel, moved in zip(vessels.values(), np.split(points, ends[:-1]), strict=True):
@@ -79,7 +80,7 @@ class HeadShape:
 
 
 def draw_shape(rng: np.random.Generator) -> HeadShape:
-    """A head between the 1st and 99th percentile of adults, about +- 10 % in each direction."""
+    """Draws an adult head; 98 % of heads are within about +- 10 % of the standard head in each direction."""
     size = rng.normal(1.0, 0.03)
     lengths = rng.uniform(60, 140, 9)
     directions = rng.standard_normal((9, 3))

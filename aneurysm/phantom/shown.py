@@ -1,4 +1,4 @@
-"""What the cache would show of a scan, a part at a time: same crop, same resizing, same intensities, no files."""
+"""Renders parts of a scan as the cache would contain them (crop, resizing, intensity window), without files."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from aneurysm.phantom.lattice import Lattice
 from aneurysm.phantom.noise import Pixels
 from aneurysm.phantom.render import Scan, Scene
 
-LOOK_PITCH_MM = 5.0  # of the lattice of coarse MR images
-OUTLINE_MM = 3.0  # of the lattice of the outline in CT
+LOOK_PITCH_MM = 5.0  # lattice pitch of coarse MR images
+OUTLINE_MM = 3.0  # lattice pitch of the CT outline
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """image: (slices, image_size, image_size) float32 in [0, 1]; vessels: (image_size, image_size) of the middle slice,
-    VESSEL_MASK's numbers."""
+    """image: (slices, image_size, image_size) float32 in [0, 1]; vessels: (image_size, image_size), VESSEL_MASK numbers
+    in the middle slice."""
 
     image: np.ndarray
     vessels: np.ndarray
 
 
 class ShownScan:
-    """A scan as preprocess_data.py would cache it: its slices, crop and window of intensities.
+    """A scan as preprocess_data.py would cache it: its slices, crop and intensity window.
 
-    In CT the head is its outline; in MR, where noise counts, head and percentiles are found in a few coarse images, as
-    the cache finds them in a few of its own.
+    In CT the head is the outline of the skin. In MR, where noise matters, head and percentiles come from a few coarse
+    images, as the cache takes them from a few of its slices. Canonical slices, rows and columns: see Geometry.
     """
 
     def __init__(self, scan: Scan, acquisition: Acquisition, settings: CacheSettings, plane: str | None = None):
-        """`plane` is the one that the series is cut in, where that is not its own."""
+        """`plane`: re-slices the series in this plane instead of its own. Raises ValueError if there is no head."""
         self.scan, self.acquisition, self.settings, grid = scan, acquisition, settings, acquisition.grid
         positions = grid.origin + np.arange(grid.shape[0])[:, None] * grid.step
         row_mm, col_mm = (float(np.linalg.norm(v)) for v in (grid.row_step, grid.col_step))
@@ -62,8 +62,10 @@ class ShownScan:
         self.window = by_settings if ct else mr_window(self.look[inside], head[inside])
 
     def outline(self) -> np.ndarray:
-        """(slices, rows, columns) bool: inside the skin, in the pixels that a head is looked for in; in CT no noise
-        reaches what is taken for tissue."""
+        """(slices, rows, columns) bool: inside the skin, at the pixels that the cache samples to find the head.
+
+        CT noise is too weak to matter.
+        """
         grid, tissue = self.canonical_grid(1.0, *self.steps), []
         for index in self.indices:
             lattice = Lattice(replace(grid, origin=grid.to_mm((index, 0, 0)), shape=(1, *grid.shape[1:])), OUTLINE_MM)
@@ -72,12 +74,12 @@ class ShownScan:
         return np.stack(tissue)
 
     def set_crop(self, crop: Crop) -> None:
-        """What is cached, and how its rows and columns become the cache's."""
+        """Sets the crop and the matrices that resize its rows and columns to the cache's."""
         self.crop, self.rows, self.cols = crop, _to_cache(crop.height), _to_cache(crop.width)
 
     @cached_property
     def look(self) -> np.ndarray:
-        """(slices, rows, columns) float32 MR signal of these pixels, in slices that are evenly spaced."""
+        """(slices, rows, columns) float32 MR signal with noise at these pixels, in evenly spaced slices."""
         noise, contrast, grid = self.scan.noise, self.scan.contrast, self.look_grid
         images = np.mean([self._coarse(depth) for depth in self._depths()], axis=0)
         rows, cols = grid.shape[1:]
@@ -88,7 +90,7 @@ class ShownScan:
 
     @property
     def between(self) -> float:
-        """Canonical slices from one coarse image to the next."""
+        """Distance between coarse images, in canonical slices."""
         return max(1.0, (self.geometry.canonical_shape[0] - 1) / max(1, len(self.indices) - 1))
 
     @cached_property
@@ -96,12 +98,12 @@ class ShownScan:
         return self.canonical_grid(self.between, *self.steps)
 
     def _depths(self) -> np.ndarray:
-        """Heights, in slices, that a coarse image is the mean of: several where vessels would not fill a slice."""
+        """Offsets in slices of the thin layers that a coarse image averages; several if slices are thick."""
         layers = 1 if self.geometry.resliced or self.acquisition.modality == "MRI T2" else self.scan.layers
         return (np.arange(layers) + 0.5) / layers - 0.5
 
     def _coarse(self, depth: float) -> np.ndarray:
-        """(slices, rows, columns) without noise; walls are as soft as pixels and blur make them."""
+        """(slices, rows, columns) coarse images without noise; pixels and blur soften the vessel walls."""
         grid = self.look_grid
         moved = replace(grid, origin=grid.origin + depth / self.between * grid.step)
         soft_mm = self.scan.width_mm + self.scan.contrast.blur_mm
@@ -109,7 +111,7 @@ class ShownScan:
         return np.stack([scene.slice(index) for index in range(grid.shape[0])])
 
     def canonical_grid(self, slice_step: float, row_step: int, col_step: int) -> Grid:
-        """In the person's frame the centres of every so many canonical slices, rows and columns, from the first on."""
+        """Grid (person's frame) of canonical slices, rows and columns at these steps, from the first on."""
         geometry, grid = self.geometry, self.acquisition.person_grid
         first = np.array([grid.shape[axis] - 1 if flip else 0 for axis, flip in self.axes])
         corner = np.zeros(3)
@@ -126,7 +128,7 @@ class ShownScan:
         return list(zip(self.geometry.order, self.geometry.flip, strict=True))
 
     def to_canonical(self, points: np.ndarray) -> np.ndarray:
-        """(n, 3) canonical slice, row and column of (n, 3) points in the person's frame, all with fractions."""
+        """(n, 3) canonical slice, row and column (fractional) of (n, 3) points in the person's frame."""
         source, shape = self.acquisition.person_grid.to_index(points), self.acquisition.grid.shape
         return np.stack([shape[a] - 1 - source[:, a] if flip else source[:, a] for a, flip in self.axes], 1)
 
@@ -138,20 +140,20 @@ class ShownScan:
         return self.acquisition.person_grid.to_mm(source)
 
     def to_cache(self, points: np.ndarray) -> np.ndarray:
-        """(n, 3) slice, row and column of the cache of (n, 3) points in the person's frame, all with fractions."""
+        """(n, 3) slice, row and column in the cache (fractional) of (n, 3) points in the person's frame."""
         (slices, rows, cols), crop = self.to_canonical(points).T, self.crop
         rows = (rows - crop.top + 0.5) * SIZE / crop.height - 0.5
         return np.stack([slices - crop.first, rows, (cols - crop.left + 0.5) * SIZE / crop.width - 0.5], 1)
 
     def to_person(self, places: np.ndarray) -> np.ndarray:
-        """(n, 3) points in the person's frame of (n, 3) slices, rows and columns of the cache."""
+        """(n, 3) points in the person's frame of (n, 3) slices, rows and columns in the cache."""
         (slices, rows, cols), crop = places.T, self.crop
         rows = (rows + 0.5) * crop.height / SIZE - 0.5 + crop.top
         cols = (cols + 0.5) * crop.width / SIZE - 0.5 + crop.left
         return self.canonical_to_person(np.stack([slices + crop.first, rows, cols], 1))
 
     def pieces(self, slices: tuple[int, ...], box: Box) -> Pieces:
-        """What windows of these cached slices (not decreasing) show: their whole input."""
+        """The whole model input for these cached slices (non-decreasing), cropped to the box."""
         down, rows = _used(self.rows[box.part[0]], self.crop.top)
         across, cols = _used(self.cols[box.part[1]], self.crop.left)
         numbers = np.array(slices) + self.crop.first
@@ -163,8 +165,8 @@ class ShownScan:
         return Pieces(np.stack([box.resized(own) for own in image]), vessels[len(vessels) // 2][np.ix_(*nearest)])
 
     def canonical(self, numbers: np.ndarray, rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
-        """(slices, rows, cols) in physical units of canonical slices (n,), not decreasing, rows and columns, and
-        VESSEL_MASK's numbers of the same pixels. What lies beyond the images is dark.
+        """(slices, rows, cols) in physical units of canonical slices (n,), non-decreasing, rows and columns; and the
+        VESSEL_MASK numbers of the same pixels. Pixels outside the images have the window's lowest value, no vessel.
         """
         wanted = (slice(int(numbers[0]), int(numbers[-1]) + 1), rows, cols)
         shape = self.geometry.canonical_shape
@@ -184,7 +186,7 @@ class ShownScan:
         return image, np.pad(vessels[place], [(0, 0), *beyond])
 
     def echo(self, number: int, pixels: Pixels, shift: int) -> np.ndarray:
-        """What a source slice shows `shift` rows further up, from the coarse images; see Noise.apply."""
+        """Source slice `number` at `pixels` after np.roll by `shift` rows, from coarse images; see Noise.apply."""
         rows = (np.arange(pixels[0].start, pixels[0].stop) - shift) % self.acquisition.grid.shape[1]
         cols = np.arange(pixels[1].start, pixels[1].stop)
         index = [np.empty(0)] * 3  # of the coarse images, along their axes
@@ -198,7 +200,7 @@ class ShownScan:
 
 
 def _to_cache(length: int) -> np.ndarray:
-    """(SIZE, length): how the cache makes its rows of `length` rows of an image, or its columns."""
+    """(SIZE, length) matrix that resizes `length` rows or columns of an image to the cache's."""
     matrix = np.eye(length, dtype=np.float32)
     if length > SIZE:
         return cv2.resize(matrix, (length, SIZE), interpolation=cv2.INTER_AREA)
@@ -206,14 +208,14 @@ def _to_cache(length: int) -> np.ndarray:
 
 
 def _to_input(length: int, image_size: int) -> np.ndarray:
-    """(image_size, length): how a window makes its rows of those of a box in the cache."""
+    """(image_size, length) matrix that resizes `length` rows or columns of a box in the cache to the input's."""
     interpolation = cv2.INTER_AREA if image_size < length else cv2.INTER_LINEAR
     return cv2.resize(np.eye(length, dtype=np.float32), (length, image_size), interpolation=interpolation)
 
 
 def _used(matrix: np.ndarray, first: int) -> tuple[np.ndarray, slice]:
-    """The columns of a matrix from the first to the last that is not all zero, and their numbers, counted from
-    `first` on."""
+    """The columns of a matrix from the first to the last that is not all zero, and their indices plus
+    `first`."""
     found = np.flatnonzero(matrix.any(0))
     low, high = int(found[0]), int(found[-1]) + 1
     return np.ascontiguousarray(matrix[:, low:high]), slice(first + low, first + high)

@@ -1,4 +1,4 @@
-"""The outside of head, neck and shoulders, fat, eyes and muscles; standard head, x away from the midline."""
+"""Signed distances to skin, fat, eyes, eye muscles and the head rest, in mm, positive inside; standard head."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aneurysm.phantom.distance import Place, all_of, any_of, capsule, ellipsoid,
 
 
 def skin(place: Place, inside: np.ndarray, cover_mm: float) -> np.ndarray:
-    """The body's outline; `inside` is the cranial cavity, `cover_mm` the thickness of bone and scalp."""
+    """Head, neck and shoulders; `inside`: signed distance to the cranial cavity, `cover_mm`: bone and scalp."""
     x, y, z = place
     head = all_of(inside + cover_mm, z + 62)
     face = any_of(
@@ -28,7 +28,7 @@ def skin(place: Place, inside: np.ndarray, cover_mm: float) -> np.ndarray:
 
 
 def fat(place: Place, depth: np.ndarray, scalp_mm: float, noise: np.ndarray) -> np.ndarray:
-    """Under the skin, in the orbits, and in planes between muscles (where `noise` in mm is near zero)."""
+    """Fat under the skin (`depth` in mm), in cheeks and orbits, and between muscles (where `noise` is near 0 mm)."""
     under = scalp_mm - 0.5 + 4 * np.clip((-40 - place[2]) / 30, 0, 1)
     layer = all_of(depth - 1.8, under - depth + 0.3 * noise)
     planes = all_of(0.6 - np.abs(noise), depth - 4)
@@ -41,7 +41,7 @@ def eye(place: Place) -> np.ndarray:
 
 
 def eye_muscles(place: Place) -> np.ndarray:
-    """Optic nerve, the straight muscles of the eye, and the eye's coat."""
+    """Optic nerve, the rectus muscles of the eye, and the sclera."""
     cone = [
         capsule(place, (16, -22, -9), end, (1.2, 2.0))
         for end in ((20, -54, -13), (42, -52, -13), (31, -55, -3), (31, -55, -23))
@@ -51,6 +51,6 @@ def eye_muscles(place: Place) -> np.ndarray:
 
 
 def rest(x: np.ndarray, y: np.ndarray, z: np.ndarray, hollow_mm: float) -> np.ndarray:
-    """The scanner's head rest: a thin curved shell behind the head; x signed."""
+    """The scanner's head rest: a 4 mm thick cylindrical shell of radius `hollow_mm` behind the head."""
     bowl = np.hypot(x, y - 8) - hollow_mm
     return all_of(2.0 - np.abs(bowl), y - 25, 150 - np.abs(z))

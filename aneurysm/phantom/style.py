@@ -1,4 +1,4 @@
-"""A style: the recipe that heads, sacs and scans are drawn by. Models are trained on the usual and the varied one."""
+"""A style: the functions that draw heads, sacs and scans. Models are trained on the usual and the varied style."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Style:
-    """What differs between styles; the anatomy table, the acquisitions and the files are common to all.
+    """What differs between styles; the anatomy table, acquisitions and files are common to all.
 
-    shape    the size and shape of a head
-    mimics   last changes of the vessel tree, made in place; returns `Person.cones` and `Person.chalk`
-    sac      a sac of a given diameter at its site
-    contrast the tissue values of one scan
-    fields   the tissue borders and textures of a head
-    noise    what a scanner adds to the slices of a grid
+    shape    draws the size and shape of a head
+    mimics   adds look-alikes of aneurysms to the vessel tree, in place; returns `Person.cones` and `Person.chalk`
+    sac      builds a sac of a given diameter at its site
+    contrast draws the tissue intensities of one scan of a modality
+    fields   computes the tissue borders and textures of a head
+    noise    draws the scanner's blur, noise and artefacts on a grid
     """
 
     shape: Callable[[Rng], HeadShape] = draw_shape

@@ -1,4 +1,4 @@
-"""All styles by the names that make_phantoms.py --style knows them by."""
+"""All styles by their names in make_phantoms.py --style."""
 
 from aneurysm.phantom.held_out import HELD_OUT
 from aneurysm.phantom.style import USUAL

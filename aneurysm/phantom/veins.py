@@ -1,4 +1,4 @@
-"""Veins and dural sinuses: they lie on the skull, so they are drawn in the standard head and carried to this one."""
+"""Draws veins and dural sinuses; as they follow the skull, in the standard head, and maps them to this head."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ TORCULA = np.array([0.0, 94.0, -6.0])
 
 
 def on_vault(angles_deg: np.ndarray, inset_mm: float) -> np.ndarray:
-    """(n, 3) midline points under the vault; 0 is the front, 90 the vertex, 180 the back."""
+    """(n, 3) midline points `inset_mm` inside the vault; 0 degrees is the front, 90 the vertex, 180 the back."""
     angle = np.deg2rad(angles_deg)
     half = VAULT_HALF - inset_mm
     return VAULT_CENTRE + np.stack([0 * angle, -half[1] * np.cos(angle), half[2] * np.sin(angle)], axis=1)
 
 
 def draw_veins(rng: np.random.Generator, tree: dict[str, Vessel], shape: HeadShape) -> None:
-    """Add all veins to the tree."""
+    """Adds all veins to the tree."""
     veins = [*draw_midline(rng), *draw_cortical(rng)]
     dominant = rng.choice([LEFT, RIGHT, 0], p=[0.2, 0.45, 0.35])
     for side in (LEFT, RIGHT):
@@ -30,7 +30,7 @@ def draw_veins(rng: np.random.Generator, tree: dict[str, Vessel], shape: HeadSha
 
 
 def draw_midline(rng: np.random.Generator) -> list[Vessel]:
-    """Superior and inferior sagittal sinus, vein of Galen with straight sinus."""
+    """Superior and inferior sagittal sinus, and the vein of Galen with the straight sinus."""
     arch = np.vstack([on_vault(np.linspace(8, 172, 12), 2.5), TORCULA])
     arch[:, 0] += rng.normal(0, 0.7, len(arch))
     straight = np.array([[0, 40, 19], [0, 46, 22], [0, 60, 14], [0, 78, 2], TORCULA])
@@ -43,7 +43,9 @@ def draw_midline(rng: np.random.Generator) -> list[Vessel]:
 
 
 def draw_lateral(rng: np.random.Generator, side: int, flow: float) -> list[Vessel]:
-    """Transverse and sigmoid sinus, the jugular vein, and the veins about the cavernous sinus of a side."""
+    """Sinuses from the torcula to the jugular vein, and the veins around the cavernous sinus, of a side.
+
+    `flow` scales the radii of the former."""
     mirror, name = np.array([side, 1, 1]), SIDES[side]
     drain = [
         TORCULA,
@@ -89,7 +91,7 @@ def draw_deep(rng: np.random.Generator, side: int) -> list[Vessel]:
 
 
 def draw_cortical(rng: np.random.Generator) -> list[Vessel]:
-    """Veins of the convexity that climb to the sagittal sinus."""
+    """14 veins of the convexity, which drain into the superior sagittal sinus."""
     made = []
     for number in range(14):
         side, angle = (LEFT, RIGHT)[number % 2], rng.uniform(40, 150)

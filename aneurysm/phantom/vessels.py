@@ -1,4 +1,4 @@
-"""One vessel: a centreline with radii, and which label each of its points belongs to."""
+"""One vessel: its centreline, radii, and the label of each point."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from aneurysm.labels import LOCATIONS, VESSEL_MASK
 from aneurysm.phantom.curves import chord_stations, smooth_walk, spline
 
-LEFT, RIGHT = 1, -1  # the sign of x, which points to the patient's left
+LEFT, RIGHT = 1, -1  # sign of x, which increases to the patient's left
 SIDES = {LEFT: "left", RIGHT: "right"}
 MASK_NUMBER = {location: value for value, location in VESSEL_MASK.items()}
 
@@ -24,12 +24,12 @@ class Vessel:
     """A tube in the head's frame (LPS millimetres).
 
     name       such as "left ICA"
-    station_mm (n,) length along the vessel as the anatomy table counts it
+    station_mm (n,) position along the vessel, as in the anatomy table
     points     (n, 3) centreline
     radius_mm  (n,)
     vein       True for veins and sinuses
-    mask       (n,) the VESSEL_MASK number of each point, 0 for none
-    fork_mm    the station where a main branch leaves it, if that matters
+    mask       (n,) VESSEL_MASK number of each point, 0 for none
+    fork_mm    station of its bifurcation; set for MCAs only
     """
 
     name: str
@@ -45,29 +45,29 @@ class Vessel:
             self.mask = np.zeros(len(self.points), int)
 
     def label(self, location: str, first_mm: float = -np.inf, last_mm: float = np.inf) -> Vessel:
-        """This vessel, its points between two stations marked with a location."""
+        """Labels the points between two stations (inclusive) with a location, in place; returns the vessel."""
         self.mask[(self.station_mm >= first_mm) & (self.station_mm <= last_mm)] = MASK_NUMBER[location]
         return self
 
     def nearest(self, station_mm: float) -> int:
-        """The index of the point nearest to a station."""
+        """Index of the point nearest to a station."""
         return int(np.argmin(np.abs(self.station_mm - station_mm)))
 
     def at(self, station_mm: float) -> np.ndarray:
-        """(3,) the centreline at a station."""
+        """(3,) the centreline point nearest to a station."""
         return self.points[self.nearest(station_mm)]
 
     def radius_at(self, station_mm: float) -> float:
         return float(self.radius_mm[self.nearest(station_mm)])
 
     def direction_at(self, station_mm: float) -> np.ndarray:
-        """(3,) unit vector along growing stations."""
+        """(3,) unit vector along the vessel, towards larger stations."""
         index = np.clip(self.nearest(station_mm), 1, len(self.points) - 2)
         step = self.points[index + 1] - self.points[index - 1]
         return step / (np.linalg.norm(step) + 1e-9)
 
     def bend_at(self, station_mm: float, reach_mm: float = 4.0) -> np.ndarray:
-        """(3,) towards the outside of the bend; long where the vessel bends sharply."""
+        """(3,) vector to the outside of the bend, in mm; longer for sharper bends."""
         middle = self.at(station_mm)
         return 2 * middle - self.at(station_mm - reach_mm) - self.at(station_mm + reach_mm)
 
@@ -80,9 +80,9 @@ def vessel_through(
     spread_mm: float = 1.5,
     **traits,
 ) -> Vessel:
-    """A vessel through knots (n, 3) that are exact at both ends and deviate by `spread_mm` (SD) between them.
+    """A vessel through knots (n, 3), exact at both ends, with random deviations of up to `spread_mm` (SD) between them.
 
-    `radius_mm` is one value per knot, or first and last.
+    `radius_mm`: one value per knot, or the first and the last.
     """
     knots = np.asarray(knots, float)
     station = chord_stations(knots)
@@ -95,7 +95,7 @@ def vessel_through(
 
 
 def tortuous(rng: np.random.Generator, vessel: Vessel, swing_mm: float, length_mm: float = 7.0) -> Vessel:
-    """The vessel with small swings added along its course, none at its start."""
+    """Adds small deviations (SD `swing_mm`, none at its start) to a vessel's course, in place; returns the vessel."""
     path = chord_stations(vessel.points)
     knots = np.arange(0, path[-1] + length_mm, length_mm / 2)
     walk = smooth_walk(rng, knots, length_mm)

@@ -1,4 +1,4 @@
-"""Random wave fields: smooth noise that belongs to a head, not to the grid it is seen on."""
+"""Random wave fields: smooth noise as a function of the position in the head, the same on every grid."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aneurysm.phantom.distance import Place
 
 
 class Waves:
-    """A sum of plane waves with lengths between two bounds; its zero surfaces meander like furrows."""
+    """A sum of `count` plane waves with wavelengths between two bounds; its zero surfaces are winding, as sulci are."""
 
     def __init__(self, rng: np.random.Generator, shortest_mm: float, longest_mm: float, count: int = 7):
         lengths = rng.uniform(shortest_mm, longest_mm, count)
@@ -19,7 +19,7 @@ class Waves:
         self.mm_per_unit = float(np.sqrt(shortest_mm * longest_mm) / (2 * np.pi))
 
     def at(self, place: Place) -> np.ndarray:
-        """Values of variance 1; times `mm_per_unit` they are about the distance to the next zero."""
+        """Values of variance 1; times `mm_per_unit` they are about the distance in mm to the nearest zero."""
         total = np.zeros_like(place[0])
         for vector, phase in zip(self.vectors, self.phases, strict=True):
             total += np.cos(vector[0] * place[0] + vector[1] * place[1] + vector[2] * place[2] + phase)
