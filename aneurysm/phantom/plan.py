@@ -1,4 +1,4 @@
-"""Who is imaged how: every share of the competition's train.csv, dealt out exactly instead of left to luck.
+"""Plans a data set: who is imaged how, with exactly the shares of the competition's train.csv.
 
 Modality, plane, age, sex and multi-frame files are dealt evenly within positives and negatives, so that none of them
 tells anything about a label, in small data sets either.
@@ -28,7 +28,7 @@ AGES = (18, 89)
 
 @dataclass(frozen=True)
 class Case:
-    """Series `number` to make; `person` is the number of its person, whom a second series may show again."""
+    """One series to make; a second series may show the same `person`."""
 
     number: int
     series_uid: str
@@ -43,7 +43,7 @@ class Case:
 
 
 def make_plan(n_series: int, seed: int, clean: bool, balanced: bool) -> list[Case]:
-    """The cases in an order that says nothing about them; n_series, seed, clean and balanced decide all of it."""
+    """The cases in random order; determined by n_series, seed, clean and balanced."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
     modality = pick(MODALITY_SHARES, even(n_series, [], rng))
     positive = even(n_series, [modality], rng) < (0.5 if balanced else POSITIVES / SERIES)
@@ -51,11 +51,11 @@ def make_plan(n_series: int, seed: int, clean: bool, balanced: bool) -> list[Cas
     counts = np.where(positive, pick(ANEURYSMS_SHARES, even(n_series, strata, rng)), 0)
     locations = deal_locations(counts, [1] * len(LOCATIONS) if balanced else PREVALENCE, modality, rng)
     plane = pick(PLANE_SHARES, even(n_series, strata, rng))
-    # Only axial series are multi-frame, so that all of the share falls on them.
+    # Only axial series are multi-frame; they get the whole share.
     enhanced_share = np.array([ENHANCED_SHARES[m] for m in modality]) * SERIES / PLANE_SHARES["axial"]
     enhanced = (even(n_series, strata, rng) < enhanced_share) & (plane == "axial") & (not clean)
     women = even(n_series, strata, rng) < WOMEN_SHARE
-    # A hump at 58 years that falls off to both ends, as the competition's ages do.
+    # Most frequent at 58 years, rarer towards both ends, as in the competition.
     ages = np.quantile(np.clip(np.random.default_rng(1).normal(58, 14, 20000), *AGES), even(n_series, strata, rng))
     cases = [
         Case(
@@ -85,7 +85,7 @@ def even(n: int, strata: Sequence[np.ndarray], rng: np.random.Generator) -> np.n
 
 
 def pick(shares: dict, uniform: np.ndarray) -> np.ndarray:
-    """The key of `shares` (any positive weights) that each uniform value in (0, 1) falls on."""
+    """The key of `shares` (any positive weights) for each uniform value in (0, 1)."""
     edges = np.cumsum(list(shares.values())) / sum(shares.values())
     return np.array(list(shares))[np.minimum(np.searchsorted(edges, uniform), len(shares) - 1)]
 
@@ -93,7 +93,7 @@ def pick(shares: dict, uniform: np.ndarray) -> np.ndarray:
 def deal_locations(
     counts: np.ndarray, weights: Sequence[float], modality: np.ndarray, rng: np.random.Generator
 ) -> list[tuple[str, ...]]:
-    """counts[i] different locations for series i, all in the shares of `weights`, evenly within each modality."""
+    """counts[i] different locations for series i, with frequencies `weights`, balanced within each modality."""
     total = int(counts.sum())
     left = np.bincount(
         np.asarray(pick(dict(enumerate(weights)), (np.arange(total) + 0.5) / max(total, 1)), int),
@@ -101,7 +101,7 @@ def deal_locations(
     )
     chosen: list[tuple[str, ...]] = [()] * len(counts)
     for i in sorted(np.flatnonzero(counts > 1), key=lambda i: -counts[i]):
-        # Those with several draw first, without repeats; the tiny addition serves data sets of a few series.
+        # Series with several draw first, without repeats; the tiny addition is for data sets of a few series.
         drawn = rng.choice(len(left), counts[i], replace=False, p=(left + 1e-9) / (left + 1e-9).sum())
         left[drawn] = np.maximum(left[drawn] - 1, 0)
         chosen[i] = tuple(LOCATIONS[k] for k in sorted(drawn))
@@ -113,7 +113,7 @@ def deal_locations(
 
 
 def _with_masks(cases: list[Case], positive: np.ndarray, rng: np.random.Generator) -> list[Case]:
-    """A few axial single-frame series get a vessel mask: their share of all, and at least 2 of 24."""
+    """Gives vessel masks to some axial single-frame series: their share of all, and at least 2 of 24."""
     able = [i for i, case in enumerate(cases) if case.plane == "axial" and not case.enhanced]
     wanted = max(round(MASK_SHARE * len(cases)), 2 if len(cases) >= 24 else 0)
     ranks = even(len(able), [positive[able]], rng)
@@ -123,12 +123,12 @@ def _with_masks(cases: list[Case], positive: np.ndarray, rng: np.random.Generato
 
 
 def _with_twins(cases: list[Case], rng: np.random.Generator) -> list[Case]:
-    """A small share of the series become a second look at the person of another series with the same labels."""
+    """Makes a few series second scans of the person of another series with the same labels."""
     groups: dict[tuple, list[int]] = {}
     for i in rng.permutation(len(cases)):
         groups.setdefault(cases[i].locations, []).append(int(i))
     pairs = [pair for group in groups.values() for pair in zip(group[::2], group[1::2], strict=False)]
-    # Negatives form one large group of pairs: both classes must twin at the same rate.
+    # Negatives are one large group: pairs must be as frequent in both classes.
     for positive in (False, True):
         of_class = [pair for pair in pairs if bool(cases[pair[0]].locations) == positive]
         n_class = sum(bool(case.locations) == positive for case in cases)

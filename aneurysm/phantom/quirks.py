@@ -1,4 +1,4 @@
-"""What is odd about the files of one series: how real DICOM departs from the textbook, in the competition's shares."""
+"""Quirks of a series' files: how real DICOM departs from the textbook, as often as in the competition."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-# Of the series of a modality, how many are one enhanced multi-frame file.
+# Share of each modality's series that are one enhanced multi-frame file.
 ENHANCED_SHARES = {"CTA": 0.0, "MRA": 157 / 1252, "MRI T2": 165 / 983, "MRI T1post": 0.0}
 ENHANCED_FRAMES = (20, 180)
 
 
 @dataclass(frozen=True)
 class Quirks:
-    """The defaults are a textbook series; every other value is one that the competition's files show."""
+    """The defaults are a textbook series; all other values occur in the competition's files."""
 
     syntax: str = "explicit"
     """rle, explicit (VR little endian) or implicit."""
@@ -22,38 +22,39 @@ class Quirks:
     bits: int = 16
     """16 (signed) or 12 (unsigned)."""
     enhanced: str = ""
-    """Not, or with geometry in: groups (shared and per frame), rewritten ([0, 0, k dz] per frame), bare (nowhere)."""
+    """Empty for single-frame files, else where the geometry is: groups (shared and per frame), rewritten ([0, 0, k dz]
+    per frame), bare (nowhere)."""
     order: str = "ascending"
-    """Of the frames of an enhanced file, or of the InstanceNumbers: ascending, descending, interleaved."""
+    """Order of an enhanced file's frames, or of InstanceNumbers: ascending, descending, interleaved."""
     uncounted: bool = False
     """An enhanced file without NumberOfFrames."""
     other_meta_uid: bool = False
-    """The SOP Instance UID of the file meta is not the one of the data set."""
+    """The SOP Instance UIDs of file meta and data set differ."""
     wrong_spacing: bool = False
-    """SpacingBetweenSlices is not the distance between the positions."""
+    """SpacingBetweenSlices differs from the distance between the positions."""
     missing: str = ""
     """Tags left out: PixelSpacing, or position (with the orientation)."""
     scout: bool = False
-    """One image of another orientation lies in the folder."""
+    """The folder contains one image of another orientation."""
     two_times: bool = False
-    """Every position is there twice."""
+    """Each position has two images."""
     inverted: bool = False
     """MONOCHROME1."""
     gap: bool = False
-    """One slice is missing; where there are localizers, the slice of the first."""
+    """One slice is missing: that of the first localizer, if there is one."""
     clean: bool = False
-    """A textbook series all through; it names its SeriesInstanceUID too."""
+    """No quirks, and SeriesInstanceUID is written."""
 
     @property
     def names(self) -> str:
-        """What departs from the textbook, for truth.csv, such as `enhanced=bare order=descending scout`."""
+        """The quirks as text for truth.csv, such as `enhanced=bare order=descending scout`."""
         odd = [f.name for f in fields(self) if f.name not in ("syntax", "storage", "bits", "clean")]
         odd = [name for name in odd if getattr(self, name) != Quirks.__dataclass_fields__[name].default]
         return " ".join(name if getattr(self, name) is True else f"{name}={getattr(self, name)}" for name in odd)
 
 
 def draw_quirks(rng: np.random.Generator, modality: str, plane: str, enhanced: bool, clean: bool) -> Quirks:
-    """The quirks of one series; they depend on the modality and the plane, never on a label."""
+    """Draws the quirks of one series; they depend on modality and plane, never on a label."""
     ct = modality == "CTA"
     if clean:
         return Quirks(storage="hu+1024" if ct else "unit", clean=True)
@@ -76,7 +77,7 @@ def draw_quirks(rng: np.random.Generator, modality: str, plane: str, enhanced: b
 def _enhanced_quirks(rng) -> dict:
     geometry = str(rng.choice(["groups", "rewritten", "bare"], p=[0.3, 0.45, 0.25]))
     order = str(rng.choice(["ascending", "descending", "interleaved"], p=[0.75, 0.15, 0.1]))
-    # Without positions nobody can know the order of the frames: such files come in the usual one.
+    # Without positions the order of frames is unknowable: such files have the usual one.
     return dict(
         enhanced=geometry, order="ascending" if geometry == "bare" else order, uncounted=bool(rng.random() < 0.1)
     )

@@ -1,4 +1,4 @@
-"""One scan of a person: the image that a scanner of a modality would make on a grid, and the mask of its vessels."""
+"""Renders the scan of a person on a grid: the image that a modality would give, and the vessel mask."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from aneurysm.phantom.noise import Ghost
 from aneurysm.phantom.person import Person
 from aneurysm.phantom.raster import Capsules, code_of, share_of
 
-THICKEST_MM = 2.0  # thicker slices are the mean of several thin ones
+THICKEST_MM = 2.0  # thicker slices are means of several thin ones
 BLUR_REACH_MM = 3.0  # how far outside the skin a slice is still composed
 Part = tuple[slice, slice, slice]  # slices, rows and columns of a grid, with start and stop
 
@@ -49,13 +49,13 @@ def render(person: Person, grid: Grid, modality: str, rng: np.random.Generator, 
 
 
 class Scan:
-    """A person in a scanner: what is drawn once for all images, and images of any part of the grid.
+    """A person in a scanner: random fields, drawn once, and images of any part of the grid.
 
     A part shows what the whole shows there: its lattice of tissue borders is that of the whole, its noise as well.
     """
 
     def __init__(self, person: Person, grid: Grid, modality: str, rng: np.random.Generator):
-        cv2.setNumThreads(1)  # whoever renders many heads runs a process per core
+        cv2.setNumThreads(1)  # to render many heads, run a process per core
         self.person, self.grid = person, grid
         self.contrast, self.noise = person.style.contrast(rng, modality), person.style.noise(rng, modality, grid)
         thick_mm = abs(np.linalg.det(grid.matrix)) / np.linalg.norm(np.cross(grid.row_step, grid.col_step))
@@ -77,7 +77,7 @@ class Scan:
         return surroundings_of(self.person)
 
     def part(self, part: Part, masks: bool = False, wanted: list[int] | None = None, ghost: Ghost = None) -> Rendered:
-        """The images of a part of the grid; of its slices only those `wanted` (indices of the grid) where given.
+        """Images of a part of the grid; with `wanted` (indices of the grid), only of these slices.
 
         `ghost` tells what the whole scan shows elsewhere, where motion lays an echo of it over a part (see Noise).
         """
@@ -109,14 +109,14 @@ class Scan:
 
 
 def thinner(grid: Grid, layers: int) -> Grid:
-    """The grid with each slice parted into as many layers."""
+    """The grid with each slice divided into `n` layers."""
     step_mm = grid.step / layers
     origin = grid.origin - step_mm * (layers - 1) / 2
     return Grid(origin, step_mm, grid.row_step, grid.col_step, (grid.shape[0] * layers, *grid.shape[1:]))
 
 
 class Scene:
-    """A scan on a grid of thin slices: slices without noise, one after the other."""
+    """A scan on a grid of thin slices; renders slices without noise, one by one."""
 
     def __init__(self, scan: Scan, grid: Grid, lattice: Lattice, soft_mm: float):
         """`soft_mm` is the width of walls."""
@@ -152,14 +152,14 @@ class Scene:
         return image
 
     def add_rest(self, image: np.ndarray, coarse: dict[str, np.ndarray]) -> None:
-        """Lay the head rest over the air: a thin shell about a light core."""
+        """Adds the head rest to the air: a thin shell around a light core."""
         window = self.lattice.window(coarse["rest"], -2.0)
         if window is not None:
             depth = self.lattice.enlarge(coarse["rest"], window)
             over(image[window.pixels], step(depth, self.scan.width_mm), -250 - 600 * step(depth - 1.0, 0.8))
 
     def bleed(self, image: np.ndarray, blood: np.ndarray, index: int) -> None:
-        """Lay blood over the flat pixels of a slice."""
+        """Blends blood into the flattened pixels of a slice."""
         where = np.flatnonzero(blood != 0)
         filled = blood[where]
         codes = code_of(filled)

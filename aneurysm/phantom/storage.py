@@ -1,4 +1,4 @@
-"""From an image in physical values to the integers and rescale tags of a DICOM file, in the ways of real scanners."""
+"""Converts images in physical values to stored integers and rescale tags, in the ways of real scanners."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from aneurysm.phantom.quirks import Quirks
 
-# CT: what is added to HU before storing, the tags that stand in the header, and the value outside the circle of view.
+# CT: offset added to HU before storing, the header's tags, and the value outside the circular field of view.
 _CT = {
     "hu+1024": (1024, {"RescaleIntercept": -1024, "RescaleSlope": 1, "RescaleType": "HU"}, None),
     "hu": (0, {"RescaleIntercept": 0, "RescaleSlope": 1, "RescaleType": "HU"}, None),
@@ -20,7 +20,7 @@ _CT = {
 
 @dataclass(frozen=True)
 class Stored:
-    """Integers (slices, rows, cols) little-endian, and the tags that say how to read them."""
+    """Integers (slices, rows, cols), little-endian, and the tags needed to read them."""
 
     pixels: np.ndarray
     tags: dict
@@ -28,7 +28,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Scale:
-    """stored = value * gain + offset; one per series, so that a scout is stored like the rest."""
+    """stored = value * gain + offset; the same for all files of a series, scouts included."""
 
     gain: float
     offset: float
@@ -37,7 +37,7 @@ class Scale:
 
 
 def draw_scale(rng: np.random.Generator, image: np.ndarray, quirks: Quirks) -> Scale:
-    """How this series is stored; `image` (slices, rows, cols) in HU, or in MR signal whose gain is arbitrary."""
+    """Chooses how a series is stored; `image` (slices, rows, cols) in HU, or MR signal of arbitrary gain."""
     padded, gain, slope = rng.random() < 0.6, float(np.exp(rng.normal(0.3, 0.8))), float(rng.uniform(0.4, 6))
     if quirks.storage in _CT:
         offset, tags, padding = _CT[quirks.storage]
@@ -79,6 +79,6 @@ def store(image: np.ndarray, scale: Scale, quirks: Quirks) -> Stored:
 
 
 def _outside_circle(rows: int, cols: int) -> np.ndarray:
-    """(rows, cols) True outside the circle that touches the image's sides: there CT reconstructs nothing."""
+    """(rows, cols) True outside the image's inscribed circle, where CT reconstructs nothing."""
     y, x = (np.arange(n) - (n - 1) / 2 for n in (rows, cols))
     return np.hypot(y[:, None] / (rows / 2), x[None] / (cols / 2)) > 1

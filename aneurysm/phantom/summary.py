@@ -1,4 +1,4 @@
-"""What a synthetic data set came to hold, as lines for the terminal."""
+"""Summary of a synthetic data set, as text for the terminal."""
 
 from __future__ import annotations
 

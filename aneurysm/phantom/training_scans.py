@@ -1,4 +1,4 @@
-"""Scans of phantoms without end, for training: a person is drawn once, scanned several times, and forgotten."""
+"""Endless phantom scans for training: each person is drawn once, scanned several times, then discarded."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _person(seed: int, number: int, varied_share: float) -> Person:
 
 
 def with_sacs(person: Person, scans: PhantomScansConfig, rng: np.random.Generator) -> tuple[Person, list[Sac]]:
-    """The person with sacs, and all that were drawn, those taken away again among them.
+    """The person with sacs, and all sacs that were drawn, including those removed again.
 
     Raises ValueError where twenty draws leave the region that every acquisition covers.
     """

@@ -1,4 +1,4 @@
-"""The varied style: heads and scans of many kinds, with the look-alikes that real heads have; for training.
+"""The varied style, for training: wide ranges of heads and scans, with the look-alikes of real heads.
 
 What it draws spreads about the usual style, and wider. Heads to evaluate on are drawn in the others.
 """
@@ -22,10 +22,10 @@ from aneurysm.phantom.varied_sacs import build_varied_sac
 from aneurysm.phantom.vessels import SIDES, Vessel
 
 WHOLE_SPREAD, ALONG_SPREAD, NARROWEST, WIDEST = 0.15, 0.08, 0.65, 1.5  # of factors of a vessel's radius
-ALONG_MM = 12.0  # along a vessel; calibres this far apart have nothing else in common
-COVER_MM = 15.5  # bone and scalp together: with more, the skin leaves the oval in which HeadFields looks for a head
+ALONG_MM = 12.0  # correlation length of the calibre along a vessel
+COVER_MM = 15.5  # bone and scalp together; with more, the skin exceeds the oval in which HeadFields expects a head
 SCALE = 0.88, 1.13
-JOINED_MM, FOLLOW_MM = 1.0, 5.0  # a branch this near to its parent's wall follows it, for about so long
+JOINED_MM, FOLLOW_MM = 1.0, 5.0  # a branch starting this near to its parent's wall follows it for about so long
 KINKS = (("MCA", 4, 60, 0.3), ("ICA", 20, 62, 0.4), ("ICA", 82, 128, 0.4), ("ACA", 3, 11, 0.3), ("PCA", 4, 40, 0.3),
          ("vertebral", 5, 40, 0.4), ("M2", 5, 30, 0.3))  # fmt: skip
 FORKS = (("MCA", None, 0.4), ("ICA", 0.0, 0.3), ("ACA", 15.0, 0.25), ("M2", 0.0, 0.2), ("vertebral", 8.0, 0.2))
@@ -54,7 +54,7 @@ def draw_varied_shape(rng: np.random.Generator) -> HeadShape:
 def draw_varied_mimics(
     rng: np.random.Generator, tree: dict[str, Vessel], shape: HeadShape
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Kinks vessels, changes calibres, adds look-alikes of all kinds; see `Style.mimics`."""
+    """Kinks vessels, changes calibres, adds look-alikes; see `Style.mimics`."""
     kink(rng, tree)
     change_calibres(rng, tree)
     fenestrate(rng, tree)
@@ -69,7 +69,7 @@ def draw_varied_mimics(
 
 
 def kink(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
-    """Kink or coil some arteries; the branches that leave them follow."""
+    """Kinks or coils some arteries; their branches follow."""
     for side in SIDES.values():
         for name, first, last, share in KINKS:
             vessel = tree[f"{side} {name}"]
@@ -81,7 +81,7 @@ def kink(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
 
 
 def follow(tree: dict[str, Vessel], parent: Vessel, before: np.ndarray) -> None:
-    """Shift the ends of vessels that lay on a parent's course `before` (n, 3) as far as the parent was."""
+    """Shifts the ends of vessels that were on a parent's course `before` (n, 3) as far as the parent."""
     shift = parent.points - before
     vessels = [vessel for vessel in tree.values() if vessel is not parent]
     ends = np.array([vessel.points[[0, -1]] for vessel in vessels]).reshape(-1, 3)
@@ -95,7 +95,7 @@ def follow(tree: dict[str, Vessel], parent: Vessel, before: np.ndarray) -> None:
 
 
 def change_calibres(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
-    """Widen or narrow all arteries, all veins, and each vessel smoothly along it; missing vessels stay missing."""
+    """Scales the calibre of all arteries, all veins, and smoothly along each vessel; missing vessels stay missing."""
     whole = {vein: np.exp(rng.normal(0, WHOLE_SPREAD)) for vein in (False, True)}
     for vessel in tree.values():
         path = chord_stations(vessel.points)
@@ -107,7 +107,7 @@ def change_calibres(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
 
 
 def fenestrate(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
-    """Split some arteries into two channels that meet again; the second one is a vessel named after its artery."""
+    """Splits some arteries into two channels that rejoin; the second one is a vessel named after the artery."""
     for name, first, last, share in FENESTRATED:
         vessel, middle = tree[name], rng.uniform(first, last)
         half, swing, turn = rng.uniform(2, 5), rng.uniform(0.7, 1.4), rng.standard_normal(3)
@@ -115,7 +115,7 @@ def fenestrate(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
         inner = np.flatnonzero(np.abs(vessel.station_mm - middle) < half)
         if rng.random() >= share or len(inner) < 4:
             continue
-        near = slice(max(inner[0] - 1, 0), inner[-1] + 2)  # the channels meet in the points before and after
+        near = slice(max(inner[0] - 1, 0), inner[-1] + 2)  # the channels join in the points before and after
         radius = vessel.radius_at(middle)
         bow = np.cos(np.pi / 2 * np.clip((vessel.station_mm[near] - middle) / half, -1, 1))[:, None]
         shift = swing * radius * bow * unit(np.cross(vessel.direction_at(middle), turn))
@@ -130,7 +130,7 @@ def fenestrate(rng: np.random.Generator, tree: dict[str, Vessel]) -> None:
 
 
 def widen_forks(rng: np.random.Generator, tree: dict[str, Vessel]) -> np.ndarray:
-    """Widen some forks, without a dome; returns infundibula, (k, 8) capsules as in Sac.blobs."""
+    """Widens some forks, without a dome; returns infundibula, (k, 8) capsules as in Sac.blobs."""
     cones = []
     for side in SIDES.values():
         for name, station, share in FORKS:

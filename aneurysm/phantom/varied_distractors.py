@@ -1,4 +1,4 @@
-"""Balls and short rods anywhere in a head, bright as veins or calcium, apart from the labelled arteries."""
+"""Balls and short rods anywhere in a head, as bright as veins or calcium, away from the labelled arteries."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from aneurysm.phantom.fields import HeadFields
 from aneurysm.phantom.shape import HeadShape
 from aneurysm.phantom.vessels import Vessel
 
-MOST = 8  # in a person
+MOST = 8  # per person
 CLEAR_MM = 2.5  # least distance of their surface from the wall of a labelled artery
 RADIUS_MM = 0.8, 5.0
-# Centre and half axes in mm, standard head, of the ellipsoids that they lie in: about the arteries, or anywhere.
+# Ellipsoids that contain them, around the arteries or anywhere: centre and half axes in mm, standard head.
 CENTRAL, ANYWHERE = ((0, 10, 2), (52, 55, 48)), ((0, 12, -25), (75, 95, 115))
 
 
 def draw_distractors(
     rng: np.random.Generator, tree: dict[str, Vessel], shape: HeadShape
 ) -> tuple[list[Vessel], np.ndarray]:
-    """Those that are bright as veins, and (k, 8) capsules, as in Sac.blobs, of those that are bright as calcium."""
+    """Those as bright as veins, and (k, 8) capsules, as in Sac.blobs, of those as bright as calcium."""
     arteries = np.vstack([vessel.points[vessel.mask > 0] for vessel in tree.values()])
     thick = np.concatenate([vessel.radius_mm[vessel.mask > 0] for vessel in tree.values()])[:, None]
     skin, veins, chalk = HeadFields(shape).skin, [], []
@@ -38,7 +38,7 @@ def draw_distractors(
 
 
 def draw_rod(rng: np.random.Generator, shape: HeadShape) -> tuple[np.ndarray, float]:
-    """Both ends (2, 3) and the radius, in mm and in the person's frame; six of ten are balls, small ones more often."""
+    """Both ends (2, 3) and the radius, in mm in the person's frame; six of ten are balls, and most are small."""
     centre, half = CENTRAL if rng.random() < 0.6 else ANYWHERE
     place = np.array(centre) + half * unit(rng.standard_normal(3)) * rng.random() ** (1 / 3)
     radius = float(np.exp(rng.uniform(*np.log(RADIUS_MM))))

@@ -1,4 +1,4 @@
-"""The background of the varied style: furrows and textures of any size, glands, lymph nodes, spots in the brain."""
+"""The background of the varied style: sulci and textures of any size, glands, lymph nodes, spots in the brain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aneurysm.phantom.vessels import LEFT, RIGHT
 from aneurysm.phantom.waves import Waves
 
 SOFT_MM = 2.0  # width of the border of a gland
-# Bounds of the shortest wavelength of each field in mm, and of the longest as a multiple of it; how many waves.
+# Of each field: range of the shortest wavelength in mm, range of the longest as a multiple of it, number of waves.
 WAVELENGTHS = {
     "gyri": ((11, 27), (1.2, 1.8), 9), "folia": ((6, 11), (1.15, 1.5), 5), "planes": ((11, 30), (1.3, 2.4), 6),
     "cells": ((5, 12), (1.2, 1.8), 6), "cloud": ((5, 20), (1.5, 5), 6),
@@ -43,7 +43,7 @@ class VariedFields(HeadFields):
         for name, (shortest, multiple, count) in WAVELENGTHS.items():
             low = rng.uniform(*shortest)
             setattr(self, name, Waves(rng, low, low * rng.uniform(*multiple), count))
-        self.wider_mm = np.float32(rng.uniform(-0.2, 0.4))  # half the width of every furrow, beyond that of its age
+        self.wider_mm = np.float32(rng.uniform(-0.2, 0.4))  # added to half the width of all sulci for the age
         self.lumps = [*draw_glands(rng), *draw_nodes(rng), *draw_spots(rng)]
 
     def near(self, standard: np.ndarray) -> dict[str, np.ndarray]:
@@ -56,7 +56,7 @@ class VariedFields(HeadFields):
             if (lump.centre + reach < low).any() or (lump.centre - reach > high).any():
                 continue
             inside = slice(None)
-            for axis in np.argsort(reach / (high - low + 1)):  # the one that leaves the fewest points first
+            for axis in np.argsort(reach / (high - low + 1)):  # the axis that leaves the fewest points first
                 near = np.flatnonzero(np.abs(axes[axis, inside] - np.float32(lump.centre[axis])) < reach[axis])
                 inside = near if isinstance(inside, slice) else inside[near]
             if len(inside):
@@ -71,7 +71,7 @@ class VariedFields(HeadFields):
 
 
 def draw_glands(rng: np.random.Generator) -> list[Lump]:
-    """Pairs of glands, alike on both sides; some are missing or look like muscle."""
+    """Salivary and other glands, the same on both sides; some are missing or look like muscle."""
     lumps = []
     for centre, half in GLANDS.values():
         brightness = rng.uniform(-2, 11)

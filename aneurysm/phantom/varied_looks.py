@@ -1,4 +1,4 @@
-"""What looks like an aneurysm and is none, in the varied style: calcium, plexus, pituitary gland, wide veins."""
+"""Look-alikes of aneurysms in the varied style: calcium, plexus, pituitary gland, wide veins."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from aneurysm.phantom.shape import VAULT_CENTRE, VAULT_HALF, HeadShape
 from aneurysm.phantom.veins import draw_cortical, on_vault
 from aneurysm.phantom.vessels import LEFT, RIGHT, SIDES, Vessel, tortuous, vessel_through
 
-# In the standard head, millimetres, x away from the midline: from the temporal horn to the foramen of Monro.
+# In mm, standard head, x away from the midline: from the temporal horn to the foramen of Monro.
 LATERAL_PLEXUS = [[33, 15, -6], [32, 27, -2], [29, 38, 5], [24, 43, 11], [17, 34, 18], [12, 16, 23], [6, 1, 19]]
 FOURTH_PLEXUS = [[0.8, 44, -12], [2, 45, -21], [8, 40, -25], [15, 34, -27]]
 GRAINS_MM = 0.2, 1.75  # radii
 ROUND_GLAND_SHARE = 0.35
-# Where calcium settles: share of people, centre, and the spread of its grains.
+# Calcifications: share of people, centre and spread (SD) of the grains in mm, on both sides.
 DEPOSITS = (
     (0.45, (24, 42, 10), (1.5, 2.0, 2.0), True),  # choroid plexus
     (0.55, (0, 36, 8), (1.2, 1.8, 1.5), False),  # pineal gland
@@ -47,7 +47,7 @@ def draw_deposits(rng: np.random.Generator, shape: HeadShape) -> np.ndarray:
 
 
 def cluster(rng: np.random.Generator, centre: np.ndarray, spread: np.ndarray) -> Rods:
-    """1 to 6 grains about a place; some are short rods."""
+    """1 to 6 grains around a place; some are short rods."""
     largest = rng.uniform(0.5, GRAINS_MM[1])
     grains = []
     for place in centre + rng.normal(0, 1, 3) + rng.normal(0, spread, (rng.integers(1, 7), 3)):
@@ -79,7 +79,7 @@ def draw_plaques(rng: np.random.Generator, tree: dict[str, Vessel], atrophy: flo
 
 
 def add_enhancing(rng: np.random.Generator, tree: dict[str, Vessel], shape: HeadShape) -> None:
-    """Add what enhances like veins: choroid plexus, pituitary gland, wide and additional veins."""
+    """Adds structures that enhance like veins: choroid plexus, pituitary gland, wide and additional veins."""
     made = [*draw_pituitary(rng), *draw_lakes(rng), *draw_more_cortical(rng)]
     for side in (LEFT, RIGHT):
         made += [*draw_plexus(rng, side), *draw_skull_base_veins(rng, side), *draw_neck_veins(rng, side)]
@@ -89,7 +89,7 @@ def add_enhancing(rng: np.random.Generator, tree: dict[str, Vessel], shape: Head
 
 
 def coarser(vessel: Vessel) -> Vessel:
-    """The vessel by every second point, for speed; in place."""
+    """Keeps every second point of a vessel, for speed; in place."""
     kept = [*range(0, len(vessel.points) - 1, 2), len(vessel.points) - 1]
     vessel.points, vessel.radius_mm = vessel.points[kept], vessel.radius_mm[kept]
     vessel.station_mm, vessel.mask = vessel.station_mm[kept], vessel.mask[kept]
@@ -103,7 +103,7 @@ def ball(name: str, centre: np.ndarray, radius_mm: float) -> Vessel:
 
 
 def lumpy(rng: np.random.Generator, vessel: Vessel, share: float) -> Vessel:
-    """The vessel, its calibre uneven by `share` (SD) within 5 mm; in place."""
+    """Makes a vessel's calibre uneven by `share` (SD) over 5 mm; in place."""
     path = chord_stations(vessel.points)
     knots = np.arange(0, path[-1] + 5, 2.5)
     walk = smooth_walk(rng, knots, 5.0)[:, 0]
@@ -127,7 +127,7 @@ def draw_plexus(rng: np.random.Generator, side: int) -> list[Vessel]:
 
 
 def draw_pituitary(rng: np.random.Generator) -> list[Vessel]:
-    """The gland with its stalk, lying across the sella, or a round gland; missing in some people."""
+    """The gland and its stalk, across the sella, or a round gland; missing in some people."""
     if rng.random() < 0.15:
         return []
     if rng.random() < ROUND_GLAND_SHARE:
@@ -180,7 +180,7 @@ def draw_skull_base_veins(rng: np.random.Generator, side: int) -> list[Vessel]:
 
 
 def draw_neck_veins(rng: np.random.Generator, side: int) -> list[Vessel]:
-    """External jugular and retromandibular vein, and a plexus about the upper spine."""
+    """External jugular and retromandibular veins, and a plexus around the upper spine."""
     name, mirror, made = SIDES[side], [side, 1, 1], []
     external = np.array([[52, -2, -35], [48, 0, -65], [46, 4, -100], [42, 4, -160]]) + rng.normal(0, 2.5, (4, 3))
     radii = (rng.uniform(0.8, 2.2), rng.uniform(1, 3))
@@ -197,7 +197,7 @@ def draw_neck_veins(rng: np.random.Generator, side: int) -> list[Vessel]:
 
 
 def add_neck_arteries(rng: np.random.Generator, tree: dict[str, Vessel], shape: HeadShape) -> None:
-    """Add branches of the external carotids: middle meningeal, lingual, superior thyroid, ascending pharyngeal."""
+    """Adds branches of the external carotids: middle meningeal, lingual, superior thyroid, ascending pharyngeal."""
     for side in (LEFT, RIGHT):
         trunk, mirror = tree[f"{SIDES[side]} ECA"], [side, 1, 1]
         for key, share, targets, thick in (

@@ -1,4 +1,4 @@
-"""What the scanner adds in the varied style: finer or coarser grain, in MR too, more motion, blur that is not round."""
+"""Scanner artefacts of the varied style: finer or coarser grain, also in MR, more motion, anisotropic blur."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from aneurysm.phantom.contrast import Contrast
 from aneurysm.phantom.noise import BANK_MARGIN, Noise
 
 GRAIN_MM = 0.2, 0.9
-LEAST_SIGMA = 0.3  # pixels; less blur than that is none
+LEAST_SIGMA = 0.3  # pixels; less blur is left out
 
 
 class VariedNoise(Noise):
-    """The imperfections of one scan, drawn from wider ranges than those of `Noise`.
+    """The artefacts of one scan, from wider ranges than those of `Noise`.
 
     extra_mm is the SD of further blur along rows and columns.
     """
@@ -42,7 +42,7 @@ class VariedNoise(Noise):
         return cv2.GaussianBlur(image, (0, 0), across, sigmaY=down)
 
     def bank(self, rng: np.random.Generator) -> np.ndarray:
-        """Noise larger than a slice, of SD 1, or less where its grain is coarse, which hides more."""
+        """Noise larger than a slice, of SD 1; of less with coarse grain, which hides more."""
         white = rng.standard_normal([BANK_MARGIN + max(self.grid.shape[1:])] * 2, dtype=np.float32)
         sigma = self.grain_mm / self.pixel_mm
         if self.grainy and sigma > LEAST_SIGMA:

@@ -8,7 +8,7 @@ from aneurysm.phantom.curves import unit
 from aneurysm.phantom.sacs import Sac, Site, build_sac
 
 FUSIFORM_SHARE, GIANT_SHARE, LUMPY_SHARE = 0.06, 0.03, 0.3
-GIANT_MM = 12.0, 27.0  # giant means 25 mm and more; large ones from 12 mm on are drawn with them
+GIANT_MM = 12.0, 27.0  # giant means 25 mm and more; large ones, from 12 mm on, are included
 FUSIFORM = 1.7, 2.6  # largest radius of a fusiform dilatation, as a multiple of the artery's
 
 
@@ -28,7 +28,7 @@ def build_varied_sac(rng: np.random.Generator, location: str, site: Site, diamet
 
 
 def build_fusiform(rng: np.random.Generator, location: str, site: Site, diameter_mm: float) -> Sac:
-    """A spindle about the artery's own course, slightly to one side; its diameter is its length."""
+    """A spindle along the artery's course, slightly to one side; its diameter is its length."""
     radius = rng.uniform(*FUSIFORM) * site.radius_mm
     half = max(diameter_mm / 2, rng.uniform(1.3, 2.2) * radius)
     centre = site.point + rng.uniform(0, 0.5) * site.radius_mm * site.outward
@@ -40,7 +40,7 @@ def build_fusiform(rng: np.random.Generator, location: str, site: Site, diameter
 
 
 def build_lumpy(rng: np.random.Generator, sac: Sac, site: Site) -> Sac:
-    """The sac with a longer dome and more lobes, all of them within its diameter."""
+    """The sac with a longer dome and more lobes, all within its diameter."""
     largest, aspect = sac.diameter_mm / 2, rng.uniform(1.1, 2.0)
     thick, half = largest / aspect, largest * (1 - 1 / aspect)
     axis = unit(sac.blobs[1, 3:6] - sac.blobs[1, :3] + 1e-6 * site.outward)

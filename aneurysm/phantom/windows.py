@@ -1,5 +1,7 @@
-"""Windows of phantoms without end, for training: each from a seed and a number, as the cache would show them, with
-the sac and the vessels of every pixel. Torch-free; a person is drawn once, scanned several times, and forgotten."""
+"""Endless phantom windows for training, determined by seed and number, with aneurysm and vessel of every pixel.
+
+They equal what the cache would give for the same head. No torch.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +25,16 @@ from aneurysm.phantom.sacs import Sac
 from aneurysm.phantom.shown import ShownScan
 from aneurysm.phantom.training_scans import training_scan
 
-SUBSAMPLES = 2  # of a target's pixel, along each side
+SUBSAMPLES = 2  # of a target pixel, along each axis
 CACHED = CacheSettings()
 MIRRORED = np.arange(256, dtype=np.uint8)  # values of targets, left and right exchanged
 MIRRORED[1 : len(LOCATIONS) + 1] = [1 + MIRROR[k] for k in range(len(LOCATIONS))]
-DEPTHS = (-1 / 3, 0, 1 / 3)  # of a slice's thickness, at which a sac is looked for
+DEPTHS = (-1 / 3, 0, 1 / 3)  # as fractions of the slice thickness, at which sacs are sampled
 
 
 @dataclass(frozen=True)
 class PhantomWindow:
-    """One window and all that is known of it.
+    """One window and its targets.
 
     image    (part, part, slices) float32 in [0, 1], channels from below to above
     sac      (maps, maps) uint8: 0, 1 + index in LOCATIONS where a sac fills the pixel, RIM at its border;
@@ -62,7 +64,7 @@ def scan_windows(
     seed: int, number: int, windows: PhantomWindowsConfig, inputs: InputConfig, stride: int,
     settings: CacheSettings = CACHED, hardness: Callable[[PhantomWindow], float] | None = None,
 ) -> list[PhantomWindow]:  # fmt: skip
-    """The windows of scan `number` of a seed; seed, number and settings decide all of it.
+    """The windows of scan `number` of a seed; determined by seed, number and settings.
 
     `stride` is that of the targets, in pixels of the input. `hardness` chooses among `windows.mined_of`. With
     `windows.uses` all windows are followed by their other uses. Raises
@@ -97,7 +99,7 @@ def scan_windows(
 def _slab(
     shown: ShownScan, box: Box, index: int, places: list[np.ndarray], part: int, inputs: InputConfig, stride: int, rng
 ) -> list[PhantomWindow]:
-    """Windows of one cached slice and its neighbours; each holds its place (slice, row, column of the cache)."""
+    """Windows of one cached slice and its neighbours, one around each place (slice, row, column of the cache)."""
     kept = shown.position_mm[shown.crop.first : shown.crop.first + shown.crop.count]
     pieces = shown.pieces(neighbours(kept, index, inputs.neighbour_mm, inputs.n_slices), box)
     vessels = MASK_TO_LOCATION[pieces.vessels]
@@ -113,13 +115,13 @@ def _slab(
 
 
 def _start(place: float, part: int, image_size: int, rng: np.random.Generator) -> int:
-    """First row or column of a window that holds a place, no nearer to its border than an eighth, where that can be."""
+    """First row or column of a window that contains a place, at least an eighth away from its border if possible."""
     low, high = int(place - part + part / 8), int(place - part / 8)
     return int(np.clip(rng.integers(low, high + 1), 0, image_size - part))
 
 
 def sac_target(shown: ShownScan, index: int, box: Box, corner: tuple[int, int], part: int, stride: int) -> np.ndarray:
-    """(maps, maps) uint8, see PhantomWindow, of a part of the input of a slice from `corner` (row, column) on.
+    """(maps, maps) uint8, see PhantomWindow.sac, of the part of a slice's input that begins at `corner` (row, column).
 
     What a sac fills of a pixel is meant over the slice's thickness.
     """
@@ -145,7 +147,7 @@ def sac_target(shown: ShownScan, index: int, box: Box, corner: tuple[int, int], 
 def _filled(
     shown: ShownScan, sac: Sac, index: int, box: Box, area: list[tuple[int, int]], corner: tuple[int, int], stride: int
 ) -> np.ndarray:
-    """Share that a sac fills of each pixel of an area of the maps: first and last row, and columns."""
+    """Fraction of each pixel that a sac fills, in an area of the maps (first and last row, first and last column)."""
     rows, cols = ((np.arange(a * SUBSAMPLES, b * SUBSAMPLES) + 0.5) * stride / SUBSAMPLES - 0.5 for a, b in area)
     xy = box.to_cache(np.stack(np.meshgrid(cols + corner[1], rows + corner[0]), -1).reshape(-1, 2))
     places = [np.column_stack([np.full(len(xy), index + depth), xy[:, ::-1]]) for depth in DEPTHS]
