@@ -21,7 +21,7 @@ from pathlib import Path
 
 from aneurysm.config import run_script, subset
 from aneurysm.inference.config import HeldOutConfig
-from aneurysm.paths import DataPaths, ModelPaths
+from aneurysm.paths import DataPaths, ModelPaths, trained_folds
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,14 @@ class EvalEndToEndConfig(HeldOutConfig):
 def main(config: EvalEndToEndConfig) -> None:
     # What needs torch is imported here: --help does not wait for it.
     from aneurysm.folds.tables import chosen_folds
-    from aneurysm.stage2.evaluate import folds_with_stage2
 
     if config.bundle is not None:
         evaluate_bundle(config)
         return
     encoders = [ModelPaths.only_one(config.model_dir, name.strip()) for name in config.encoder.split(",")]
-    folds = folds_with_stage2(encoders, chosen_folds(config.fold, config.folds, none=config.export is not None))
+    folds = trained_folds(
+        encoders, chosen_folds(config.fold, config.folds, none=config.export is not None), "train_stage2.py"
+    )
     if config.export is not None:
         export(config, encoders, folds)
     else:

@@ -64,8 +64,8 @@ def evaluate_trained_folds(config: EvalStage1Config) -> None:
     from aneurysm.cache.cache import open_cache
     from aneurysm.folds.oof import replace_folds
     from aneurysm.folds.tables import chosen_folds, read_folds, read_spots
-    from aneurysm.paths import ModelPaths
-    from aneurysm.stage1.evaluate import evaluate_fold, predict_fold, series_text, trained_folds, windows_text
+    from aneurysm.paths import ModelPaths, trained_folds
+    from aneurysm.stage1.evaluate import evaluate_fold, predict_fold, series_text, windows_text
     from aneurysm.training.distributed import init_distributed
     from aneurysm.training.sync import copy_up
 
@@ -73,7 +73,7 @@ def evaluate_trained_folds(config: EvalStage1Config) -> None:
     cache = open_cache(config.data_dir, config.cache_dir)
     model_paths = ModelPaths.only_one(config.model_dir, config.encoder)
     spots = read_spots(cache.paths.cache, config.folds)
-    folds = trained_folds(model_paths, chosen_folds(config.fold, config.folds))
+    folds = trained_folds([model_paths], chosen_folds(config.fold, config.folds), "train_stage1.py")
     evaluation = [evaluate_fold(cache, spots, model_paths, fold, world, inference, config.tta) for fold in folds]
     if world.is_main:
         print(windows_text(evaluation))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aneurysm.config import run_script
-from aneurysm.paths import DataPaths, ModelPaths
+from aneurysm.paths import DataPaths, ModelPaths, trained_folds
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def main(config: EvalStage2Config) -> None:
     from aneurysm.folds.tables import chosen_folds, read_folds
     from aneurysm.report.figures import write_calibrated
     from aneurysm.stage2.calibration import calibrate
-    from aneurysm.stage2.evaluate import encoder_text, ensemble_text, evaluate_folds, folds_with_stage2
+    from aneurysm.stage2.evaluate import encoder_text, ensemble_text, evaluate_folds
     from aneurysm.training.distributed import end_distributed, init_distributed
     from aneurysm.training.sync import copy_up
 
@@ -65,7 +65,7 @@ def main(config: EvalStage2Config) -> None:
     names = [name.strip() for name in config.encoders.split(",")] if config.encoders else [config.encoder]
     encoders = [ModelPaths.only_one(config.model_dir, name) for name in names]
     series = read_folds(DataPaths(config.data_dir, config.cache_dir).cache, config.folds)
-    folds = folds_with_stage2(encoders, chosen_folds(config.fold, config.folds, none=True))
+    folds = trained_folds(encoders, chosen_folds(config.fold, config.folds, none=True), "train_stage2.py")
     evaluation = {
         paths.encoder: evaluate_folds(series, paths, folds, world, config.header_modality) for paths in encoders
     }

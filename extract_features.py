@@ -49,15 +49,14 @@ def main(config: ExtractConfig) -> None:
     from aneurysm.cache.cache import open_cache
     from aneurysm.folds.tables import chosen_folds, read_folds
     from aneurysm.lock import locked
-    from aneurysm.paths import ModelPaths
-    from aneurysm.stage1.evaluate import trained_folds
+    from aneurysm.paths import ModelPaths, trained_folds
     from aneurysm.stage1.extract import extract_fold
     from aneurysm.stage1.on_dask import DaskWorkers
     from aneurysm.training.distributed import end_distributed, init_distributed
 
     world = init_distributed(config.device)
     model_paths, dask = ModelPaths.only_one(config.model_dir, config.encoder), DaskWorkers(config.dask, world)
-    folds = trained_folds(model_paths, chosen_folds(config.fold, config.folds, none=True))
+    folds = trained_folds([model_paths], chosen_folds(config.fold, config.folds, none=True), "train_stage1.py")
     cache, settings = open_cache(config.data_dir, config.cache_dir), subset(ExtractSettings, config)
     series = read_folds(cache.paths.cache, config.folds)
     cached = series[series.n_slices.notna()]

@@ -55,8 +55,8 @@ def main(config: MineConfig) -> None:
     from aneurysm.folds.tables import chosen_folds, read_folds, read_spots, read_unplaced
     from aneurysm.labels import PRESENT
     from aneurysm.lock import locked
-    from aneurysm.paths import DataPaths, ModelPaths
-    from aneurysm.stage1.evaluate import predict_fold, predict_fold_on_dask, trained_folds
+    from aneurysm.paths import DataPaths, ModelPaths, trained_folds
+    from aneurysm.stage1.evaluate import predict_fold, predict_fold_on_dask
     from aneurysm.stage1.on_dask import DaskWorkers
     from aneurysm.training.distributed import end_distributed, init_distributed
 
@@ -68,7 +68,7 @@ def main(config: MineConfig) -> None:
         series, spots, unplaced = (
             read(cache.paths.cache, config.folds) for read in (read_folds, read_spots, read_unplaced)
         )
-        folds = trained_folds(model_paths, chosen_folds("all", config.folds))
+        folds = trained_folds([model_paths], chosen_folds("all", config.folds), "train_stage1.py")
         predict, by = (predict_fold_on_dask, dask) if config.dask else (predict_fold, world)
         inference = subset(InferenceConfig, config)
         slices = pd.concat(

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,6 +177,23 @@ class ModelPaths:
     @property
     def oof_end_to_end_csv(self) -> Path:
         return self.folder / "oof_end_to_end.csv"
+
+
+WEIGHTS_OF = {"train_stage1.py": "last.pth", "train_stage2.py": "stage2/last.pth", "volume3d.train": "last.pth"}
+
+
+def trained_folds(encoders: Sequence[ModelPaths], folds: Sequence[int | None], step: str) -> list[int | None]:
+    """The `folds` for which all encoders have the weights of a training step, one of WEIGHTS_OF.
+
+    Raises ValueError naming the folders if there is none.
+    """
+    trained = [fold for fold in folds if all((paths.fold(fold) / WEIGHTS_OF[step]).exists() for paths in encoders)]
+    if not trained:
+        folders, name = " and ".join(str(paths.folder) for paths in encoders), "fold-<k>"
+        if len(folds) == 1:
+            name = encoders[0].fold(folds[0]).name
+        raise ValueError(f"{folders}: expected {name}/{WEIGHTS_OF[step]}, found none; has {step} run?")
+    return trained
 
 
 @contextmanager

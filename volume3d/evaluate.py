@@ -11,7 +11,7 @@ import pandas as pd
 
 from aneurysm.config import from_saved
 from aneurysm.labels import LABELS
-from aneurysm.paths import ModelPaths
+from aneurysm.paths import ModelPaths, trained_folds
 from aneurysm.scores import score_text, series_subgroups
 from aneurysm.training.distributed import DistContext
 from volume3d.cases import Cases
@@ -54,10 +54,7 @@ def evaluate_folds(cases: Cases, model_paths: ModelPaths, folds: Sequence[int], 
 
     Raises ValueError if none is, or if a model has seen the series.
     """
-    trained = [fold for fold in folds if (model_paths.fold(fold) / "last.pth").exists()]
-    if not trained:
-        asked = folds[0] if len(folds) == 1 else "<k>"
-        raise ValueError(f"{model_paths.folder}: expected fold-{asked}/last.pth, found none; has volume3d.train run?")
+    trained = trained_folds([model_paths], folds, "volume3d.train")
     parts = [
         _evaluate(cases.of(fold), cases.without(fold), model_paths.fold(fold), fold, f"fold {fold}", world)
         for fold in trained

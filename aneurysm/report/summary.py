@@ -14,11 +14,10 @@ from aneurysm.folds.tables import read_folds, read_spots
 from aneurysm.folds.targets import localizers_by_series
 from aneurysm.labels import LABELS, PRESENT
 from aneurysm.metrics import score_table
-from aneurysm.paths import ModelPaths
+from aneurysm.paths import ModelPaths, trained_folds
 from aneurysm.stage1.dataset import label_windows
-from aneurysm.stage1.evaluate import trained_folds
 from aneurysm.stage1.predict import load_stage1
-from aneurysm.stage2.evaluate import evaluate_folds, folds_with_stage2
+from aneurysm.stage2.evaluate import evaluate_folds
 from aneurysm.training.distributed import DistContext
 
 STAGE2 = "stage 2"
@@ -39,7 +38,8 @@ def held_out_steps(cache_dir: Path, model_paths: ModelPaths, n_folds: int, world
     """The steps in order: stage 1 on its spots, its maximum over slices, stage 2, and, if eval_end_to_end.py has run,
     all models from DICOM. Raises ValueError naming the file that is missing."""
     series = read_folds(cache_dir, n_folds)
-    evaluation = evaluate_folds(series, model_paths, folds_with_stage2([model_paths], range(n_folds)), world)
+    folds = trained_folds([model_paths], range(n_folds), "train_stage2.py")
+    evaluation = evaluate_folds(series, model_paths, folds, world)
     uids = evaluation.series.SeriesInstanceUID.to_numpy()
     steps = [
         _stage1(cache_dir, model_paths, n_folds),
@@ -54,7 +54,7 @@ def held_out_steps(cache_dir: Path, model_paths: ModelPaths, n_folds: int, world
 def _stage1(cache_dir: Path, model_paths: ModelPaths, n_folds: int) -> Step:
     """Windows of spots, as predicted by eval_stage1.py."""
     windows = read_predictions(model_paths.oof_stage1_csv)
-    fold = trained_folds(model_paths, sorted(windows.fold.unique()))[0]
+    fold = trained_folds([model_paths], sorted(windows.fold.unique()), "train_stage1.py")[0]
     _, config = load_stage1(model_paths.stage1(fold))
     localizers = localizers_by_series(read_spots(cache_dir, n_folds))
     truth = label_windows(windows, localizers, config.sampling.label_mm, config.input).astype(int)

@@ -38,15 +38,6 @@ class Evaluation:
     outside: str = ""  # number of localizers outside the crop, as text
 
 
-def trained_folds(model_paths: ModelPaths, folds: Sequence[int]) -> list[int]:
-    """The `folds` that have a stage 1 model; ValueError naming the folder if none has."""
-    trained = [fold for fold in folds if model_paths.stage1(fold).exists()]
-    if not trained:
-        asked = folds[0] if len(folds) == 1 else "<k>"
-        raise ValueError(f"{model_paths.folder}: expected fold-{asked}/last.pth, found none; has train_stage1.py run?")
-    return trained
-
-
 def evaluate_fold(
     cache: Cache, spots: pd.DataFrame, model_paths: ModelPaths, fold: int, world: DistContext,
     inference: InferenceConfig, tta: Tta = "none",

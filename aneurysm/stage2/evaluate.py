@@ -39,16 +39,6 @@ class Evaluation:
         return self.series[["SeriesInstanceUID", "fold"]].join(pd.DataFrame(self.stage2, columns=list(LABELS)))
 
 
-def folds_with_stage2(model_paths: Sequence[ModelPaths], folds: Sequence[int | None]) -> list[int | None]:
-    """The `folds` for which all encoders have a stage 2; ValueError naming the folders if there is none."""
-    trained = [fold for fold in folds if all((paths.stage2(fold) / "last.pth").exists() for paths in model_paths)]
-    if not trained:
-        folders = " and ".join(str(paths.folder) for paths in model_paths)
-        asked = ("none" if folds[0] is None else folds[0]) if len(folds) == 1 else "<k>"
-        raise ValueError(f"{folders}: expected fold-{asked}/stage2/last.pth, found none; has train_stage2.py run?")
-    return trained
-
-
 def evaluate_folds(
     series: pd.DataFrame,
     model_paths: ModelPaths,

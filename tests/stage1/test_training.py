@@ -10,7 +10,7 @@ import torch
 from aneurysm.cache.cache import Cache, open_cache
 from aneurysm.folds.tables import read_folds, read_spots
 from aneurysm.labels import LABELS, LOCATIONS
-from aneurysm.paths import ModelPaths
+from aneurysm.paths import ModelPaths, trained_folds
 from aneurysm.stage1 import training as run_module
 from aneurysm.stage1.config import InputConfig, ModelConfig, SamplingConfig, Stage1Config
 from aneurysm.stage1.dataset import TrainingWindows
@@ -20,7 +20,6 @@ from aneurysm.stage1.evaluate import (
     predict_fold,
     series_froc,
     series_text,
-    trained_folds,
     windows_text,
     with_pixel_mm,
 )
@@ -211,10 +210,10 @@ def test_the_froc_counts_peaks_of_whole_series(cache, spots):
 def test_folds_without_a_model_are_left_out_and_none_at_all_is_an_error(tmp_path):
     paths = ModelPaths(tmp_path, "convnext_atto")
     with pytest.raises(ValueError, match=r"convnext_atto: expected fold-<k>/last.pth, found none"):
-        trained_folds(paths, [0, 1])
+        trained_folds([paths], [0, 1], "train_stage1.py")
     paths.fold(1).mkdir(parents=True)
     paths.stage1(1).touch()
-    assert trained_folds(paths, [0, 1]) == [1]
+    assert trained_folds([paths], [0, 1], "train_stage1.py") == [1]
 
 
 def test_a_fold_without_any_cached_series_is_named(cache, tmp_path):
@@ -241,7 +240,7 @@ def test_phantoms_are_a_share_of_the_windows_and_come_in_order_at_random_places(
     assert mixed.name_of((1, n_own)) == f"phantom sample {n_all - n_own} of seed 2000000"
     first, phantom = mixed[0, 0], mixed[0, n_own]
     assert {name: tensor.shape for name, tensor in first.items()} == {n: t.shape for n, t in phantom.items()}
-    with pytest.raises(ValueError, match="phantom_share 1.0: expected a number from 0 on, below 1"):
+    with pytest.raises(ValueError, match="phantom_share 1.0: expected a number above 0 and below 1"):
         MixedWindows(own, config, 1.0)
 
 

@@ -13,9 +13,7 @@ from torch import nn
 import train_stage2
 from aneurysm.config import run_script
 from aneurysm.labels import LABELS
-from aneurysm.paths import ModelPaths
-from aneurysm.stage1.evaluate import trained_folds
-from aneurysm.stage2.evaluate import folds_with_stage2
+from aneurysm.paths import ModelPaths, trained_folds
 from aneurysm.stage2.predict import load_stage2
 from aneurysm.training.checkpoint import load_checkpoint, save_state
 from aneurysm.training.config import TrainingConfig
@@ -149,13 +147,15 @@ def test_a_resume_file_that_does_not_tell_its_settings_is_refused(tmp_path):
 def test_a_fold_that_was_not_trained_is_named(tmp_path):
     paths = ModelPaths(tmp_path, "encoder")
     with pytest.raises(ValueError, match="encoder: expected fold-3/last.pth, found none; has train_stage1.py run"):
-        trained_folds(paths, [3])
+        trained_folds([paths], [3], "train_stage1.py")
     with pytest.raises(ValueError, match="encoder: expected fold-3/stage2/last.pth, found none; has train_stage2"):
-        folds_with_stage2([paths], [3])
+        trained_folds([paths], [3], "train_stage2.py")
+    with pytest.raises(ValueError, match="encoder: expected fold-none/last.pth, found none; has train_stage1.py run"):
+        trained_folds([paths], [None], "train_stage1.py")
     with pytest.raises(ValueError, match="encoder: expected fold-3/last.pth, found none; has volume3d.train run"):
         volume3d_evaluate.evaluate_folds(None, paths, [3], ALONE)
     with pytest.raises(ValueError, match="encoder: expected fold-<k>/last.pth, found none"):
-        trained_folds(paths, [0, 1])
+        trained_folds([paths], [0, 1], "train_stage1.py")
 
 
 def test_a_stage_2_whose_weights_are_of_another_network_is_named(tmp_path):
