@@ -72,7 +72,7 @@ def test_the_cache_gives_a_masks_slices_one_by_one(data_dir):
     for i in range(6):
         assert np.array_equal(cache.vessels("a", i), whole[i]) and whole[i, 256, 256] == OURS[1 + i]
     for index in (-1, 6):
-        with pytest.raises(IndexError, match="slices 0 to 5 expected"):
+        with pytest.raises(IndexError, match="expected slices 0 to 5"):
             cache.vessels("a", index)
     assert estimate_bytes(DataPaths(data_dir), ["a"], head_mm=0, copies=1) == 6 * 512 * 512 * (2 + 1)
     with open(data_dir / "npy_vessels" / "a.npy", "r+b") as file:
