@@ -11,9 +11,9 @@ SLOW = (
     "inference/bundle_in_the_box inference/end_to_end inference/gateway inference/header_modality "
     "inference/kaggle_inference inference/models_for_use phantom/anatomy phantom/held_out phantom/leaks "
     "phantom/varied phantom/windows project/cache_dir project/parallel report/browser report/summary "
-    "stage1/extract stage1/on_dask stage1/scripts stage2/fresh_features training/elastic training/faults "
-    "training/interrupted training/several_processes training/sync volume3d/blend volume3d/phantoms "
-    "volume3d/predict volume3d/preprocess"
+    "stage1/extract stage1/on_dask stage1/scripts stage2/fresh_features stage2/training training/elastic "
+    "training/faults training/interrupted training/several_processes training/sync volume3d/blend "
+    "volume3d/phantoms volume3d/predict volume3d/preprocess volume3d/training"
 )  # files whose tests start processes, train models, draw many heads or fill disks: left out by `make test`
 
 

@@ -210,7 +210,7 @@ def test_the_scripts_train_judge_and_blend(scripted, capsys):
     again = pd.read_csv(oof, dtype={"SeriesInstanceUID": str})
     assert np.allclose(first[list(LABELS)], again[list(LABELS)])
     evaluate(EvalVolume3dConfig(root, root / "model", folds=2, limit=4, device="cpu"))
-    assert f"{oof} stays as it is: it holds 4 series" in capsys.readouterr().out
+    assert f"{oof} stays as it is: it holds 4 other series" in capsys.readouterr().out
     assert len(pd.read_csv(oof)) == 8
     history = pd.read_csv(root / "model" / "volume3d" / "fold-0" / "history.csv")
     assert {"score", "auc_present", "ap_present", "accuracy_present", "loss"} <= set(history)
